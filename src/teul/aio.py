@@ -1,0 +1,70 @@
+"""Task supervision and the one way from the event loop to code that blocks.
+
+The loop never blocks: whatever may wait on the kernel or the disk goes through `run_blocking`. Every task belongs to a `Tasks`
+group owned by a component; leaving the group's `async with` cancels and awaits what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_executor = ThreadPoolExecutor(max_workers=16, thread_name_prefix="teul")
+
+
+async def run_blocking(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in a worker thread and return its result.
+
+    A cancelled caller stops waiting; the function itself runs to its end, so it must leave things whole by itself.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_executor, functools.partial(function, *args, **kwargs))
+
+
+class Tasks:
+    """Background tasks of one component. A failing task is logged and does not take its siblings down."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.cancel()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, coroutine: Coroutine[object, object, None], *, name: str) -> asyncio.Task[None]:
+        """Start `coroutine`; the group keeps it alive, logs its failure, and cancels it at the end."""
+        task = asyncio.get_running_loop().create_task(self._supervise(coroutine, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def cancel(self) -> None:
+        """Cancel every task and wait until all have ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @staticmethod
+    async def _supervise(coroutine: Coroutine[object, object, None], name: str) -> None:
+        try:
+            await coroutine
+        except Exception:  # noqa: BLE001 - boundary: one supervised task
+            log.exception("task %s failed", name)

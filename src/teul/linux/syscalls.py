@@ -1,0 +1,82 @@
+"""libc, raw system calls and the one way their failures become `OSError`.
+
+stdlib only and cheap to import: the spawner and every container's first process load this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+# asm/unistd.h; numbers below 424 differ between architectures, those above are the same everywhere.
+_MACHINE = os.uname().machine
+_NUMBERS = {
+    "x86_64": {"pivot_root": 155, "seccomp": 317, "bpf": 321, "capset": 126, "capget": 125, "keyctl": 250, "setns": 308, "unshare": 272},
+    "aarch64": {"pivot_root": 41, "seccomp": 277, "bpf": 280, "capset": 91, "capget": 90, "keyctl": 219, "setns": 268, "unshare": 97},
+}
+NR: dict[str, int] = {
+    **_NUMBERS.get(_MACHINE, {}),
+    "pidfd_send_signal": 424,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "pidfd_getfd": 438,
+    "mount_setattr": 442,
+}
+
+
+def os_error(number: int, syscall: str, path: str | bytes | None = None) -> OSError:
+    """An `OSError` that carries errno and says which call failed on what: ``mount `/proc`: Permission denied``."""
+    name = os.fsdecode(path) if path is not None else None
+    text = os.strerror(number)
+    error = OSError(number, f"{syscall} `{name}`: {text}" if name is not None else f"{syscall}: {text}")
+    error.filename = name
+    return error
+
+
+def check(result: int, syscall: str, path: str | bytes | None = None) -> int:
+    """Return `result` of a libc call, or raise what errno says when it is negative."""
+    if result < 0:
+        raise os_error(ctypes.get_errno(), syscall, path)
+    return result
+
+
+_syscall_function = ctypes.CFUNCTYPE(
+    ctypes.c_long,
+    ctypes.c_long,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    use_errno=True,
+)(("syscall", libc))
+
+
+def syscall(name: str, *args: int | None, path: str | bytes | None = None) -> int:
+    """Make system call `name` with up to six integer or pointer arguments (`ctypes.addressof` for structs).
+
+    Retries EINTR, since ctypes does not. Raises `OSError`; ENOSYS too where the architecture's number is not known.
+    """
+    number = NR.get(name)
+    if number is None:
+        raise os_error(errno.ENOSYS, name, path)
+    padded = (*args, *(0,) * (6 - len(args)))
+    while True:
+        result: int = _syscall_function(number, *padded)
+        if result >= 0:
+            return result
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise os_error(code, name, path)

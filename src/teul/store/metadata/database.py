@@ -1,0 +1,79 @@
+"""The metadata database: SQLite in WAL mode, one writer thread, readers beside it.
+
+What is not in the database does not exist: files without a record are swept when the engine starts. Every record lives here
+and nowhere else. `schema_version` (SQLite's user_version) counts the migrations that were applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from teul.errors import Integrity
+from teul.store.metadata.migrations import MIGRATIONS
+
+T = TypeVar("T")
+
+
+class Database:
+    """One SQLite file and the thread that owns its connection."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teul-metadata")
+        self._connection = self._executor.submit(_connect, path).result()
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction on the database's thread and return its result.
+
+        All of it is committed or nothing is. Not cancelled half-way: a cancelled caller leaves a whole transaction behind.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._run, work)
+
+    def transact_blocking(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `transact`, for start-up code that runs before the loop."""
+        return self._executor.submit(self._run, work).result()
+
+    def close(self) -> None:
+        """Finish what is queued, then close the file."""
+        self._executor.submit(self._connection.close).result()
+        self._executor.shutdown()
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return result
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    # NORMAL in WAL mode: a killed process loses nothing; a power cut may lose the last transactions but never the order of them.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+        connection.execute(f"PRAGMA {pragma}")
+    _migrate(connection, path)
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise Integrity(
+            f"{path} was written by a newer Teul (schema {version}, this one knows {len(MIGRATIONS)})",
+            hint="install that version of Teul, or give this one another --root",
+        )
+    for number, migrate in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        migrate(connection)
+        connection.execute(f"PRAGMA user_version={number}")
+        connection.execute("COMMIT")

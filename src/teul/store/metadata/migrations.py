@@ -1,0 +1,38 @@
+"""Ordered schema changes. A migration that was released is never edited: the next change is a new function at the end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+
+def _first_schema(connection: sqlite3.Connection) -> None:
+    statements = (
+        # One row per blob in blobs/<algorithm>/<hex>; the row is written after the file is whole.
+        "CREATE TABLE blobs (digest TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, created_at_ns INTEGER NOT NULL)",
+        # One row per unpacked layer in snapshots/<chain_id hex>.
+        """CREATE TABLE snapshots (
+            chain_id TEXT PRIMARY KEY, parent TEXT REFERENCES snapshots(chain_id), diff_id TEXT NOT NULL,
+            size_bytes INTEGER NOT NULL, created_at_ns INTEGER NOT NULL)""",
+        # image_id is the digest of the config blob. layers is the JSON list of layer descriptors, bottom first.
+        """CREATE TABLE images (
+            image_id TEXT PRIMARY KEY, manifest_digest TEXT NOT NULL, chain_id TEXT, size_bytes INTEGER NOT NULL,
+            layers TEXT NOT NULL, created_at_ns INTEGER NOT NULL)""",
+        # reference is canonical (`docker.io/library/busybox:latest`).
+        "CREATE TABLE tags (reference TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images(image_id), tagged_at_ns INTEGER NOT NULL)",
+        # record is the JSON of teul.model.container.Container.
+        "CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image_id TEXT NOT NULL, record TEXT NOT NULL)",
+        # record is the JSON of teul.model.network.Network.
+        "CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL)",
+        # One row per address that a container holds.
+        """CREATE TABLE endpoints (
+            network_id TEXT NOT NULL REFERENCES networks(id) ON DELETE CASCADE, container_id TEXT NOT NULL,
+            ipv4 TEXT, ipv6 TEXT, PRIMARY KEY (network_id, container_id), UNIQUE (network_id, ipv4), UNIQUE (network_id, ipv6))""",
+        # record is the JSON of teul.model.volume.Volume.
+        "CREATE TABLE volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL)",
+    )
+    for statement in statements:
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema,)
