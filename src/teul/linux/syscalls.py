@@ -64,6 +64,33 @@ _syscall_function = ctypes.CFUNCTYPE(
 )(("syscall", libc))
 
 
+class _Prototype:
+    """A system call with C argument types fixed when the module loads: strings and structs pass without boxing by hand."""
+
+    __slots__ = ("_function", "_name", "_number")
+
+    def __init__(self, name: str, types: tuple[type, ...]) -> None:
+        self._name = name
+        self._number = NR.get(name)
+        self._function = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *types, use_errno=True)(("syscall", libc))
+
+    def __call__(self, *args: object, path: str | bytes | None = None) -> int:
+        if self._number is None:
+            raise os_error(errno.ENOSYS, self._name, path)
+        while True:
+            result: int = self._function(self._number, *args)
+            if result >= 0:
+                return result
+            code = ctypes.get_errno()
+            if code != errno.EINTR:
+                raise os_error(code, self._name, path)
+
+
+def prototype(name: str, *types: type) -> _Prototype:
+    """System call `name` taking `types`; calling it retries EINTR and raises `OSError`, with `path` in its text."""
+    return _Prototype(name, types)
+
+
 def syscall(name: str, *args: int | None, path: str | bytes | None = None) -> int:
     """Make system call `name` with up to six integer or pointer arguments (`ctypes.addressof` for structs).
 

@@ -1,0 +1,94 @@
+# One command each. `make demo` shows what Teul does; `make test` decides.
+#
+#   make check        format, lint, types, layers, unit tests (no root)
+#   make kernel       the kernel tier, on this host (root)
+#   make kernel-uml   the same tier under cgroup v2 alone, in User-mode Linux
+#   make e2e          a real engine on this host (root)
+#   make conformance  the docker command line and docker-py, beside a real dockerd (root)
+#   make test         all of these, and nothing left behind
+#   make test-vm      the kernel tier under QEMU, with networking and nftables
+#   make bench        beside dockerd, in turn: medians and ratios
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+# What Teul itself loads or the demo packs; what the tests run beside it; what `make test-vm` boots.
+RUN_PACKAGES  := libseccomp2 libnftables1
+DEMO_PACKAGES := $(RUN_PACKAGES) coreutils hostname mount procps
+TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker.io iproute2 iptables nftables skopeo uidmap user-mode-linux util-linux
+VM_PACKAGES   := $(TEST_PACKAGES) kmod qemu-system-x86
+
+.PHONY: help venv demo check format kernel kernel-uml e2e conformance test test-vm bench clean demo-packages system-packages vm-packages
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+venv: $(STAMP)
+
+# Debian keeps `venv` in a package of its own.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Teul needs CPython 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/install-packages python3-venv
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo-packages:
+	@tools/install-packages $(DEMO_PACKAGES)
+
+system-packages:
+	@tools/install-packages $(TEST_PACKAGES)
+
+vm-packages:
+	@tools/install-packages $(VM_PACKAGES)
+
+demo: demo-packages venv
+	@$(BIN)/python tools/demo.py
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PYTEST) -q tests/unit
+
+kernel: venv
+	$(PYTEST) -q tests/kernel
+
+kernel-uml: venv
+	$(BIN)/python tests/vm/uml.py --if-installed -- $(BIN)/python -m pytest -q tests/kernel
+
+e2e: venv
+	$(PYTEST) -q tests/e2e
+
+conformance: venv
+	$(PYTEST) -q tests/conformance
+
+BEFORE := .cache/host-before.json
+
+test: system-packages venv
+	@mkdir -p $(dir $(BEFORE))
+	@$(BIN)/python tools/leaks.py save $(BEFORE)
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory kernel
+	$(MAKE) --no-print-directory kernel-uml
+	$(MAKE) --no-print-directory e2e
+	$(MAKE) --no-print-directory conformance
+	@$(BIN)/python tools/leaks.py compare $(BEFORE)
+
+test-vm: vm-packages venv
+	$(BIN)/python tests/vm/qemu.py -- $(BIN)/python -m pytest -q tests/kernel
+
+bench: system-packages venv
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -o -name '*.egg-info' | xargs rm -rf

@@ -1,0 +1,120 @@
+"""The Docker Engine API as an aiohttp application.
+
+Routing is our own, in front of aiohttp's: the version prefix has to go first, and every start of a container passes here several
+times. A path is looked up in one dictionary of literal paths, then among the few patterns that begin with the same word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiohttp import web
+
+from teul.api import container_streams, containers, execs, images, networks, system, unsupported
+from teul.api.context import API_VERSION as VERSION_KEY
+from teul.api.context import HEADERS, SERVICES, Services
+from teul.api.errors import error_response, message_response
+from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Route = tuple[str, str, Handler]
+
+_MODULES = (containers, container_streams, execs, images, networks, system, unsupported)
+
+_VERSION = re.compile(r"/v([0-9.]+)(?=/)")
+_VARIABLE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+
+
+def create_app(services: Services) -> web.Application:
+    """The application over `services`. Serve it with `teul.api.connection.Runner`: attach and exec need its connections."""
+    app = web.Application(client_max_size=0)  # no limit: archives are streamed, and JSON bodies are checked where they are read
+    app[SERVICES] = services
+    app.router.add_route("*", "/{path:.*}", _dispatcher(Router(route for module in _MODULES for route in module.ROUTES)))
+    app.on_response_prepare.append(_add_headers)
+    return app
+
+
+class Router:
+    """Finds the handler of a method and path.
+
+    A pattern's variable `{name}` is one path segment; `{name:regex}` may be more. Routes are tried in the order in which they were given,
+    literal paths first. HEAD is answered by GET's handler where it has none of its own; aiohttp drops the body.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._literal: dict[tuple[str, str], Handler] = {}
+        self._patterns: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
+        for method, path, handler in routes:
+            if "{" not in path:
+                self._literal.setdefault((method, path), handler)
+            else:
+                self._patterns.setdefault((method, _first_word(path)), []).append((_compile(path), handler))
+
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]] | None:
+        """The handler and the values of the path's variables, None if there is no such route."""
+        if (handler := self._literal.get((method, path))) is not None:
+            return handler, {}
+        for pattern, candidate in self._patterns.get((method, _first_word(path)), ()):
+            if (match := pattern.fullmatch(path)) is not None:
+                return candidate, match.groupdict()
+        return self.find("GET", path) if method == "HEAD" else None
+
+
+def _dispatcher(router: Router) -> Handler:
+    """The one handler that aiohttp knows: version, route, and errors to documents."""
+
+    async def dispatch(request: web.Request) -> web.StreamResponse:
+        path, version = request.path, API_VERSION
+        if (match := _VERSION.match(path)) is not None:
+            version = _parse_version(match[1])
+            if not MINIMUM_API_VERSION <= version <= API_VERSION:
+                return _refuse_version(match[1], version)
+            path = path[match.end() :]
+        found = router.find(request.method, path)
+        if found is None:
+            return message_response(404, "page not found")
+        handler, variables = found
+        request[VERSION_KEY] = version
+        request.match_info.clear()
+        request.match_info.update(variables)
+        try:
+            return await handler(request)
+        except ConnectionError:
+            raise  # the client is gone: aiohttp drops the connection
+        except Exception as error:  # noqa: BLE001 - boundary: one request
+            return error_response(error)
+
+    return dispatch
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+def _parse_version(text: str) -> tuple[int, int]:
+    """docker: what is no number counts as 0, and only two parts matter."""
+    parts = [int(part) if part else 0 for part in text.split(".")]
+    return (parts[0], parts[1] if len(parts) > 1 else 0)
+
+
+def _refuse_version(text: str, version: tuple[int, int]) -> web.Response:
+    if version < MINIMUM_API_VERSION:
+        minimum = render_version(MINIMUM_API_VERSION)
+        message = f"client version {text} is too old. Minimum supported API version is {minimum}, please upgrade your client to a newer version"
+        # docker: clients of that age print the body as it is.
+        return web.Response(status=400, text=message + "\n", headers={"X-Content-Type-Options": "nosniff"})
+    maximum = render_version(API_VERSION)
+    return message_response(400, f"client version {text} is too new. Maximum supported API version is {maximum}")
+
+
+def _first_word(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    pattern, position = "", 0
+    for match in _VARIABLE.finditer(path):
+        pattern += re.escape(path[position : match.start()]) + f"(?P<{match[1]}>{match[2] or '[^/]+'})"
+        position = match.end()
+    return re.compile(pattern + re.escape(path[position:]))

@@ -1,0 +1,236 @@
+"""How dockerd shows a container: the JSON of list and inspect, field for field and in its order.
+
+Pure functions from records to documents. Source: moby daemon/inspect.go, daemon/container/view.go and state.go, API v1.51.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teul.model.container import Container
+from teul.model.document import render
+from teul.model.lifecycle import ContainerState, Status
+from teul.model.network_config import EndpointSettings
+from teul.wire.jsonlog import format_time
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an inspection shows that is not in the record. `lower_directories` are the image's layers, topmost first."""
+
+    root: str
+    lower_directories: Sequence[str] = ()
+    exec_ids: Sequence[str] = ()
+    sizes: tuple[int, int] | None = None
+
+
+def summary(container: Container, *, image: str, now_ns: int, sizes: tuple[int, int] | None = None) -> dict[str, Any]:
+    """One entry of the list. `image` is the reference, or the image's id if that no longer leads to it; `sizes` are (rw, root fs)."""
+    host_config: dict[str, Any] = {"NetworkMode": container.host_config.network_mode}
+    if container.host_config.annotations:
+        host_config["Annotations"] = container.host_config.annotations
+    return {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": image,
+        "ImageID": container.image_id,
+        "Command": command_line(container),
+        "Created": container.created_at_ns // 1_000_000_000,
+        "Ports": _port_summaries(container),
+        **_sizes(sizes),
+        "Labels": container.config.labels or {},
+        "State": container.state.status,
+        "Status": status_text(container.state, now_ns),
+        "HostConfig": host_config,
+        "NetworkSettings": {"Networks": networks(container)},
+        "Mounts": [render(mount) for mount in container.mounts],
+    }
+
+
+def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
+    """All that is known of a container."""
+    directory = f"{around.root}/containers/{container.id}"
+    # docker: these files are named once the container has been started for the first time.
+    made = container.state.started_at_ns != 0
+    host_config = render(container.host_config)
+    host_config["Links"] = None
+    return {
+        "Id": container.id,
+        "Created": format_time(container.created_at_ns),
+        "Path": container.path,
+        "Args": container.args,
+        "State": _state(container.state),
+        "Image": container.image_id,
+        "ResolvConfPath": f"{directory}/resolv.conf" if made else "",
+        "HostnamePath": f"{directory}/hostname" if made else "",
+        "HostsPath": f"{directory}/hosts" if made else "",
+        "LogPath": f"{directory}/{container.id}-json.log" if made and container.host_config.log_config.type == "json-file" else "",
+        "Name": f"/{container.name}",
+        "RestartCount": container.restart_count,
+        "Driver": container.driver,
+        "Platform": container.platform,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(around.exec_ids) or None,
+        "HostConfig": host_config,
+        "GraphDriver": {"Data": _overlay(container, directory, around.lower_directories), "Name": container.driver},
+        **_sizes(around.sizes),
+        "Mounts": [render(mount) for mount in container.mounts],
+        "Config": render(container.config),
+        "NetworkSettings": _network_settings(container),
+    }
+
+
+def networks(container: Container) -> dict[str, Any]:
+    """What the container is, or will be, attached to, by the network's name."""
+    mode = container.host_config.network_mode
+    if mode.startswith("container:"):
+        return {}
+    asked = (container.networking.endpoints_config if container.networking else None) or {}
+    endpoint = container.endpoint
+    if endpoint is None:
+        name = "bridge" if mode in ("", "default") else mode
+        return {name: render(asked.get(name) or EndpointSettings())}
+    wanted = asked.get(endpoint.network_name) or asked.get(mode) or EndpointSettings()
+    document = render(wanted)
+    document |= {
+        "NetworkID": endpoint.network_id,
+        "EndpointID": endpoint.endpoint_id,
+        "Gateway": endpoint.gateway,
+        "IPAddress": endpoint.ipv4,
+        "IPPrefixLen": endpoint.ipv4_prefix,
+        "IPv6Gateway": endpoint.gateway6,
+        "GlobalIPv6Address": endpoint.ipv6,
+        "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
+        "MacAddress": endpoint.mac,
+    }
+    return {endpoint.network_name: document}
+
+
+def command_line(container: Container) -> str:
+    """docker: arguments with a blank in them stand in single quotes; nothing else is escaped."""
+    return " ".join([container.path, *(f"'{argument}'" if " " in argument else argument for argument in container.args)])
+
+
+def status_text(state: ContainerState, now_ns: int) -> str:
+    """`Up 3 seconds`, `Exited (0) 2 minutes ago`, …: the STATUS column."""
+    up = human_duration((now_ns - state.started_at_ns) / 1e9)
+    ended = human_duration((now_ns - state.finished_at_ns) / 1e9)
+    match state.status:
+        case Status.RUNNING:
+            return f"Up {up}"
+        case Status.PAUSED:
+            return f"Up {up} (Paused)"
+        case Status.RESTARTING:
+            return f"Restarting ({state.exit_code}) {ended} ago"
+        case Status.REMOVING:
+            return "Removal In Progress"
+        case Status.DEAD:
+            return "Dead"
+        case Status.CREATED:
+            return "Created"
+        case Status.EXITED:
+            return f"Exited ({state.exit_code}) {ended} ago" if state.finished_at_ns else ""
+
+
+def human_duration(seconds: float) -> str:
+    """docker: a rough span of time in words (go-units, HumanDuration)."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    if whole < 60:
+        return "1 second" if whole == 1 else f"{whole} seconds"
+    minutes = whole // 60
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{int(seconds / 3600) // 24 // 365} years"
+
+
+def render_time(time_ns: int) -> str:
+    """RFC 3339, Go's zero time for 0."""
+    return format_time(time_ns) if time_ns else ZERO_TIME
+
+
+def _state(state: ContainerState) -> dict[str, Any]:
+    return {
+        "Status": state.status,
+        "Running": state.counts_as_running,
+        "Paused": state.status is Status.PAUSED,
+        "Restarting": state.status is Status.RESTARTING,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status is Status.DEAD,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": render_time(state.started_at_ns),
+        "FinishedAt": render_time(state.finished_at_ns),
+    }
+
+
+def _sizes(sizes: tuple[int, int] | None) -> dict[str, int]:
+    return {} if sizes is None else {"SizeRw": sizes[0], "SizeRootFs": sizes[1]}
+
+
+def _overlay(container: Container, directory: str, lower: Sequence[str]) -> dict[str, str]:
+    """Where the file system's parts lie. Nothing is mounted on the host: the merged view is that of the container's first process."""
+    pid = container.state.pid
+    return {
+        "LowerDir": ":".join(lower),
+        "MergedDir": f"/proc/{pid}/root" if container.state.has_process else "",
+        "UpperDir": f"{directory}/upper",
+        "WorkDir": f"{directory}/work",
+    }
+
+
+def _network_settings(container: Container) -> dict[str, Any]:
+    attached = networks(container)
+    # docker: the default bridge's figures stand once more at the top, as in the days before networks had names.
+    bridge = attached.get("bridge", {})
+    running = container.state.has_process
+    return {
+        "Bridge": "",
+        "SandboxID": container.id if running else "",
+        "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
+        "Ports": {port: None for port in container.config.exposed_ports or ()} if running else {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": bridge.get("EndpointID", ""),
+        "Gateway": bridge.get("Gateway", ""),
+        "GlobalIPv6Address": bridge.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": bridge.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": bridge.get("IPAddress", ""),
+        "IPPrefixLen": bridge.get("IPPrefixLen", 0),
+        "IPv6Gateway": bridge.get("IPv6Gateway", ""),
+        "MacAddress": bridge.get("MacAddress", ""),
+        "Networks": attached,
+    }
+
+
+def _port_summaries(container: Container) -> list[dict[str, Any]]:
+    if not container.state.has_process:
+        return []
+    ports = (port.partition("/") for port in container.config.exposed_ports or ())
+    return [{"PrivatePort": int(number), "Type": protocol or "tcp"} for number, _, protocol in ports if number.isdecimal()]
+
+
+def now_ns() -> int:
+    """The time that ages in a list are counted from."""
+    return time.time_ns()

@@ -1,0 +1,53 @@
+"""What a handler may reach: the services, under one key of the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from teul import __version__
+from teul.services.containers import Containers
+from teul.services.events import Events
+from teul.services.execs import Execs
+from teul.services.images import Images
+from teul.services.networks import Networks
+from teul.services.system import API_VERSION as NEWEST_VERSION
+from teul.services.system import System, render_version
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases, one per noun."""
+
+    containers: Containers
+    execs: Execs
+    images: Images
+    networks: Networks
+    events: Events
+    system: System
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+
+# Sent with every response, hijacked ones included.
+HEADERS = {
+    "Api-Version": render_version(NEWEST_VERSION),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Teul/{__version__} (linux)",
+}
+
+# Keys of one request: the API version that the client speaks, as (major, minor).
+API_VERSION = "api_version"
+
+
+def services(request: web.Request) -> Services:
+    """The services that serve this request."""
+    return request.app[SERVICES]
+
+
+def api_version(request: web.Request) -> tuple[int, int]:
+    """The version in the request's path, the newest one if it had none."""
+    version: tuple[int, int] = request[API_VERSION]
+    return version

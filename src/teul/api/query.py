@@ -1,0 +1,159 @@
+"""Query parameters and JSON bodies, read as dockerd reads them, with its error texts.
+
+Source: moby daemon/server/httputils (form.go, httputils.go), daemon/internal/timestamp.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from teul.errors import InvalidParameter
+from teul.model.filter import Filters, parse_filters
+
+T = TypeVar("T")
+
+# No document of this API comes near it; the limit keeps a client from filling the engine's memory.
+JSON_BYTES = 16 * 1024 * 1024
+
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INT64_MAX = (1 << 63) - 1
+
+
+def text(request: web.Request, key: str) -> str:
+    """The parameter's first value, empty if it was not given."""
+    return request.query.get(key, "")
+
+
+def boolean(request: web.Request, key: str, *, default: bool = False) -> bool:
+    """docker: anything but "", 0, no, false and none is true; `default` only counts if the key is absent."""
+    value = request.query.get(key)
+    return default if value is None else value.strip().lower() not in _FALSE
+
+
+def integer(request: web.Request, key: str) -> int | None:
+    """A decimal number; None if absent or empty. Raises InvalidParameter with Go's words."""
+    value = text(request, key)
+    if not value:
+        return None
+    try:
+        return _parse_int64(value)
+    except ValueError as error:
+        raise InvalidParameter(f'strconv.Atoi: parsing "{value}": {error}') from None
+
+
+def dimension(request: web.Request, key: str, *, name: str) -> int:
+    """A terminal's height or width. Raises InvalidParameter, as dockerd does, if it is missing or out of 32 bits."""
+    value = text(request, key)
+    if not re.fullmatch(r"-?[0-9]+", value):
+        raise InvalidParameter(f'invalid resize {name} "{value}": invalid syntax')
+    number = int(value)
+    if not 0 <= number < 1 << 32:
+        raise InvalidParameter(f'invalid resize {name} "{value}": value out of range')
+    return number
+
+
+def timestamp_ns(request: web.Request, key: str, *, quote: str = '"') -> int | None:
+    """`seconds[.nanoseconds]` since 1970; None if absent. Raises InvalidParameter, naming the key between `quote`s."""
+    value = text(request, key)
+    if not value:
+        return None
+    try:
+        return parse_timestamp_ns(value)
+    except ValueError as error:
+        raise InvalidParameter(f'invalid value for {quote}{key}{quote}: invalid timestamp "{value}": {error}') from None
+
+
+def parse_timestamp_ns(value: str) -> int:
+    """`seconds[.nanoseconds]` to nanoseconds. Raises ValueError with dockerd's words."""
+    seconds, _, fraction = value.partition(".")
+    try:
+        whole = _parse_int64(seconds)
+    except ValueError as error:
+        raise ValueError(f'invalid seconds "{seconds}": {error}') from None
+    if len(fraction) > 20:
+        raise ValueError(f"invalid nanoseconds: length {len(fraction)} exceeds maximum 20")
+    for position, character in enumerate(fraction):
+        if character not in "0123456789":
+            raise ValueError(f"invalid nanoseconds: invalid character '{character}' at position {position}")
+    return whole * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+
+
+def filters(request: web.Request) -> Filters:
+    """The `filters` parameter. Raises InvalidParameter if it is not JSON of the right shape."""
+    return parse_filters(text(request, "filters"))
+
+
+async def json_body(request: web.Request, shape: type[T], *, required: bool = False) -> T | None:
+    """The body decoded to `shape`, a msgspec type; None if there is none and it is not `required`.
+
+    Raises InvalidParameter for another content type, malformed JSON, a value of the wrong type, or anything after the document.
+    """
+    body = await json_bytes(request)
+    if not body.strip():
+        if required or body:
+            raise InvalidParameter("invalid JSON: got EOF while reading request body")
+        return None
+    return decode_json(body, shape)
+
+
+async def json_bytes(request: web.Request) -> bytes:
+    """The body, which must be said to be JSON. Raises InvalidParameter, also for more than `JSON_BYTES`."""
+    check_content_type(request)
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > JSON_BYTES:
+            raise InvalidParameter(f"request body is larger than {JSON_BYTES} bytes")
+    return bytes(body)
+
+
+def check_content_type(request: web.Request) -> None:
+    """Raise InvalidParameter unless the body is said to be JSON, or there is none."""
+    header = request.headers.get("Content-Type", "")
+    if not header and not request.body_exists:
+        return
+    media_type = header.partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        return
+    if not re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]+(/[a-z0-9!#$%&'*+.^_`|~-]+)?", media_type):
+        why = "mime: no media type" if not media_type else "mime: expected token after slash"
+        raise InvalidParameter(f"malformed Content-Type header ({header}): {why}")
+    raise InvalidParameter(f"unsupported Content-Type header ({header}): must be 'application/json'")
+
+
+def decode_json(body: bytes, shape: type[T]) -> T:
+    """Decode one JSON document to `shape`. Raises InvalidParameter."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"invalid JSON: {error}") from None
+    except msgspec.DecodeError as error:
+        if "trailing characters" in str(error):
+            raise InvalidParameter("unexpected content after JSON") from None
+        if "truncated" in str(error):
+            raise InvalidParameter("invalid JSON: unexpected EOF") from None
+        raise InvalidParameter(f"invalid JSON: {error}") from None
+
+
+def encode_line(document: Any) -> bytes:
+    """`document` as one line of JSON."""
+    return msgspec.json.encode(document) + b"\n"
+
+
+def json_response(document: Any, *, status: int = 200) -> web.Response:
+    """`document` (anything msgspec can encode) as the answer."""
+    return web.Response(status=status, body=encode_line(document), content_type="application/json")
+
+
+def _parse_int64(value: str) -> int:
+    if not _INTEGER.fullmatch(value):
+        raise ValueError("invalid syntax")
+    number = int(value)
+    if not -_INT64_MAX - 1 <= number <= _INT64_MAX:
+        raise ValueError("value out of range")
+    return number

@@ -1,0 +1,93 @@
+"""What the API knows and this engine does not do (yet): one table, one clear sentence each.
+
+Swarm's paths answer as a dockerd that is no manager does, lists of things that cannot exist here are empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from teul.api.query import json_response
+from teul.errors import NotFound, NotImplementedHere, Unavailable
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_NO_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+)
+
+
+async def no_manager(_: web.Request) -> web.StreamResponse:
+    """Whatever is asked of a swarm."""
+    raise Unavailable(_NO_MANAGER)
+
+
+async def no_plugins(_: web.Request) -> web.StreamResponse:
+    """There are none."""
+    return json_response([])
+
+
+async def no_volumes(_: web.Request) -> web.StreamResponse:
+    """There are none."""
+    return json_response({"Volumes": [], "Warnings": None})
+
+
+async def no_such_volume(request: web.Request) -> web.StreamResponse:
+    """There are none."""
+    raise NotFound(f"get {request.match_info['name']}: no such volume")
+
+
+def unsupported(what: str) -> Handler:
+    """A handler that says that `what` is not supported."""
+
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        raise NotImplementedHere(f"{what} is not supported by this engine")
+
+    return refuse
+
+
+# method, path, what cannot be done
+_UNSUPPORTED = (
+    ("POST", "/auth", "logging in to a registry"),
+    ("POST", "/build", "building images"),
+    ("POST", "/build/prune", "pruning the build cache"),
+    ("POST", "/build/cancel", "cancelling a build"),
+    ("POST", "/session", "a builder session"),
+    ("POST", "/grpc", "the gRPC interface of a builder"),
+    ("POST", "/commit", "committing a container to an image"),
+    ("POST", "/containers/prune", "pruning containers"),
+    ("POST", "/containers/{name}/update", "updating the resources of a container"),
+    ("GET", "/containers/{name}/stats", "resource usage statistics"),
+    ("GET", "/containers/{name}/changes", "listing changes in a container's filesystem"),
+    ("GET", "/containers/{name}/export", "exporting a container"),
+    ("GET", "/containers/{name}/archive", "copying from a container"),
+    ("HEAD", "/containers/{name}/archive", "looking at a path in a container"),
+    ("PUT", "/containers/{name}/archive", "copying to a container"),
+    ("GET", "/containers/{name}/checkpoints", "checkpoints"),
+    ("POST", "/containers/{name}/checkpoints", "checkpoints"),
+    ("DELETE", "/containers/{name}/checkpoints/{checkpoint}", "checkpoints"),
+    ("POST", "/volumes/create", "creating volumes"),
+    ("POST", "/volumes/prune", "pruning volumes"),
+    ("GET", "/distribution/{name:.+}/json", "looking at an image in a registry"),
+    ("GET", "/plugins/privileges", "plugins"),
+    ("POST", "/plugins/pull", "plugins"),
+    ("POST", "/plugins/create", "plugins"),
+    ("GET", "/plugins/{name:.+}/json", "plugins"),
+    ("POST", "/plugins/{name:.+}/{action}", "plugins"),
+    ("DELETE", "/plugins/{name:.+}", "plugins"),
+    ("POST", "/swarm/init", "swarm mode"),
+    ("POST", "/swarm/join", "swarm mode"),
+)
+
+_SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    *((method, path, unsupported(what)) for method, path, what in _UNSUPPORTED),
+    *((method, f"/{noun}{rest}", no_manager) for noun in _SWARM for method in ("GET", "POST", "DELETE") for rest in ("", "/{path:.+}")),
+    ("GET", "/plugins", no_plugins),
+    ("GET", "/volumes", no_volumes),
+    ("GET", "/volumes/{name}", no_such_volume),
+    ("DELETE", "/volumes/{name}", no_such_volume),
+)

@@ -1,0 +1,139 @@
+"""The engine on demand: whoever finds nobody at our own socket starts one.
+
+Many may do so at the same time. Each starts a process; the one that gets the root's lock becomes the engine, the others leave with
+exit code 0, and all clients go on trying to connect. So the only thing to agree on is the socket.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic, sleep
+
+from teul.cli.endpoint import default_run_root
+from teul.client.connection import connection_failed, open_socket
+from teul.client.errors import ConnectionFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable, Mapping
+
+    from teul.cli.endpoint import Endpoint
+
+IDLE_SECONDS = 300
+START_SECONDS = 30
+# A process that left with 0 has lost the race for the lock. If no engine answers for so long after, the winner is gone as well.
+RESTART_SECONDS = 1.0
+_LOG_NAME = "engine.log"
+_LOG_LIMIT_BYTES = 1 << 20
+_TAIL_BYTES = 4096
+
+
+def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], socket]:
+    """A function that connects to the endpoint, starting the engine if need be. It raises `ConnectionFailed`."""
+
+    def connect() -> socket:
+        try:
+            return open_socket(endpoint.address)
+        except OSError as error:
+            failure = connection_failed(endpoint.address, error)
+            if not (endpoint.startable and failure.refused):
+                raise failure from error
+        return start_engine(endpoint, environment)
+
+    return connect
+
+
+def start_engine(endpoint: Endpoint, environment: Mapping[str, str]) -> socket:
+    """Start an engine and connect to it, or to one that somebody else has just started. Raises `ConnectionFailed`."""
+    run_root = endpoint.run_root or default_run_root(environment, os.geteuid())
+    deadline = monotonic() + START_SECONDS
+    process = _Process(endpoint, run_root, environment)
+    pause_seconds = 0.002
+    while True:
+        try:
+            return open_socket(endpoint.address)
+        except OSError as error:
+            failure = connection_failed(endpoint.address, error)
+            if not failure.refused:
+                raise failure from error
+        if process.ended_seconds() > RESTART_SECONDS:
+            process = _Process(endpoint, run_root, environment)
+        if monotonic() > deadline:
+            raise ConnectionFailed(f"The engine did not answer at {endpoint.address} within {START_SECONDS} seconds.{process.log_tail()}")
+        sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.2, 0.02)
+
+
+class _Process:
+    """One attempt: a detached `teul serve` whose complaints go to a log file in the run root."""
+
+    def __init__(self, endpoint: Endpoint, run_root: str, environment: Mapping[str, str]) -> None:
+        self._log_path = os.path.join(run_root, _LOG_NAME)
+        self._ended_at: float | None = None
+        try:
+            os.makedirs(run_root, mode=0o755, exist_ok=True)
+            log_fd = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConnectionFailed(
+                f"Cannot connect to the engine at {endpoint.address}, and cannot start it: {error.strerror}: {error.filename}"
+            ) from error
+        try:
+            if os.fstat(log_fd).st_size > _LOG_LIMIT_BYTES:
+                os.ftruncate(log_fd, 0)
+            self._log_start = os.fstat(log_fd).st_size
+            self._pid = _spawn(serve_arguments(endpoint), environment, log_fd)
+        finally:
+            os.close(log_fd)
+
+    def ended_seconds(self) -> float:
+        """How long ago the process left; 0 while it runs. Raises `ConnectionFailed` when it failed."""
+        if self._ended_at is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if not pid:
+                return 0.0
+            self._ended_at = monotonic()
+            if status:
+                code = os.waitstatus_to_exitcode(status)
+                how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+                raise ConnectionFailed(f"The engine could not be started ({how}).{self.log_tail()}")
+        return monotonic() - self._ended_at
+
+    def log_tail(self) -> str:
+        """What the process complained about, as further lines of a message."""
+        with open(self._log_path, "rb") as file:
+            file.seek(max(self._log_start, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace").strip()
+        return f" Its log, {self._log_path}, ends with:\n{text}" if text else f" Its log is {self._log_path}."
+
+
+def serve_arguments(endpoint: Endpoint) -> list[str]:
+    """The command line of an engine for `endpoint`."""
+    # security: -P keeps the caller's working directory out of the import path, or `teul ps` as root in somebody's
+    # directory would run what lies there.
+    arguments = [sys.executable, "-P", "-m", "teul", "serve", "--idle-timeout", str(IDLE_SECONDS)]
+    if endpoint.root:
+        arguments += ["--root", os.path.abspath(endpoint.root)]
+    if endpoint.run_root:
+        arguments += ["--run-root", os.path.abspath(endpoint.run_root)]
+    return arguments
+
+
+def _spawn(arguments: list[str], environment: Mapping[str, str], log_fd: int) -> int:
+    """Start a process in a session of its own, so that it outlives the terminal. `subprocess` is not worth its import here."""
+    from _signal import SIGPIPE, SIGXFSZ  # type: ignore[import-not-found]  # see client/signals.py
+
+    return os.posix_spawn(
+        arguments[0],
+        arguments,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, log_fd, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(SIGPIPE, SIGXFSZ),  # Python ignores these two; that would be inherited
+    )

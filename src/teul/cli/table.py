@@ -1,0 +1,88 @@
+"""Every command by name: the module that has it, the name it has there, and one line about it.
+
+The dispatcher loads one module for one command; this table is what it reads instead of all of them. A module of
+`teul.cli.commands` names its commands in capitals, as the last column says.
+"""
+
+from __future__ import annotations
+
+# name: (module, object in it, summary). Sorted as the help lists them: docker's common commands first, in docker's order.
+Row = tuple[str, str, str]
+
+COMMON: dict[str, Row] = {
+    "run": ("run", "RUN", "Create and run a new container from an image"),
+    "exec": ("exec", "EXEC", "Execute a command in a running container"),
+    "ps": ("ps", "PS", "List containers"),
+    "images": ("images", "IMAGES", "List images"),
+    "version": ("version", "VERSION", "Show the Teul version information"),
+    "info": ("info", "INFO", "Display system-wide information"),
+}
+COMMANDS: dict[str, Row] = {
+    "attach": ("attach", "ATTACH", "Attach local standard input, output, and error streams to a running container"),
+    "create": ("create", "CREATE", "Create a new container"),
+    "events": ("events", "EVENTS", "Get real time events from the server"),
+    "history": ("history", "HISTORY", "Show the history of an image"),
+    "import": ("load", "IMPORT", "Import the contents from a tarball to create a filesystem image"),
+    "inspect": ("inspect", "INSPECT", "Return low-level information on Docker objects"),
+    "kill": ("lifecycle", "KILL", "Kill one or more running containers"),
+    "load": ("load", "LOAD", "Load an image from a tar archive or STDIN"),
+    "logs": ("logs", "LOGS", "Fetch the logs of a container"),
+    "pause": ("lifecycle", "PAUSE", "Pause all processes within one or more containers"),
+    "rename": ("lifecycle", "RENAME", "Rename a container"),
+    "restart": ("lifecycle", "RESTART", "Restart one or more containers"),
+    "rm": ("lifecycle", "REMOVE", "Remove one or more containers"),
+    "rmi": ("images", "REMOVE", "Remove one or more images"),
+    "serve": ("serve", "SERVE", "Run the engine in the foreground"),
+    "start": ("start", "START", "Start one or more stopped containers"),
+    "stop": ("lifecycle", "STOP", "Stop one or more running containers"),
+    "tag": ("images", "TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "top": ("lifecycle", "TOP", "Display the running processes of a container"),
+    "unpause": ("lifecycle", "UNPAUSE", "Unpause all processes within one or more containers"),
+    "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
+}
+GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
+    "container": (
+        "Manage containers",
+        {
+            "attach": COMMANDS["attach"],
+            "create": COMMANDS["create"],
+            "exec": COMMON["exec"],
+            "inspect": ("inspect", "INSPECT_CONTAINER", "Display detailed information on one or more containers"),
+            "kill": COMMANDS["kill"],
+            "logs": COMMANDS["logs"],
+            "ls": COMMON["ps"],
+            "pause": COMMANDS["pause"],
+            "rename": COMMANDS["rename"],
+            "restart": COMMANDS["restart"],
+            "rm": COMMANDS["rm"],
+            "run": COMMON["run"],
+            "start": COMMANDS["start"],
+            "stop": COMMANDS["stop"],
+            "top": COMMANDS["top"],
+            "unpause": COMMANDS["unpause"],
+            "wait": COMMANDS["wait"],
+        },
+    ),
+    "image": (
+        "Manage images",
+        {
+            "history": COMMANDS["history"],
+            "import": COMMANDS["import"],
+            "inspect": ("inspect", "INSPECT_IMAGE", "Display detailed information on one or more images"),
+            "load": COMMANDS["load"],
+            "ls": COMMON["images"],
+            "pack": ("pack", "PACK", "Make an image out of programs of this host"),
+            "rm": COMMANDS["rmi"],
+            "tag": COMMANDS["tag"],
+        },
+    ),
+    "system": ("Manage Teul", {"events": COMMANDS["events"], "info": COMMON["info"]}),
+}
+# Further names that docker gives to commands inside of groups.
+ALIASES = {
+    ("container", "ps"): "ls",
+    ("container", "list"): "ls",
+    ("container", "remove"): "rm",
+    ("image", "list"): "ls",
+    ("image", "remove"): "rm",
+}

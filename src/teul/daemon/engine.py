@@ -1,0 +1,178 @@
+"""The composition root: every part of the engine, made and ended in order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import uuid
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from teul import __version__
+from teul.aio import Tasks, run_blocking
+from teul.api.app import create_app
+from teul.api.connection import Runner
+from teul.api.context import Services
+from teul.daemon.activity import Activity
+from teul.daemon.config import EngineConfig
+from teul.daemon.listeners import open_listener
+from teul.linux import cgroups, process
+from teul.model.container import Container
+from teul.network.host import HostNetwork
+from teul.network.names import names_for_root
+from teul.oci.digest import Digest
+from teul.runtime.supervisor import Supervisor
+from teul.services import container_files
+from teul.services.container_files import EngineDirectories
+from teul.services.container_launch import Launcher
+from teul.services.container_registry import ContainerRegistry
+from teul.services.containers import Containers
+from teul.services.events import Events
+from teul.services.execs import Execs
+from teul.services.host_facts import gather_host_facts
+from teul.services.images import Images, ImageUser
+from teul.services.networks import Networks
+from teul.services.system import EngineFacts, System
+from teul.store.metadata.database import Database
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """A running engine; made with `async with`."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._stack = contextlib.AsyncExitStack()
+        self._activity = Activity()
+        self._containers: Containers | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def wait_until_idle(self, timeout_seconds: float) -> None:
+        """Return when no container runs and nobody has asked for anything for so long."""
+        await self._activity.wait_until_idle(timeout_seconds, lambda: self._containers is not None and self._containers.running() > 0)
+
+    async def _open(self) -> None:
+        config, stack = self._config, self._stack
+        # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        supervisor = Supervisor()
+        await supervisor.open()
+        stack.push_async_callback(supervisor.close)
+        database = await run_blocking(Database, f"{config.root}/teul.db")
+        stack.push_async_callback(run_blocking, database.close)
+        tasks = await stack.enter_async_context(Tasks())
+        layout = await run_blocking(cgroups.detect)
+        events = Events()
+        images = Images(config.root, database, events)
+        await images.open()
+        stack.push_async_callback(images.close)
+        networks = await self._open_networks(database)
+        registry = ContainerRegistry(database)
+        await registry.open()
+        networks.containers = registry.all
+        launcher = Launcher(
+            EngineDirectories(config.root, config.run_root),
+            cgroup_parent=config.cgroup_parent,
+            layout=layout,
+            host=await run_blocking(gather_host_facts, layout),
+            images=images,
+            networks=networks,
+            supervisor=supervisor,
+            find_container=registry.find,
+        )
+        containers = self._containers = Containers(registry, launcher, images, events, tasks)
+        images.in_use = lambda image_id: _users(containers, image_id)
+        await self._sweep(launcher, registry, networks)
+        await containers.open()
+        stack.callback(containers.close)
+        execs = Execs(containers, launcher, supervisor, events, tasks)
+        facts = EngineFacts(
+            engine_id=await run_blocking(_engine_id, config.root),
+            version=__version__,
+            root=config.root,
+            run_root=config.run_root,
+            cgroups=layout,
+            hosts=config.hosts,
+            debug=config.debug,
+        )
+        system = System(facts, containers, images, events)
+        await self._listen(Services(containers, execs, images, networks, events, system))
+        await containers.start_by_policy()
+
+    async def _open_networks(self, database: Database) -> Networks:
+        config = self._config
+        networks = Networks(database, HostNetwork(names_for_root(config.root)))
+        await networks.open()
+
+        async def close() -> None:
+            running = self._containers is not None and self._containers.running() > 0
+            await networks.close(remove=not running)
+
+        self._stack.push_async_callback(close)
+        return networks
+
+    async def _sweep(self, launcher: Launcher, registry: ContainerRegistry, networks: Networks) -> None:
+        """Remove what has no record: files, and processes of containers that were being made when an engine died."""
+        known = {container.id for container in registry.all()}
+        for container_id in await run_blocking(container_files.sweep, launcher.directories, known):
+            log.warning("ending container %s, of which there is no record", container_id)
+            plan = launcher.orphan_plan(container_id)
+            await run_blocking(cgroups.kill, plan)
+            await run_blocking(cgroups.remove, plan)
+            await run_blocking(container_files.remove_bundle, launcher.directories, container_id)
+        await networks.sweep({container.id for container in registry.all() if container.state.counts_as_running})
+
+    async def _listen(self, services: Services) -> None:
+        app = create_app(services)
+        app.middlewares.append(web.middleware(self._activity.middleware))
+        runner = Runner(app)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        for host in self._config.hosts:
+            listener = open_listener(host)
+            if listener.family == socket.AF_UNIX:
+                self._stack.callback(_unlink_quietly, host.removeprefix("unix://"))
+            await web.SockSite(runner, listener).start()
+        log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))
+
+
+def _users(containers: Containers, image_id: Digest) -> list[ImageUser]:
+    def uses(container: Container) -> bool:
+        return container.image_id == str(image_id)
+
+    return [ImageUser(container.id, container.state.counts_as_running) for container in containers.list() if uses(container)]
+
+
+def _unlink_quietly(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _engine_id(root: str) -> str:
+    """Made once per root."""
+    path = f"{root}/engine-id"
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        identifier = str(uuid.uuid4())
+        with open(path, "w", encoding="ascii") as file:
+            file.write(identifier + "\n")
+        return identifier

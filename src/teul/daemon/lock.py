@@ -1,0 +1,31 @@
+"""One engine per root, and one per run root."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from types import TracebackType
+from typing import Self
+
+from teul.errors import Conflict
+
+
+class RootLock:
+    """An exclusive lock that the kernel drops with the process. Raises Conflict when another engine has it."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = f"{directory}/lock"
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise Conflict(f"another engine has {self._path}") from None
+        self._fd = fd
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        os.close(self._fd)

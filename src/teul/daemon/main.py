@@ -1,0 +1,78 @@
+"""`teul serve`: wires the house together, opens its doors, and closes them again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+from teul.daemon.config import EngineConfig, parse_arguments
+from teul.daemon.lock import RootLock
+from teul.errors import Conflict, TeulError
+
+log = logging.getLogger(__name__)
+
+_DIRECTORIES = ("blobs/sha256", "snapshots", "containers", "volumes", "tmp")
+
+
+def main(arguments: list[str]) -> int:
+    """Run an engine until it is told to stop or has nothing to do; returns the exit code.
+
+    An engine started on demand that finds another one in its place leaves quietly with 0: whoever asked has an engine.
+    """
+    try:
+        config = parse_arguments(arguments, os.environ)
+    except TeulError as error:
+        return _complain(error)
+    _configure_logging(debug=config.debug)
+    _make_directories(config)
+    try:
+        with RootLock(config.root), RootLock(config.run_root):
+            asyncio.run(_serve(config))
+    except Conflict as error:
+        return 0 if config.idle_timeout_seconds is not None else _complain(error)
+    except TeulError as error:
+        return _complain(error)
+    return 0
+
+
+def _complain(error: TeulError) -> int:
+    sys.stderr.write(f"teul serve: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+    return 1
+
+
+def _configure_logging(*, debug: bool) -> None:
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _make_directories(config: EngineConfig) -> None:
+    os.umask(0o022)
+    os.makedirs(config.root, mode=0o710, exist_ok=True)
+    for name in _DIRECTORIES:
+        os.makedirs(f"{config.root}/{name}", mode=0o711, exist_ok=True)
+    os.makedirs(config.run_root, mode=0o755, exist_ok=True)
+    os.makedirs(f"{config.run_root}/containers", mode=0o711, exist_ok=True)
+
+
+async def _serve(config: EngineConfig) -> None:
+    # Imported here: the loser of a race for the lock needs none of it.
+    from teul.daemon.engine import Engine
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    async with Engine(config) as engine:
+        waits = [asyncio.ensure_future(stop.wait())]
+        if config.idle_timeout_seconds is not None:
+            waits.append(asyncio.ensure_future(engine.wait_until_idle(config.idle_timeout_seconds)))
+        _done, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in left:
+            wait.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await wait

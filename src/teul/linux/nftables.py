@@ -1,0 +1,87 @@
+"""libnftables by ctypes: one script in, all of it applied or nothing.
+
+Loaded at first use (some ten milliseconds), which must not be on the path of a container's start. Scripts are rendered by callers
+from values that they have checked; nothing is quoted or escaped here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+
+# nftables/libnftables.h
+_NFT_CTX_DEFAULT = 0
+_NFT_CTX_OUTPUT_STATELESS = 1 << 1
+_LIBRARY = "libnftables.so.1"
+
+
+class LibraryMissing(OSError):
+    """libnftables is not installed."""
+
+
+def run(script: str) -> str:
+    """Apply `script`, in nft's own language, as one transaction in the caller's network namespace; returns what it prints.
+
+    Blocks. Raises `OSError` with nft's first complaint (errno ENOENT if something that it names does not exist), `LibraryMissing`.
+    """
+    library = _load()
+    context = library.nft_ctx_new(_NFT_CTX_DEFAULT)
+    if not context:
+        raise OSError(errno.ENOMEM, "nft_ctx_new: no context")
+    try:
+        for prepare in (library.nft_ctx_buffer_output, library.nft_ctx_buffer_error):
+            if prepare(context):
+                raise OSError(errno.ENOMEM, f"{prepare.__name__}: no buffer")
+        library.nft_ctx_output_set_flags(context, _NFT_CTX_OUTPUT_STATELESS)
+        failed = library.nft_run_cmd_from_buffer(context, script.encode())
+        if failed:
+            raise _failure(library.nft_ctx_get_error_buffer(context).decode("utf-8", "replace"))
+        output: bytes = library.nft_ctx_get_output_buffer(context)
+        return output.decode("utf-8", "replace")
+    finally:
+        library.nft_ctx_free(context)
+
+
+def ensure_available() -> None:
+    """Load the library. Raises `LibraryMissing`."""
+    _load()
+
+
+@functools.cache
+def _load() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError as error:
+        raise LibraryMissing(errno.ENOENT, f"{_LIBRARY} is not installed (Debian package libnftables1)") from error
+    # Prototypes are set once, before anybody can call: the library is this module's own.
+    for name, result, arguments in (
+        ("nft_ctx_new", ctypes.c_void_p, (ctypes.c_uint32,)),
+        ("nft_ctx_free", None, (ctypes.c_void_p,)),
+        ("nft_ctx_buffer_output", ctypes.c_int, (ctypes.c_void_p,)),
+        ("nft_ctx_buffer_error", ctypes.c_int, (ctypes.c_void_p,)),
+        ("nft_ctx_get_output_buffer", ctypes.c_char_p, (ctypes.c_void_p,)),
+        ("nft_ctx_get_error_buffer", ctypes.c_char_p, (ctypes.c_void_p,)),
+        ("nft_ctx_output_set_flags", None, (ctypes.c_void_p, ctypes.c_uint)),
+        ("nft_run_cmd_from_buffer", ctypes.c_int, (ctypes.c_void_p, ctypes.c_char_p)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _failure(complaint: str) -> OSError:
+    """nft prints the place, the message, the line and a caret; errno is only in the message's words."""
+    first = next((line for line in complaint.splitlines() if "Error:" in line), complaint.strip().partition("\n")[0])
+    text = first.partition("Error: ")[2] or first or "nft failed without a word"
+    number = next((code for words, code in _WORDS.items() if words in text), errno.EINVAL)
+    return OSError(number, f"nft: {text}")
+
+
+_WORDS = {
+    "No such file or directory": errno.ENOENT,
+    "Operation not permitted": errno.EPERM,
+    "Device or resource busy": errno.EBUSY,
+    "Operation not supported": errno.EOPNOTSUPP,
+    "File exists": errno.EEXIST,
+}

@@ -1,0 +1,150 @@
+"""Processes and namespaces: clone3, unshare, setns, prctl, pidfd, close_range. stdlib and ctypes only."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+
+from teul.linux.syscalls import check, libc, syscall
+
+# linux/sched.h
+CLONE_NEWTIME = 0x00000080
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+_SIGCHLD = 17
+_PIDFD_GET_INFO_EXIT = 1 << 3  # linux/pidfd.h, PIDFD_INFO_EXIT
+_PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, Linux 6.13
+_PIDFD_GET_INFO = 0xC000_FF0B | (_PIDFD_INFO_SIZE << 16)  # _IOWR(0xFF, 11, struct pidfd_info)
+
+
+class clone_args(ctypes.Structure):
+    """linux/sched.h, struct clone_args (CLONE_ARGS_SIZE_VER2)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    )
+
+
+_prctl = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, use_errno=True
+)(("prctl", libc))
+_setns = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, use_errno=True)(("setns", libc))
+_unshare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, use_errno=True)(("unshare", libc))
+_sethostname = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, use_errno=True)(("sethostname", libc))
+_setdomainname = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, use_errno=True)(("setdomainname", libc))
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument."""
+    check(_prctl(option, value, 0, 0, 0), "prctl", str(option))
+
+
+def set_name(name: str) -> None:
+    """The name that ps shows in brackets for this process, cut to 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    check(_unshare(flags), "unshare", hex(flags))
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2); `fd` is a namespace file or, since Linux 5.8, a pidfd with several namespaces in `flags`."""
+    check(_setns(fd, flags), "setns", hex(flags))
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2) in this UTS namespace."""
+    raw = name.encode()
+    check(_sethostname(raw, len(raw)), "sethostname", name)
+
+
+def set_domainname(name: str) -> None:
+    """setdomainname(2) in this UTS namespace."""
+    raw = name.encode()
+    check(_setdomainname(raw, len(raw)), "setdomainname", name)
+
+
+def fork_into_cgroup(cgroup_fd: int) -> int:
+    """fork(2) whose child starts inside the cgroup v2 directory `cgroup_fd` (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
+
+    Moving a process in afterwards would wait for an RCU grace period of all CPUs (10–20 ms). Only for single-threaded
+    processes: the interpreter's own fork hooks are run, libc's are not.
+    """
+    arguments = clone_args(flags=CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup_fd)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    try:
+        pid = syscall("clone3", ctypes.addressof(arguments), ctypes.sizeof(arguments))
+    except OSError:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        raise
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid
+
+
+def close_from(first_fd: int) -> None:
+    """Close every descriptor from `first_fd` on. close_range(2), Linux 5.9."""
+    syscall("close_range", first_fd, 0xFFFFFFFF, 0)
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every descriptor from 3 on that is not in `keep`."""
+    first = 3
+    for fd in sorted(keep):
+        if fd > first:
+            syscall("close_range", first, fd - 1, 0)
+        first = max(first, fd + 1)
+    close_from(first)
+
+
+def exit_status_of(pidfd: int) -> int | None:
+    """The wait status of the ended process behind `pidfd`, although we are not its parent; None before Linux 6.15."""
+    buffer = bytearray(_PIDFD_INFO_SIZE)
+    struct.pack_into("=Q", buffer, 0, _PIDFD_GET_INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
+    except OSError:
+        return None
+    mask, *_ = struct.unpack_from("=Q", buffer)
+    status: int = struct.unpack_from("=i", buffer, 60)[0]
+    return status if mask & _PIDFD_GET_INFO_EXIT else None
+
+
+def open_pidfd(pid: int) -> int:
+    """A descriptor for process `pid` that stays true when the number is used again. Raises `ProcessLookupError`."""
+    return os.pidfd_open(pid)

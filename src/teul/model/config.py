@@ -1,0 +1,70 @@
+"""What a container runs, in Docker's words: the part of a request that does not depend on the host (API v1.51 ContainerConfig)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from teul.model.document import Document, Empty, convert, decode_object
+from teul.model.host_config import HostConfig
+from teul.model.network_config import NetworkingConfig
+
+
+class HealthConfig(Document):
+    """How health is probed. `test` is `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", "…"]` or empty (inherit); times in nanoseconds."""
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"test", "interval", "timeout", "start_period", "start_interval", "retries"})
+
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+class ContainerConfig(Document):
+    """Docker's ContainerConfig. None in a list or map is Go's nil: printed as null, and for the merge with the image "not said"."""
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset(
+        {"exposed_ports", "healthcheck", "args_escaped", "network_disabled", "mac_address", "stop_signal", "stop_timeout", "shell"}
+    )
+    STRING_OR_LIST: ClassVar[frozenset[str]] = frozenset({"cmd", "entrypoint", "shell"})
+
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    exposed_ports: dict[str, Empty] | None = None
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    env: list[str] | None = None
+    cmd: list[str] | None = None
+    healthcheck: HealthConfig | None = None
+    args_escaped: bool = False
+    image: str = ""
+    volumes: dict[str, Empty] | None = None
+    working_dir: str = ""
+    entrypoint: list[str] | None = None
+    network_disabled: bool = False
+    mac_address: str = ""
+    on_build: list[str] | None = None
+    labels: dict[str, str] | None = None
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+    shell: list[str] | None = None
+
+
+def decode_create_body(data: bytes) -> tuple[ContainerConfig, HostConfig, NetworkingConfig | None]:
+    """Read the body of `POST /containers/create`: a ContainerConfig with two more keys. Raises InvalidParameter."""
+    body = decode_object(data)
+    lower = {key.lower(): value for key, value in body.items()}
+    host = lower.get("hostconfig")
+    networking = lower.get("networkingconfig")
+    return (
+        convert(ContainerConfig, body),
+        convert(HostConfig, host) if isinstance(host, dict) else HostConfig(),
+        convert(NetworkingConfig, networking) if isinstance(networking, dict) else None,
+    )

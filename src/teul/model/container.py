@@ -1,0 +1,96 @@
+"""The record of a container: what the database keeps, one JSON document each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from teul.model.config import ContainerConfig
+from teul.model.host_config import HostConfig
+from teul.model.lifecycle import ContainerState
+from teul.model.mount import MountPoint
+from teul.model.network_config import NetworkingConfig
+
+
+class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The container's attachment to a network while it runs: addresses without prefix, lengths apart; "" where there is none."""
+
+    network_name: str
+    network_id: str
+    endpoint_id: str
+    ipv4: str = ""
+    ipv4_prefix: int = 0
+    gateway: str = ""
+    mac: str = ""
+    ipv6: str = ""
+    ipv6_prefix: int = 0
+    gateway6: str = ""
+    host_interface: str = ""
+
+
+class Container(msgspec.Struct, kw_only=True):
+    """One container.
+
+    `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
+    configuration is merged in and Docker's defaults are filled. `image_reference` is what the client wrote. `state` is replaced as
+    a whole, by the functions of `model.lifecycle`. `manually_stopped` keeps `unless-stopped` from starting it again.
+    """
+
+    id: str
+    name: str
+    created_at_ns: int
+    image_id: str
+    image_reference: str
+    path: str
+    args: list[str]
+    config: ContainerConfig
+    host_config: HostConfig
+    networking: NetworkingConfig | None = None
+    state: ContainerState = ContainerState()
+    restart_count: int = 0
+    driver: str = "overlay2"
+    platform: str = "linux"
+    mounts: list[MountPoint] = msgspec.field(default_factory=list)
+    endpoint: ContainerEndpoint | None = None
+    manually_stopped: bool = False
+
+    def encode(self) -> bytes:
+        """The record as JSON, for the database."""
+        return _ENCODER.encode(self)
+
+    @staticmethod
+    def decode(record: bytes | str) -> Container:
+        """The inverse of `encode`."""
+        return _DECODER.decode(record)
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Container)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateContainer:
+    """A request to create a container, before it was checked and completed."""
+
+    name: str | None
+    config: ContainerConfig
+    host_config: HostConfig
+    networking: NetworkingConfig | None = None
+    platform: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedContainer:
+    """The answer to `CreateContainer`: the id, and what the user should know about the request."""
+
+    id: str
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerExit:
+    """How a wait ended. `error` is set when the container's end could not be learned (or its removal failed)."""
+
+    status_code: int
+    error: str | None = None

@@ -1,0 +1,121 @@
+"""The record of a network, and of one container's attachment to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from teul.model.container import ContainerEndpoint
+
+BRIDGE, HOST, NONE = "bridge", "host", "none"
+PREDEFINED = (BRIDGE, HOST, NONE)
+"""Networks that every engine has, and nobody may make or remove."""
+
+# Driver options, as Docker spells them.
+OPTION_BRIDGE_NAME = "com.docker.network.bridge.name"
+OPTION_MTU = "com.docker.network.driver.mtu"
+
+
+class AddressRange(msgspec.Struct, frozen=True, kw_only=True):
+    """A subnet that a network hands addresses out of. `ip_range` narrows what is handed out; `auxiliary` are addresses to leave alone."""
+
+    subnet: str
+    gateway: str = ""
+    ip_range: str = ""
+    auxiliary: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Ipam(msgspec.Struct, frozen=True, kw_only=True):
+    """How a network manages its addresses. `ranges` is None where it has none to manage."""
+
+    driver: str = "default"
+    options: dict[str, str] | None = None
+    ranges: list[AddressRange] | None = None
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """One network. `driver` is Docker's name: bridge, host, null (for `none`)."""
+
+    id: str
+    name: str
+    created_at_ns: int
+    driver: str
+    scope: str = "local"
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    ipam: Ipam = Ipam()
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_from: str = ""
+    config_only: bool = False
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def is_predefined(self) -> bool:
+        """Whether it is one of those that every engine has."""
+        return self.name in PREDEFINED
+
+    def encode(self) -> bytes:
+        """The record as JSON, for the database."""
+        return _ENCODER.encode(self)
+
+    @staticmethod
+    def decode(record: bytes | str) -> Network:
+        """The inverse of `encode`."""
+        return _DECODER.decode(record)
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A running container on a network, as `network inspect` shows it; addresses with prefix length, "" where there is none."""
+
+    container_id: str
+    container_name: str
+    endpoint_id: str
+    mac: str = ""
+    ipv4: str = ""
+    ipv6: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """What a container holds of a network while it runs. `plan` is what `teul.linux.netlink` carries out."""
+
+    container_id: str
+    network_name: str
+    network_id: str
+    endpoint_id: str
+    host_interface: str
+    mac: str
+    ipv4: str = ""
+    ipv4_prefix: int = 0
+    gateway: str = ""
+    ipv6: str = ""
+    ipv6_prefix: int = 0
+    gateway6: str = ""
+    plan: dict[str, Any]
+
+    @property
+    def endpoint(self) -> ContainerEndpoint:
+        """The part that the container's record keeps."""
+        return ContainerEndpoint(
+            network_name=self.network_name,
+            network_id=self.network_id,
+            endpoint_id=self.endpoint_id,
+            ipv4=self.ipv4,
+            ipv4_prefix=self.ipv4_prefix,
+            gateway=self.gateway,
+            mac=self.mac,
+            ipv6=self.ipv6,
+            ipv6_prefix=self.ipv6_prefix,
+            gateway6=self.gateway6,
+            host_interface=self.host_interface,
+        )

@@ -1,0 +1,40 @@
+"""Signals by name or number, as Docker's API takes them."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from teul.errors import InvalidParameter
+
+_NAMES = {each.name.removeprefix("SIG"): each.value for each in signal.Signals} | {"CLD": signal.SIGCHLD.value, "IOT": signal.SIGABRT.value}
+_REAL_TIME = re.compile(r"RT(MIN\+(?P<above>[0-9]+)|MAX-(?P<below>[0-9]+))")
+_REAL_TIME_OFFSETS = range(1, 16)
+
+
+class InvalidSignal(InvalidParameter):
+    """There is no such signal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"invalid signal: {text}")
+
+
+def parse_signal(text: str) -> int:
+    """`9`, `KILL`, `SIGKILL`, `sigrtmin+3` to a number. Raises InvalidSignal.
+
+    docker: a number is taken as it is, as long as it is one that the kernel could know (moby/sys signal.ParseSignal).
+    """
+    if text.isascii() and text.isdigit():
+        number = int(text)
+        if not 0 < number < signal.NSIG:
+            raise InvalidSignal(text)
+        return number
+    name = text.upper().removeprefix("SIG")
+    if name in _NAMES:
+        return _NAMES[name]
+    match = _REAL_TIME.fullmatch(name)
+    if match is None or int(match["above"] or match["below"]) not in _REAL_TIME_OFFSETS:
+        raise InvalidSignal(text)
+    if match["above"]:
+        return signal.SIGRTMIN + int(match["above"])
+    return signal.SIGRTMAX - int(match["below"])

@@ -1,0 +1,71 @@
+"""A container's end of a network, worked out as data: names, MAC address and the plan that `teul.linux.netlink` carries out."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from teul.network.ipam import Address
+
+_GENERATIONS = "0123456789abcdefghijklmnopqrstuvwxyz"
+CONTAINER_INTERFACE = "eth0"
+
+
+def host_interface_name(container_id: str, generation: int) -> str:
+    """The host's end of the link: `veth`, the beginning of the id, and a character that differs from one start to the next.
+
+    So a container that restarts need not wait until the kernel has taken its old link down, and a link tells whose it is.
+    """
+    return host_interface_prefix(container_id) + _GENERATIONS[generation % len(_GENERATIONS)]
+
+
+def host_interface_prefix(container_id: str) -> str:
+    """What the names of all links of a container begin with."""
+    return f"veth{container_id[:7]}"
+
+
+def endpoint_id(network_id: str, container_id: str) -> str:
+    """64 hex digits that name this container's attachment to this network, the same at every start."""
+    return hashlib.sha256(f"{network_id}/{container_id}".encode()).hexdigest()
+
+
+def mac_for(address: Address) -> str:
+    """A locally administered MAC address that goes with an IP address: 02:42 and the IPv4 address, or an IPv6 address's last four bytes.
+
+    docker: as up to version 27. A neighbour that remembers the address's last owner is right about the new one, too, so nobody
+    needs to be told by a gratuitous ARP (which Docker 28, with its random addresses, sends); and on one bridge it is unique.
+    """
+    return (b"\x02\x42" + address.packed[-4:]).hex(":")
+
+
+def parse_mac(text: str) -> str | None:
+    """A client's MAC address in our spelling, or None if it is not one a network card can have (six bytes, not a group's)."""
+    parts = text.replace("-", ":").split(":")
+    if len(parts) != 6 or not all(len(part) == 2 for part in parts):
+        return None
+    try:
+        packed = bytes.fromhex("".join(parts))
+    except ValueError:
+        return None
+    return None if packed[0] & 1 or not any(packed) else packed.hex(":")
+
+
+def make_plan(
+    *, host_name: str, bridge: str, mac: str, mtu: int, addresses: Sequence[str], gateway: str | None, gateway6: str | None
+) -> dict[str, Any]:
+    """The network plan of `teul.linux.netlink`. Raises ValueError for an address that is none: nothing unchecked reaches the kernel."""
+    for address in addresses:
+        ipaddress.ip_interface(address)
+    return {
+        "type": "veth",
+        "host_name": host_name,
+        "bridge": bridge,
+        "mac": mac,
+        "mtu": mtu,
+        "container_name": CONTAINER_INTERFACE,
+        "addresses": list(addresses),
+        "gateway": gateway,
+        "gateway6": gateway6,
+    }

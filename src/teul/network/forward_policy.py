@@ -1,0 +1,137 @@
+"""Living beside a firewall whose FORWARD policy is DROP: dockerd's, above all.
+
+An accept in our own table does not overrule a drop in another one, so containers would have no way out on a host where Docker is
+installed, too. Where the policy of iptables' FORWARD chain is DROP, a chain of our own is hooked at its end. There it changes what
+happens to packets that no rule of anybody's has judged, and nothing else: every rule that an administrator, ufw or dockerd wrote
+comes first. Return traffic is let in, new connections from elsewhere are not. What goes to other bridges is left to the policy:
+dockerd's networks are closed to strangers by nothing else. The chain is removed when the engine closes.
+
+Only iptables' own program writes there: a rule written by nft may be one that iptables (and so dockerd) cannot read back.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from teul.linux import nftables
+from teul.network.bridge import list_other_bridges
+
+log = logging.getLogger(__name__)
+
+_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
+_ENVIRONMENT = {"PATH": _PATH, "LC_ALL": "C"}
+_LOCK_SECONDS = "5"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,27}")
+_DOCKER_BRIDGES = ("docker+", "br-+")  # as dockerd names those that it may yet make
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One of the two places where iptables rules may live; `program` writes there."""
+
+    name: str
+    program: str
+
+
+def render_rules(chain: str, bridges: Sequence[str], others: Sequence[str]) -> str:
+    """Input of iptables-restore that makes `chain` (and nothing else) anew; `others` are the host's bridges that are not ours.
+
+    Raises ValueError for a name of ours that is not one. A foreign one that is not cannot be written down and is left out.
+    """
+    for name in (chain, *bridges):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a name for iptables: {name!r}")
+    lines = ["*filter", f":{chain} - [0:0]"]
+    foreign = [name for name in others if _NAME.fullmatch(name)]
+    lines += [f"-A {chain} -o {pattern} -j RETURN" for pattern in (*_DOCKER_BRIDGES, *foreign)]
+    for bridge in bridges:
+        lines += [
+            f"-A {chain} -i {bridge} -j ACCEPT",
+            f"-A {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        ]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def ensure_forwarding(chain: str, bridges: Sequence[str]) -> bool:
+    """Hook our chain where the policy is DROP; returns whether it was necessary anywhere. Idempotent, blocks. Raises `OSError`."""
+    dropping = [backend for backend in _backends() if _drops(backend)]
+    if not dropping:
+        return False
+    rules = render_rules(chain, bridges, list_other_bridges(bridges))
+    for backend in dropping:
+        if not _is_hooked(backend, chain):
+            log.info("iptables (%s) drops what it forwards: letting the containers' packets pass in chain %s", backend.name, chain)
+        _run(f"{backend.program}-restore", "-w", _LOCK_SECONDS, "--noflush", script=rules)
+        if not _is_hooked(backend, chain):
+            _run(backend.program, "-w", _LOCK_SECONDS, "-A", "FORWARD", "-j", chain)
+    return True
+
+
+def remove_forwarding(chain: str) -> None:
+    """Take our chain out again, wherever it is. Blocks. Raises `OSError`."""
+    for backend in _backends():
+        while _is_hooked(backend, chain):
+            _run(backend.program, "-w", _LOCK_SECONDS, "-D", "FORWARD", "-j", chain)
+        if _try(backend.program, "-w", _LOCK_SECONDS, "-S", chain) is not None:
+            _run(backend.program, "-w", _LOCK_SECONDS, "-F", chain)
+            _run(backend.program, "-w", _LOCK_SECONDS, "-X", chain)
+
+
+def _backends() -> list[Backend]:
+    """Those that are in use here: asking iptables about a table that does not exist would make it."""
+    found: list[Backend] = []
+    if _nft_forward_chain() is not None:
+        program = _which("iptables-nft") or _which("iptables")
+        if program is not None:
+            found.append(Backend("nft", program))
+    program = _which("iptables-legacy")
+    if program is not None and "filter" in _legacy_tables():
+        found.append(Backend("legacy", program))
+    return found
+
+
+def _drops(backend: Backend) -> bool:
+    return "-P FORWARD DROP" in (_try(backend.program, "-w", _LOCK_SECONDS, "-S", "FORWARD") or "").splitlines()
+
+
+def _is_hooked(backend: Backend, chain: str) -> bool:
+    return _try(backend.program, "-w", _LOCK_SECONDS, "-C", "FORWARD", "-j", chain) is not None
+
+
+def _nft_forward_chain() -> str | None:
+    try:
+        return nftables.run("list chain ip filter FORWARD\n")
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+
+
+def _legacy_tables() -> list[str]:
+    try:
+        with open("/proc/net/ip_tables_names", encoding="ascii") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=_PATH)
+
+
+def _try(*arguments: str) -> str | None:
+    """What the program prints, or None if it says no."""
+    done = subprocess.run(arguments, capture_output=True, text=True, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _run(*arguments: str, script: str = "") -> None:
+    done = subprocess.run(arguments, capture_output=True, text=True, env=_ENVIRONMENT, input=script, check=False)
+    if done.returncode != 0:
+        raise OSError(errno.EIO, f"{' '.join(arguments)}: {done.stderr.strip() or f'exit status {done.returncode}'}")

@@ -1,0 +1,147 @@
+"""Manifests, indexes, the OCI layout's files and docker save's `manifest.json`, read from bytes that somebody else wrote.
+
+Every decoder is given bytes whose number was limited before; it raises `InvalidDocument` and nothing else, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from teul.errors import InvalidParameter
+from teul.oci.descriptor import INDEX_TYPES, OCI_INDEX, OCI_MANIFEST, Descriptor
+from teul.oci.digest import Digest
+
+T = TypeVar("T")
+
+# What registries accept at most. spec: OCI distribution-spec, "Pushing Manifests" (4 MiB).
+MAX_DOCUMENT_BYTES = 4 << 20
+
+
+class InvalidDocument(InvalidParameter):
+    """Bytes that are not the document they should be."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """One platform's image. spec: OCI image-spec manifest.md; Docker's schema 2 has the same shape."""
+
+    # Required, so that it is written although it has one value only.
+    schema_version: int
+    media_type: str = ""
+    artifact_type: str = ""
+    config: Descriptor
+    layers: list[Descriptor] = []
+    annotations: dict[str, str] | None = None
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """A list of manifests or of further indexes. spec: OCI image-spec image-index.md."""
+
+    schema_version: int = 0
+    media_type: str = ""
+    manifests: list[Descriptor] = []
+    annotations: dict[str, str] | None = None
+
+
+class SavedImage(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One element of docker save's `manifest.json`: paths inside the archive, layers bottom first."""
+
+    config: str = ""
+    repo_tags: list[str] = []
+    layers: list[str] = []
+
+
+class _Shape(msgspec.Struct, rename="camel"):
+    """Just enough to tell a manifest from an index."""
+
+    media_type: str = ""
+    manifests: list[object] | None = None
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Raises `InvalidDocument`."""
+    manifest = decode_lenient(data, Manifest, "image manifest")
+    if manifest.schema_version != 2:
+        raise InvalidDocument(f"unsupported image manifest: schema version {manifest.schema_version}")
+    # security: CVE-2021-41190, a document that is a manifest to one reader and an index to another.
+    if decode_lenient(data, _Shape, "image manifest").manifests is not None:
+        raise InvalidDocument("invalid image manifest: it is an index too")
+    return manifest
+
+
+def decode_index(data: bytes) -> Index:
+    """Raises `InvalidDocument`."""
+    return decode_lenient(data, Index, "image index")
+
+
+def is_index(data: bytes) -> bool:
+    """Whether a document without a telling descriptor is an index. Raises `InvalidDocument` if it is not even JSON."""
+    shape = decode_lenient(data, _Shape, "image manifest")
+    return shape.media_type in INDEX_TYPES or (not shape.media_type and shape.manifests is not None)
+
+
+def decode_saved_images(data: bytes) -> list[SavedImage]:
+    """docker save's `manifest.json`. Raises `InvalidDocument`; null is refused with Docker's words, [] is fine."""
+    if data.strip() == b"null":
+        raise InvalidDocument("invalid manifest, manifest cannot be null (but can be [])")
+    return decode_lenient(data, list[SavedImage], "manifest")
+
+
+def encode_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
+    """The OCI manifest of an image that came without one."""
+    return encode_document(Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=layers))
+
+
+def encode_index(manifests: list[Descriptor]) -> bytes:
+    """An `index.json`."""
+    return encode_document(Index(schema_version=2, media_type=OCI_INDEX, manifests=manifests))
+
+
+def encode_document(document: msgspec.Struct) -> bytes:
+    """Compact JSON of any document of this package, members in the order of their declaration."""
+    return msgspec.json.encode(document, enc_hook=_encode)
+
+
+def encode_list(documents: Sequence[msgspec.Struct]) -> bytes:
+    """Compact JSON of several documents."""
+    return msgspec.json.encode(documents, enc_hook=_encode)
+
+
+def decode_lenient(data: bytes, shape: type[T], name: str, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> T:
+    """Decode JSON as Go does: unknown members are ignored, null members count as absent.
+
+    Raises `InvalidDocument` for anything that does not fit `shape`, is larger than `limit_bytes`, or is nested absurdly deep.
+    """
+    if len(data) > limit_bytes:
+        raise InvalidDocument(f"invalid {name}: {len(data)} bytes are more than the limit of {limit_bytes}")
+    try:
+        return msgspec.convert(_without_nulls(msgspec.json.decode(data)), shape, dec_hook=_decode)
+    except RecursionError:
+        raise InvalidDocument(f"invalid {name}: exceeded max depth") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidDocument(f"invalid {name}: {error}") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Digest and isinstance(value, str):
+        try:
+            return Digest(value)
+        except InvalidParameter as error:
+            raise msgspec.ValidationError(error.message) from error
+    raise msgspec.ValidationError(f"expected {kind.__name__}")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)

@@ -1,0 +1,100 @@
+"""One reader and writer of a process's streams, connected to its monitor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+
+from teul.wire import monitor as wire
+
+_CHUNK_BYTES = 32 * 1024
+_READ_BYTES = 64 * 1024
+
+
+class Attachment:
+    """Iterate over it for output; `write` and `close_stdin` for input. Made open or, before the process starts, pending.
+
+    What the reader does not take waits in the monitor, so a slow reader loses nothing and holds up nobody.
+    """
+
+    def __init__(self, *, terminal: bool, wants: dict[str, bool]) -> None:
+        self.terminal = terminal
+        self.wants = wants
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._frames = wire.FrameReader()
+
+    @classmethod
+    async def pending(cls, *, terminal: bool, wants: dict[str, bool]) -> tuple[Attachment, socket.socket]:
+        """An attachment to a process that is yet to start, and the far end to hand over with the start."""
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        attachment = cls(terminal=terminal, wants=wants)
+        await attachment._open(near)
+        return attachment, far
+
+    @classmethod
+    async def connect(cls, path: str, *, terminal: bool, wants: dict[str, bool]) -> Attachment:
+        """Attach to a running process by its monitor's socket. Raises `OSError` when nobody listens there."""
+        attachment = cls(terminal=terminal, wants=wants)
+        await attachment._open(await connect_socket(path))
+        assert attachment._writer is not None
+        attachment._writer.write(wire.frame(wire.HELLO, json.dumps(wants).encode()))
+        return attachment
+
+    async def _open(self, connection: socket.socket) -> None:
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=connection)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        assert self._reader is not None
+        while True:
+            try:
+                data = await self._reader.read(_READ_BYTES)
+            except ConnectionResetError:
+                return
+            if not data:
+                return
+            for kind, payload in self._frames.feed(data):
+                if kind == wire.EXITED:
+                    return
+                if kind in (wire.STDOUT, wire.STDERR):
+                    yield kind, payload
+
+    async def write(self, data: bytes) -> None:
+        """Write to the process's input; waits until there is room. What a process does not read any more is dropped."""
+        assert self._writer is not None
+        for at in range(0, len(data), _CHUNK_BYTES):
+            self._writer.write(wire.frame(wire.STDIN, data[at : at + _CHUNK_BYTES]))
+            try:
+                await self._writer.drain()
+            except ConnectionError:
+                return
+
+    async def close_stdin(self) -> None:
+        """The client's input is at its end."""
+        assert self._writer is not None
+        if not self._writer.is_closing():
+            self._writer.write(wire.frame(wire.STDIN))
+
+    async def close(self) -> None:
+        """Detach; the process goes on."""
+        assert self._writer is not None
+        self._writer.close()
+
+
+async def connect_socket(path: str) -> socket.socket:
+    """Connect to unix socket `path`, of any length, without blocking the loop. Raises `OSError`."""
+    directory_fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        address = f"/proc/self/fd/{directory_fd}/{os.path.basename(path)}"
+        await asyncio.get_running_loop().sock_connect(connection, address)
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(directory_fd)
+    return connection

@@ -1,0 +1,352 @@
+"""From a fork to the container's program: the two roads, `create` and `execute`, told in order.
+
+Every step is named before it is taken. When one fails, its name, errno and text travel to the monitor as one message on
+`sync`, and the process ends. When all succeed, exec closes `sync`, and the monitor reads its end.
+
+Words on `sync` (SOCK_SEQPACKET): child to monitor `namespaces` (they exist now), `terminal` (its master rides along), or a JSON
+failure; monitor to child `network` when the link is there.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import resource
+import signal
+import socket
+from typing import NoReturn
+
+from teul.linux import caps, cgroups, mounts, netlink, process, pty, seccomp
+from teul.runtime.child import init, program, user
+from teul.runtime.child.rootfs import Rootfs
+
+_NAMESPACES = {
+    "mount": process.CLONE_NEWNS,
+    "uts": process.CLONE_NEWUTS,
+    "ipc": process.CLONE_NEWIPC,
+    "network": process.CLONE_NEWNET,
+    "cgroup": process.CLONE_NEWCGROUP,
+    "time": process.CLONE_NEWTIME,
+}
+_EXEC_FAILED_STATUS = 255
+
+
+class Child:
+    """One process on its way to exec."""
+
+    def __init__(self, message: dict, sync: socket.socket, stdio: tuple[int, int, int]) -> None:  # type: ignore[type-arg]
+        self._message = message
+        self._sync = sync
+        self._stdio = stdio
+        self._host_netlink: netlink.Netlink | None = None
+        self.step = "start"
+
+    def run(self, directory_fd: int, pidfd: int) -> NoReturn:
+        """Become the container's process; never returns."""
+        try:
+            if self._message["kind"] == "create":
+                self._create(directory_fd)
+            else:
+                self._execute(pidfd)
+        except (OSError, ValueError, KeyError, program.ProgramError, user.UserError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            failure = {"step": self.step, "errno": number, "message": str(error), "kind": type(error).__name__}
+            self._sync.send(json.dumps(failure).encode())
+        finally:
+            os._exit(1)
+
+    def _create(self, directory_fd: int) -> NoReturn:
+        self.step = "read config.json"
+        with open(os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd), "rb") as file:
+            spec = json.load(file)
+        new, joined = self._open_namespaces(spec["linux"]["namespaces"])
+        bpf = self._read_filter(spec.get("teul", {}).get("seccomp_bpf"))
+
+        foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
+        self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
+        if self._message.get("network"):
+            self._host_netlink = netlink.Netlink()  # a socket stays in the namespace it was opened in
+        self.step = "enter namespaces"
+        for fd, flag in joined:
+            process.setns(fd, flag)
+        process.unshare(new)
+        network = self._message.get("network")
+        if network:
+            self.step = "configure the network"
+            netlink.prepare_inside(network)
+        self._sync.send(b"namespaces")
+        os.umask(0)
+
+        self.step = "mount the root file system"
+        rootfs = Rootfs(spec)
+        rootfs.mount_root()
+        for mount in spec.get("mounts") or []:
+            self.step = f"mount {mount['destination']}"
+            rootfs.mount(mount, source_fd=foreign.get(mount["destination"]))
+
+        self.step = "make devices"
+        rootfs.make_devices()
+        terminal_fd = self._open_terminal(rootfs.fd) if self._message["terminal"] else None
+        if terminal_fd is not None:
+            rootfs.bind_console(terminal_fd)
+
+        self.step = "configure the network"
+        self._configure_network(new)
+
+        for name, value in (spec["linux"].get("sysctl") or {}).items():
+            self.step = f"set sysctl {name}"
+            rootfs.write_sysctl(name, value)
+
+        self.step = "set the host name"
+        if new & process.CLONE_NEWUTS:
+            process.set_hostname(spec.get("hostname") or "")
+            if spec.get("domainname"):
+                process.set_domainname(spec["domainname"])
+
+        self.step = "hide paths"
+        rootfs.hide()
+        self.step = "enter the root file system"
+        rootfs.enter()
+        self._become(spec["process"], spec.get("teul", {}), bpf, terminal_fd, rootfs.proc_fd)
+
+    def _execute(self, pidfd: int) -> NoReturn:
+        request: dict = self._message["process"]  # type: ignore[type-arg]
+        extension: dict = self._message.get("teul") or {}  # type: ignore[type-arg]
+        bpf = self._read_filter(extension.get("seccomp_bpf"))
+        self._join_cgroup()
+        self.step = "enter the container's namespaces"
+        process.setns(
+            pidfd,
+            process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWNET | process.CLONE_NEWCGROUP,
+        )
+        root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        terminal_fd = self._open_terminal(root_fd) if self._message["terminal"] else None
+        os.umask(0)
+        self._become(request, extension, bpf, terminal_fd, -1)
+
+    def _open_namespaces(self, namespaces: list[dict]) -> tuple[int, list[tuple[int, int]]]:  # type: ignore[type-arg]
+        """Flags of the namespaces to make, and opened (descriptor, flag) of those to join. pid is the monitor's affair."""
+        new, joined = 0, []
+        for namespace in namespaces:
+            flag = _NAMESPACES.get(namespace["type"], 0)
+            self.step = f"open {namespace['type']} namespace"
+            if not flag:
+                continue
+            if namespace.get("path"):
+                joined.append((os.open(namespace["path"], os.O_RDONLY | os.O_CLOEXEC), flag))
+            else:
+                new |= flag
+        return new, joined
+
+    def _clone_foreign_mounts(self, wanted: list[dict]) -> dict[str, int]:  # type: ignore[type-arg]
+        """Detached copies, by destination, of sources that exist only in another container's mount namespace (its /dev/shm)."""
+        clones: dict[str, int] = {}
+        for mount in wanted:
+            if not mount.get("namespace"):
+                continue
+            self.step = f"open the source of {mount['destination']}"
+            ours_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            theirs_fd = os.open(mount["namespace"], os.O_RDONLY | os.O_CLOEXEC)
+            process.setns(theirs_fd, process.CLONE_NEWNS)
+            clones[mount["destination"]] = mounts.clone_tree(mount["source"])
+            process.setns(ours_fd, process.CLONE_NEWNS)
+            os.close(ours_fd)
+            os.close(theirs_fd)
+        return clones
+
+    def _read_filter(self, path: str | None) -> bytes | None:
+        self.step = "read the seccomp filter"
+        if not path:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+
+    def _await(self, word: bytes) -> None:
+        received = self._sync.recv(64)
+        if received != word:
+            os._exit(1)  # the monitor gave up and knows why
+
+    def _join_cgroup(self) -> None:
+        self.step = "join the cgroup"
+        plan = self._message.get("cgroup")
+        if plan:
+            cgroups.join(plan, unified=False)  # born in the unified one
+
+    def _configure_network(self, new: int) -> None:
+        plan = self._message.get("network")
+        if plan:
+            self._await(b"network")
+            netlink.configure_inside(plan, self._host_netlink)
+        elif new & process.CLONE_NEWNET:
+            netlink.set_loopback_up()
+
+    def _open_terminal(self, root_fd: int) -> int:
+        self.step = "open a terminal"
+        pts_fd = os.open("dev/pts", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
+        master_fd, slave_fd, _number = pty.open_pair("ptmx", dir_fd=pts_fd)
+        os.close(pts_fd)
+        if self._message.get("rows"):
+            pty.set_size(slave_fd, self._message["rows"], self._message["columns"])
+        self._sync.sendmsg([b"terminal"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master_fd]))])
+        os.close(master_fd)
+        return slave_fd
+
+    def _become(  # noqa: PLR0913 - one linear story; every value is needed to its end
+        self, request: dict, extension: dict, bpf: bytes | None, terminal_fd: int | None, proc_fd: int  # type: ignore[type-arg]
+    ) -> NoReturn:
+        self.step = "set labels"
+        _set_label(request, proc_fd)
+        self.step = "set the standard streams"
+        self._set_stdio(terminal_fd)
+        # security: close before chdir, or a working directory of /proc/self/fd/N could lead to the host (CVE-2024-21626).
+        self.step = "close descriptors"
+        process.close_all_but({self._sync.fileno()})
+
+        self.step = "set resource limits"
+        for limit in request.get("rlimits") or []:
+            _set_rlimit(limit)
+        if request.get("oomScoreAdj") is not None:
+            self.step = "set oom_score_adj"
+            _write("/proc/self/oom_score_adj", str(request["oomScoreAdj"]))
+
+        self.step = "find the user"
+        root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        who = _resolve_user(root_fd, request, extension)
+        os.close(root_fd)
+        env = dict(item.partition("=")[::2] for item in request.get("env") or [])
+        if not env.get("HOME"):
+            env["HOME"] = who.home
+        self._own_stdio(who.uid)
+
+        self.step = "set the working directory"
+        if self._message["kind"] == "create":
+            os.makedirs(request["cwd"], 0o755, exist_ok=True)
+        entered = _change_directory(request["cwd"])
+
+        self.step = "drop privileges"
+        wanted = request.get("capabilities") or {}
+        caps.drop_bounding(wanted.get("bounding") or [])
+        no_new_privileges = bool(request.get("noNewPrivileges"))
+        if bpf is not None and not no_new_privileges:
+            seccomp.install_filter(bpf)  # needs CAP_SYS_ADMIN, which goes next
+        process.prctl(process.PR_SET_KEEPCAPS, 1)
+        os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+        process.prctl(process.PR_SET_KEEPCAPS, 0)
+        if not entered:
+            self.step = "set the working directory"
+            os.chdir(request["cwd"])
+        self.step = "find the program"
+        arguments: list[str] = request["args"]
+        path = program.find(arguments[0], env)
+        self.step = "drop privileges"
+        _set_capabilities(wanted)
+        os.umask((request.get("user") or {}).get("umask") or 0o022)
+        if no_new_privileges:
+            process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+            if bpf is not None:
+                seccomp.install_filter(bpf)
+        if extension.get("init"):
+            init.become_init(self._sync, terminal=terminal_fd is not None)
+        _exec(path, arguments, env, self._sync)
+
+    def _set_stdio(self, terminal_fd: int | None) -> None:
+        if terminal_fd is not None:
+            pty.make_controlling(terminal_fd)
+            stdio = (terminal_fd,) * 3
+        else:
+            os.setsid()
+            stdio = self._stdio
+        for number, fd in enumerate(stdio):
+            if fd < 0:
+                null_fd = os.open("/dev/null", os.O_RDWR)
+                os.dup2(null_fd, number)
+                if null_fd > 2:
+                    os.close(null_fd)
+            else:
+                os.dup2(fd, number)
+
+    def _own_stdio(self, uid: int) -> None:
+        """A program that reopens /dev/stdout must be allowed to: give the streams to its user, as runc does."""
+        for number, fd in enumerate(self._stdio):
+            if fd >= 0 or self._message["terminal"]:
+                os.fchown(number, uid, -1)
+
+
+def _resolve_user(root_fd: int, request: dict, extension: dict) -> user.ResolvedUser:  # type: ignore[type-arg]
+    numbers = request.get("user") or {}
+    if extension.get("user") is not None:
+        who = user.resolve(root_fd, extension["user"], extension.get("groups") or [])
+        who.groups = list(dict.fromkeys([*who.groups, *(numbers.get("additionalGids") or [])]))
+        return who
+    who = user.resolve(root_fd, str(numbers.get("uid") or 0), [])
+    return user.ResolvedUser(who.uid, numbers.get("gid") or 0, numbers.get("additionalGids") or [], who.home)
+
+
+def _set_capabilities(wanted: dict) -> None:  # type: ignore[type-arg]
+    caps.set_capabilities(
+        effective=wanted.get("effective") or [],
+        permitted=wanted.get("permitted") or [],
+        inheritable=wanted.get("inheritable") or [],
+        ambient=wanted.get("ambient") or [],
+    )
+
+
+def _change_directory(path: str) -> bool:
+    """Enter `path`; False when root may not but the user might. Raises `OSError`."""
+    try:
+        os.chdir(path)
+    except PermissionError:
+        return False
+    # security: a directory outside of our root shows as "(unreachable)…" (CVE-2024-21626).
+    if not os.getcwd().startswith("/"):
+        raise FileNotFoundError(2, f"current working directory `{path}` is outside of container mount namespace root")
+    return True
+
+
+def _set_rlimit(limit: dict) -> None:  # type: ignore[type-arg]
+    kind = getattr(resource, limit["type"])
+    soft, hard = (resource.RLIM_INFINITY if value in (-1, 2**64 - 1) else value for value in (limit["soft"], limit["hard"]))
+    try:
+        resource.setrlimit(kind, (soft, hard))
+    except (ValueError, OSError) as error:
+        _, ours = resource.getrlimit(kind)
+        raise OSError(
+            1, f"error setting rlimit type {kind}: {limit['type']} hard limit {hard} is above the engine's own ({ours}): operation not permitted"
+        ) from error
+
+
+def _set_label(request: dict, proc_fd: int) -> None:  # type: ignore[type-arg]
+    profile, label = request.get("apparmorProfile"), request.get("selinuxLabel")
+    if not profile and not label:
+        return
+    name, text = ("self/attr/apparmor/exec", f"exec {profile}") if profile else ("self/attr/exec", str(label))
+    fd = os.open(name, os.O_WRONLY, dir_fd=proc_fd) if proc_fd >= 0 else os.open(f"/proc/{name}", os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _exec(path: str, arguments: list[str], env: dict[str, str], sync: socket.socket) -> NoReturn:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    try:
+        os.execve(path, arguments, env)
+    except OSError as error:
+        # As runc: the container has started by now, so its own stderr and exit code say what happened.
+        sync.close()
+        os.write(2, f"exec {path}: {os.strerror(error.errno or 0).lower()}\n".encode())
+        os._exit(_EXEC_FAILED_STATUS)

@@ -1,0 +1,231 @@
+"""What the container will see: its root, mounts, devices, and what is hidden from it.
+
+Everything happens in the child's own mount namespace, below a descriptor of the new root, so nothing of it exists on the
+host and no path of the image is ever resolved outside of the image.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from teul.linux import mounts, paths
+from teul.runtime.child.mount_options import MountOptions
+
+Spec = dict[str, object]
+
+_LINKS = (("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr"))
+_DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+class Rootfs:
+    """The root under construction; `fd` is its top directory."""
+
+    def __init__(self, spec: dict) -> None:  # type: ignore[type-arg]
+        self._spec = spec
+        self._path: str = spec["root"]["path"]
+        self._devpts: str | None = None
+        self.fd = -1
+        self.proc_fd = -1
+
+    def mount_root(self) -> None:
+        """Mount the overlay (or bind the given directory) at the bundle's rootfs and open it."""
+        # Nothing that happens in here may travel to the host; what the host mounts later may still reach `rslave` binds.
+        mounts.set_propagation("/", mounts.MS_SLAVE | mounts.MS_REC)
+        overlay = self._spec.get("teul", {}).get("rootfs")
+        mount_fd = _overlay(overlay) if overlay else mounts.clone_tree(self._path, recursive=True)
+        mounts.set_attributes(mount_fd, propagation=mounts.MS_PRIVATE, recursive=True)
+        path_fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY)
+        mounts.attach(mount_fd, path_fd, path=self._path)
+        os.close(path_fd)
+        self.fd = mount_fd
+
+    def mount(self, mount: dict, *, source_fd: int | None = None) -> None:  # type: ignore[type-arg]
+        """Carry out one entry of the spec's `mounts`; `source_fd` is a bind's source that was cloned already."""
+        options = MountOptions(mount.get("options") or [])
+        destination: str = mount["destination"]
+        kind: str = mount.get("type") or "bind"
+        if kind == "bind" or options.bind:
+            self._bind(mount["source"], destination, options, source_fd)
+        elif kind == "cgroup":
+            self._cgroup(destination, options)
+        else:
+            mount_fd = mounts.new_filesystem(kind, options.data, options.add, source=mount.get("source") or kind)
+            _propagate(mount_fd, options)
+            self._attach(mount_fd, destination, directory=True)
+            if kind == "proc":
+                self.proc_fd = os.dup(mount_fd)
+            elif kind == "devpts":
+                self._devpts = destination
+            os.close(mount_fd)
+
+    def make_devices(self) -> None:
+        """Device nodes and the usual links in /dev. The umask must be 0."""
+        for device in self._spec["linux"].get("devices") or []:
+            self._make_device(device)
+        try:
+            dev_fd = paths.open_in_root(self.fd, "/dev", os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return
+        links = [*_LINKS]
+        if self._devpts is not None:
+            links.append(("pts/ptmx", "ptmx"))
+        if os.path.exists("/proc/kcore"):
+            links.append(("/proc/kcore", "core"))
+        for target, name in links:
+            try:
+                os.symlink(target, name, dir_fd=dev_fd)
+            except FileExistsError:
+                continue  # the image's own, in a root without a fresh /dev
+        os.close(dev_fd)
+
+    def bind_console(self, slave_fd: int) -> None:
+        """Put the terminal at /dev/console."""
+        console_fd = mounts.clone_tree("", dir_fd=slave_fd)
+        self._attach(console_fd, "/dev/console", directory=False)
+        os.close(console_fd)
+
+    def hide(self) -> None:
+        """Masked and read-only paths."""
+        linux = self._spec["linux"]
+        for path in linux.get("readonlyPaths") or []:
+            self._make_readonly(path)
+        for path in linux.get("maskedPaths") or []:
+            self._mask(path)
+
+    def enter(self) -> None:
+        """Make it the root. Afterwards there is no way back to the host's files."""
+        if self._spec["root"].get("readonly"):
+            mounts.set_attributes(self.fd, add=mounts.MOUNT_ATTR_RDONLY)
+        os.fchdir(self.fd)
+        mounts.pivot_root_here()
+        propagation = self._spec["linux"].get("rootfsPropagation")
+        if propagation:
+            options = MountOptions([propagation])
+            recursive = mounts.MS_REC if options.recursive_propagation else 0
+            mounts.set_propagation("/", options.propagation | recursive)
+
+    def write_sysctl(self, name: str, value: str) -> None:
+        """Set one kernel parameter through the container's own /proc, before parts of it become read-only."""
+        path = "sys/" + name.replace(".", "/")
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+
+    def _attach(self, mount_fd: int, destination: str, *, directory: bool) -> None:
+        target_fd = paths.make_target_in_root(self.fd, destination, directory=directory)
+        try:
+            mounts.attach(mount_fd, target_fd, path=destination)
+        finally:
+            os.close(target_fd)
+
+    def _bind(self, source: str, destination: str, options: MountOptions, source_fd: int | None) -> None:
+        mount_fd = mounts.clone_tree(source, recursive=options.recursive) if source_fd is None else source_fd
+        try:
+            if options.add or options.clear:
+                mounts.set_attributes(mount_fd, add=options.add, clear=options.clear, recursive=options.recursive_readonly)
+            _propagate(mount_fd, options)
+            self._attach(mount_fd, destination, directory=stat.S_ISDIR(os.fstat(mount_fd).st_mode))
+        finally:
+            os.close(mount_fd)
+
+    def _cgroup(self, destination: str, options: MountOptions) -> None:
+        """The container's own view of its cgroup: one mount on v2, a directory of v1 hierarchies otherwise."""
+        hierarchies = _cgroup_v1_hierarchies()
+        if not hierarchies:
+            mount_fd = mounts.new_filesystem("cgroup2", options.data, options.add, source="cgroup")
+            self._attach(mount_fd, destination, directory=True)
+            os.close(mount_fd)
+            return
+        attributes = options.add & ~mounts.MOUNT_ATTR_RDONLY
+        tmpfs_fd = mounts.new_filesystem("tmpfs", [("mode", "755")], attributes, source="tmpfs")
+        self._attach(tmpfs_fd, destination, directory=True)
+        for name, controllers in hierarchies:
+            data: list[tuple[str, str | None]] = [("none", None), ("name", controllers[0][5:])] if controllers[0].startswith("name=") else []
+            data = data or [(controller, None) for controller in controllers]
+            mount_fd = mounts.new_filesystem("cgroup", data, options.add, source="cgroup")
+            os.mkdir(name, 0o755, dir_fd=tmpfs_fd)
+            target_fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=tmpfs_fd)
+            mounts.attach(mount_fd, target_fd, path=f"{destination}/{name}")
+            os.close(target_fd)
+            os.close(mount_fd)
+            for controller in controllers:
+                if controller != name and len(controllers) > 1:
+                    os.symlink(name, controller, dir_fd=tmpfs_fd)
+        if options.add & mounts.MOUNT_ATTR_RDONLY:
+            mounts.set_attributes(tmpfs_fd, add=mounts.MOUNT_ATTR_RDONLY)
+        os.close(tmpfs_fd)
+
+    def _make_device(self, device: dict) -> None:  # type: ignore[type-arg]
+        path: str = device["path"]
+        parent_fd = paths.make_directories_in_root(self.fd, os.path.dirname(path))
+        try:
+            name = os.path.basename(path)
+            mode = _DEVICE_KINDS[device["type"]] | (device.get("fileMode") or 0o666)
+            number = os.makedev(device.get("major") or 0, device.get("minor") or 0)
+            try:
+                os.mknod(name, mode, number, dir_fd=parent_fd)
+            except FileExistsError:
+                return
+            uid, gid = device.get("uid") or 0, device.get("gid") or 0
+            if uid or gid:
+                os.chown(name, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+        finally:
+            os.close(parent_fd)
+
+    def _make_readonly(self, path: str) -> None:
+        try:
+            target_fd = paths.open_in_root(self.fd, path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        mount_fd = mounts.clone_tree("", dir_fd=target_fd, recursive=True)
+        mounts.set_attributes(mount_fd, add=mounts.MOUNT_ATTR_RDONLY)
+        mounts.attach(mount_fd, target_fd, path=path)
+        os.close(mount_fd)
+        os.close(target_fd)
+
+    def _mask(self, path: str) -> None:
+        try:
+            target_fd = paths.open_in_root(self.fd, path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISDIR(os.fstat(target_fd).st_mode):
+            mount_fd = mounts.new_filesystem("tmpfs", [], mounts.MOUNT_ATTR_RDONLY, source="tmpfs")
+        else:
+            mount_fd = mounts.clone_tree("/dev/null")
+        mounts.attach(mount_fd, target_fd, path=path)
+        os.close(mount_fd)
+        os.close(target_fd)
+
+
+def _overlay(overlay: dict) -> int:  # type: ignore[type-arg]
+    """A detached overlay mount; every directory is its own option, so no path needs escaping."""
+    lower: list[str] = overlay["lower"]
+    writable: list[tuple[str, str | None]] = [("upperdir", overlay["upper"]), ("workdir", overlay["work"])]
+    try:
+        return mounts.new_filesystem("overlay", [*(("lowerdir+", path) for path in lower), *writable], source="overlay")
+    except OSError as error:
+        # kernel: "lowerdir+" came with Linux 6.8; before, all layers stand in one option, where ":" and "\" are escaped.
+        if "lowerdir+" not in str(error):
+            raise
+    joined = ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in lower)
+    return mounts.new_filesystem("overlay", [("lowerdir", joined), *writable], source="overlay")
+
+
+def _propagate(mount_fd: int, options: MountOptions) -> None:
+    propagation = options.propagation or mounts.MS_PRIVATE
+    mounts.set_attributes(mount_fd, propagation=propagation, recursive=options.recursive_propagation or not options.propagation)
+
+
+def _cgroup_v1_hierarchies() -> list[tuple[str, list[str]]]:
+    """(directory name, controllers) of each v1 hierarchy that this process is in; none on a pure v2 host."""
+    hierarchies: list[tuple[str, list[str]]] = []
+    with open("/proc/self/cgroup", encoding="ascii") as file:
+        for line in file:
+            controllers = line.split(":")[1]
+            if controllers:
+                name = controllers[5:] if controllers.startswith("name=") else controllers
+                hierarchies.append((name, controllers.split(",")))
+    return hierarchies

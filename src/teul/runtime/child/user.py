@@ -1,0 +1,79 @@
+"""Names of users and groups, looked up in the container's own passwd and group files.
+
+Docker's rules and texts (moby/sys user): "name|uid[:group|gid]"; a number needs no entry; an unknown name is an error.
+"""
+
+from __future__ import annotations
+
+from teul.linux import paths
+
+_PASSWD_LIMIT_BYTES = 4 << 20
+_MAX_ID = (1 << 31) - 1
+
+
+class UserError(Exception):
+    """The user asked for cannot be used; the text is Docker's."""
+
+
+class ResolvedUser:
+    """Numbers to run with, and the home directory that belongs to them."""
+
+    __slots__ = ("gid", "groups", "home", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+def resolve(root_fd: int, user: str, extra_groups: list[str]) -> ResolvedUser:
+    """Resolve `user` and the additional groups inside the root. Raises `UserError`, `OSError`."""
+    name, _, group = user.partition(":")
+    passwd = _read_entries(root_fd, "/etc/passwd", 7)
+    groups = _read_entries(root_fd, "/etc/group", 4)
+    uid, gid, home, login = _find_user(passwd, name)
+    supplementary: list[int] = []
+    if group:
+        gid = _find_group(groups, group, "unable to find group {}: no matching entries in group file")
+    elif login:
+        supplementary = [int(entry[2]) for entry in groups if login in entry[3].split(",") and entry[2].isdigit()]
+    for extra in extra_groups:
+        supplementary.append(_find_group(groups, extra, "unable to find group {}: no matching entries in group file"))
+    # security: the primary group is listed too, or a program could shed it and slip past a negative group permission (CVE-2022-36109).
+    return ResolvedUser(uid, gid, list(dict.fromkeys([gid, *supplementary])), home or "/")
+
+
+def _find_user(passwd: list[list[str]], name: str) -> tuple[int, int, str, str]:
+    wanted = name or "0"
+    for entry in passwd:
+        if wanted in (entry[0], entry[2]) and entry[2].isdigit() and entry[3].isdigit():
+            return int(entry[2]), int(entry[3]), entry[5], entry[0]
+    if not wanted.isdigit():
+        raise UserError(f"unable to find user {name}: no matching entries in passwd file")
+    return _number(wanted), 0, "", ""
+
+
+def _find_group(groups: list[list[str]], name: str, text: str) -> int:
+    for entry in groups:
+        if name in (entry[0], entry[2]) and entry[2].isdigit():
+            return int(entry[2])
+    if name.isdigit():
+        return _number(name)
+    raise UserError(text.format(name))
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value > _MAX_ID:
+        raise UserError("uids and gids must be in range 0-2147483647")
+    return value
+
+
+def _read_entries(root_fd: int, path: str, fields: int) -> list[list[str]]:
+    try:
+        text = paths.read_in_root(root_fd, path, _PASSWD_LIMIT_BYTES).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    rows = [line.strip().split(":") for line in text.split("\n") if line and not line.startswith("#")]
+    return [row + [""] * (fields - len(row)) for row in rows if len(row) >= min(fields, 3)]

@@ -1,0 +1,60 @@
+"""What the engine tells the spawner: one JSON message per process to start, with descriptors riding along.
+
+The shapes are plain dicts on the wire; this module names their keys once for both sides. stdlib only.
+
+A message carries:
+  kind        "create" (a container's first process), "exec" (one more process in it), "resume" (watch what an earlier
+              monitor left)
+  id          container or exec id; shown in the monitor's process name
+  directory   <run>/containers/<id> (or …/exec/<exec id>): config.json for "create"; monitor.sock and exit.json appear there
+  process     OCI process object ("exec" only; "create" reads it from config.json)
+  container_pid  the container's first process ("exec" and "resume")
+  terminal    bool, with rows and columns
+  stdin       "null" | "open" (stays open) | "once" (closes with its first client)
+  log         {"path", "max_bytes", "max_files", "attrs"} or null
+  cgroup      plan of linux.cgroups
+  network     plan of linux.netlink or null
+  attach      one object per attachment descriptor: {"stdin", "stdout", "stderr"}
+Descriptors, in order: the control connection, then one per `attach`; for "resume" the kept descriptors come last.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+
+MAX_MESSAGE_BYTES = 200 * 1024
+MAX_DESCRIPTORS = 64
+
+EXIT_FILE = "exit.json"
+PROCESS_FILE = "process.json"
+SOCKET_FILE = "monitor.sock"
+CONFIG_FILE = "config.json"
+
+
+def send_message(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
+    """Send one message. Raises `OSError` when the peer is gone (EPIPE) or the message is too large (EMSGSIZE)."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    connection.sendmsg([json.dumps(message).encode()], ancillary)
+
+
+def receive_message(connection: socket.socket) -> tuple[dict[str, object], list[int]] | None:
+    """Receive one message and its descriptors (close-on-exec); None at the end of the connection."""
+    data, ancillary, _flags, _address = connection.recvmsg(
+        MAX_MESSAGE_BYTES, socket.CMSG_LEN(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = [fd for level, kind, raw in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) for fd in _unpack(raw)]
+    if not data:
+        for fd in descriptors:
+            os.close(fd)
+        return None
+    message: dict[str, object] = json.loads(data)
+    return message, descriptors
+
+
+def _unpack(raw: bytes) -> list[int]:
+    numbers = array.array("i")
+    numbers.frombytes(raw[: len(raw) - len(raw) % numbers.itemsize])
+    return list(numbers)

@@ -1,0 +1,63 @@
+"""The monitor's side of a container's log: json-file lines with rotation."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from teul.wire.jsonlog import LineEncoder
+
+
+class LogFile:
+    """Appends to `path`; when it would grow past `max_bytes`, renames it to `.1` and starts anew, keeping `max_files` in all.
+
+    A full disk must not stop the container: what cannot be written is counted in `lost_bytes` and the cause kept in `error`.
+    """
+
+    def __init__(self, path: str, *, max_bytes: int, max_files: int, attrs: str = "") -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._encoders = (LineEncoder("stdout", attrs), LineEncoder("stderr", attrs))
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size_bytes = os.fstat(self._fd).st_size
+        self.lost_bytes = 0
+        self.error: str | None = None
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Log output of `stream` (1 or 2)."""
+        self._append(self._encoders[stream - 1].feed(data, time.time_ns()))
+
+    def close(self) -> None:
+        """Log what had no newline at its end, and close."""
+        for encoder in self._encoders:
+            self._append(encoder.finish(time.time_ns()))
+        os.close(self._fd)
+
+    def _append(self, lines: bytes) -> None:
+        if not lines:
+            return
+        try:
+            if self._max_bytes > 0 and self._size_bytes > 0 and self._size_bytes + len(lines) > self._max_bytes:
+                self._rotate()
+            view = memoryview(lines)
+            while view:
+                written = os.write(self._fd, view)
+                self._size_bytes += written
+                view = view[written:]
+        except OSError as error:
+            self.lost_bytes += len(lines)
+            self.error = str(error)
+
+    def _rotate(self) -> None:
+        if self._max_files <= 1:
+            os.ftruncate(self._fd, 0)
+            self._size_bytes = 0
+            return
+        for number in range(self._max_files - 2, 0, -1):
+            if os.path.exists(f"{self._path}.{number}"):
+                os.rename(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+        os.rename(self._path, f"{self._path}.1")
+        os.close(self._fd)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size_bytes = 0

@@ -1,0 +1,64 @@
+"""What waits for a slow reader: a little in memory, the rest in an unlinked file.
+
+A reader that falls behind must stall neither the container nor the log nor the other readers, and must lose nothing; so what
+it has not taken yet is kept outside of the process's memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+_MEMORY_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+
+
+class Outbox:
+    """A first-in first-out queue of bytes."""
+
+    __slots__ = ("_directory", "_file", "_memory", "_read_at", "_write_at")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._memory = bytearray()
+        self._file = -1
+        self._read_at = 0
+        self._write_at = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._memory) or self._read_at < self._write_at
+
+    def put(self, data: bytes) -> None:
+        """Add `data` at the end. Raises `OSError` when the disk is full."""
+        if self._file < 0:
+            if len(self._memory) + len(data) <= _MEMORY_BYTES:
+                self._memory += data
+                return
+            self._file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._file, view, self._write_at)
+            self._write_at += written
+            view = view[written:]
+
+    def peek(self) -> bytes:
+        """Bytes at the front; empty when nothing waits."""
+        if not self._memory and self._read_at < self._write_at:
+            self._memory += os.pread(self._file, min(_READ_BYTES, self._write_at - self._read_at), self._read_at)
+            self._read_at += len(self._memory)
+            if self._read_at == self._write_at:
+                os.close(self._file)
+                self._file = -1
+                self._read_at = self._write_at = 0
+        return bytes(self._memory[:_READ_BYTES])
+
+    def drop(self, count: int) -> None:
+        """Remove `count` bytes from the front."""
+        del self._memory[:count]
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._memory.clear()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._read_at = self._write_at = 0

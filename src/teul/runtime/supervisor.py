@@ -1,0 +1,220 @@
+"""The engine's end of the runtime: keeps a spawner, starts processes through it, and takes over what an earlier engine left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from teul.aio import run_blocking
+from teul.errors import System
+from teul.linux import mounts
+from teul.runtime.attachment import connect_socket
+from teul.runtime.launch import PROCESS_FILE, SOCKET_FILE, send_message
+from teul.runtime.process import ExitRecord, Process, StartError
+from teul.wire import monitor as wire
+
+log = logging.getLogger(__name__)
+
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from teul.runtime.spawner import main; main()"
+_LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended while nobody was watching")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAttachment:
+    """The far end of an attachment made before its process, and what it wants."""
+
+    connection: socket.socket
+    wants: dict[str, bool]
+
+
+class Supervisor:
+    """Starts, adopts and rescues processes. One per engine."""
+
+    def __init__(self) -> None:
+        self._spawner: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._restart = asyncio.Lock()
+        self._messages: dict[str, dict[str, object]] = {}  # directory → the message its process was started with
+
+    async def open(self) -> None:
+        """Start the spawner."""
+        await run_blocking(self._open_spawner)
+
+    async def close(self) -> None:
+        """End the spawner. Monitors and containers go on."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._spawner is not None:
+            await run_blocking(self._spawner.wait)
+
+    @property
+    def spawner_pid(self) -> int:
+        """The spawner's pid, 0 before it runs."""
+        return self._spawner.pid if self._spawner is not None else 0
+
+    async def start(self, message: dict[str, object], *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
+        """Start what `message` (see `runtime.launch`) describes; returns when its program runs.
+
+        `attach` see its output from the first byte. `pidfd` is the container's first process, for an exec. Raises `StartError`;
+        then nothing is left of it.
+        """
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        directory = str(message["directory"])
+        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._rescue)
+        try:
+            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach)]
+            if pidfd >= 0:
+                descriptors.append(pidfd)
+            await self._send({**message, "attach": [pending.wants for pending in attach]}, descriptors)
+        except OSError as error:
+            process.forget()
+            raise System(f"the spawner cannot be reached: {error}") from error
+        finally:
+            far.close()
+            for pending in attach:
+                pending.connection.close()
+        self._messages[directory] = message
+        process.exit.add_done_callback(lambda _exit: self._messages.pop(directory, None))
+        try:
+            await process.started
+        except StartError:
+            self._messages.pop(directory, None)
+            raise
+        return process
+
+    async def adopt(self, directory: str, message: dict[str, object]) -> Process | None:
+        """Take over the process that an earlier engine started in `directory`; None if its monitor never started one.
+
+        `message` is what a new monitor would be told if the present one is gone. The result may have ended meanwhile.
+        """
+        try:
+            connection = await connect_socket(f"{directory}/{SOCKET_FILE}")
+        except OSError:
+            return await self._adopt_without_monitor(directory, message)
+        process = Process(directory, connection, terminal=bool(message["terminal"]), lost=self._rescue)
+        self._messages[directory] = message
+        connection.send(wire.frame(wire.HELLO, json.dumps({"control": True}).encode()))
+        await asyncio.wait([process.started, process.exit], return_when=asyncio.FIRST_COMPLETED)
+        if process.started.done() and process.started.exception() is not None:
+            process.forget()
+            return await self._adopt_without_monitor(directory, message)  # it ended between our connecting and its answer
+        return process
+
+    async def _adopt_without_monitor(self, directory: str, message: dict[str, object]) -> Process | None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._rescue)
+        record = await run_blocking(process.read_exit_file)
+        if record is None:
+            facts = await run_blocking(_read_process_file, directory)
+            if facts is not None and _is_same_process(facts):
+                self._messages[directory] = message
+                process.pid = int(facts["pid"])
+                process.pidfd = os.pidfd_open(process.pid)
+                await self._take_over(process, far)
+                return process
+            record = None if facts is None else _LOST
+        far.close()
+        process.forget()
+        if record is None:
+            return None
+        process.finish(record)
+        return process
+
+    async def _rescue(self, process: Process) -> None:
+        """A monitor is gone without a word: believe its exit file, or have another monitor take its place."""
+        record = await run_blocking(process.read_exit_file)
+        if record is not None:
+            process.finish(record)
+            return
+        log.warning("the monitor of process %d ended; another one takes over", process.pid)
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        process.listen_to(near)
+        try:
+            await self._take_over(process, far)
+        except OSError as error:
+            process.finish(ExitRecord(255, 0, error=f"no monitor could take over: {error}"))
+
+    async def _take_over(self, process: Process, far: socket.socket) -> None:
+        message = {**self._messages[process.directory], "kind": "resume", "attach": [], "pid": process.pid, "kept": list(process.kept)}
+        try:
+            await self._send(message, [far.fileno(), process.pidfd, *process.kept.values()])
+        finally:
+            far.close()
+
+    async def _send(self, message: dict[str, object], descriptors: list[int]) -> None:
+        """Hand a message to the spawner, starting a new one if it was killed. Raises `OSError`."""
+        for attempt in (1, 2):
+            connection = self._connection
+            if connection is not None:
+                try:
+                    await run_blocking(send_message, connection, message, descriptors)
+                    return
+                except (BrokenPipeError, ConnectionResetError):
+                    if attempt == 2:
+                        raise
+            async with self._restart:
+                if self._connection is connection:
+                    log.warning("the spawner is gone; starting another one")
+                    await run_blocking(self._open_spawner)
+
+    def _open_spawner(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._spawner is not None:
+            self._spawner.wait()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        executable_fd = _open_readonly(os.path.realpath(sys.executable))
+        try:
+            path = [entry for entry in sys.path if entry]
+            self._spawner = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=path), str(theirs.fileno())],
+                executable=f"/proc/self/fd/{executable_fd}",
+                pass_fds=(theirs.fileno(), executable_fd),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env={},
+            )
+        finally:
+            theirs.close()
+            os.close(executable_fd)
+        self._connection = ours
+
+
+def _open_readonly(path: str) -> int:
+    """The interpreter through a read-only mount of its own.
+
+    security: a container's process is this interpreter until it execs; through /proc/PID/exe it must not be writable
+    (CVE-2019-5736).
+    """
+    directory_fd = mounts.clone_tree(os.path.dirname(path))
+    try:
+        mounts.set_attributes(directory_fd, add=mounts.MOUNT_ATTR_RDONLY)
+        return os.open(os.path.basename(path), os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+def _read_process_file(directory: str) -> dict[str, int] | None:
+    try:
+        with open(f"{directory}/{PROCESS_FILE}", encoding="utf-8") as file:
+            facts: dict[str, int] = json.load(file)
+            return facts
+    except FileNotFoundError:
+        return None
+
+
+def _is_same_process(facts: dict[str, int]) -> bool:
+    """Whether the pid still is the process that was started, by its start time."""
+    try:
+        with open(f"/proc/{facts['pid']}/stat", encoding="ascii", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[19]) == facts["start_time"]
+    except OSError:
+        return False

@@ -1,0 +1,246 @@
+"""Starting a container: from its record to a running process, and back to nothing when a step fails."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from teul.aio import run_blocking
+from teul.errors import Conflict, NotFound, System
+from teul.linux import cgroups, seccomp
+from teul.model.container import Container
+from teul.oci.digest import Digest
+from teul.runtime.process import Process
+from teul.runtime.supervisor import PendingAttachment, Supervisor
+from teul.services import container_files as files
+from teul.services.container_devices import gather_devices
+from teul.services.container_files import EngineDirectories
+from teul.services.container_log_options import log_attributes, parse_log_options
+from teul.services.container_mounts import plan_mounts
+from teul.services.container_network_files import ResolverSettings, render_hostname, render_hosts, render_resolv_conf
+from teul.services.container_spec import ContainerPaths, StartFacts, build_spec, cgroups_path, namespace_donors
+from teul.services.container_validation_network import has_own_network
+from teul.services.host_facts import HostFacts
+from teul.services.images import Images
+from teul.services.networks import Networks
+
+
+class Launcher:
+    """Carries out starts. Keeps compiled seccomp filters by what they were compiled from."""
+
+    def __init__(
+        self,
+        directories: EngineDirectories,
+        *,
+        cgroup_parent: str,
+        layout: cgroups.Layout,
+        host: HostFacts,
+        images: Images,
+        networks: Networks,
+        supervisor: Supervisor,
+        find_container: Callable[[str], Container | None],
+    ) -> None:
+        self.directories = directories
+        self.host = host
+        self._layout = layout
+        self._cgroup_parent = cgroup_parent
+        self._images = images
+        self._networks = networks
+        self._supervisor = supervisor
+        self._find_container = find_container
+        self._filters: dict[str, str] = {}
+
+    async def launch(self, container: Container, attach: list[PendingAttachment]) -> Process:
+        """Start PID 1 and note the endpoint in the record. Raises `StartError` and others; then nothing is left behind."""
+        try:
+            return await self._start(container, attach)
+        except BaseException:
+            container.endpoint = None
+            for pending in attach:
+                pending.connection.close()
+            await self.clean_up(container)
+            raise
+
+    async def adopt(self, container_id: str) -> Process | None:
+        """The process that an earlier engine started for this container; None if there is none to be found."""
+        bundle = self.directories.bundle(container_id)
+        try:
+            _spec, message = await run_blocking(files.read_bundle_files, bundle)
+        except FileNotFoundError:
+            return None
+        return await self._supervisor.adopt(bundle, message)
+
+    async def clean_up(self, container: Container) -> None:
+        """Give back what a run held outside of its process: addresses and the bundle. Idempotent."""
+        await self._networks.release(container.id)
+        await run_blocking(files.remove_bundle, self.directories, container.id)
+
+    def cgroup_plan(self, container: Container) -> cgroups.Plan:
+        """The container's cgroup, without its limits."""
+        return cgroups.plan(self._layout, self._cgroups_path(container))
+
+    def orphan_plan(self, container_id: str) -> cgroups.Plan:
+        """The cgroup of a container of which there is no record any more."""
+        return cgroups.plan(self._layout, f"{self._cgroup_parent}/{container_id}")
+
+    def image_size(self, container: Container) -> int:
+        """Bytes of the image's layers; 0 for an image that is gone."""
+        try:
+            return self._images.get(Digest(container.image_id)).size_bytes
+        except NotFound:
+            return 0
+
+    def _cgroups_path(self, container: Container) -> str:
+        return cgroups_path(container.host_config, self._cgroup_parent, container.id)
+
+    async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
+        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
+        donors = self._donors(container)
+        plan = await self._allocate(container)
+        message = await run_blocking(self._prepare, container, lower, donors, plan)
+        return await self._supervisor.start(message, attach=attach)
+
+    def _donors(self, container: Container) -> dict[str, Container]:
+        """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
+        donors: dict[str, Container] = {}
+        for kind, reference in namespace_donors(container.host_config).items():
+            donor = self._find_container(reference)
+            if donor is None:
+                raise NotFound(f"No such container: {reference}")
+            if not donor.state.has_process:
+                verb = "join network of" if kind == "network" else f"join {kind.upper()} of"
+                raise Conflict(f"cannot {verb} a non running container: {donor.id}")
+            donors[kind] = donor
+        return donors
+
+    async def _allocate(self, container: Container) -> dict[str, Any] | None:
+        if container.host_config.network_mode not in ("", "default", "bridge") or container.config.network_disabled:
+            return None
+        settings = (container.networking.endpoints_config or {}).get("bridge") if container.networking else None
+        allocation = await self._networks.allocate(container.id, "bridge", hostname=container.config.hostname, requested=settings)
+        container.endpoint = allocation.endpoint
+        return allocation.plan
+
+    def _prepare(
+        self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Everything on disk that the child will need; returns the launch message. Blocking."""
+        self._make_bind_sources(container)
+        bundle = files.make_bundle(self.directories, container.id, self._network_files(container))
+        spec = build_spec(
+            container,
+            self.host,
+            self._paths(container, lower, donors.get("network")),
+            StartFacts(
+                cgroups_path=self._cgroups_path(container),
+                network=plan,
+                donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
+                devices=gather_devices(container.host_config),
+            ),
+        )
+        # The child takes the compiled filter; its source, long and read by nobody on the way, stays out of the bundle.
+        spec["teul"]["seccomp_bpf"] = self._compiled_filter(spec["linux"].pop("seccomp", None))
+        message = self._message(container, spec, plan)
+        files.write_bundle_files(bundle, spec, message)
+        return message
+
+    def _paths(self, container: Container, lower: list[str], network_donor: Container | None) -> ContainerPaths:
+        kept = self.directories.container(container.id)
+        network_files = self.directories.container(network_donor.id) if network_donor is not None else kept
+        return ContainerPaths(
+            rootfs=f"{self.directories.bundle(container.id)}/rootfs",
+            lower=lower,
+            upper=self.directories.upper(container.id),
+            work=f"{kept}/work",
+            hosts=f"{network_files}/hosts",
+            hostname=f"{network_files}/hostname",
+            resolv_conf=f"{network_files}/resolv.conf",
+        )
+
+    def _network_files(self, container: Container) -> dict[str, str]:
+        host_config, endpoint = container.host_config, container.endpoint
+        ipv6 = endpoint is None or bool(endpoint.ipv6)
+        settings = ResolverSettings(
+            servers=host_config.dns or (), search=host_config.dns_search or (), options=host_config.dns_options or ()
+        )
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            host_resolv_conf = file.read()
+        return {
+            "hostname": render_hostname(container.config),
+            "hosts": render_hosts(
+                container.config,
+                addresses=[address for address in (endpoint.ipv4, endpoint.ipv6) if address] if endpoint else [],
+                extra_hosts=host_config.extra_hosts or (),
+                host_gateway=endpoint.gateway if endpoint else None,
+                ipv6=ipv6,
+            ),
+            "resolv.conf": render_resolv_conf(host_resolv_conf, settings, own_network=has_own_network(host_config), ipv6=ipv6),
+        }
+
+    def _make_bind_sources(self, container: Container) -> None:
+        """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
+        for mount in plan_mounts(container.host_config):
+            if mount.type != "bind":
+                continue
+            if mount.create_source:
+                try:
+                    os.makedirs(mount.source, exist_ok=True)
+                except FileExistsError:
+                    continue  # a file: it is bound as it is
+                except OSError as error:
+                    raise System(f"error while creating mount source path '{mount.source}': {error}") from error
+            elif not os.path.lexists(mount.source):
+                raise System(f"invalid mount config for type \"bind\": bind source path does not exist: {mount.source}")
+
+    def _message(self, container: Container, spec: dict[str, Any], plan: dict[str, Any] | None) -> dict[str, Any]:
+        config = container.config
+        pid = next((item for item in spec["linux"]["namespaces"] if item["type"] == "pid"), None)
+        height, width = container.host_config.console_size
+        stdin = "null" if not config.open_stdin else "once" if config.stdin_once else "open"
+        return {
+            "kind": "create",
+            "id": container.id,
+            "directory": self.directories.bundle(container.id),
+            "spill_directory": self.directories.container(container.id),
+            "terminal": config.tty,
+            "rows": height,
+            "columns": width,
+            "stdin": stdin,
+            "log": self._log_options(container),
+            "cgroup": cgroups.plan(self._layout, spec["linux"]["cgroupsPath"], spec["linux"].get("resources")),
+            "kill_cgroup": pid is None or bool(pid.get("path")),
+            "network": plan,
+            "pid_namespace": None if pid is None else pid.get("path") or "new",
+        }
+
+    def _log_options(self, container: Container) -> dict[str, Any] | None:
+        options = parse_log_options(container.host_config.log_config)
+        if options.driver == "none":
+            return None
+        attrs = log_attributes(options, container.config)
+        return {
+            "path": self.directories.log(container.id),
+            "max_bytes": options.max_bytes,
+            "max_files": options.max_files,
+            "attrs": msgspec.json.encode(attrs).decode() if attrs else "",
+        }
+
+    def _compiled_filter(self, profile: dict[str, Any] | None) -> str | None:
+        """The path of the compiled filter: made once per profile, read by every child."""
+        if profile is None:
+            return None
+        name = hashlib.sha256(msgspec.json.encode(profile)).hexdigest()
+        path = self._filters.get(name)
+        if path is None:
+            path = f"{self.directories.run}/seccomp/{name}.bpf"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            temporary = f"{path}.{os.getpid()}"
+            with open(temporary, "wb") as file:
+                file.write(seccomp.compile_filter(profile))
+            os.rename(temporary, path)
+            self._filters[name] = path
+        return path

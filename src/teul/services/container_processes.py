@@ -1,0 +1,42 @@
+"""`docker top`: what ps says about the processes of a container."""
+
+from __future__ import annotations
+
+import asyncio
+
+from teul.errors import InvalidParameter, System
+
+
+async def list_processes(ps_args: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
+    """Run the host's ps with `ps_args` and keep the rows of `pids`. Raises InvalidParameter, System. Source: moby daemon/top_unix.go."""
+    arguments = ps_args.split() or ["-ef"]
+    # docker: a custom format must still show the pid, by which the rows are told apart.
+    for argument in arguments:
+        if any(sign in argument for sign in "\n\0"):
+            raise InvalidParameter("ps: invalid argument")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "ps", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+    except FileNotFoundError as error:
+        raise System("ps is not installed on this host", hint="install the package procps") from error
+    output, complaint = await process.communicate()
+    if process.returncode:
+        raise System(f"ps: {complaint.decode(errors='replace').strip()}")
+    return parse_ps(output.decode(errors="replace"), pids)
+
+
+def parse_ps(output: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
+    """Titles, and the rows whose PID column is in `pids`; the last column keeps its spaces. Raises System."""
+    lines = output.splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise System("Couldn't find PID field in ps output")
+    column = titles.index("PID")
+    wanted = {str(pid) for pid in pids}
+    rows: list[list[str]] = []
+    for line in lines[1:]:
+        fields = line.split(maxsplit=len(titles) - 1)
+        if len(fields) > column and fields[column] in wanted:
+            rows.append(fields)
+    return titles, rows

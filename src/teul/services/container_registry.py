@@ -1,0 +1,101 @@
+"""All containers of this engine: in memory for reading, in the database for keeping, by id, name and prefix."""
+
+from __future__ import annotations
+
+import re
+
+from teul.errors import Conflict, NotFound
+from teul.model.container import Container
+from teul.model.names import random_name
+from teul.store.metadata import containers as rows
+from teul.store.metadata.database import Database
+
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+class NoSuchContainer(NotFound):
+    """Docker's text; docker-py and the CLI search it."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"No such container: {reference}")
+
+
+class NameTaken(Conflict):
+    """Another container has that name."""
+
+    def __init__(self, name: str, container_id: str) -> None:
+        super().__init__(
+            f'Conflict. The container name "/{name}" is already in use by container "{container_id}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+
+
+class ContainerRegistry:
+    """The records. Names are reserved in memory first, so two requests cannot both get one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._containers: dict[str, Container] = {}
+        self._ids: dict[str, str] = {}  # name → id
+
+    async def open(self) -> None:
+        """Read all records."""
+        for container in await self._database.transact(rows.all_containers):
+            self._containers[container.id] = container
+            self._ids[container.name] = container.id
+
+    def all(self) -> list[Container]:
+        """Newest first."""
+        return sorted(self._containers.values(), key=lambda container: container.created_at_ns, reverse=True)
+
+    def get(self, reference: str) -> Container:
+        """By full id, name, or unambiguous prefix of an id, in this order. Raises NotFound."""
+        container = self.find(reference)
+        if container is None:
+            raise NoSuchContainer(reference)
+        return container
+
+    def find(self, reference: str) -> Container | None:
+        """As `get`, None when there is none. Raises InvalidParameter for an ambiguous prefix."""
+        if reference in self._containers:
+            return self._containers[reference]
+        name = reference.removeprefix("/")
+        if name in self._ids:
+            return self._containers.get(self._ids[name])
+        if not _HEX.fullmatch(reference):
+            return None
+        matches = [container for container_id, container in self._containers.items() if container_id.startswith(reference)]
+        if len(matches) > 1:
+            # docker: an ambiguous prefix is "not found" to its API.
+            raise NotFound(f"multiple IDs found with provided prefix: {reference}")
+        return matches[0] if matches else None
+
+    def reserve_name(self, name: str | None, container_id: str) -> str:
+        """Take `name`, or a random one, for a container that is being made. Raises `NameTaken`."""
+        if name is None:
+            attempt = 0
+            while (name := random_name(attempt)) in self._ids:
+                attempt += 1
+        elif name in self._ids:
+            raise NameTaken(name, self._ids[name])
+        self._ids[name] = container_id
+        return name
+
+    def release_name(self, name: str) -> None:
+        """Give a reserved name back."""
+        self._ids.pop(name, None)
+
+    async def add(self, container: Container) -> None:
+        """Keep a new record, whose name was reserved."""
+        await self._database.transact(lambda connection: rows.insert(connection, container))
+        self._containers[container.id] = container
+
+    async def save(self, container: Container) -> None:
+        """Keep what was changed in a record. A record that is gone stays gone."""
+        await self._database.transact(lambda connection: rows.update(connection, container))
+
+    async def remove(self, container: Container) -> None:
+        """Forget a record and its name."""
+        await self._database.transact(lambda connection: rows.delete(connection, container.id))
+        self._containers.pop(container.id, None)
+        self.release_name(container.name)

@@ -1,0 +1,186 @@
+"""Which network a new container joins, and which other options that rules out.
+
+docker: runconfig/hostconfig*.go (conflicts), api/server/router/container (MAC address, "default"), daemon/container_operations.go
+(endpoint settings).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+
+import msgspec
+
+from teul.errors import InvalidParameter, NotImplementedHere
+from teul.model.config import ContainerConfig
+from teul.model.host_config import HostConfig
+from teul.model.network_config import EndpointSettings, NetworkingConfig
+
+DEFAULT_NETWORK = "bridge"
+_MAC = re.compile(r"[0-9a-fA-F]{2}((:[0-9a-fA-F]{2}){5}|(-[0-9a-fA-F]{2}){5})|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}")
+_PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+
+
+def network_donor(host_config: HostConfig) -> str | None:
+    """The container whose network is shared (`container:<name or id>`), as the client named it."""
+    kind, colon, donor = host_config.network_mode.partition(":")
+    return donor if kind == "container" and colon else None
+
+
+def has_own_network(host_config: HostConfig) -> bool:
+    """Does the container get a network namespace of its own?"""
+    return host_config.network_mode != "host" and network_donor(host_config) is None
+
+
+def normalise_networking(
+    config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig | None
+) -> tuple[NetworkingConfig, list[str]]:
+    """ "default" becomes the network it means, and a container-wide MAC address the endpoint's. Returns warnings beside the result.
+
+    Changes `config` and `host_config`. Raises InvalidParameter.
+    """
+    endpoints = dict(networking.endpoints_config or {}) if networking is not None else {}
+    if host_config.network_mode in ("", "default"):
+        host_config.network_mode = DEFAULT_NETWORK
+        if "default" in endpoints:
+            endpoints[DEFAULT_NETWORK] = endpoints.pop("default")
+    warnings: list[str] = []
+    if config.mac_address:
+        if host_config.network_mode not in ("host", "none") and network_donor(host_config) is None:
+            _move_mac_address(config, host_config.network_mode, endpoints)
+        config.mac_address = ""
+        warnings.append("The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.")
+    return NetworkingConfig(endpoints_config=endpoints), warnings
+
+
+def check_network(config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig) -> None:
+    """Raises InvalidParameter for contradictions, NotImplementedHere for networks that cannot be joined yet."""
+    _check_donor(config, host_config)
+    if host_config.uts_mode == "host" and config.hostname:
+        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+    if host_config.network_mode == "host" and host_config.links:
+        raise InvalidParameter(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+        )
+    _check_ports(host_config)
+    _check_endpoints(networking)
+    _refuse_unsupported(host_config, networking)
+
+
+def _check_donor(config: ContainerConfig, host_config: HostConfig) -> None:
+    donor = network_donor(host_config)
+    if donor is None and host_config.network_mode != "container":
+        return
+    if not donor:
+        raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
+    if config.hostname:
+        raise InvalidParameter("conflicting options: hostname and the network mode")
+    if host_config.links:
+        raise InvalidParameter(
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior"
+        )
+    if host_config.dns:
+        raise InvalidParameter("conflicting options: dns and the network mode")
+    if host_config.extra_hosts:
+        raise InvalidParameter("conflicting options: custom host-to-IP mapping and the network mode")
+    if host_config.port_bindings or host_config.publish_all_ports:
+        raise InvalidParameter("conflicting options: port publishing and the container type network mode")
+    if config.exposed_ports:
+        raise InvalidParameter("conflicting options: port exposing and the container type network mode")
+
+
+def _check_ports(host_config: HostConfig) -> None:
+    for port, bindings in (host_config.port_bindings or {}).items():
+        number = _port_number(port)
+        if number and not _is_port(number):
+            raise InvalidParameter(f"invalid port specification: {json.dumps(number)}")
+        for binding in bindings or ():
+            if not _is_port_range(_port_number(binding.host_port)):
+                raise InvalidParameter(f"invalid port specification: {json.dumps(binding.host_port)}")
+
+
+def _port_number(text: str) -> str:
+    return text.partition("/")[0]
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= 65535
+
+
+def _is_port_range(text: str) -> bool:
+    if not text:
+        return True
+    first, dash, last = text.partition("-")
+    return _is_port(first) and (not dash or (_is_port(last) and int(first) <= int(last)))
+
+
+def _check_endpoints(networking: NetworkingConfig) -> None:
+    problems: list[str] = []
+    for name, endpoint in (networking.endpoints_config or {}).items():
+        if endpoint is None:
+            problems.append(f"invalid config for network {name}: EndpointsConfig is nil")
+            continue
+        problem = _endpoint_problem(name, endpoint)
+        if problem:
+            problems.append(f"invalid config for network {name}: {problem}")
+    if problems:
+        raise InvalidParameter("\n".join(problems))
+
+
+def _endpoint_problem(name: str, endpoint: EndpointSettings) -> str:
+    problems: list[str] = []
+    addresses = endpoint.ipam_config
+    if name in _PREDEFINED:
+        if addresses is not None and (addresses.ipv4_address or addresses.ipv6_address):
+            problems.append("user specified IP address is supported on user defined networks only")
+        if endpoint.aliases:
+            problems.append("network-scoped alias is supported only for containers in user defined networks")
+    if addresses is not None:
+        if addresses.ipv4_address and not _is_address(addresses.ipv4_address, 4):
+            problems.append(f"invalid IPv4 address: {addresses.ipv4_address}")
+        if addresses.ipv6_address and not _is_address(addresses.ipv6_address, 6):
+            problems.append(f"invalid IPv6 address: {addresses.ipv6_address}")
+        problems.extend(
+            f"invalid link-local IP address: {address}"
+            for address in addresses.link_local_ips or ()
+            if not (_is_address(address, 4) or _is_address(address, 6))
+        )
+    if endpoint.mac_address and not _MAC.fullmatch(endpoint.mac_address):
+        return f"invalid MAC address {endpoint.mac_address}"
+    return "invalid endpoint settings:\n" + "\n".join(problems) if problems else ""
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
+
+
+def _move_mac_address(config: ContainerConfig, network: str, endpoints: dict[str, EndpointSettings | None]) -> None:
+    if endpoints and network not in endpoints:
+        raise InvalidParameter(
+            "unable to migrate container-wide MAC address to a specific network: "
+            "HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks"
+        )
+    endpoint = endpoints.get(network) or EndpointSettings()
+    if endpoint.mac_address not in ("", config.mac_address):
+        raise InvalidParameter(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty"
+        )
+    endpoints[network] = msgspec.structs.replace(endpoint, mac_address=config.mac_address)
+
+
+def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -> None:
+    mode = host_config.network_mode
+    if mode not in _PREDEFINED and network_donor(host_config) is None:
+        raise NotImplementedHere(f"user-defined networks are not supported yet: {mode}")
+    others = [name for name in networking.endpoints_config or {} if name != mode]
+    if others:
+        raise NotImplementedHere(f"connecting a container to more than one network is not supported yet: {', '.join(others)}")
+    if host_config.links:
+        raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")
+    if mode == DEFAULT_NETWORK and (host_config.publish_all_ports or any((host_config.port_bindings or {}).values())):
+        ports = ", ".join(host_config.port_bindings or {}) or "all that the image exposes"
+        raise NotImplementedHere(f"publishing ports is not supported yet: {ports}", hint="run with --network host, or without -p")

@@ -1,0 +1,181 @@
+"""Loading an image archive while it arrives.
+
+One worker takes the archive apart; as soon as a member is whole that may be a layer, another one unpacks it, although nobody knows yet
+whether an image wants it: names and documents come last in most archives, and receiving and unpacking overlap this way. When all is
+there the documents decide. What they claim is compared with what was measured, layers that are still missing are unpacked, and everything
+is stored in one step, or nothing is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from teul.aio import run_blocking
+from teul.oci.digest import Digest, chain_ids
+from teul.oci.platform import Platform
+from teul.oci.reference import Reference
+from teul.services.image_catalog import Catalog
+from teul.services.image_plan import ArchiveContents, PlannedImage, plan_load
+from teul.services.image_store import ImageStore, NewImage, PreparedLayer
+from teul.snapshots.jobs import InvalidArchive, Limits, Member, Unpacked, split, unpack
+from teul.store.metadata.images import TagRow
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image that was loaded; `replaced` are names it took from others, with the ids they stood for."""
+
+    image_id: Digest
+    tags: tuple[Reference, ...]
+    replaced: dict[Reference, Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProgress:
+    """A layer's blob of `total_bytes` is being unpacked (`current_bytes` 0) or has been."""
+
+    diff_id: Digest
+    current_bytes: int
+    total_bytes: int
+
+
+Progress = Callable[[LayerProgress], Awaitable[None]]
+
+
+async def load_archive(
+    store: ImageStore,
+    stream: AsyncIterator[bytes],
+    progress: Progress,
+    *,
+    host: Platform,
+    wanted: Platform | None,
+    limits: Limits,
+    slots: asyncio.Semaphore,
+) -> list[LoadedImage]:
+    """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
+    async with store.workspace() as directory, _Unpacking(store.catalog, directory, limits, slots) as unpacking:
+        members = os.path.join(directory, "members")
+        os.mkdir(members, 0o700)
+        contents = ArchiveContents(_read)
+        async for member in split(stream, members, limits):
+            contents.add(member)
+            unpacking.offer(member)
+        planned = await run_blocking(plan_load, contents, host, wanted)
+        unpacking.keep_only({file.path for image in planned for file in image.files})
+        prepared: dict[Digest, PreparedLayer] = {}
+        before = dict(store.catalog.tags)
+        while True:
+            for image in planned:
+                await _prepare(store, image, unpacking, prepared, progress)
+            new = [_new_image(image) for image in planned]
+            # False: a layer that was there when we looked has been removed with its image meanwhile.
+            if await store.commit(new, prepared, tagged_at_ns=0):
+                break
+    return [_loaded(image, before) for image in new]
+
+
+async def _prepare(
+    store: ImageStore, image: PlannedImage, unpacking: _Unpacking, prepared: dict[Digest, PreparedLayer], progress: Progress
+) -> None:
+    """See to it that every layer of `image` is verified, and unpacked or about to be stored."""
+    known = store.catalog.images.get(Digest.of(image.raw))
+    if known is not None and known.manifest_digest is not None:
+        return
+    diff_ids = image.document.diff_ids
+    for index, (file, diff_id, chain_id) in enumerate(zip(image.files, diff_ids, chain_ids(diff_ids), strict=True)):
+        if chain_id in prepared or (chain_id in store.catalog.snapshots and _is_verified(store.catalog, file, diff_id)):
+            continue
+        await progress(LayerProgress(diff_id, 0, file.size_bytes))
+        layer, unpacked = await unpacking.take(file)
+        if unpacked.diff_id != diff_id:
+            raise InvalidArchive(f'invalid diffID for layer {index}: expected "{diff_id}", got "{unpacked.diff_id}"')
+        prepared[chain_id] = PreparedLayer(chain_id, layer, unpacked.size_bytes)
+        await progress(LayerProgress(diff_id, file.size_bytes, file.size_bytes))
+
+
+def _is_verified(catalog: Catalog, file: Member, diff_id: Digest) -> bool:
+    """Whether it is known without unpacking that `file` is the layer `diff_id`."""
+    assert file.digest is not None, "only files are looked up"
+    return (not file.compression and file.digest == diff_id) or catalog.knows_layer(file.digest, diff_id)
+
+
+class _Unpacking:
+    """Layers that are being unpacked, by the file they are in. Leaving the `with` ends what nobody has taken."""
+
+    def __init__(self, catalog: Catalog, directory: str, limits: Limits, slots: asyncio.Semaphore) -> None:
+        self._catalog = catalog
+        self._directory = directory
+        self._limits = limits
+        self._slots = slots
+        self._count = 0
+        self._tasks: dict[str, asyncio.Task[tuple[str, Unpacked]]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        await self._cancel(list(self._tasks.values()))
+
+    def offer(self, member: Member) -> None:
+        """Start on `member` if it may be a layer that is new."""
+        if member.is_archive and not self._is_known(member):
+            self._tasks[member.path] = self._start(member)
+
+    def keep_only(self, paths: set[str]) -> None:
+        """Give up what turned out to belong to no wanted image."""
+        for path in self._tasks.keys() - paths:
+            self._tasks[path].cancel()
+
+    async def take(self, member: Member) -> tuple[str, Unpacked]:
+        """The directory with the layer's `fs`, for the caller to keep, and what is in it. Raises what unpacking raised."""
+        task = self._tasks.pop(member.path, None) or self._start(member)
+        try:
+            return await task
+        except BaseException:
+            await self._cancel([task])
+            raise
+
+    def _start(self, member: Member) -> asyncio.Task[tuple[str, Unpacked]]:
+        self._count += 1
+        directory = os.path.join(self._directory, f"layer-{self._count}")
+        return asyncio.get_running_loop().create_task(self._unpack(member, directory), name=f"unpack {member.name}")
+
+    async def _unpack(self, member: Member, directory: str) -> tuple[str, Unpacked]:
+        async with self._slots:
+            root = os.path.join(directory, "fs")
+            os.makedirs(root, 0o755)
+            # The archive's worker has hashed the file: if it is not compressed, that is the diff_id.
+            diff_id = member.digest if not member.compression and member.digest and member.digest.algorithm == "sha256" else None
+            return directory, await unpack(member.path, member.compression, root, self._limits, diff_id=diff_id)
+
+    def _is_known(self, member: Member) -> bool:
+        assert member.digest is not None, "only files may be layers"
+        return member.digest in self._catalog.blobs
+
+    @staticmethod
+    async def _cancel(tasks: Sequence[asyncio.Task[tuple[str, Unpacked]]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _read(member: Member) -> bytes:
+    with open(member.path, "rb") as file:
+        return file.read()
+
+
+def _new_image(image: PlannedImage) -> NewImage:
+    blobs = {file.digest: file.path for file in image.files if file.digest is not None}
+    return NewImage(image.raw, image.document, image.manifest, image.layers, blobs, image.tags)
+
+
+def _loaded(image: NewImage, before: dict[str, TagRow]) -> LoadedImage:
+    replaced = {
+        tag: row.image_id for tag in image.tags if (row := before.get(tag.canonical)) is not None and row.image_id != image.image_id
+    }
+    return LoadedImage(image.image_id, tuple(image.tags), replaced)

@@ -1,0 +1,205 @@
+"""Bytes on their way through a worker: read, decompressed, hashed and counted, then taken apart by the tar reader.
+
+A stream is an iterator of `bytes` chunks of at most about a megabyte; each step wraps the one before, so a byte is touched once per step
+and copied only where it must be. Every fault in the input raises `StreamError` or `Truncated`.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import zstandard
+from isal import igzip_lib
+
+from teul.wire.tar import BLOCK_BYTES, Truncated
+
+CHUNK_BYTES = 1 << 20
+# How much compressed input zstandard gets at once: it has no limit on its output, and a block of four bytes can become 128 KiB.
+_ZSTD_INPUT_BYTES = 8 << 10
+# As the zstd program without --long.
+_ZSTD_WINDOW_BYTES = 128 << 20
+_XZ_MEMORY_BYTES = 512 << 20
+
+_MAGICS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
+MAGIC_BYTES = 512
+
+
+class StreamError(ValueError):
+    """Compressed data that is not what it should be."""
+
+
+class LimitExceeded(StreamError):
+    """More of something than is allowed."""
+
+
+class _Hasher(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+def sniff(head: bytes) -> str:
+    """How a file that begins with `head` is compressed: gzip, zstd, xz, bzip2, or "" if it is not."""
+    for magic, name in _MAGICS:
+        if head.startswith(magic):
+            return name
+    # A zstd file may begin with a frame that is to be skipped (RFC 8878 section 3.1.2).
+    return "zstd" if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50 else ""
+
+
+def looks_like_tar(head: bytes) -> bool:
+    """Whether an uncompressed file that begins with `head` is an archive: it has the mark of ustar or GNU, or starts with its end."""
+    return head[257:262] == b"ustar" or (len(head) >= BLOCK_BYTES and not any(head[:BLOCK_BYTES]))
+
+
+def decompressed(chunks: Iterator[bytes], compression: str) -> Iterator[bytes]:
+    """The content of `chunks`; several frames in a row count as one file, as the programs of those names have it."""
+    if not compression:
+        return chunks
+    if compression == "zstd":
+        return _zstd(chunks)
+    return _bounded(chunks, _DECOMPRESSORS[compression])
+
+
+def tapped(chunks: Iterator[bytes], *, hasher: _Hasher | None, limit_bytes: int) -> Iterator[bytes]:
+    """The same chunks, hashed on the way; raises `LimitExceeded` when there are more than `limit_bytes`."""
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit_bytes:
+            raise LimitExceeded(f"the uncompressed archive is larger than the limit of {limit_bytes} bytes")
+        if hasher is not None:
+            hasher.update(chunk)
+        yield chunk
+
+
+def teed(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
+    """The same chunks, each written on the way."""
+    for chunk in chunks:
+        write(chunk)
+        yield chunk
+
+
+def _gzip_decompressor() -> Any:
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
+def _xz_decompressor() -> Any:
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+
+
+# All three have the interface of bz2.BZ2Decompressor.
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {"gzip": _gzip_decompressor, "xz": _xz_decompressor, "bzip2": bz2.BZ2Decompressor}
+_ERRORS: tuple[type[Exception], ...] = (igzip_lib.IsalError, lzma.LZMAError, OSError, EOFError, ValueError)
+
+
+def _bounded(chunks: Iterator[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
+    decompressor = None
+    for chunk in chunks:
+        data = chunk
+        while True:
+            if decompressor is None:
+                if not data:
+                    break
+                decompressor = make()
+            try:
+                output = decompressor.decompress(data, CHUNK_BYTES)
+            except _ERRORS as error:
+                raise StreamError(f"invalid compressed data: {error}") from error
+            if output:
+                yield output
+            if decompressor.eof:
+                data, decompressor = decompressor.unused_data, None
+            elif decompressor.needs_input:
+                break
+            else:
+                data = b""
+    if decompressor is not None:
+        raise Truncated
+
+
+def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    context = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
+    decompressor = None
+    outputs: list[bytes] = []
+    gathered = 0
+    for chunk in chunks:
+        for start in range(0, len(chunk), _ZSTD_INPUT_BYTES):
+            data = chunk[start : start + _ZSTD_INPUT_BYTES]
+            while data:
+                if decompressor is None:
+                    decompressor = context.decompressobj()
+                try:
+                    output = decompressor.decompress(data)
+                except (zstandard.ZstdError, MemoryError) as error:
+                    raise StreamError(f"invalid compressed data: {error}") from error
+                outputs.append(output)
+                gathered += len(output)
+                data = b""
+                if decompressor.eof:
+                    data, decompressor = decompressor.unused_data, None
+            # Few large chunks: each costs the tar reader a seam.
+            if gathered >= CHUNK_BYTES // 2:
+                yield b"".join(outputs)
+                outputs, gathered = [], 0
+    if gathered:
+        yield b"".join(outputs)
+    if decompressor is not None:
+        raise Truncated
+
+
+class ChunkSource:
+    """A stream as the tar reader wants it (`teul.wire.tar.Source`)."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self._position = 0
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes; raises `Truncated`."""
+        end = self._position + count
+        if end <= len(self._chunk):
+            data = self._chunk[self._position : end]
+            self._position = end
+            return data
+        return b"".join(self.pieces(count))
+
+    def pieces(self, count: int) -> Iterator[memoryview]:
+        """Exactly `count` bytes without copying them; raises `Truncated`."""
+        while count:
+            available = len(self._chunk) - self._position
+            if not available:
+                if self.at_end():
+                    raise Truncated
+                continue
+            size = min(count, available)
+            piece = memoryview(self._chunk)[self._position : self._position + size]
+            self._position += size
+            count -= size
+            yield piece
+
+    def skip(self, count: int) -> None:
+        """Pass over exactly `count` bytes; raises `Truncated`."""
+        end = self._position + count
+        if end <= len(self._chunk):
+            self._position = end
+            return
+        for _ in self.pieces(count):
+            pass
+
+    def at_end(self) -> bool:
+        """Whether nothing is left; reads on if need be."""
+        while self._position == len(self._chunk):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return True
+            self._chunk, self._position = chunk, 0
+        return False
+
+    def drain(self) -> None:
+        """Read to the very end: padding after an archive counts for its digest."""
+        self._position = len(self._chunk)
+        while not self.at_end():
+            self._position = len(self._chunk)

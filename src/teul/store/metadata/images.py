@@ -1,0 +1,148 @@
+"""The rows of images: `images`, `tags`, `blobs`, `snapshots`. All SQL about them is here.
+
+Every function takes the connection of a running transaction (`Database.transact`). A row is written after the files it speaks of are in
+place, and deleted before they go, so that a file without a row is waste and a row without its file is damage.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from teul.oci.descriptor import Descriptor
+from teul.oci.digest import Digest
+from teul.oci.documents import decode_lenient, encode_list
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """`manifest_digest` is None for an image that was deleted while containers still stand on its layers."""
+
+    image_id: Digest
+    manifest_digest: Digest | None
+    layers: tuple[Descriptor, ...]
+    chain_id: Digest | None
+    size_bytes: int
+    stored_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """An unpacked layer; `parent` is the chain id below it."""
+
+    chain_id: Digest
+    parent: Digest | None
+    diff_id: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """`reference` is canonical, with a tag or a digest. `tagged_at_ns` is 0 for a name that came with the image."""
+
+    reference: str
+    image_id: Digest
+    tagged_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Everything, as the engine holds it in memory."""
+
+    images: list[ImageRow]
+    tags: list[TagRow]
+    snapshots: list[SnapshotRow]
+    blobs: dict[Digest, int]
+
+
+def read_all(connection: sqlite3.Connection) -> Rows:
+    """Every row, in the order of insertion."""
+    return Rows(
+        images=[_image(row) for row in connection.execute("SELECT * FROM images ORDER BY rowid")],
+        tags=[
+            TagRow(row["reference"], Digest(row["image_id"]), row["tagged_at_ns"])
+            for row in connection.execute("SELECT * FROM tags ORDER BY rowid")
+        ],
+        snapshots=[
+            SnapshotRow(Digest(row["chain_id"]), _optional(row["parent"]), Digest(row["diff_id"]), row["size_bytes"])
+            for row in connection.execute("SELECT * FROM snapshots ORDER BY rowid")
+        ],
+        blobs={Digest(row["digest"]): row["size_bytes"] for row in connection.execute("SELECT digest, size_bytes FROM blobs")},
+    )
+
+
+def insert_blobs(connection: sqlite3.Connection, blobs: Iterable[tuple[Digest, int]], now_ns: int) -> None:
+    """Those that are there already stay."""
+    connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", [(str(digest), size, now_ns) for digest, size in blobs])
+
+
+def insert_snapshots(connection: sqlite3.Connection, snapshots: Iterable[SnapshotRow], now_ns: int) -> None:
+    """Parents before children; those that are there already stay."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO snapshots VALUES (?, ?, ?, ?, ?)",
+        [(str(row.chain_id), _text(row.parent), str(row.diff_id), row.size_bytes, now_ns) for row in snapshots],
+    )
+
+
+def save_image(connection: sqlite3.Connection, row: ImageRow) -> None:
+    """Insert the image, or replace what is known of it; its tags stay."""
+    connection.execute(
+        """INSERT INTO images VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (image_id) DO UPDATE SET manifest_digest = excluded.manifest_digest,
+           layers = excluded.layers, created_at_ns = excluded.created_at_ns""",
+        (
+            str(row.image_id),
+            _text(row.manifest_digest) or "",
+            _text(row.chain_id),
+            row.size_bytes,
+            encode_list(row.layers).decode(),
+            row.stored_at_ns,
+        ),
+    )
+
+
+def save_tag(connection: sqlite3.Connection, row: TagRow) -> None:
+    """Point the name at the image, wherever it pointed before."""
+    connection.execute(
+        """INSERT INTO tags VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE
+           SET image_id = excluded.image_id, tagged_at_ns = excluded.tagged_at_ns""",
+        (row.reference, str(row.image_id), row.tagged_at_ns),
+    )
+
+
+def delete_tags(connection: sqlite3.Connection, references: Iterable[str]) -> None:
+    connection.executemany("DELETE FROM tags WHERE reference = ?", [(reference,) for reference in references])
+
+
+def delete_image(connection: sqlite3.Connection, image_id: Digest) -> None:
+    """Its tags must be gone."""
+    connection.execute("DELETE FROM images WHERE image_id = ?", (str(image_id),))
+
+
+def delete_snapshots(connection: sqlite3.Connection, chain_ids: Iterable[Digest]) -> None:
+    """Children before parents."""
+    connection.executemany("DELETE FROM snapshots WHERE chain_id = ?", [(str(chain_id),) for chain_id in chain_ids])
+
+
+def delete_blobs(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
+    connection.executemany("DELETE FROM blobs WHERE digest = ?", [(str(digest),) for digest in digests])
+
+
+def _image(row: sqlite3.Row) -> ImageRow:
+    layers: list[Descriptor] = decode_lenient(row["layers"].encode(), list[Descriptor], "image record")
+    return ImageRow(
+        image_id=Digest(row["image_id"]),
+        manifest_digest=_optional(row["manifest_digest"]),
+        layers=tuple(layers),
+        chain_id=_optional(row["chain_id"]),
+        size_bytes=row["size_bytes"],
+        stored_at_ns=row["created_at_ns"],
+    )
+
+
+def _optional(text: str | None) -> Digest | None:
+    return Digest(text) if text else None
+
+
+def _text(digest: Digest | None) -> str | None:
+    return str(digest) if digest is not None else None

@@ -1,0 +1,7 @@
+"""The e2e tier leaves nothing on the host."""
+
+from __future__ import annotations
+
+from support.leaks import nothing_left_on_the_host
+
+__all__ = ["nothing_left_on_the_host"]

@@ -1,0 +1,61 @@
+"""A private Teul engine under judgement: own root, own run root, own socket, run from this interpreter."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from support import processes
+from support.docker_host import DockerHost, EngineFailed, Output
+
+
+class Engine(DockerHost):
+    """`teul serve` as a child process. Containers outlive `kill9` and `stop`; `close` removes them first."""
+
+    name = "engine"
+
+    def __init__(self, *, idle_timeout_seconds: float | None = None, extra: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.root = self.base / "root"
+        self.run_root = self.base / "run"
+        self._idle_timeout_seconds = idle_timeout_seconds
+        self._extra = extra
+
+    def command(self) -> list[str]:
+        idle = [] if self._idle_timeout_seconds is None else ["--idle-timeout", f"{self._idle_timeout_seconds:g}"]
+        places = ["--root", str(self.root), "--run-root", str(self.run_root), "-H", f"unix://{self.socket_path}"]
+        return [sys.executable, "-m", "teul", "serve", *places, *idle, *self._extra]
+
+    def teul(self, *arguments: str, stdin: bytes = b"", timeout_seconds: float = 60.0) -> Output:
+        """Teul's own command line, speaking to this engine."""
+        return self.run([str(Path(sys.executable).with_name("teul")), *arguments], stdin=stdin, timeout_seconds=timeout_seconds)
+
+    @property
+    def spawner_pid(self) -> int:
+        """The engine's oldest child: it is started before anything else (DESIGN, Processes)."""
+        children = processes.children_of(self.pid)
+        assert children, "the engine has no children"
+        return children[0]
+
+    def monitor_pid(self, reference: str) -> int:
+        """The parent of the container's first process, as the host sees it."""
+        parent = processes.parent_of(self.init_pid(reference))
+        assert parent is not None and parent != 1, f"{reference} is not running, or runs without a monitor"
+        return parent
+
+    def engine_processes(self) -> list[int]:
+        """Engine, spawner and all monitors, without the containers' own processes."""
+        with self.api() as api:
+            running = [entry["Id"] for entry in api.expect(200, "GET", "/containers/json").json()]
+            inits = [api.expect(200, "GET", f"/containers/{key}/json").json()["State"]["Pid"] for key in running]
+        monitors = {processes.parent_of(pid) for pid in inits} - {None, 1}
+        own = processes.namespace_of(self.pid, "pid")
+        helpers = {pid for pid in processes.descendants_of(self.pid) if processes.namespace_of(pid, "pid") == own and pid not in inits}
+        return sorted({self.pid, *helpers, *(pid for pid in monitors if pid is not None)})
+
+    def sweep(self) -> None:
+        """Nothing may be left to sweep: processes that are left are ended, and reported as the engine's failure."""
+        left = {pid: processes.command_line(pid) for pid in self.processes()}
+        if left:
+            processes.end(left)
+            raise EngineFailed(f"the engine left processes behind: {left}\n{self.log_tail()}")

@@ -1,0 +1,72 @@
+"""What a test needs from the machine, by name: `@needs("root", "dockerd")`.
+
+A missing need skips the test and names what is missing. Where TEUL_PROMISED lists the need (or says `all`), it fails instead: a
+machine that promised a tier must not pass by skipping it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support import dockerd
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    unknown = set(names) - set(CHECKS)
+    if unknown:
+        raise ValueError(f"unknown needs: {', '.join(sorted(unknown))}")
+    return pytest.mark.needs(*names)
+
+
+def missing(name: str) -> str | None:
+    """Why the need is not met here, or None when it is."""
+    return None if CHECKS[name][0]() else CHECKS[name][1]
+
+
+def is_promised(name: str) -> bool:
+    promised = set(re.split(r"[\s,]+", os.environ.get("TEUL_PROMISED", "")))
+    return name in promised or "all" in promised
+
+
+def enforce(item: pytest.Item) -> None:
+    """Skip or fail `item` when a need of it is not met."""
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            reason = missing(name)
+            if reason is None:
+                continue
+            if is_promised(name):
+                pytest.fail(f"this machine promised {name!r}: {reason}", pytrace=False)
+            pytest.skip(f"needs {name}: {reason}")
+
+
+def _filesystem(name: str) -> bool:
+    return any(line.split()[-1] == name for line in Path("/proc/filesystems").read_text().splitlines())
+
+
+def _mounted(filesystem: str) -> bool:
+    return any(line.split()[2] == filesystem for line in Path("/proc/self/mounts").read_text().splitlines())
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name) is not None
+
+
+CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
+    "root": (lambda: os.geteuid() == 0, "the tests do not run as root"),
+    "dockerd": (dockerd.is_installed, "dockerd is not installed (Debian package docker.io)"),
+    "docker_cli": (_program("docker"), "the docker command is not installed"),
+    "busybox": (lambda: Path("/bin/busybox").exists(), "busybox is not installed (Debian package busybox-static)"),
+    "nft": (_program("nft"), "nft is not installed (Debian package nftables)"),
+    "overlayfs": (lambda: _filesystem("overlay"), "the kernel has no overlay file system"),
+    "cgroup1": (lambda: _mounted("cgroup"), "no cgroup v1 hierarchy is mounted"),
+    "cgroup2": (lambda: _mounted("cgroup2"), "no cgroup v2 hierarchy is mounted"),
+    "userns": (lambda: Path("/proc/self/ns/user").exists(), "the kernel has no user namespaces"),
+    "seccomp": (lambda: Path("/proc/sys/kernel/seccomp/actions_avail").exists(), "the kernel has no seccomp filters"),
+}
