@@ -91,4 +91,4 @@ bench: system-packages venv
 
 clean:
 	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find . -name __pycache__ -o -name '*.egg-info' | xargs rm -rf
+	find src tests bench tools -name __pycache__ -o -name '*.egg-info' | xargs rm -rf

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 from teul.api import container_streams, containers, execs, images, networks, system, unsupported
-from teul.api.context import API_VERSION as VERSION_KEY
-from teul.api.context import HEADERS, SERVICES, Services
+from teul.api.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
 from teul.api.errors import error_response, message_response
 from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
 
@@ -75,9 +74,9 @@ def _dispatcher(router: Router) -> Handler:
         if found is None:
             return message_response(404, "page not found")
         handler, variables = found
-        request[VERSION_KEY] = version
         request.match_info.clear()
         request.match_info.update(variables)
+        request.match_info[VERSION_VARIABLE] = render_version(version)
         try:
             return await handler(request)
         except ConnectionError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -38,8 +39,8 @@ HEADERS = {
     "Server": f"Teul/{__version__} (linux)",
 }
 
-# Keys of one request: the API version that the client speaks, as (major, minor).
-API_VERSION = "api_version"
+# Among the path's variables: the API version that the client speaks, `1.51`.
+VERSION_VARIABLE = "version"
 
 
 def services(request: web.Request) -> Services:
@@ -49,5 +50,10 @@ def services(request: web.Request) -> Services:
 
 def api_version(request: web.Request) -> tuple[int, int]:
     """The version in the request's path, the newest one if it had none."""
-    version: tuple[int, int] = request[API_VERSION]
-    return version
+    return _parse(request.match_info[VERSION_VARIABLE])
+
+
+@lru_cache(maxsize=64)
+def _parse(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")
+    return int(major), int(minor)

@@ -28,6 +28,7 @@ RESTART_SECONDS = 1.0
 _LOG_NAME = "engine.log"
 _LOG_LIMIT_BYTES = 1 << 20
 _TAIL_BYTES = 4096
+_TAIL_LINES = 12
 
 
 def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], socket]:
@@ -104,7 +105,8 @@ class _Process:
         """What the process complained about, as further lines of a message."""
         with open(self._log_path, "rb") as file:
             file.seek(max(self._log_start, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace").strip()
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        text = "\n".join(lines[-_TAIL_LINES:])
         return f" Its log, {self._log_path}, ends with:\n{text}" if text else f" Its log is {self._log_path}."
 
 

@@ -138,13 +138,13 @@ def pairs(value: object) -> list[tuple[object, object]]:
 
 def field(value: object, name: str) -> object:
     """`.name` of a document or of an object that knows its fields."""
-    if isinstance(value, dict):
-        if name in value:
-            return value[name]
-        raise TemplateError(f'template: :1: map has no entry for key "{name}"')
     get = getattr(value, "template_field", None)
     if get is not None:
         return get(name)
+    if isinstance(value, dict):
+        if name in value:
+            return value[name]
+        raise TemplateError(f'template: :1:2: executing "" at <.{name}>: map has no entry for key "{name}"')
     if value is None:
         raise TemplateError(f"template: :1: nil pointer evaluating interface {{}}.{name}")
     raise TemplateError(f"template: :1: can't evaluate field {name} in type {_type_name(value)}")

@@ -85,7 +85,7 @@ def wrap(text: str, indent: int, width: int) -> str:
 
 def _take_line(text: str, room: int) -> tuple[str, str]:
     """The first line of `text` and the rest. What is only a little longer than `room` stays on one line."""
-    if len(text) <= room + _SLOP:
+    if len(text) < room + _SLOP:
         return text, ""
     head = text[:room]
     space = max(head.rfind(character) for character in " \t\n")

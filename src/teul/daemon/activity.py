@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 
 class Activity:
@@ -16,14 +17,19 @@ class Activity:
         self._requests = 0
         self._quiet_since = time.monotonic()
 
-    async def middleware(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        """Counts one request, hijacked sessions to their end."""
-        self._requests += 1
-        try:
-            return await handler(request)
-        finally:
-            self._requests -= 1
-            self._quiet_since = time.monotonic()
+    def middleware(self) -> Middleware:
+        """For the application: counts each request, hijacked sessions to their end."""
+
+        @web.middleware
+        async def count(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+            self._requests += 1
+            try:
+                return await handler(request)
+            finally:
+                self._requests -= 1
+                self._quiet_since = time.monotonic()
+
+        return count
 
     async def wait_until_idle(self, timeout_seconds: float, busy: Callable[[], bool]) -> None:
         """Return when there was no request and `busy` was false for `timeout_seconds`."""

@@ -141,7 +141,7 @@ class Engine:
 
     async def _listen(self, services: Services) -> None:
         app = create_app(services)
-        app.middlewares.append(web.middleware(self._activity.middleware))
+        app.middlewares.append(self._activity.middleware())
         runner = Runner(app)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

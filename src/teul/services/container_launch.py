@@ -17,16 +17,19 @@ from teul.oci.digest import Digest
 from teul.runtime.process import Process
 from teul.runtime.supervisor import PendingAttachment, Supervisor
 from teul.services import container_files as files
-from teul.services.container_devices import gather_devices
+from teul.services.container_devices import asks_for_devices, gather_devices
 from teul.services.container_files import EngineDirectories
 from teul.services.container_log_options import log_attributes, parse_log_options
 from teul.services.container_mounts import plan_mounts
-from teul.services.container_network_files import ResolverSettings, render_hostname, render_hosts, render_resolv_conf
-from teul.services.container_spec import ContainerPaths, StartFacts, build_spec, cgroups_path, namespace_donors
-from teul.services.container_validation_network import has_own_network
+from teul.services.container_network_files import read_host_file, render_container_files
+from teul.services.container_spec import ContainerPaths, build_spec, cgroups_path, namespace_donors
 from teul.services.host_facts import HostFacts
 from teul.services.images import Images
 from teul.services.networks import Networks
+
+# What a log may grow to when a container does not say: on by default, unlike Docker's.
+_LOG_BYTES = 20_000_000
+_LOG_FILES = 5
 
 
 class Launcher:
@@ -130,56 +133,29 @@ class Launcher:
     ) -> dict[str, Any]:
         """Everything on disk that the child will need; returns the launch message. Blocking."""
         self._make_bind_sources(container)
-        bundle = files.make_bundle(self.directories, container.id, self._network_files(container))
+        host_files = {"host_hosts": read_host_file("/etc/hosts"), "host_resolv_conf": read_host_file("/etc/resolv.conf")}
+        bundle = files.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
+        network_donor = donors.get("network")
+        paths = ContainerPaths(
+            bundle=bundle,
+            directory=self.directories.container(container.id),
+            cgroup=self._cgroups_path(container),
+            lower=lower,
+            network_files=self.directories.container(network_donor.id) if network_donor is not None else None,
+        )
         spec = build_spec(
             container,
             self.host,
-            self._paths(container, lower, donors.get("network")),
-            StartFacts(
-                cgroups_path=self._cgroups_path(container),
-                network=plan,
-                donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
-                devices=gather_devices(container.host_config),
-            ),
+            paths,
+            plan,
+            devices=gather_devices(container.host_config) if asks_for_devices(container.host_config) else None,
+            donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
         )
         # The child takes the compiled filter; its source, long and read by nobody on the way, stays out of the bundle.
         spec["teul"]["seccomp_bpf"] = self._compiled_filter(spec["linux"].pop("seccomp", None))
         message = self._message(container, spec, plan)
         files.write_bundle_files(bundle, spec, message)
         return message
-
-    def _paths(self, container: Container, lower: list[str], network_donor: Container | None) -> ContainerPaths:
-        kept = self.directories.container(container.id)
-        network_files = self.directories.container(network_donor.id) if network_donor is not None else kept
-        return ContainerPaths(
-            rootfs=f"{self.directories.bundle(container.id)}/rootfs",
-            lower=lower,
-            upper=self.directories.upper(container.id),
-            work=f"{kept}/work",
-            hosts=f"{network_files}/hosts",
-            hostname=f"{network_files}/hostname",
-            resolv_conf=f"{network_files}/resolv.conf",
-        )
-
-    def _network_files(self, container: Container) -> dict[str, str]:
-        host_config, endpoint = container.host_config, container.endpoint
-        ipv6 = endpoint is None or bool(endpoint.ipv6)
-        settings = ResolverSettings(
-            servers=host_config.dns or (), search=host_config.dns_search or (), options=host_config.dns_options or ()
-        )
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            host_resolv_conf = file.read()
-        return {
-            "hostname": render_hostname(container.config),
-            "hosts": render_hosts(
-                container.config,
-                addresses=[address for address in (endpoint.ipv4, endpoint.ipv6) if address] if endpoint else [],
-                extra_hosts=host_config.extra_hosts or (),
-                host_gateway=endpoint.gateway if endpoint else None,
-                ipv6=ipv6,
-            ),
-            "resolv.conf": render_resolv_conf(host_resolv_conf, settings, own_network=has_own_network(host_config), ipv6=ipv6),
-        }
 
     def _make_bind_sources(self, container: Container) -> None:
         """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
@@ -218,14 +194,17 @@ class Launcher:
         }
 
     def _log_options(self, container: Container) -> dict[str, Any] | None:
-        options = parse_log_options(container.host_config.log_config)
-        if options.driver == "none":
+        log_config = container.host_config.log_config
+        if log_config.type == "none":
             return None
-        attrs = log_attributes(options, container.config)
+        options = parse_log_options(log_config.config or {})
+        attrs = log_attributes(log_config.config or {}, container.config)
+        # docker: with a size alone there is one file, which starts over when it is full.
+        files_kept = options.max_files or (_LOG_FILES if options.max_bytes is None else 1)
         return {
             "path": self.directories.log(container.id),
-            "max_bytes": options.max_bytes,
-            "max_files": options.max_files,
+            "max_bytes": _LOG_BYTES if options.max_bytes is None else options.max_bytes,
+            "max_files": files_kept,
             "attrs": msgspec.json.encode(attrs).decode() if attrs else "",
         }
 

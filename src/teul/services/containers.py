@@ -19,7 +19,6 @@ from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
 from teul.model.lifecycle import Status
-from teul.model.image import Image
 from teul.model.log import LogEntry, LogQuery
 from teul.model.signals import parse_signal
 from teul.oci.digest import Digest
@@ -27,14 +26,14 @@ from teul.runtime.attachment import Attachment
 from teul.runtime.process import ExitRecord, Process, StartError
 from teul.runtime.supervisor import PendingAttachment
 from teul.services import container_files as files
-from teul.services.container_completion import complete_request
+from teul.services.container_completion import complete
 from teul.services.container_errors import AlreadyStarted, AlreadyStopped, NotRunning, translate_start_error
 from teul.services.container_launch import Launcher
 from teul.services.container_logs import read_log
 from teul.services.container_processes import list_processes
 from teul.services.container_registry import ContainerRegistry
 from teul.services.container_run import NEXT_EXIT, NOT_RUNNING, REMOVED, ContainerRun
-from teul.services.container_validation import CheckedRequest, check_name, check_request
+from teul.services.container_validation import check_name, check_request
 from teul.services.events import Events, container_event
 from teul.services.images import Images
 from teul.services.restart_policy import RestartDecision, decide_restart
@@ -107,7 +106,15 @@ class Containers:
         container_id = secrets.token_hex(32)
         name = self._registry.reserve_name(checked.name, container_id)
         try:
-            container = self._complete(checked, image, container_id, name)
+            container = complete(
+                checked,
+                image,
+                container_id=container_id,
+                name=name,
+                now_ns=time.time_ns(),
+                host=self._launcher.host,
+                find_container_id=self._find_id,
+            )
             await run_blocking(files.make_container_directories, self._launcher.directories, container_id)
             await self._registry.add(container)
         except BaseException:
@@ -115,24 +122,6 @@ class Containers:
             raise
         self._events.publish(container_event(container, "create"))
         return CreatedContainer(id=container_id, warnings=checked.warnings)
-
-    def _complete(self, checked: CheckedRequest, image: Image, container_id: str, name: str) -> Container:
-        complete = complete_request(
-            checked, container_id=container_id, image_config=image.config, host=self._launcher.host, find_container_id=self._find_id
-        )
-        return Container(
-            id=container_id,
-            name=name,
-            created_at_ns=time.time_ns(),
-            image_id=str(image.image_id),
-            image_reference=checked.config.image,
-            path=complete.path,
-            args=complete.args,
-            config=complete.config,
-            host_config=complete.host_config,
-            networking=complete.networking,
-            mounts=complete.mounts,
-        )
 
     def _find_id(self, reference: str) -> str | None:
         found = self._registry.find(reference)

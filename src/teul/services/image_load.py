@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
-from teul.aio import run_blocking
+from teul.aio import Tasks, run_blocking
+from teul.errors import System, TeulError
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference
@@ -58,7 +57,8 @@ async def load_archive(
     slots: asyncio.Semaphore,
 ) -> list[LoadedImage]:
     """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
-    async with store.workspace() as directory, _Unpacking(store.catalog, directory, limits, slots) as unpacking:
+    async with store.workspace() as directory, Tasks() as tasks:
+        unpacking = _Unpacking(store.catalog, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
         os.mkdir(members, 0o700)
         contents = ArchiveContents(_read)
@@ -104,64 +104,65 @@ def _is_verified(catalog: Catalog, file: Member, diff_id: Digest) -> bool:
     return (not file.compression and file.digest == diff_id) or catalog.knows_layer(file.digest, diff_id)
 
 
-class _Unpacking:
-    """Layers that are being unpacked, by the file they are in. Leaving the `with` ends what nobody has taken."""
+# A directory that contains the layer's `fs`, and what is in it; or why there is none.
+_Outcome = tuple[str, Unpacked] | Exception
 
-    def __init__(self, catalog: Catalog, directory: str, limits: Limits, slots: asyncio.Semaphore) -> None:
+
+class _Unpacking:
+    """Layers that are being unpacked, by the file they are in. The group of `tasks` ends what nobody has taken."""
+
+    def __init__(self, catalog: Catalog, directory: str, limits: Limits, *, slots: asyncio.Semaphore, tasks: Tasks) -> None:
         self._catalog = catalog
         self._directory = directory
         self._limits = limits
         self._slots = slots
+        self._tasks = tasks
         self._count = 0
-        self._tasks: dict[str, asyncio.Task[tuple[str, Unpacked]]] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        await self._cancel(list(self._tasks.values()))
+        self._running: dict[str, tuple[asyncio.Task[None], asyncio.Future[_Outcome]]] = {}
 
     def offer(self, member: Member) -> None:
         """Start on `member` if it may be a layer that is new."""
-        if member.is_archive and not self._is_known(member):
-            self._tasks[member.path] = self._start(member)
+        if member.is_archive and member.digest not in self._catalog.blobs:
+            self._start(member)
 
     def keep_only(self, paths: set[str]) -> None:
         """Give up what turned out to belong to no wanted image."""
-        for path in self._tasks.keys() - paths:
-            self._tasks[path].cancel()
+        for path in self._running.keys() - paths:
+            task, _ = self._running.pop(path)
+            task.cancel()
 
     async def take(self, member: Member) -> tuple[str, Unpacked]:
-        """The directory with the layer's `fs`, for the caller to keep, and what is in it. Raises what unpacking raised."""
-        task = self._tasks.pop(member.path, None) or self._start(member)
-        try:
-            return await task
-        except BaseException:
-            await self._cancel([task])
-            raise
+        """The layer of `member`, whose directory is the caller's from now on. Raises what unpacking raised."""
+        if member.path not in self._running:
+            self._start(member)
+        _, future = self._running.pop(member.path)
+        outcome = await future
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _start(self, member: Member) -> asyncio.Task[tuple[str, Unpacked]]:
+    def _start(self, member: Member) -> None:
         self._count += 1
         directory = os.path.join(self._directory, f"layer-{self._count}")
-        return asyncio.get_running_loop().create_task(self._unpack(member, directory), name=f"unpack {member.name}")
+        future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+        task = self._tasks.start(self._unpack(member, directory, future), name=f"unpack {member.name}")
+        self._running[member.path] = (task, future)
 
-    async def _unpack(self, member: Member, directory: str) -> tuple[str, Unpacked]:
-        async with self._slots:
-            root = os.path.join(directory, "fs")
-            os.makedirs(root, 0o755)
-            # The archive's worker has hashed the file: if it is not compressed, that is the diff_id.
-            diff_id = member.digest if not member.compression and member.digest and member.digest.algorithm == "sha256" else None
-            return directory, await unpack(member.path, member.compression, root, self._limits, diff_id=diff_id)
-
-    def _is_known(self, member: Member) -> bool:
-        assert member.digest is not None, "only files may be layers"
-        return member.digest in self._catalog.blobs
-
-    @staticmethod
-    async def _cancel(tasks: Sequence[asyncio.Task[tuple[str, Unpacked]]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _unpack(self, member: Member, directory: str, future: asyncio.Future[_Outcome]) -> None:
+        outcome: _Outcome = System(f"unpacking {member.name} was given up")
+        try:
+            async with self._slots:
+                root = os.path.join(directory, "fs")
+                os.makedirs(root, 0o755)
+                # The archive's worker has hashed the file: if it is not compressed, that is the diff_id.
+                is_known = not member.compression and member.digest is not None and member.digest.algorithm == "sha256"
+                unpacked = await unpack(member.path, member.compression, root, self._limits, diff_id=member.digest if is_known else None)
+                outcome = (directory, unpacked)
+        except (TeulError, OSError) as error:
+            outcome = error
+        finally:
+            if not future.done():
+                future.set_result(outcome)
 
 
 def _read(member: Member) -> bytes:

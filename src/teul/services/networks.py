@@ -61,6 +61,7 @@ class Networks:
         self._database = database
         self._host = host
         self._tasks = Tasks()
+        self._set_up: asyncio.Task[None] | None = None
         self._networks: dict[str, Network] = {}
         self._pool: AddressPool | None = None
         self._held: dict[str, store.HeldAddresses] = {}
@@ -91,6 +92,9 @@ class Networks:
 
     async def close(self, *, remove: bool = True) -> None:
         """Stop background work; with `remove`, and if no container holds an address, leave the host as it was found."""
+        if self._set_up is not None:
+            # What was begun on the host is finished before it is removed again.
+            await asyncio.wait([self._set_up])
         await self._tasks.cancel()
         if not remove or self._held:
             return
@@ -225,7 +229,7 @@ class Networks:
             log.warning("no bridge network for now: %s", error.message)
         else:
             # Not waited for: loading libnftables takes longer than a start may, and not every engine starts a container.
-            self._tasks.start(self._prepare_host(), name="network set-up")
+            self._set_up = self._tasks.start(self._prepare_host(), name="network set-up")
 
     async def _prepare_host(self) -> None:
         try:

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from teul.aio import run_blocking
+from teul.aio import Tasks, run_blocking
 from teul.errors import InvalidParameter, System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
@@ -101,9 +101,9 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
     keep_fd = os.open(keep_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         order = {"job": "ingest", "root": directory, "keep_fd": keep_fd, **_layer_limits(limits)}
-        async with _worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as process, _feeding(process, stream) as fed:
+        async with _worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as process, _feeding(process, stream) as feed:
             done = await _result(process)
-            await fed
+            await feed.finish()
     finally:
         os.close(keep_fd)
     await run_blocking(_mark_opaque, directory, done["opaque"])
@@ -118,11 +118,11 @@ async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) ->
     `stream` raises.
     """
     order = {"job": "split", "root": directory, "limit_bytes": limits.archive_bytes, "limit_entries": limits.archive_entries}
-    async with _worker(order, stdin=asyncio.subprocess.PIPE) as process, _feeding(process, stream) as fed:
+    async with _worker(order, stdin=asyncio.subprocess.PIPE) as process, _feeding(process, stream) as feed:
         while (message := await _message(process)) is not None and "member" in message:
             yield _member(message, directory)
         _check(message, process)
-        await fed
+        await feed.finish()
 
 
 def _member(message: dict[str, Any], directory: str) -> Member:
@@ -168,38 +168,64 @@ async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...
 
 
 @asynccontextmanager
-async def _feeding(process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> AsyncIterator[asyncio.Task[None]]:
-    """Write `stream` to the worker while the `with` runs. Await the task to know that all of it was there to be written.
+async def _feeding(process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> AsyncIterator[_Feed]:
+    """Write `stream` to the worker while the `with` runs.
 
-    If the stream fails, so that no whole archive will ever come, the worker is killed and the task has the reason.
+    If the stream fails, so that no whole archive will ever come, the worker is killed, and what the stream raised is raised here.
     """
-
-    async def feed() -> None:
-        assert process.stdin is not None
+    feed = _Feed(process, stream)
+    async with Tasks() as tasks:
+        tasks.start(feed.run(), name=f"feed worker {process.pid}")
         try:
-            async for chunk in stream:
-                process.stdin.write(chunk)
-                await process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            # The worker ended before its input did: its report says why. The same errors from the client end differently, see below.
-            return
-        except BaseException:
-            process.kill()
+            yield feed
+        except System:
+            # Killed for want of input: the reader's complaint is the consequence, the stream's error the cause.
+            feed.check()
             raise
-        finally:
-            process.stdin.close()
 
-    task = asyncio.get_running_loop().create_task(feed(), name="feed a worker")
-    try:
-        yield task
-    except System:
-        # Killed for want of input: the reader's complaint is the consequence, the stream's error the cause.
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            await task
-        raise
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+
+class _Feed:
+    """The way of a stream into a worker."""
+
+    def __init__(self, process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> None:
+        self._process = process
+        self._stream = stream
+        self._error: Exception | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Ends with the stream, or when the worker ends before its input does; then its report says why."""
+        assert self._process.stdin is not None
+        try:
+            async for chunk in self._stream:
+                if not await self._write(self._process.stdin, chunk):
+                    return
+        except Exception as error:  # noqa: BLE001 - boundary: it is raised where the feed is waited for
+            self._error = error
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        finally:
+            self._process.stdin.close()
+            self._ended.set()
+
+    async def finish(self) -> None:
+        """Wait for the stream's end; raises what it raised."""
+        await self._ended.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the stream raised, if it did."""
+        if self._error is not None:
+            raise self._error
+
+    @staticmethod
+    async def _write(pipe: asyncio.StreamWriter, chunk: bytes) -> bool:
+        try:
+            pipe.write(chunk)
+            await pipe.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
 
 
 async def _message(process: asyncio.subprocess.Process) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from conftest import Api
+from served_api import Api
 
 from teul.api.app import Router
 

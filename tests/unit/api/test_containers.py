@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import Any
 
 import pytest
-from conftest import Api
+from served_api import Api
 from fake_services import IMAGE_ID, make_container
 
 from teul.errors import NotFound
@@ -42,7 +43,7 @@ async def test_a_body_that_is_none(api: Api, body: bytes, headers: dict[str, str
 
 
 async def test_a_huge_body_is_refused(api: Api) -> None:
-    status, document = await api.request("POST", "/containers/create", data=b" " * (17 << 20), headers={"Content-Type": "application/json"})
+    status, document = await api.request("POST", "/containers/create", data=io.BytesIO(b" " * (17 << 20)), headers={"Content-Type": "application/json"})
     assert (status, document) == (400, {"message": "request body is larger than 16777216 bytes"})
 
 

@@ -54,7 +54,7 @@ class ImageRow(Row):
         "Repository": lambda row: str(row.repository),
         "Tag": lambda row: str(row.tag),
         "Digest": lambda row: str(row.digest),
-        "CreatedSince": lambda row: f"{human_duration(time() - int(row.image['Created']))} ago" if row.image["Created"] else "N/A",
+        "CreatedSince": lambda row: f"{human_duration(time() - int(row.image['Created']))} ago",
         "CreatedAt": lambda row: go_time(int(row.image["Created"])),
         "Size": lambda row: human_size(int(row.image["Size"]), 3),
         "Containers": lambda row: "N/A" if row.image.get("Containers", -1) == -1 else str(row.image["Containers"]),

@@ -51,13 +51,23 @@ _ABSENT: dict[str, dict[str, object]] = {
 }
 
 
-def with_absent_fields(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` with what the engine left out, for templates."""
-    filled = {**_ABSENT[""], **document}
-    for part, fields in _ABSENT.items():
-        if isinstance(filled.get(part), dict):
-            filled[part] = {**fields, **filled[part]}
-    return filled
+class _Lenient(dict[str, object]):
+    """A document in which `absent` fields read as empty, without being shown."""
+
+    def __init__(self, document: dict[str, object], absent: dict[str, object]) -> None:
+        super().__init__(document)
+        self._absent = absent
+
+    def template_field(self, name: str) -> object:
+        from teul.cli.gotemplate_functions import field
+
+        return self._absent[name] if name not in self and name in self._absent else field(dict(self), name)
+
+
+def for_templates(document: dict[str, Any]) -> dict[str, Any]:
+    """`document` as templates see it."""
+    parts = {part: _Lenient(value, _ABSENT[part]) for part, value in document.items() if part in _ABSENT and isinstance(value, dict)}
+    return _Lenient({**document, **parts}, _ABSENT[""])
 
 
 def show(context: Context, format_: str, references: list[str], get: Get) -> int:
@@ -96,7 +106,7 @@ def _render_one(template: Any, document: dict[str, Any]) -> str:
     from teul.cli.gotemplate import TemplateError
 
     try:
-        return str(template.render(with_absent_fields(document)))
+        return str(template.render(for_templates(document)))
     except TemplateError as error:
         raise CliError(f"template parsing error: {error}") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import zstandard
 from isal import igzip_lib
@@ -91,7 +91,9 @@ def _xz_decompressor() -> Any:
 
 # All three have the interface of bz2.BZ2Decompressor.
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {"gzip": _gzip_decompressor, "xz": _xz_decompressor, "bzip2": bz2.BZ2Decompressor}
-_ERRORS: tuple[type[Exception], ...] = (igzip_lib.IsalError, lzma.LZMAError, OSError, EOFError, ValueError)
+# isal's stubs say that the name is an instance.
+_ISAL_ERROR = cast("type[Exception]", igzip_lib.IsalError)
+_ERRORS = (_ISAL_ERROR, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 def _bounded(chunks: Iterator[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
