@@ -25,7 +25,9 @@ def write_large_image(path: Path, *, scale: float = 1.0) -> None:
     layers: list[tuple[str, Path]] = []
     for number in range(LAYERS):
         layer = path.with_name(f"layer-{number}.tar")
-        _write_layer(layer, number, round(FILES * scale / LAYERS), round(TOTAL_BYTES * scale / LAYERS), dice, noise)
+        _write_layer(
+            layer, number, files=round(FILES * scale / LAYERS), size_bytes=round(TOTAL_BYTES * scale / LAYERS), dice=dice, noise=noise
+        )
         layers.append((_digest_of(layer), layer))
     config = {
         "architecture": "amd64",
@@ -54,7 +56,7 @@ def build_context() -> bytes:
     return pack([file("Dockerfile", "\n".join(lines) + "\n")])
 
 
-def _write_layer(path: Path, number: int, files: int, size_bytes: int, dice: random.Random, noise: bytes) -> None:
+def _write_layer(path: Path, number: int, *, files: int, size_bytes: int, dice: random.Random, noise: bytes) -> None:
     weights = [dice.lognormvariate(0, 1.6) for _ in range(files)]
     total = sum(weights)
     with tarfile.open(path, "w") as archive:

@@ -30,7 +30,9 @@ def line(result: Result) -> str:
 def save(results: Sequence[Result], directory: Path, versions: dict[str, str]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    rows = [{**asdict(result), "medians": {name: result.median(name) for name in result.figures}, "ratio": result.ratio} for result in results]
+    rows = [
+        {**asdict(result), "medians": {name: result.median(name) for name in result.figures}, "ratio": result.ratio} for result in results
+    ]
     machine = {"kernel": os.uname().release, "cores": os.cpu_count(), "machine": os.uname().machine}
     path.write_text(json.dumps({"machine": machine, "versions": versions, "rows": rows}, indent=1) + "\n")
     return path

@@ -155,6 +155,7 @@ class Load(Row):
     quick_rounds = 1
 
     def prepare(self, contender: Contender) -> None:
+        super().prepare(contender)
         path = self.options.directory / "large.tar"
         if not path.exists():
             archives.write_large_image(path, scale=0.1 if self.options.quick else 1.0)

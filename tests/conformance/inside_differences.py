@@ -26,16 +26,22 @@ def _known(section: str, line: str, reason: str, container: str | None = None) -
 _PRIVATE_CGROUPS = "the cgroup namespace is private on all hosts; Docker's is the host's on cgroup v1"
 
 KNOWN = (
-    _known("namespaces", r"cgroup (its own|the engine’s)", _PRIVATE_CGROUPS),
+    _known("namespaces", r"cgroup (its own|host)", _PRIVATE_CGROUPS),
     _known("cgroup", r".*:/(<parent>/<id>)?", _PRIVATE_CGROUPS),
     _known("mounts", r"cgroup2? /sys/fs/cgroup/unified .*", "the hybrid host's cgroup2 is shown as well; runc leaves it out"),
     _known("cgroup mounts", r"unified", "the same"),
     _known("mounts", r"(cgroup|tmpfs) /sys/fs/cgroup\S* .*", "options follow the host's mounts; checked by the section on read-only paths"),
-    _known("mounts", r"(tmpfs|proc) /proc/(interrupts|scsi|timer_stats|sched_debug|latency_stats|asound) .*", "newer Dockers mask more of /proc"),
+    _known(
+        "mounts",
+        r"(tmpfs|proc) /proc/(interrupts|scsi|timer_stats|sched_debug|latency_stats|asound) .*",
+        "newer Dockers mask more of /proc",
+    ),
     _known("mounts", r"tmpfs /sys/(devices/virtual/powercap|devices/system/cpu/\S+) .*", "newer Dockers mask more of /sys"),
     _known("masked paths", r"/sys/devices/virtual/powercap .*", "the same"),
     _known("mounts", r"proc /proc/sysrq-trigger .*", "there is none in this kernel, or it is made read-only as Docker does"),
-    _known("mounts", r"overlay / overlay .*", "the layers' options (volatile, index, redirect) are the engine's; ro or rw is compared below"),
+    _known(
+        "mounts", r"overlay / overlay .*", "the layers' options (volatile, index, redirect) are the engine's; ro or rw is compared below"
+    ),
     _known("mounts", r"\S+ /sbin/docker-init .*", "no program is put into the container: PID 1 is Teul's own process", "init"),
     _known("process one", r".*", "the same", "init"),
     _known("root propagation", r".*", "follows the propagation of the host's root mount"),
@@ -55,6 +61,4 @@ def unexplained(container: str, docker: Look, teul: Look) -> list[str]:
 
 
 def _is_known(container: str, section: str, line: str) -> bool:
-    return any(
-        entry.section == section and entry.container in {None, container} and entry.line.fullmatch(line.rstrip()) for entry in KNOWN
-    )
+    return any(entry.section == section and entry.container in {None, container} and entry.line.fullmatch(line.rstrip()) for entry in KNOWN)

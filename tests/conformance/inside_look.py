@@ -28,15 +28,18 @@ section "device access"
 for d in null zero full random urandom tty; do test -r /dev/$d && test -w /dev/$d && echo "$d rw"; done
 mknod /tmp/mem c 1 1 2>&1; head -c 1 /tmp/mem 2>&1 >/dev/null; rm -f /tmp/mem
 section "masked paths"
-for p in /proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats /proc/sched_debug /proc/scsi \
-         /sys/firmware /sys/devices/virtual/powercap; do
-  if [ -d $p ]; then echo "$p directory with $(ls $p | wc -l)"; elif [ -e $p ]; then echo "$p $(stat -c %F $p), $(head -c 1 $p 2>/dev/null | wc -c) readable"; fi
+for p in /proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats /proc/sched_debug \
+         /proc/scsi /sys/firmware /sys/devices/virtual/powercap; do
+  if [ -d $p ]; then echo "$p directory with $(ls $p | wc -l)"
+  elif [ -e $p ]; then echo "$p $(stat -c %F $p), $(head -c 1 $p 2>/dev/null | wc -c) readable"; fi
 done
 section "read-only paths"
 for p in /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger /sys /sys/fs/cgroup; do
   [ -e $p ] && echo "$p $(awk -v p=$p '$2 == p {split($4, o, ","); m = o[1]} END {print m ? m : "-"}' /proc/self/mounts)"
 done
-for f in /proc/sys/kernel/panic /proc/sys/vm/swappiness /sys/kernel/mm/ksm/run; do (: >> $f) 2>/dev/null && echo "$f opens for writing"; done
+for f in /proc/sys/kernel/panic /proc/sys/vm/swappiness /sys/kernel/mm/ksm/run; do
+  (: >> $f) 2>/dev/null && echo "$f opens for writing"
+done
 for d in / /tmp /dev /sys/fs/cgroup; do mkdir $d/judge 2>/dev/null && rmdir $d/judge && echo "$d takes directories"; done
 section descriptors; for f in 0 1 2 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$f ] && echo "$f $(readlink /proc/$$/fd/$f | sed 's/:.*//')"; done
 section environment; tr '\0' '\n' < /proc/$$/environ | sort
@@ -47,8 +50,10 @@ section "process one"; tr '\0' '\n' < /proc/1/cmdline | head -1; cat /proc/self/
 section "signals ignored and blocked"; grep -E '^(SigBlk|SigIgn)' /proc/self/status
 section keyring; grep -c . /proc/keys
 section uts; hostname | wc -c; cat /proc/sys/kernel/domainname
-section files; cat /etc/hosts; ls -l /etc/hostname /etc/hosts /etc/resolv.conf | awk '{print $1, $3, $4, $NF}'; ls -ld / /tmp /root /dev/shm /proc/1 | awk '{print $1, $3, $4, $NF}'
-section network; ls -1 /sys/class/net; ip -o addr | awk '{print $2, $3}' | sort -u; ip route | awk '{print $1}'; cat /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range
+section files; cat /etc/hosts; ls -l /etc/hostname /etc/hosts /etc/resolv.conf | awk '{print $1, $3, $4, $NF}'
+ls -ld / /tmp /root /dev/shm /proc/1 | awk '{print $1, $3, $4, $NF}'
+section network; ls -1 /sys/class/net; ip -o addr | awk '{print $2, $3}' | sort -u; ip route | awk '{print $1}'; 
+cd /proc/sys/net; cat ipv6/conf/all/disable_ipv6 ipv4/ip_unprivileged_port_start ipv4/ping_group_range; cd /
 section "calls that must fail"
 unshare -m true 2>&1; mount -t proc proc /tmp 2>&1; chroot / true 2>&1; dmesg 2>&1 >/dev/null
 section "what changed nothing outside"; ls /tmp
@@ -82,7 +87,7 @@ def look(host: DockerHost, options: tuple[str, ...]) -> Look:
     own = {kind: processes.namespace_of(host.pid, kind) for kind in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")}
     if "namespaces" in sections:
         sections["namespaces"] = [
-            f"{kind} {'the engine’s' if own[kind] == value else 'its own'}" for kind, value in (line.split() for line in sections["namespaces"])
+            f"{kind} {'host' if own[kind] == value else 'its own'}" for kind, value in (line.split() for line in sections["namespaces"])
         ]
     return {name: [normalise(line) for line in section] for name, section in sections.items()}
 

@@ -44,7 +44,7 @@ class DockerHost:
 
     def __init__(self) -> None:
         # Short, since the path of a unix socket may have 107 bytes at most.
-        self.base = Path(tempfile.mkdtemp(prefix=f"teul-{self.name}-", dir="/tmp"))  # noqa: S108 - see above
+        self.base = Path(tempfile.mkdtemp(prefix=f"teul-{self.name}-", dir="/tmp"))
         self.socket_path = self.base / "docker.sock"
         self.log_path = self.base / "log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -51,7 +51,9 @@ class Dockerd(DockerHost):
             *self._extra,
         ]
         # /run and /etc/docker are hidden: dockerd writes a key, plugin directories and lock files there.
-        script = 'mount -t tmpfs tmpfs /run && { [ ! -d /etc/docker ] || mount -t tmpfs tmpfs /etc/docker; } && ip link set lo up && exec "$@"'
+        script = (
+            'mount -t tmpfs tmpfs /run && { [ ! -d /etc/docker ] || mount -t tmpfs tmpfs /etc/docker; } && ip link set lo up && exec "$@"'
+        )
         network = [] if self.shared_network else ["--net"]
         return ["unshare", "--mount", *network, "--propagation", "private", "--", "sh", "-c", script, "sh", *daemon]
 

@@ -40,8 +40,8 @@ class Engine(DockerHost):
     def monitor_pid(self, reference: str) -> int:
         """The parent of the container's first process, as the host sees it."""
         parent = processes.parent_of(self.init_pid(reference))
-        assert parent is not None and parent != 1, f"{reference} is not running, or runs without a monitor"
-        return parent
+        assert parent not in {None, 1}, f"{reference} is not running, or runs without a monitor"
+        return int(parent or 0)
 
     def engine_processes(self) -> list[int]:
         """Engine, spawner and all monitors, without the containers' own processes."""

@@ -61,7 +61,9 @@ def _mounts() -> frozenset[str]:
 
 
 def _cgroups() -> frozenset[str]:
-    mount_points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] in {"cgroup", "cgroup2"}]
+    mount_points = [
+        line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] in {"cgroup", "cgroup2"}
+    ]
     return frozenset(directory for mount_point in mount_points for directory, _, _ in os.walk(mount_point))
 
 
@@ -103,7 +105,7 @@ def _is_test_run(pid: int) -> bool:
 
 def _files() -> frozenset[str]:
     found: set[str] = set()
-    for directory in ("/tmp", "/var/tmp", "/run", "/dev/shm", "/var/lib", "/etc/docker"):  # noqa: S108 - we look, we do not write
+    for directory in ("/tmp", "/var/tmp", "/run", "/dev/shm", "/var/lib", "/etc/docker"):
         if os.path.isdir(directory):
             found |= {f"{directory}/{name}" for name in os.listdir(directory) if directory == "/etc/docker" or _OURS.match(name)}
     return frozenset(found)

@@ -153,7 +153,10 @@ def busybox_entries() -> list[Entry]:
     entries += [hard_link(f"bin/{applet}", "bin/busybox") for applet in applets if applet != "busybox"]
     return [
         *entries,
-        file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\njudge:x:1234:2345:Judge:/home/judge:/bin/sh\n"),
+        file(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\njudge:x:1234:2345:Judge:/home/judge:/bin/sh\n",
+        ),
         file("etc/group", "root:x:0:\ndaemon:x:1:\nvideo:x:44:judge\njudges:x:2345:\nextra:x:3456:judge\n"),
         directory("home/judge", uid=1234, gid=2345),
         file("etc/not-executable", "just text\n", 0o644),
@@ -179,7 +182,13 @@ def layered() -> Image:
         file("data/owned", "of judge\n", uid=1234, gid=2345, mode=0o640),
         file("bin/entry", '#!/bin/sh\necho "entry: $*"\nexec "$@"\n', 0o755),
     ]
-    top = [directory("data"), file("data/.wh.gone", ""), directory("opaque"), file("opaque/.wh..wh..opq", ""), file("opaque/shown", "shown\n")]
+    top = [
+        directory("data"),
+        file("data/.wh.gone", ""),
+        directory("opaque"),
+        file("opaque/.wh..wh..opq", ""),
+        file("opaque/shown", "shown\n"),
+    ]
     config = {
         "Cmd": ["id"],
         "Entrypoint": ["/bin/entry"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -40,10 +39,9 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on whose machine it runs on: DOCKER_HOST, proxies, locale and the like are gone."""
     for name in set(os.environ) - _KEPT:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("TZ", "UTC")
-    yield

@@ -62,7 +62,7 @@ ALLOWED = {
 
 # Single imports that the rules above forbid: (importing module, imported module) -> why it must be.
 IMPORT_EXCEPTIONS = {
-    ("teul.cli.serve", "teul.daemon.main"): "`teul serve` is the door to the composition root; imported when the command runs",
+    ("teul.cli.commands.serve", "teul.daemon.main"): "`teul serve` is the door to the composition root; imported when the command runs",
     ("teul.store.atomic", "teul.linux.syscalls"): "syncfs(2) has no name in the standard library",
 }
 

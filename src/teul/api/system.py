@@ -55,13 +55,14 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def disk_usage(request: web.Request) -> web.StreamResponse:
     """`docker system df`; `type` may choose (since 1.42)."""
-    chosen = frozenset(request.query.getall("type", ()) if api_version(request) >= (1, 42) else ()) or _OBJECTS
+    found, version = services(request), api_version(request)
+    chosen = frozenset(request.query.getall("type", ()) if version >= (1, 42) else ()) or _OBJECTS
     for unknown in sorted(chosen - _OBJECTS):
         raise InvalidParameter(f"unknown object type: {unknown}")
     document: dict[str, Any] = {}
     if "image" in chosen:
-        document["LayersSize"] = services(request).images.layers_size_bytes()
-        document["Images"] = await image_summaries(request)
+        document["LayersSize"] = found.images.layers_size_bytes()
+        document["Images"] = [summary_view(image, version) for image in found.images.list(ImageQuery(Filters(), shared_size=True))]
     if "container" in chosen:
         document["Containers"] = await _containers_with_sizes(request)
     if "volume" in chosen:
@@ -129,7 +130,7 @@ def render_version_document(version: Version) -> dict[str, Any]:
 
 def render_info(info: Info) -> dict[str, Any]:
     """dockerd's document in API v1.51; what Teul does not have is empty."""
-    facts, cgroups = info.facts, info.cgroups
+    facts, limits = info.facts, info.limits
     return {
         "ID": facts.engine_id,
         "Containers": info.containers,
@@ -140,22 +141,22 @@ def render_info(info: Info) -> dict[str, Any]:
         "Driver": "overlay2",
         "DriverStatus": info.driver_status,
         "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
-        "MemoryLimit": cgroups.memory,
-        "SwapLimit": cgroups.swap,
-        "CpuCfsPeriod": cgroups.cpu_period,
-        "CpuCfsQuota": cgroups.cpu_quota,
-        "CPUShares": cgroups.cpu_shares,
-        "CPUSet": cgroups.cpuset,
-        "PidsLimit": cgroups.pids,
+        "MemoryLimit": limits.memory,
+        "SwapLimit": limits.swap,
+        "CpuCfsPeriod": limits.cpu_quota,
+        "CpuCfsQuota": limits.cpu_quota,
+        "CPUShares": limits.cpu_shares,
+        "CPUSet": limits.cpuset,
+        "PidsLimit": limits.pids,
         "IPv4Forwarding": info.ipv4_forwarding,
         "Debug": facts.debug,
         "NFd": info.open_files,
-        "OomKillDisable": cgroups.oom_kill_disable,
+        "OomKillDisable": limits.oom_kill_disable,
         "NGoroutines": 0,
         "SystemTime": format_time(info.time_ns),
         "LoggingDriver": "json-file",
-        "CgroupDriver": cgroups.driver,
-        "CgroupVersion": cgroups.version,
+        "CgroupDriver": info.cgroup_driver,
+        "CgroupVersion": info.cgroup_version,
         "NEventsListener": info.listeners,
         "KernelVersion": info.kernel_version,
         "OperatingSystem": info.operating_system,
@@ -179,8 +180,8 @@ def render_info(info: Info) -> dict[str, Any]:
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": facts.version,
-        "Runtimes": {"teul": {"path": "teul"}},
-        "DefaultRuntime": "teul",
+        "Runtimes": {name: {"path": "teul"} for name in RUNTIMES},
+        "DefaultRuntime": RUNTIMES[0],
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -50,6 +51,7 @@ class Engine:
         self._stack = contextlib.AsyncExitStack()
         self._activity = Activity()
         self._containers: Containers | None = None
+        self._launcher: Launcher | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -59,35 +61,44 @@ class Engine:
             raise
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         await self._stack.aclose()
 
-    async def wait_until_idle(self, timeout_seconds: float) -> None:
-        """Return when no container runs and nobody has asked for anything for so long."""
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Return when `stop` is set, or the engine has been idle for as long as its configuration says."""
+        timeout_seconds = self._config.idle_timeout_seconds
+        if timeout_seconds is None:
+            await stop.wait()
+            return
+        async with Tasks() as tasks:
+            tasks.start(self._stop_when_idle(timeout_seconds, stop), name="idle exit")
+            await stop.wait()
+
+    async def _stop_when_idle(self, timeout_seconds: float, stop: asyncio.Event) -> None:
         await self._activity.wait_until_idle(timeout_seconds, lambda: self._containers is not None and self._containers.running() > 0)
+        stop.set()
 
     async def _open(self) -> None:
         config, stack = self._config, self._stack
         # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
         process.prctl(process.PR_SET_DUMPABLE, 0)
-        supervisor = Supervisor()
+        tasks = await stack.enter_async_context(Tasks())
+        supervisor = Supervisor(tasks)
         await supervisor.open()
         stack.push_async_callback(supervisor.close)
         database = await run_blocking(Database, f"{config.root}/teul.db")
         stack.push_async_callback(run_blocking, database.close)
-        tasks = await stack.enter_async_context(Tasks())
         layout = await run_blocking(cgroups.detect)
         events = Events()
         images = Images(config.root, database, events)
         await images.open()
         stack.push_async_callback(images.close)
         networks = await self._open_networks(database)
+        stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database)
         await registry.open()
         networks.containers = registry.all
-        launcher = Launcher(
+        launcher = self._launcher = Launcher(
             EngineDirectories(config.root, config.run_root),
             cgroup_parent=config.cgroup_parent,
             layout=layout,
@@ -102,6 +113,7 @@ class Engine:
         await self._sweep(launcher, registry, networks)
         await containers.open()
         stack.callback(containers.close)
+        stack.push_async_callback(tasks.cancel)  # before what they use is closed
         execs = Execs(containers, launcher, supervisor, events, tasks)
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
@@ -127,6 +139,10 @@ class Engine:
 
         self._stack.push_async_callback(close)
         return networks
+
+    async def _leave_host(self) -> None:
+        if self._launcher is not None:
+            await run_blocking(self._launcher.remove_cgroup_parent)
 
     async def _sweep(self, launcher: Launcher, registry: ContainerRegistry, networks: Networks) -> None:
         """Remove what has no record: files, and processes of containers that were being made when an engine died."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -68,11 +67,4 @@ async def _serve(config: EngineConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with Engine(config) as engine:
-        waits = [asyncio.ensure_future(stop.wait())]
-        if config.idle_timeout_seconds is not None:
-            waits.append(asyncio.ensure_future(engine.wait_until_idle(config.idle_timeout_seconds)))
-        _done, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in left:
-            wait.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await wait
+        await engine.serve(stop)

@@ -67,12 +67,10 @@ _fsconfig = prototype("fsconfig", ctypes.c_int, ctypes.c_uint, ctypes.c_char_p, 
 _fsmount = prototype("fsmount", ctypes.c_int, ctypes.c_uint, ctypes.c_uint)
 _open_tree = prototype("open_tree", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _move_mount = prototype("move_mount", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-_mount_setattr = prototype(
-    "mount_setattr", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, ctypes.POINTER(mount_attr), ctypes.c_size_t
+_mount_setattr = prototype("mount_setattr", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, ctypes.POINTER(mount_attr), ctypes.c_size_t)
+_mount = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p, use_errno=True)(
+    ("mount", libc)
 )
-_mount = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p, use_errno=True
-)(("mount", libc))
 _umount2 = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, use_errno=True)(("umount2", libc))
 
 

@@ -29,7 +29,7 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 _SIGCHLD = 17
-_PIDFD_GET_INFO_EXIT = 1 << 3  # linux/pidfd.h, PIDFD_INFO_EXIT
+_PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h
 _PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, Linux 6.13
 _PIDFD_GET_INFO = 0xC000_FF0B | (_PIDFD_INFO_SIZE << 16)  # _IOWR(0xFF, 11, struct pidfd_info)
 
@@ -55,9 +55,9 @@ class clone_args(ctypes.Structure):
     )
 
 
-_prctl = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, use_errno=True
-)(("prctl", libc))
+_prctl = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, use_errno=True)(
+    ("prctl", libc)
+)
 _setns = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, use_errno=True)(("setns", libc))
 _unshare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, use_errno=True)(("unshare", libc))
 _sethostname = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, use_errno=True)(("sethostname", libc))
@@ -73,6 +73,20 @@ def set_name(name: str) -> None:
     """The name that ps shows in brackets for this process, cut to 15 bytes."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])
     prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def argument_area() -> tuple[int, int]:
+    """Where this process's command line stands in its memory: (address, size). Fork keeps it. proc_pid_stat(5), fields 48 and 49."""
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    return start, end - start
+
+
+def set_title(title: str, area: tuple[int, int]) -> None:
+    """Replace what ps shows as the command line, within the room that the original one had. `area` as of `argument_area`."""
+    address, size = area
+    ctypes.memmove(address, title.encode()[: size - 1].ljust(size, b"\0"), size)
 
 
 def unshare(flags: int) -> None:
@@ -132,17 +146,35 @@ def close_all_but(keep: set[int]) -> None:
     close_from(first)
 
 
-def exit_status_of(pidfd: int) -> int | None:
-    """The wait status of the ended process behind `pidfd`, although we are not its parent; None before Linux 6.15."""
+def exit_status_of(pid: int, pidfd: int) -> int | None:
+    """The wait status of the ended process `pid`, although we are not its parent; None if it cannot be known.
+
+    While its parent has not reaped it, its stat file has it (proc_pid_stat(5), field 52); afterwards the pidfd remembers, since
+    Linux 6.15.
+    """
+    status = _zombie_status(pid)
+    return status if status is not None else _remembered_status(pidfd)
+
+
+def _zombie_status(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[49]) if fields[0] in "ZX" else None
+
+
+def _remembered_status(pidfd: int) -> int | None:
     buffer = bytearray(_PIDFD_INFO_SIZE)
-    struct.pack_into("=Q", buffer, 0, _PIDFD_GET_INFO_EXIT)
+    struct.pack_into("=Q", buffer, 0, _PIDFD_INFO_EXIT)
     try:
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
     except OSError:
         return None
-    mask, *_ = struct.unpack_from("=Q", buffer)
+    mask: int = struct.unpack_from("=Q", buffer)[0]
     status: int = struct.unpack_from("=i", buffer, 60)[0]
-    return status if mask & _PIDFD_GET_INFO_EXIT else None
+    return status if mask & _PIDFD_INFO_EXIT else None
 
 
 def open_pidfd(pid: int) -> int:

@@ -7,9 +7,12 @@ import signal
 
 from teul.errors import InvalidParameter
 
-_NAMES = {each.name.removeprefix("SIG"): each.value for each in signal.Signals} | {"CLD": signal.SIGCHLD.value, "IOT": signal.SIGABRT.value}
+# Other names of the same numbers, which `signal.Signals` leaves out.
+_ALIASES = {"CLD": signal.SIGCHLD.value, "IOT": signal.SIGABRT.value, "POLL": signal.SIGIO.value}
+_NAMES = {each.name.removeprefix("SIG"): each.value for each in signal.Signals} | _ALIASES
 _REAL_TIME = re.compile(r"RT(MIN\+(?P<above>[0-9]+)|MAX-(?P<below>[0-9]+))")
-_REAL_TIME_OFFSETS = range(1, 16)
+# docker: up to RTMIN+15 and down to RTMAX-14, so that every real-time signal has one name.
+_ABOVE, _BELOW = range(1, 16), range(1, 15)
 
 
 class InvalidSignal(InvalidParameter):
@@ -33,8 +36,8 @@ def parse_signal(text: str) -> int:
     if name in _NAMES:
         return _NAMES[name]
     match = _REAL_TIME.fullmatch(name)
-    if match is None or int(match["above"] or match["below"]) not in _REAL_TIME_OFFSETS:
-        raise InvalidSignal(text)
-    if match["above"]:
+    if match is not None and match["above"] and int(match["above"]) in _ABOVE:
         return signal.SIGRTMIN + int(match["above"])
-    return signal.SIGRTMAX - int(match["below"])
+    if match is not None and match["below"] and int(match["below"]) in _BELOW:
+        return signal.SIGRTMAX - int(match["below"])
+    raise InvalidSignal(text)

@@ -42,9 +42,7 @@ def send_message(connection: socket.socket, message: dict[str, object], descript
 
 def receive_message(connection: socket.socket) -> tuple[dict[str, object], list[int]] | None:
     """Receive one message and its descriptors (close-on-exec); None at the end of the connection."""
-    data, ancillary, _flags, _address = connection.recvmsg(
-        MAX_MESSAGE_BYTES, socket.CMSG_LEN(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
-    )
+    data, ancillary, _flags, _address = connection.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_LEN(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
     descriptors = [fd for level, kind, raw in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) for fd in _unpack(raw)]
     if not data:
         for fd in descriptors:

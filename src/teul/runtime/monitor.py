@@ -340,7 +340,7 @@ def _exit_code(status: int | None) -> dict[str, object]:
     return {"exit_code": code} if code >= 0 else {"exit_code": 128 - code, "signal": -code}
 
 
-def _remove_cgroup(plan: dict) -> str | None:  # type: ignore[type-arg]
+def _remove_cgroup(plan: cgroups.Plan) -> str | None:
     try:
         cgroups.remove(plan)
     except OSError as error:
@@ -360,15 +360,16 @@ def _write_record(directory: str, record: dict[str, object]) -> None:
     os.rename(temporary, f"{directory}/{EXIT_FILE}")
 
 
-def main(message: dict, descriptors: list[int]) -> NoReturn:  # type: ignore[type-arg]
+def main(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:  # type: ignore[type-arg]
     """Start (or take over) the process of `message` and guard it; never returns."""
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    process.set_name(f"teul {message['id'][:10]}")
+    process.set_name("teul-monitor")
+    process.set_title(f"teul: monitor {message['id'][:12]}", title_area)
     count = 1 + len(message.get("attach") or [])
     connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
     try:
-        started = start(message, descriptors[count:])
+        started = start(message, descriptors[count:], title_area)
         with open(f"{message['directory']}/{PROCESS_FILE}", "w", encoding="utf-8") as file:
             json.dump({"pid": started.pid, "monitor_pid": os.getpid(), "start_time": started.start_time}, file)
         Monitor(message, started).run(connections)

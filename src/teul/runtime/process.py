@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from teul.errors import System
@@ -52,7 +52,7 @@ class StartError(System):
 class Process:
     """A process under guard. `exit` is done when it ended; `pidfd` names it beyond doubt."""
 
-    def __init__(self, directory: str, connection: socket.socket, *, terminal: bool, lost: Callable[[Process], Awaitable[None]]) -> None:
+    def __init__(self, directory: str, connection: socket.socket, *, terminal: bool, lost: Callable[[Process], None]) -> None:
         loop = asyncio.get_running_loop()
         self.directory = directory
         self.terminal = terminal
@@ -62,7 +62,6 @@ class Process:
         self.started: asyncio.Future[None] = loop.create_future()
         self.exit: asyncio.Future[ExitRecord] = loop.create_future()
         self._lost = lost
-        self._loss: asyncio.Task[None] | None = None
         self._connection = connection
         self._frames = wire.FrameReader()
         self.listen_to(connection)
@@ -166,7 +165,11 @@ class Process:
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
         if not self.started.done():
-            report = {"step": "start", "message": "the container's monitor ended before it could start the process", "kind": "OSError"}
+            report: dict[str, object] = {
+                "step": "start",
+                "message": "the container's monitor ended before it could start the process",
+                "kind": "OSError",
+            }
             self.started.set_exception(StartError(report))
         elif not self.exit.done():
-            self._loss = asyncio.ensure_future(self._lost(self))
+            self._lost(self)

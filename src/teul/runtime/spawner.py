@@ -33,6 +33,8 @@ class Spawner:
         self._connection = connection
         self._orphans: dict[int, int] = {}  # ended pid → wait status, until somebody asks
         self._watchers: dict[int, int] = {}  # pid → pipe of the monitor that took it over
+        self._title_area = process.argument_area()
+        process.set_title("teul: spawner", self._title_area)
 
     def run(self) -> NoReturn:
         """Serve until the engine is gone."""
@@ -73,7 +75,7 @@ class Spawner:
             self._connection.close()
             for fd in self._watchers.values():
                 os.close(fd)
-            monitor.main(message, descriptors)
+            monitor.main(message, descriptors, self._title_area)
         for fd in descriptors:
             os.close(fd)
 
@@ -118,10 +120,11 @@ def _is_child(pid: int) -> bool:
 def main() -> NoReturn:
     """Entry point: the connection to the engine is the descriptor named by the last argument."""
     connection = socket.socket(fileno=int(sys.argv[-1]))
+    process.close_all_but({connection.fileno()})
     # security: nobody may look into a process that is about to enter a container (CVE-2016-9962); children inherit this.
     process.prctl(process.PR_SET_DUMPABLE, 0)
     process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
-    process.set_name("teul spawner")
+    process.set_name("teul-spawner")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     Spawner(connection).run()

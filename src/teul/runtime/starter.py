@@ -44,14 +44,14 @@ class Started:
             return os.waitpid(self.pid, 0)[1]
         # Taken over: the spawner reaps it as its subreaper and says the status; else the kernel may remember.
         word = os.read(self.status_fd, 16)
-        return int(word) if word else process.exit_status_of(self.pidfd)
+        return int(word) if word else process.exit_status_of(self.pid, self.pidfd)
 
 
-def start(message: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+def start(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> Started:  # type: ignore[type-arg]
     """Make what `message` asks for. Raises `StartFailed`; then nothing is left of it."""
     if message["kind"] == "resume":
         return _resume(message, descriptors)
-    launch = _Launch(message, pidfd=descriptors[0] if message["kind"] == "exec" else -1)
+    launch = _Launch(message, pidfd=descriptors[0] if message["kind"] == "exec" else -1, title_area=title_area)
     try:
         return launch.run()
     except OSError as error:
@@ -79,7 +79,8 @@ def _resume(message: dict, descriptors: list[int]) -> Started:  # type: ignore[t
 class _Launch:
     """State while a process is being made."""
 
-    def __init__(self, message: dict, *, pidfd: int) -> None:  # type: ignore[type-arg]
+    def __init__(self, message: dict, *, pidfd: int, title_area: tuple[int, int]) -> None:  # type: ignore[type-arg]
+        self._title_area = title_area
         self._message = message
         self._container_pidfd = pidfd
         self._pid = 0
@@ -104,6 +105,9 @@ class _Launch:
         self._pid = self._fork(plan)
         if self._pid == 0:
             ours.close()
+            # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
+            process.set_name("teul-init")
+            process.set_title("teul-init", self._title_area)
             Child(message, theirs, far).run(directory_fd, self._container_pidfd)
         theirs.close()
         os.close(directory_fd)

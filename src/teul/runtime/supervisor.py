@@ -11,7 +11,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from teul.aio import run_blocking
+import teul
+from teul.aio import Tasks, run_blocking
 from teul.errors import System
 from teul.linux import mounts
 from teul.runtime.attachment import connect_socket
@@ -36,7 +37,8 @@ class PendingAttachment:
 class Supervisor:
     """Starts, adopts and rescues processes. One per engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
         self._spawner: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._restart = asyncio.Lock()
@@ -66,7 +68,7 @@ class Supervisor:
         """
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         directory = str(message["directory"])
-        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._rescue)
+        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
         try:
             descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach)]
             if pidfd >= 0:
@@ -97,10 +99,11 @@ class Supervisor:
             connection = await connect_socket(f"{directory}/{SOCKET_FILE}")
         except OSError:
             return await self._adopt_without_monitor(directory, message)
-        process = Process(directory, connection, terminal=bool(message["terminal"]), lost=self._rescue)
+        process = Process(directory, connection, terminal=bool(message["terminal"]), lost=self._lost)
         self._messages[directory] = message
         connection.send(wire.frame(wire.HELLO, json.dumps({"control": True}).encode()))
-        await asyncio.wait([process.started, process.exit], return_when=asyncio.FIRST_COMPLETED)
+        either: tuple[asyncio.Future[None], asyncio.Future[ExitRecord]] = (process.started, process.exit)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if process.started.done() and process.started.exception() is not None:
             process.forget()
             return await self._adopt_without_monitor(directory, message)  # it ended between our connecting and its answer
@@ -108,7 +111,7 @@ class Supervisor:
 
     async def _adopt_without_monitor(self, directory: str, message: dict[str, object]) -> Process | None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._rescue)
+        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
         record = await run_blocking(process.read_exit_file)
         if record is None:
             facts = await run_blocking(_read_process_file, directory)
@@ -125,6 +128,9 @@ class Supervisor:
             return None
         process.finish(record)
         return process
+
+    def _lost(self, process: Process) -> None:
+        self._tasks.start(self._rescue(process), name=f"rescue process {process.pid}")
 
     async def _rescue(self, process: Process) -> None:
         """A monitor is gone without a word: believe its exit file, or have another monitor take its place."""
@@ -172,9 +178,8 @@ class Supervisor:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         executable_fd = _open_readonly(os.path.realpath(sys.executable))
         try:
-            path = [entry for entry in sys.path if entry]
             self._spawner = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=path), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=_import_path()), str(theirs.fileno())],
                 executable=f"/proc/self/fd/{executable_fd}",
                 pass_fds=(theirs.fileno(), executable_fd),
                 stdin=subprocess.DEVNULL,
@@ -186,6 +191,13 @@ class Supervisor:
             theirs.close()
             os.close(executable_fd)
         self._connection = ours
+
+
+def _import_path() -> list[str]:
+    """Only the standard library and ourselves: what else is on our path (a current directory, say) is nothing for the spawner."""
+    library = os.path.dirname(os.__file__)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(teul.__file__)))
+    return [library, f"{library}/lib-dynload", package]
 
 
 def _open_readonly(path: str) -> int:

@@ -137,7 +137,7 @@ def fill_host_config(
     if given.memory > 0 and given.memory_swap == 0:
         filled.memory_swap = given.memory * 2
     filled.shm_size = given.shm_size or DEFAULT_SHM_BYTES
-    filled.ipc_mode = _with_id(given.ipc_mode, find_container_id) or "private"
+    filled.ipc_mode = given.ipc_mode or "private"
     filled.pid_mode = _with_id(given.pid_mode, find_container_id)
     filled.network_mode = _with_id(given.network_mode, find_container_id)
     filled.cgroupns_mode = given.cgroupns_mode or "private"

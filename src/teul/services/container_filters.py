@@ -14,9 +14,7 @@ from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
 
-ACCEPTED = frozenset(
-    "ancestor before exited id isolation label name status health since volume network is-task publish expose".split()
-)
+ACCEPTED = frozenset("ancestor before exited id isolation label name status health since volume network is-task publish expose".split())
 _HEALTH = ("starting", "healthy", "unhealthy", "none")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?")
 
@@ -137,7 +135,10 @@ def _port_condition(filters: Filters) -> Callable[[Container], bool]:
     def condition(container: Container) -> bool:
         bindings = container.host_config.port_bindings or {}
         public = {
-            f"{binding.host_port}/{port.rpartition('/')[2]}" for port, places in bindings.items() for binding in places or () if binding.host_port
+            f"{binding.host_port}/{port.rpartition('/')[2]}"
+            for port, places in bindings.items()
+            for binding in places or ()
+            if binding.host_port
         }
         return not exposed.isdisjoint(container.config.exposed_ports or ()) or not published.isdisjoint(public)
 

@@ -90,6 +90,10 @@ class Launcher:
         """The cgroup of a container of which there is no record any more."""
         return cgroups.plan(self._layout, f"{self._cgroup_parent}/{container_id}")
 
+    def remove_cgroup_parent(self) -> None:
+        """Remove the engine's own cgroup when no container is in it. Blocking, idempotent."""
+        cgroups.prune(self._layout, self._cgroup_parent)
+
     def image_size(self, container: Container) -> int:
         """Bytes of the image's layers; 0 for an image that is gone."""
         try:
@@ -128,9 +132,7 @@ class Launcher:
         container.endpoint = allocation.endpoint
         return allocation.plan
 
-    def _prepare(
-        self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None) -> dict[str, Any]:
         """Everything on disk that the child will need; returns the launch message. Blocking."""
         self._make_bind_sources(container)
         host_files = {"host_hosts": read_host_file("/etc/hosts"), "host_resolv_conf": read_host_file("/etc/resolv.conf")}
@@ -170,7 +172,7 @@ class Launcher:
                 except OSError as error:
                     raise System(f"error while creating mount source path '{mount.source}': {error}") from error
             elif not os.path.lexists(mount.source):
-                raise System(f"invalid mount config for type \"bind\": bind source path does not exist: {mount.source}")
+                raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
 
     def _message(self, container: Container, spec: dict[str, Any], plan: dict[str, Any] | None) -> dict[str, Any]:
         config = container.config

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from functools import lru_cache
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from teul.model.log import LogEntry, LogQuery
 _BATCH_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
 _CHANGES = inotify.IN_MODIFY | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO | inotify.IN_CREATE | inotify.IN_DELETE
+T = TypeVar("T")
 _STREAMS = {"stdout": 1, "stderr": 2}
 
 
@@ -83,7 +84,7 @@ class _Reader:
         return True
 
 
-async def read_log(path: str, query: LogQuery, ended: asyncio.Future[object] | None) -> AsyncIterator[LogEntry]:
+async def read_log(path: str, query: LogQuery, ended: asyncio.Future[T] | None) -> AsyncIterator[LogEntry]:
     """The entries of the log at `path`; with `query.follow`, until `ended` is done and the rest was read."""
     with ExitStack() as stack:
         follow = query.follow and ended is not None
@@ -123,8 +124,8 @@ def _watch(stack: ExitStack, directory: str, changed: asyncio.Event) -> None:
     stack.callback(loop.remove_reader, watch_fd)
 
 
-async def _either(changed: asyncio.Event, ended: asyncio.Future[object]) -> None:
-    def wake(_ended: asyncio.Future[object]) -> None:
+async def _either(changed: asyncio.Event, ended: asyncio.Future[T]) -> None:
+    def wake(_ended: asyncio.Future[T]) -> None:
         changed.set()
 
     ended.add_done_callback(wake)

@@ -6,8 +6,10 @@ import asyncio
 
 from teul.errors import InvalidParameter, System
 
+Listing = tuple[list[str], list[list[str]]]  # titles, rows
 
-async def list_processes(ps_args: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
+
+async def list_processes(ps_args: str, pids: list[int]) -> Listing:
     """Run the host's ps with `ps_args` and keep the rows of `pids`. Raises InvalidParameter, System. Source: moby daemon/top_unix.go."""
     arguments = ps_args.split() or ["-ef"]
     # docker: a custom format must still show the pid, by which the rows are told apart.
@@ -26,7 +28,7 @@ async def list_processes(ps_args: str, pids: list[int]) -> tuple[list[str], list
     return parse_ps(output.decode(errors="replace"), pids)
 
 
-def parse_ps(output: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
+def parse_ps(output: str, pids: list[int]) -> Listing:
     """Titles, and the rows whose PID column is in `pids`; the last column keeps its spaces. Raises System."""
     lines = output.splitlines()
     titles = lines[0].split() if lines else []

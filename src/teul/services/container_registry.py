@@ -72,13 +72,16 @@ class ContainerRegistry:
 
     def reserve_name(self, name: str | None, container_id: str) -> str:
         """Take `name`, or a random one, for a container that is being made. Raises `NameTaken`."""
-        if name is None:
-            attempt = 0
-            while (name := random_name(attempt)) in self._ids:
-                attempt += 1
-        elif name in self._ids:
+        if name is not None and name in self._ids:
             raise NameTaken(name, self._ids[name])
-        self._ids[name] = container_id
+        chosen = name or self._free_name()
+        self._ids[chosen] = container_id
+        return chosen
+
+    def _free_name(self) -> str:
+        attempt = 0
+        while (name := random_name(attempt)) in self._ids:
+            attempt += 1
         return name
 
     def release_name(self, name: str) -> None:

@@ -1,8 +1,7 @@
 """A container's record to the OCI runtime spec that its first process carries out. Pure: same arguments, same spec.
 
 What stands in it is what dockerd's container has (28.5, oci/defaults.go and daemon/oci_linux.go), except that the cgroup namespace is
-private on every host. Our own additions, for which the OCI spec has no word, stand under "teul" (see `_extension`), and in an entry
-of `mounts` as `namespace`: the mount namespace its source is to be taken from.
+private on every host. Our own additions, for which the OCI spec has no word, stand under "teul" (see `_extension`).
 """
 
 from __future__ import annotations
@@ -59,8 +58,8 @@ def build_spec(
     """The spec of `container` as a JSON-able dict.
 
     `network` is the plan of linux.netlink, None without one. `devices` are those of `gather_devices`; a container that asks for any
-    (or is privileged) needs them. `donor_pids` are the first processes of the containers whose namespaces are joined, by "network",
-    "ipc", "pid" (see `namespace_donors`). Raises InvalidParameter for options that only now turn out wrong.
+    (or is privileged) needs them. `donor_pids` are the first processes of the containers whose namespaces are joined, by "network"
+    and "pid" (see `namespace_donors`). Raises InvalidParameter for options that only now turn out wrong.
     """
     config, host_config = container.config, container.host_config
     donor_pids = donor_pids or {}
@@ -77,7 +76,6 @@ def build_spec(
         host_config,
         host,
         network_files=_network_files(paths),
-        ipc_donor_pid=donor_pids.get("ipc"),
         writable_cgroups=writable_cgroups,
     )
     spec: Spec = {
@@ -141,8 +139,8 @@ def build_exec_process(container: Container, exec_config: ExecConfig, spec: Spec
 
 
 def namespace_donors(host_config: HostConfig) -> dict[str, str]:
-    """The containers whose namespaces `host_config` joins, by namespace ("network", "ipc", "pid")."""
-    modes = {"network": host_config.network_mode, "ipc": host_config.ipc_mode, "pid": host_config.pid_mode}
+    """The containers whose namespaces `host_config` joins, by namespace ("network", "pid")."""
+    modes = {"network": host_config.network_mode, "pid": host_config.pid_mode}
     donors = {name: mode.partition(":")[2] for name, mode in modes.items() if mode.startswith("container:")}
     return {name: donor for name, donor in donors.items() if donor}
 
@@ -215,7 +213,7 @@ def _build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) ->
         "ipc": host_config.ipc_mode != "host",
         "cgroup": host_config.cgroupns_mode != "host",
     }
-    files = {"network": "net", "ipc": "ipc", "pid": "pid"}
+    files = {"network": "net", "pid": "pid"}
     namespaces = []
     for kind, is_wanted in wanted.items():
         if kind in donor_pids:

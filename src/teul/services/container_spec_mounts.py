@@ -44,7 +44,6 @@ def build_mounts(
     host: HostFacts,
     *,
     network_files: Sequence[tuple[str, str]],
-    ipc_donor_pid: int | None,
     writable_cgroups: bool,
 ) -> list[SpecMount]:
     """All mounts of a container, in the order in which they are made: Docker's own, then the asked ones from the top down.
@@ -58,8 +57,8 @@ def build_mounts(
         mounts = [mount for mount in mounts if not mount["destination"].startswith("/dev/")]
     mounts = [mount for mount in mounts if mount["destination"] not in taken]
     rendered = [_render(mount, host) for mount in asked]
-    if "/dev/shm" not in taken:
-        rendered += _shared_memory_of_others(host_config, ipc_donor_pid)
+    if host_config.ipc_mode == "host" and "/dev/shm" not in taken:
+        rendered.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", DEFAULT_PROPAGATION]))
     rendered += [
         _render(
             PlannedMount(
@@ -117,18 +116,6 @@ def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[
         options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={host_config.shm_size}"]
         mounts.append(_mount("/dev/shm", "tmpfs", "shm", options))
     return mounts
-
-
-def _shared_memory_of_others(host_config: HostConfig, ipc_donor_pid: int | None) -> list[SpecMount]:
-    """/dev/shm of the host, or of the container whose IPC is shared.
-
-    The donor's exists only in its own mount namespace, so the entry says by `namespace` where to take the source from.
-    """
-    if host_config.ipc_mode == "host":
-        return [_mount("/dev/shm", "bind", "/dev/shm", ["rbind", DEFAULT_PROPAGATION])]
-    if ipc_donor_pid is None:
-        return []
-    return [_mount("/dev/shm", "bind", "/dev/shm", ["bind", DEFAULT_PROPAGATION]) | {"namespace": f"/proc/{ipc_donor_pid}/ns/mnt"}]
 
 
 def _render(mount: PlannedMount, host: HostFacts) -> SpecMount:

@@ -62,7 +62,7 @@ def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable
     config = msgspec.structs.replace(request.config)
     host_config = msgspec.structs.replace(request.host_config)
     networking, warnings = normalise_networking(config, host_config, request.networking)
-    check_network(config, host_config, networking)
+    warnings += check_network(config, host_config, networking)
     if host_config.isolation not in ("", "default"):
         raise InvalidParameter(f"invalid isolation ({host_config.isolation}): linux only supports 'default'")
     if host_config.pids_limit is not None and host_config.pids_limit <= 0:
@@ -227,6 +227,9 @@ def _check_modes(host_config: HostConfig) -> None:
 
 
 def _refuse_unsupported(config: ContainerConfig, host_config: HostConfig) -> None:
+    if host_config.ipc_mode.startswith("container:"):
+        # security: a donor's /dev/shm is in its own mount namespace only; by path, ours would be the host's.
+        raise NotImplementedHere(f"sharing the IPC namespace of another container is not supported yet: {host_config.ipc_mode}")
     if config.volumes:
         places = ", ".join(sorted(config.volumes))
         raise NotImplementedHere(f"volumes are not supported yet: an anonymous one at {places}")

@@ -54,8 +54,8 @@ def normalise_networking(
     return NetworkingConfig(endpoints_config=endpoints), warnings
 
 
-def check_network(config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig) -> None:
-    """Raises InvalidParameter for contradictions, NotImplementedHere for networks that cannot be joined yet."""
+def check_network(config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig) -> list[str]:
+    """Returns warnings. Raises InvalidParameter for contradictions, NotImplementedHere for networks that cannot be joined yet."""
     _check_donor(config, host_config)
     if host_config.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
@@ -66,6 +66,9 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
     _check_ports(host_config)
     _check_endpoints(networking)
     _refuse_unsupported(host_config, networking)
+    if host_config.network_mode == "host" and host_config.port_bindings:
+        return ["Published ports are discarded when using host network mode"]
+    return []
 
 
 def _check_donor(config: ContainerConfig, host_config: HostConfig) -> None:

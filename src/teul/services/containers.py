@@ -11,7 +11,7 @@ import logging
 import secrets
 import signal as signals
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere, TeulError
@@ -30,7 +30,7 @@ from teul.services.container_completion import complete
 from teul.services.container_errors import AlreadyStarted, AlreadyStopped, NotRunning, translate_start_error
 from teul.services.container_launch import Launcher
 from teul.services.container_logs import read_log
-from teul.services.container_processes import list_processes
+from teul.services.container_processes import Listing, list_processes
 from teul.services.container_registry import ContainerRegistry
 from teul.services.container_run import NEXT_EXIT, NOT_RUNNING, REMOVED, ContainerRun
 from teul.services.container_validation import check_name, check_request
@@ -85,7 +85,7 @@ class Containers:
         """By id, name or prefix. Raises NotFound."""
         return self._registry.get(reference)
 
-    def list(self) -> list[Container]:
+    def list(self) -> Sequence[Container]:
         """Newest first."""
         return self._registry.all()
 
@@ -247,9 +247,7 @@ class Containers:
         container = self.get(reference)
         new_name = check_name(name)
         if new_name == container.name:
-            raise InvalidParameter(
-                "Renaming a container with the same name as its current name"
-            )
+            raise InvalidParameter("Renaming a container with the same name as its current name")
         async with self.run_of(container.id).lock:
             old_name = container.name
             self._registry.reserve_name(new_name, container.id)
@@ -307,7 +305,7 @@ class Containers:
         run.process.resize(height, width)
         self._events.publish(container_event(container, "resize", height=str(height), width=str(width)))
 
-    async def top(self, reference: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
+    async def top(self, reference: str, ps_args: str) -> Listing:
         """Titles and rows of ps for its processes."""
         container = self.get(reference)
         if not container.state.has_process:
@@ -362,9 +360,7 @@ class Containers:
         lasted_ns = max(0, now_ns - container.state.started_at_ns)
         decision = decide_restart(container, record, lasted_ns=lasted_ns, last_delay_seconds=run.restart_delay_seconds)
         if decision.again:
-            container.state = lifecycle.restarting(
-                container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns
-            )
+            container.state = lifecycle.restarting(container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns)
             container.restart_count += 1
         else:
             container.state = lifecycle.exited(
@@ -489,7 +485,9 @@ async def _ends_within(process: Process, seconds: float | None) -> bool:
 
 def _still_running(container: Container) -> Conflict:
     status = container.state.status
-    advice = "container is paused and must be unpaused first" if status is Status.PAUSED else (
-        f"container is {status}: stop the container before removing or force remove"
+    advice = (
+        "container is paused and must be unpaused first"
+        if status is Status.PAUSED
+        else (f"container is {status}: stop the container before removing or force remove")
     )
     return Conflict(f'cannot remove container "/{container.name}": {advice}')

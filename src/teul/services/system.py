@@ -19,6 +19,7 @@ from teul.linux.cgroups import Layout
 from teul.model.container import Container
 from teul.model.lifecycle import Status
 from teul.oci.platform import host_platform
+from teul.services.host_facts import LimitSupport, gather_host_facts
 
 API_VERSION = (1, 51)
 MINIMUM_API_VERSION = (1, 24)
@@ -72,22 +73,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CgroupSupport:
-    """Which limits this host's cgroups can enforce."""
-
-    version: str
-    driver: str
-    memory: bool
-    swap: bool
-    cpu_period: bool
-    cpu_quota: bool
-    cpu_shares: bool
-    cpuset: bool
-    pids: bool
-    oom_kill_disable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
     """Everything that `docker info` shows."""
 
@@ -97,7 +82,9 @@ class Info:
     containers_stopped: int
     images: int
     driver_status: list[tuple[str, str]]
-    cgroups: CgroupSupport
+    cgroup_driver: str
+    cgroup_version: str
+    limits: LimitSupport
     ipv4_forwarding: bool
     open_files: int
     listeners: int
@@ -161,31 +148,8 @@ def render_version(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def cgroup_support(layout: Layout) -> CgroupSupport:
-    """What `layout` can do, looking into the v1 hierarchies for what depends on the kernel's configuration."""
-
-    def has(controller: str, file_v1: str) -> bool:
-        if controller in layout.v1:
-            return os.path.exists(f"{layout.v1[controller]}/{file_v1}")
-        return controller in layout.unified_controllers
-
-    return CgroupSupport(
-        version="2" if layout.mode == "v2" else "1",
-        driver="none" if layout.mode == "none" else "cgroupfs",
-        memory=has("memory", "memory.limit_in_bytes"),
-        swap=has("memory", "memory.memsw.limit_in_bytes"),
-        cpu_period=has("cpu", "cpu.cfs_period_us"),
-        cpu_quota=has("cpu", "cpu.cfs_quota_us"),
-        cpu_shares=has("cpu", "cpu.shares"),
-        cpuset=has("cpuset", "cpuset.cpus"),
-        # The root of a v1 pids hierarchy has no limit of its own to look for.
-        pids=has("pids", "cgroup.procs"),
-        oom_kill_disable="memory" in layout.v1 and has("memory", "memory.oom_control"),
-    )
-
-
 def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, images: int, listeners: int) -> Info:
-    cgroups = cgroup_support(facts.cgroups)
+    limits = gather_host_facts(facts.cgroups).limits
     forwarding = _read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
     release = parse_os_release(_read("/etc/os-release") or _read("/usr/lib/os-release"))
     host = os.uname()
@@ -200,7 +164,9 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
             ("Supports d_type", "true"),
             ("userxattr", "true" if facts.rootless else "false"),
         ],
-        cgroups=cgroups,
+        cgroup_driver="none" if facts.cgroups.mode == "none" else "cgroupfs",
+        cgroup_version="2" if facts.cgroups.mode == "v2" else "1",
+        limits=limits,
         ipv4_forwarding=forwarding,
         open_files=len(os.listdir("/proc/self/fd")),
         listeners=listeners,
@@ -213,7 +179,7 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=_memory_bytes(),
         security_options=_security_options(facts),
-        warnings=_warnings(facts, cgroups, forwarding=forwarding),
+        warnings=_warnings(facts, limits, forwarding=forwarding),
     )
 
 
@@ -253,16 +219,16 @@ def _security_options(facts: EngineFacts) -> list[str]:
     return [*options, "name=cgroupns"]
 
 
-def _warnings(facts: EngineFacts, cgroups: CgroupSupport, *, forwarding: bool) -> list[str]:
+def _warnings(facts: EngineFacts, limits: LimitSupport, *, forwarding: bool) -> list[str]:
     """docker: what this host cannot do, in dockerd's words."""
     missing = (
-        (cgroups.memory, "WARNING: No memory limit support"),
-        (cgroups.swap or not cgroups.memory, "WARNING: No swap limit support"),
-        (cgroups.cpu_quota, "WARNING: No cpu cfs quota support"),
-        (cgroups.cpu_period, "WARNING: No cpu cfs period support"),
-        (cgroups.cpu_shares, "WARNING: No cpu shares support"),
-        (cgroups.cpuset, "WARNING: No cpuset support"),
-        (cgroups.pids, "WARNING: No pids limit support"),
+        (limits.memory, "WARNING: No memory limit support"),
+        (limits.swap or not limits.memory, "WARNING: No swap limit support"),
+        (limits.cpu_quota, "WARNING: No cpu cfs quota support"),
+        (limits.cpu_quota, "WARNING: No cpu cfs period support"),
+        (limits.cpu_shares, "WARNING: No cpu shares support"),
+        (limits.cpuset, "WARNING: No cpuset support"),
+        (limits.pids, "WARNING: No pids limit support"),
         (forwarding, "WARNING: IPv4 forwarding is disabled"),
         (facts.seccomp, "WARNING: libseccomp is missing (Debian package libseccomp2): containers need --security-opt seccomp=unconfined"),
     )

@@ -41,7 +41,9 @@ class LineEncoder:
         self._pending = data[end:]
         lines_raw = whole.split(b"\n")[:-1]
         if len(whole) > PARTIAL_BYTES and max(map(len, lines_raw)) >= PARTIAL_BYTES:
-            pieces = [raw[at : at + PARTIAL_BYTES] for line in lines_raw for raw in (line + b"\n",) for at in range(0, len(raw), PARTIAL_BYTES)]
+            pieces = [
+                raw[at : at + PARTIAL_BYTES] for line in lines_raw for raw in (line + b"\n",) for at in range(0, len(raw), PARTIAL_BYTES)
+            ]
             texts = [piece.decode("utf-8", "replace") for piece in pieces]
         else:
             texts = [line + "\n" for line in whole.decode("utf-8", "replace").split("\n")[:-1]]

@@ -218,19 +218,23 @@ class TarReader:
 
     def _sparse_map(self) -> list[int]:
         """PAX 1.0: the map stands before the data, decimal numbers ended by newlines, padded to a block."""
-        text = b""
-        while True:
-            if self._data_bytes < BLOCK_BYTES or len(text) > _MAX_SPARSE_MAP_BYTES:
-                raise TarError("archive/tar: invalid sparse map")
-            text += self._source.take(BLOCK_BYTES)
-            self._data_bytes -= BLOCK_BYTES
-            lines = text.split(b"\n")
-            if len(lines) > 1:
-                count = _decimal(lines[0])
-                if count * 4 > _MAX_SPARSE_MAP_BYTES:
-                    raise TarError("archive/tar: sparse map too long")
-                if len(lines) > 1 + 2 * count:
-                    return [_decimal(line) for line in lines[1 : 1 + 2 * count]]
+        blocks = [self._take_map_block()]
+        count = _decimal(blocks[0].partition(b"\n")[0])
+        if count * 4 > _MAX_SPARSE_MAP_BYTES:
+            raise TarError("archive/tar: sparse map too long")
+        missing = 1 + 2 * count - blocks[0].count(b"\n")
+        while missing > 0:
+            if len(blocks) * BLOCK_BYTES > _MAX_SPARSE_MAP_BYTES:
+                raise TarError("archive/tar: sparse map too long")
+            blocks.append(self._take_map_block())
+            missing -= blocks[-1].count(b"\n")
+        return [_decimal(line) for line in b"".join(blocks).split(b"\n")[1 : 1 + 2 * count]]
+
+    def _take_map_block(self) -> bytes:
+        if self._data_bytes < BLOCK_BYTES:
+            raise TarError("archive/tar: invalid sparse map")
+        self._data_bytes -= BLOCK_BYTES
+        return self._source.take(BLOCK_BYTES)
 
     def _set_segments(self, entry: Entry, values: list[int], real_size: int) -> None:
         if len(values) % 2:

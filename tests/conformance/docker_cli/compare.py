@@ -15,7 +15,11 @@ def compare(golden: Seen, actual: Seen, how: Compare, *, as_recorded: bool = Fal
     """With `as_recorded`, the record itself is what is wanted: for judging the record by another dockerd."""
     wanted, reason = (golden, None) if as_recorded else expected(golden)
     note = f" (not the record's: {reason})" if reason else ""
-    problems = [] if wanted.exit_code == actual.exit_code else [f"exit code {actual.exit_code} instead of {wanted.exit_code}{note}: {actual.stderr!r}"]
+    problems = (
+        []
+        if wanted.exit_code == actual.exit_code
+        else [f"exit code {actual.exit_code} instead of {wanted.exit_code}{note}: {actual.stderr!r}"]
+    )
     if how is Compare.EXIT:
         return problems
     if wanted.stdout is None:

@@ -64,7 +64,11 @@ REWRITES = (
         _WORDING,
     ),
     _rewrite(r"[Uu]nknown runtime specified |unknown or invalid runtime name: ", "<unknown runtime>: ", _WORDING),
-    _rewrite(r"maximum retry count cannot be used with restart policy '\w+'|invalid restart policy: maximum retry count .*", "<retries>", _WORDING),
+    _rewrite(
+        r"maximum retry count cannot be used with restart policy '\w+'|invalid restart policy: maximum retry count .*",
+        "<retries>",
+        _WORDING,
+    ),
     _rewrite(r"\bInvalid (?=signal|filter|container name|value|CapAdd|CapDrop)", "invalid ", _WORDING),
     _rewrite(r"\bCannot kill container", "cannot kill container", _WORDING),
     _rewrite(r"\b[Cc]ontainer (?=\S+ is (?:not running|already paused|not paused))", "container ", _WORDING),
@@ -139,7 +143,11 @@ def compare_json(golden: Any, actual: Any, path: str = "") -> list[str]:
         return []
     match golden, actual:
         case dict(), dict():
-            missing = [f"{path}.{key}: missing, Docker has {golden[key]!r}" for key in golden if key not in actual and not _is_excused(f"{path}.{key}")]
+            missing = [
+                f"{path}.{key}: missing, Docker has {golden[key]!r}"
+                for key in golden
+                if key not in actual and not _is_excused(f"{path}.{key}")
+            ]
             return missing + [line for key in golden if key in actual for line in compare_json(golden[key], actual[key], f"{path}.{key}")]
         case list(), list() if len(golden) == len(actual):
             # An array's index is no part of a path: what is excused is excused in all of them.

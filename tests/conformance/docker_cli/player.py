@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -131,10 +132,9 @@ class Player:
     def _seen(self, step: Step, output: Output) -> Seen:
         stdout: Any = self._normaliser.text(output.stdout)
         if step.compare is Compare.JSON:
-            try:
+            # What is not JSON is compared as the text it is, which shows the reader what came instead.
+            with contextlib.suppress(ValueError):
                 stdout = self._normaliser.value(json.loads(output.stdout))
-            except ValueError:
-                pass  # Not JSON: compared as the text it is, which shows the reader what came instead.
         return Seen(step.title, output.exit_code, stdout, self._normaliser.text(output.stderr))
 
     def _with_paths(self, step: Step) -> Step:

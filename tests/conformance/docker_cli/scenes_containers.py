@@ -113,7 +113,15 @@ SCENES = (
     Scene(
         "logs",
         (
-            docker("run", "--name", "talker", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; sleep 0.3; echo error >&2; sleep 0.3; printf 'no newline'"),
+            docker(
+                "run",
+                "--name",
+                "talker",
+                "busybox",
+                "sh",
+                "-c",
+                "for i in 1 2 3 4 5; do echo line $i; done; sleep 0.3; echo error >&2; sleep 0.3; printf 'no newline'",
+            ),
             docker("logs", "talker"),
             docker("logs", "--tail", "2", "talker"),
             docker("logs", "-n", "0", "talker"),
@@ -125,7 +133,16 @@ SCENES = (
             docker("logs", "-f", "talker"),
             docker("logs", "--details", "talker"),
             docker("logs", "--tail", "many", "talker"),
-            docker("run", "-d", "--name", "lively", "busybox", "sh", "-c", "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two; exit 2"),
+            docker(
+                "run",
+                "-d",
+                "--name",
+                "lively",
+                "busybox",
+                "sh",
+                "-c",
+                "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two; exit 2",
+            ),
             begin("follower", "logs", "-f", "lively", until="one"),
             docker("exec", "lively", "touch", "/go"),
             end("follower"),
@@ -141,7 +158,17 @@ SCENES = (
     Scene(
         "attach",
         (
-            docker("run", "-d", "-i", "--name", "echo", "busybox", "sh", "-c", "read line; echo got $line; while [ ! -e /go ]; do sleep 0.05; done; exit 6"),
+            docker(
+                "run",
+                "-d",
+                "-i",
+                "--name",
+                "echo",
+                "busybox",
+                "sh",
+                "-c",
+                "read line; echo got $line; while [ ! -e /go ]; do sleep 0.05; done; exit 6",
+            ),
             begin("attached", "attach", "echo", stdin=b"one\n", until="got one"),
             docker("exec", "echo", "touch", "/go"),
             end("attached"),
@@ -156,7 +183,15 @@ SCENES = (
             person("attach", "shell", dialogue=(Waits(), Resizes(30, 90), Types("exit 8\n"))),
             docker("wait", "shell"),
             docker("start", "shell"),
-            person("start", "-ai", "shell", dialogue=(Waits(), Types("exit 9\n"),)),
+            person(
+                "start",
+                "-ai",
+                "shell",
+                dialogue=(
+                    Waits(),
+                    Types("exit 9\n"),
+                ),
+            ),
         ),
     ),
     Scene(
@@ -180,7 +215,19 @@ SCENES = (
             docker("exec", "host", "ls", "/tmp", until="detached"),
             docker("exec", "host", "ls", "-l", "/proc/self/fd", compare=Compare.EXIT),
             docker("exec", "host", "sh", "-c", "ls /proc/self/fd | wc -l"),
-            person("exec", "-it", "host", "sh", dialogue=(Shows(PROMPT), Types("tty; until stty size 2>/dev/null; do :; done\n"), Shows("^24 80"), Shows(PROMPT), Types("exit 4\n"))),
+            person(
+                "exec",
+                "-it",
+                "host",
+                "sh",
+                dialogue=(
+                    Shows(PROMPT),
+                    Types("tty; until stty size 2>/dev/null; do :; done\n"),
+                    Shows("^24 80"),
+                    Shows(PROMPT),
+                    Types("exit 4\n"),
+                ),
+            ),
             person(
                 *("exec", "-it", "host", "sh", "-c"),
                 f"{size_becomes('24 80')}; {size_becomes('33 99')}",

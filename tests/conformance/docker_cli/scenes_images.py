@@ -84,7 +84,7 @@ SCENES = (
             docker("import", "@rootfs.tar", "imported:1"),
             docker("run", "--rm", "imported:1", "echo", "from an imported root file system"),
             docker("run", "--rm", "imported:1"),
-            docker("import", "-c", "CMD [\"echo\", \"by default\"]", "-c", "ENV A=b", "-m", "a message", "@rootfs.tar", "imported:2"),
+            docker("import", "-c", 'CMD ["echo", "by default"]', "-c", "ENV A=b", "-m", "a message", "@rootfs.tar", "imported:2"),
             docker("run", "--rm", "imported:2"),
             docker("history", "--format", "{{.Comment}}", "imported:2"),
             docker("inspect", "--format", "{{.Config.Env}} {{.Config.Cmd}} {{.Comment}} {{.Os}}/{{.Architecture}}", "imported:2"),

@@ -12,7 +12,6 @@ _PIDS = "cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids
 _CAPABILITIES = "grep Cap /proc/self/status"
 
 
-
 def size_becomes(size: str) -> str:
     """Shell text that waits until the terminal has this size. At first it has none, which busybox's stty calls an error."""
     return f'until [ "$(stty size 2>/dev/null)" = "{size}" ]; do :; done; echo now {size}'
@@ -26,7 +25,11 @@ SCENES = (
             docker("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"),
             docker("version", "--format", "{{range .Server.Components}}{{.Name}} {{end}}", compare=Compare.EXIT),
             docker("info", compare=Compare.LABELS),
-            docker("info", "--format", "{{.OSType}} {{.Architecture}} {{.Driver}} {{.LoggingDriver}} {{.CgroupDriver}} {{.CgroupVersion}} {{.NCPU}}"),
+            docker(
+                "info",
+                "--format",
+                "{{.OSType}} {{.Architecture}} {{.Driver}} {{.LoggingDriver}} {{.CgroupDriver}} {{.CgroupVersion}} {{.NCPU}}",
+            ),
             docker("info", "--format", "{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}} {{.Images}}"),
             docker("info", "--format", "{{.MemoryLimit}} {{.SwapLimit}} {{.CPUCfsQuota}} {{.CPUSet}} {{.PidsLimit}} {{.IPv4Forwarding}}"),
             docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}"),
@@ -67,17 +70,60 @@ SCENES = (
             docker("run", "--rm", "--entrypoint", "/bin/echo", "busybox", "-n", "as entry point"),
             docker("run", "--rm", "--entrypoint", "id", "judge/layers:1", "-u"),
             docker("run", "--rm", "--entrypoint", "", "judge/layers:1", "pwd"),
-            docker("run", "--rm", "--hostname", "mould", "busybox", "sh", "-c", "hostname; cat /etc/hostname; grep mould /etc/hosts | cut -f2; echo $HOSTNAME"),
-            docker("run", "--rm", "--domainname", "example.org", "--hostname", "mould", "busybox", "sh", "-c", "cat /proc/sys/kernel/domainname; grep mould /etc/hosts | cut -f2"),
+            docker(
+                "run",
+                "--rm",
+                "--hostname",
+                "mould",
+                "busybox",
+                "sh",
+                "-c",
+                "hostname; cat /etc/hostname; grep mould /etc/hosts | cut -f2; echo $HOSTNAME",
+            ),
+            docker(
+                "run",
+                "--rm",
+                "--domainname",
+                "example.org",
+                "--hostname",
+                "mould",
+                "busybox",
+                "sh",
+                "-c",
+                "cat /proc/sys/kernel/domainname; grep mould /etc/hosts | cut -f2",
+            ),
             docker("run", "--rm", "--add-host", "friend:192.0.2.7", "busybox", "grep", "friend", "/etc/hosts"),
-            docker("run", "--rm", "--dns", "192.0.2.53", "--dns-search", "example.org", "--dns-option", "ndots:3", "busybox", "cat", "/etc/resolv.conf"),
+            docker(
+                "run",
+                "--rm",
+                "--dns",
+                "192.0.2.53",
+                "--dns-search",
+                "example.org",
+                "--dns-option",
+                "ndots:3",
+                "busybox",
+                "cat",
+                "/etc/resolv.conf",
+            ),
             docker("run", "--rm", "--read-only", "busybox", "touch", "/file"),
-            docker("run", "--rm", "--read-only", "--tmpfs", "/scratch:size=1m", "busybox", "sh", "-c", "touch /scratch/file && ls /scratch"),
+            docker(
+                "run", "--rm", "--read-only", "--tmpfs", "/scratch:size=1m", "busybox", "sh", "-c", "touch /scratch/file && ls /scratch"
+            ),
             docker("run", "--rm", "--shm-size", "8m", "busybox", "sh", "-c", "df -k /dev/shm | tail -1 | awk '{print $2}'"),
             docker("run", "--rm", "--ulimit", "nofile=1000:2000", "busybox", "sh", "-c", "ulimit -n; ulimit -Hn"),
             docker("run", "--rm", "--init", "busybox", "sh", "-c", "test $$ != 1 && echo not pid 1"),
             docker("run", "--rm", "--sysctl", "net.ipv4.ip_default_ttl=77", "busybox", "cat", "/proc/sys/net/ipv4/ip_default_ttl"),
-            docker("run", "--rm", "--device", "/dev/null:/dev/nothing", "busybox", "sh", "-c", "ls -l /dev/nothing | cut -c1-10; echo x > /dev/nothing"),
+            docker(
+                "run",
+                "--rm",
+                "--device",
+                "/dev/null:/dev/nothing",
+                "busybox",
+                "sh",
+                "-c",
+                "ls -l /dev/nothing | cut -c1-10; echo x > /dev/nothing",
+            ),
             docker("run", "--rm", "--oom-score-adj", "500", "busybox", "cat", "/proc/self/oom_score_adj"),
             docker("run", "--rm", "--label", "a=b", "--name", "labelled", "busybox", "true"),
         ),
@@ -88,8 +134,21 @@ SCENES = (
             docker("run", "--rm", "-m", "64m", "busybox", "sh", "-c", _MEMORY),
             docker("run", "--rm", "--cpus", "0.5", "busybox", "sh", "-c", _CPU),
             docker("run", "--rm", "--pids-limit", "50", "busybox", "sh", "-c", _PIDS),
-            docker("run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1 | grep -c fork"),
-            docker("run", "--rm", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", "head -c 64m /dev/zero | tail >/dev/null; echo $?"),
+            docker(
+                "run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1 | grep -c fork"
+            ),
+            docker(
+                "run",
+                "--rm",
+                "-m",
+                "16m",
+                "--memory-swap",
+                "16m",
+                "busybox",
+                "sh",
+                "-c",
+                "head -c 64m /dev/zero | tail >/dev/null; echo $?",
+            ),
             docker("run", "--rm", "--cpuset-cpus", "0", "busybox", "grep", "Cpus_allowed_list", "/proc/self/status"),
             docker("run", "--rm", "busybox", "sh", "-c", _CAPABILITIES),
             docker("run", "--rm", "--cap-add", "SYS_TIME", "--cap-drop", "CHOWN", "busybox", "sh", "-c", _CAPABILITIES),
@@ -109,14 +168,25 @@ SCENES = (
     Scene(
         "run on networks",
         (
-            docker("run", "--rm", "--network", "none", "busybox", "sh", "-c", "ls /sys/class/net; ip -o addr show lo | grep -o 'inet [^ ]*'"),
+            docker(
+                "run", "--rm", "--network", "none", "busybox", "sh", "-c", "ls /sys/class/net; ip -o addr show lo | grep -o 'inet [^ ]*'"
+            ),
             docker("run", "--rm", "busybox", "sh", "-c", "ls /sys/class/net; ip route | cut -d' ' -f1,4-"),
-            docker("run", "--rm", "busybox", "sh", "-c", "ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') | grep -c ' 0% packet loss'"),
+            docker(
+                "run", "--rm", "busybox", "sh", "-c", "ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') | grep -c ' 0% packet loss'"
+            ),
             docker("run", "--rm", "--network", "host", "busybox", "sh", "-c", "test -d /sys/class/net/lo && echo lo"),
             docker("run", "-d", "--name", "shared", "busybox", "sleep", "1000"),
             docker("run", "--rm", "--network", "container:shared", "busybox", "sh", "-c", "ls /sys/class/net; cat /etc/hostname"),
-            docker("inspect", "--format", "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Gateway}} {{.HostConfig.NetworkMode}}", "shared"),
-            docker("inspect", "--format", "{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{$v.IPAddress}} {{$v.IPPrefixLen}}{{end}}", "shared"),
+            docker(
+                "inspect", "--format", "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Gateway}} {{.HostConfig.NetworkMode}}", "shared"
+            ),
+            docker(
+                "inspect",
+                "--format",
+                "{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{$v.IPAddress}} {{$v.IPPrefixLen}}{{end}}",
+                "shared",
+            ),
             docker("rm", "-f", "shared"),
             docker("run", "--rm", "--network", "nosuch", "busybox", "true"),
             docker("run", "--rm", "--network", "container:nosuch", "busybox", "true"),
@@ -184,7 +254,21 @@ SCENES = (
     Scene(
         "at a terminal",
         (
-            person("run", "-it", "--rm", "--name", "shell", "busybox", dialogue=(Shows(PROMPT), Types("tty; until stty size 2>/dev/null; do :; done\n"), Shows("^24 80"), Shows(PROMPT), Types("exit 3\n"))),
+            person(
+                "run",
+                "-it",
+                "--rm",
+                "--name",
+                "shell",
+                "busybox",
+                dialogue=(
+                    Shows(PROMPT),
+                    Types("tty; until stty size 2>/dev/null; do :; done\n"),
+                    Shows("^24 80"),
+                    Shows(PROMPT),
+                    Types("exit 3\n"),
+                ),
+            ),
             person("run", "-t", "--rm", "busybox", "sh", "-c", "test -t 1 && echo a terminal; echo to stderr >&2; exit 4", dialogue=()),
             person("run", "-it", "--rm", "busybox", "sh", "-c", "echo $TERM; test -c /dev/console && echo console", dialogue=()),
             person(
@@ -192,8 +276,26 @@ SCENES = (
                 f"{size_becomes('24 80')}; {size_becomes('40 100')}",
                 dialogue=(Shows("now 24 80"), Resizes(40, 100), Shows("now 40 100")),
             ),
-            person("run", "-it", "--rm", "busybox", "sh", "-c", "echo ready; exec cat", dialogue=(Shows("ready"), Types("line\n"), Shows("line\\s+line"), Types("\x04"))),
-            person("run", "-it", "--rm", "busybox", "sh", "-c", "trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done", dialogue=(Shows("ready"), Types("\x03"))),
+            person(
+                "run",
+                "-it",
+                "--rm",
+                "busybox",
+                "sh",
+                "-c",
+                "echo ready; exec cat",
+                dialogue=(Shows("ready"), Types("line\n"), Shows("line\\s+line"), Types("\x04")),
+            ),
+            person(
+                "run",
+                "-it",
+                "--rm",
+                "busybox",
+                "sh",
+                "-c",
+                "trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done",
+                dialogue=(Shows("ready"), Types("\x03")),
+            ),
             person("run", "-it", "--name", "left", "busybox", dialogue=(Shows(PROMPT), Types("\x10\x11"))),
             docker("inspect", "--format", "{{.State.Status}}", "left"),
             person("attach", "left", dialogue=(Waits(), Types("echo back\n"), Shows("^back"), Shows(PROMPT), Types("exit 5\n"))),
@@ -215,7 +317,17 @@ SCENES = (
             docker("ps", "-a", "--format", "{{.Names}} {{.Status}}"),
             docker("run", "-d", "--rm", "--name", "brief", "busybox", "true"),
             docker("ps", "-a", "--filter", "name=brief", "-q", unlike="."),
-            begin("runner", "run", "--name", "stopped-later", "busybox", "sh", "-c", "trap 'echo stopping; exit 9' TERM; echo ready; while :; do sleep 0.1; done", until="ready"),
+            begin(
+                "runner",
+                "run",
+                "--name",
+                "stopped-later",
+                "busybox",
+                "sh",
+                "-c",
+                "trap 'echo stopping; exit 9' TERM; echo ready; while :; do sleep 0.1; done",
+                until="ready",
+            ),
             docker("stop", "stopped-later"),
             end("runner"),
             begin("piped", "run", "-i", "--rm", "busybox", "cat", stdin=b"first\n", until="first"),

@@ -23,7 +23,8 @@ def compared_steps(scene: Scene) -> list[Step]:
 def record(player: Player) -> dict[str, Any]:
     """Play everything; the result is what the golden file holds."""
     return {
-        scene.name: [_recorded(seen, step) for seen, step in zip(player.play(scene), compared_steps(scene), strict=True)] for scene in SCENES
+        scene.name: [_recorded(seen, step) for seen, step in zip(player.play(scene), compared_steps(scene), strict=True)]
+        for scene in SCENES
     }
 
 

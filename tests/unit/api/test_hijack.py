@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Any
 
 import aiohttp
@@ -43,6 +44,10 @@ def interactive(api: Api, *, tty: bool = False, stdin_once: bool = True) -> tupl
     container.config.tty = tty
     attachment = api.services.containers.attachments[container.id] = FakeAttachment(terminal=tty)
     return container, attachment
+
+
+async def soon(awaitable: Awaitable[Any]) -> Any:
+    return await asyncio.wait_for(awaitable, 5)
 
 
 async def until(condition: Any) -> None:
@@ -101,7 +106,7 @@ async def test_bytes_sent_behind_the_request_are_not_lost(api: Api, headers: str
     await read_head(reader)
     writer.write(b"late\n")
     writer.write_eof()
-    await attachment.stdin_closed.wait()
+    await soon(attachment.stdin_closed.wait())
     assert bytes(attachment.stdin) == b"early\nlate\n"
     attachment.end()
     await read_all(reader)
@@ -120,7 +125,7 @@ async def test_bytes_behind_a_request_with_a_body_are_not_lost(api: Api, headers
     writer.write(wire[-len(body) :])
     await read_head(reader)
     writer.write_eof()
-    await attachment.stdin_closed.wait()
+    await soon(attachment.stdin_closed.wait())
     assert bytes(attachment.stdin) == b"early"
     attachment.end()
     await read_all(reader)
@@ -133,7 +138,7 @@ async def test_everything_sent_at_once_with_the_end_of_input(api: Api) -> None:
     reader, writer = await api.connect()
     writer.write(head(f"/containers/box/attach?{ATTACH}", "") + b"all\n")
     writer.write_eof()
-    await attachment.stdin_closed.wait()
+    await soon(attachment.stdin_closed.wait())
     attachment.feed((1, b"answer"))
     attachment.end()
     await read_head(reader)
@@ -148,7 +153,7 @@ async def test_the_end_of_input_does_not_end_the_output(api: Api) -> None:
     writer.write(head(f"/containers/box/attach?{ATTACH}"))
     await read_head(reader)
     writer.write_eof()
-    await attachment.stdin_closed.wait()
+    await soon(attachment.stdin_closed.wait())
     attachment.feed((1, b"still here"))
     attachment.end()
     assert await read_all(reader) == frame(1, b"still here")
@@ -208,12 +213,11 @@ async def test_a_client_that_vanishes_ends_the_session(api: Api) -> None:
         await read_head(reader)
         if half_closed_first:
             writer.write_eof()
-            await attachment.stdin_closed.wait()
+            await soon(attachment.stdin_closed.wait())
             await asyncio.sleep(0.02)
             assert not attachment.closed.is_set()
         writer.close()
-        async with asyncio.timeout(2):
-            await attachment.closed.wait()
+        await soon(attachment.closed.wait())
 
 
 async def test_a_slow_client_holds_up_the_output_and_gets_all_of_it(api: Api) -> None:
@@ -245,10 +249,25 @@ async def test_a_slow_process_holds_up_the_client(api: Api) -> None:
     attachment.room.set()
     await asyncio.wait_for(writer.drain(), 5)
     writer.write_eof()
-    await attachment.stdin_closed.wait()
+    await soon(attachment.stdin_closed.wait())
     assert bytes(attachment.stdin) == data
     attachment.end()
     await read_all(reader)
+    writer.close()
+
+
+async def test_input_that_nobody_read_does_not_cost_the_last_output(api: Api) -> None:
+    """A socket that is closed with unread bytes in it resets the connection."""
+    _, attachment = interactive(api)
+    attachment.room.clear()
+    reader, writer = await api.connect()
+    writer.write(head(f"/containers/box/attach?{ATTACH}"))
+    await read_head(reader)
+    writer.write(b"z" * 3_000_000)
+    await asyncio.sleep(0.05)
+    attachment.feed((1, b"last words"))
+    attachment.end()
+    assert await read_all(reader) == frame(1, b"last words")
     writer.close()
 
 
@@ -273,7 +292,7 @@ async def test_early_bytes_are_held_back_only_so_far(api: Api) -> None:
     await read_head(reader)
     await asyncio.wait_for(writer.drain(), 5)
     writer.write_eof()
-    await attachment.stdin_closed.wait()
+    await soon(attachment.stdin_closed.wait())
     assert bytes(attachment.stdin) == data
     attachment.end()
     await read_all(reader)
@@ -374,13 +393,15 @@ async def test_a_body_that_looks_like_an_attach_is_a_body(api: Api) -> None:
     """Only where a request begins is it looked at."""
     reader, writer = await api.connect()
     body = head(f"/containers/box/attach?{ATTACH}") + b"rest"
-    writer.write(f"POST /nosuch HTTP/1.1\r\nHost: docker\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+    kind = "Content-Type: application/json\r\n"
+    writer.write(f"POST /containers/create HTTP/1.1\r\nHost: docker\r\n{kind}Content-Length: {len(body)}\r\n\r\n".encode())
     await asyncio.sleep(0.01)
     writer.write(body)
     await asyncio.sleep(0.01)
     writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
     answer = await read_all(reader)
-    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"invalid JSON" in answer
     assert answer.endswith(b"OK")
     assert not api.services.containers.calls
     writer.close()
@@ -462,5 +483,4 @@ async def test_a_websocket_that_closes_ends_the_session(api: Api) -> None:
     _, attachment = interactive(api)
     async with api.session.ws_connect(f"http://docker/containers/box/attach/ws?{ATTACH}"):
         pass
-    async with asyncio.timeout(2):
-        await attachment.closed.wait()
+    await soon(attachment.closed.wait())

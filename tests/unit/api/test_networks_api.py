@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Api
 from fake_services import FakeServices, attached_endpoint, make_container
 
 from teul.errors import Forbidden, NotFound, NotImplementedHere
 from teul.model.filter import Filters
-from teul.model.lifecycle import started
 from teul.model.network import AddressRange, Ipam, Network
 from teul.services.network_filters import list_filter
 from teul.services.network_records import attachment_of, network_of
@@ -32,7 +30,6 @@ class FakeNetworks:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
         self.box = make_container(endpoint=attached_endpoint())
-        self.box.state = started(self.box.state, pid=1, at_ns=0) if self.box.state else self.box.state
 
     def list(self, filters: Filters | None = None) -> list[Network]:
         is_wanted = list_filter(filters or Filters(), lambda _: False)
@@ -99,19 +96,19 @@ MEMBER = {
 }
 
 
-async def test_inspect_shows_who_is_on_the_network(api: Api, networks: FakeNetworks) -> None:
+async def test_inspect_shows_who_is_on_the_network(api: Any, networks: FakeNetworks) -> None:
     status, document = await api.request("GET", "/v1.51/networks/bridge")
     assert (status, document) == (200, {**DOCUMENT, "Containers": {networks.box.id: MEMBER}})
     assert list(document) == list(DOCUMENT), "the order is dockerd's, too"
 
 
-async def test_a_network_without_addresses_has_no_configuration(api: Api, networks: FakeNetworks) -> None:
+async def test_a_network_without_addresses_has_no_configuration(api: Any, networks: FakeNetworks) -> None:
     _, document = await api.request("GET", "/v1.51/networks/none?scope=local&verbose=true")
     assert document["IPAM"] == {"Driver": "default", "Options": None, "Config": None}
     assert (document["Driver"], document["Containers"]) == ("null", {})
 
 
-async def test_the_list_says_who_only_to_old_clients(api: Api, networks: FakeNetworks) -> None:
+async def test_the_list_says_who_only_to_old_clients(api: Any, networks: FakeNetworks) -> None:
     _, listed = await api.request("GET", "/v1.51/networks")
     assert [network["Name"] for network in listed] == ["bridge", "none"]
     assert listed[0] == DOCUMENT
@@ -119,7 +116,7 @@ async def test_the_list_says_who_only_to_old_clients(api: Api, networks: FakeNet
     assert listed[0]["Containers"] == {networks.box.id: MEMBER}
 
 
-async def test_the_list_is_filtered(api: Api, networks: FakeNetworks) -> None:
+async def test_the_list_is_filtered(api: Any, networks: FakeNetworks) -> None:
     _, listed = await api.request("GET", '/v1.51/networks?filters={"driver":["null"]}')
     assert [network["Name"] for network in listed] == ["none"]
     status, document = await api.request("GET", '/v1.51/networks?filters={"nonsense":["1"]}')
@@ -138,15 +135,16 @@ async def test_the_list_is_filtered(api: Api, networks: FakeNetworks) -> None:
         ("POST", "/networks/bridge/disconnect", 501, "disconnect bridge"),
     ],
 )
-async def test_what_is_refused_and_how(api: Api, networks: FakeNetworks, method: str, path: str, status: int, message: str) -> None:
+@pytest.mark.usefixtures("networks")
+async def test_what_is_refused_and_how(api: Any, method: str, path: str, status: int, message: str) -> None:
     assert await api.request(method, f"/v1.51{path}") == (status, {"message": message})
 
 
-async def test_create_hands_on_the_name(api: Api, networks: FakeNetworks) -> None:
+async def test_create_hands_on_the_name(api: Any, networks: FakeNetworks) -> None:
     answer = await api.request("POST", "/v1.51/networks/create", json={"Name": "host", "Driver": "bridge"})
     assert answer == (403, {"message": "operation is not permitted on predefined host network "})
     assert networks.asked == [("create", "host")]
 
 
-async def test_prune_says_null_where_nothing_was_removed(api: Api, networks: FakeNetworks) -> None:
+async def test_prune_says_null_where_nothing_was_removed(api: Any, networks: FakeNetworks) -> None:
     assert await api.request("POST", "/v1.51/networks/prune") == (200, {"NetworksDeleted": None})

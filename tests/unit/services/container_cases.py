@@ -151,9 +151,9 @@ def _host_namespaces() -> Spec:
 
 def _donor_namespaces() -> Spec:
     donor = "container:" + "f" * 64
-    record = container({"HostConfig": {"NetworkMode": donor, "PidMode": donor, "IpcMode": donor}})
+    record = container({"HostConfig": {"NetworkMode": donor, "PidMode": donor}})
     paths = replace(PATHS, network_files="/var/lib/teul/containers/" + "f" * 64)
-    return build_spec(record, HOST, paths, None, donor_pids={"network": 41, "pid": 41, "ipc": 42})
+    return build_spec(record, HOST, paths, None, donor_pids={"network": 41, "pid": 42})
 
 
 def _hardened() -> Spec:

@@ -12,6 +12,7 @@ from teul.errors import InvalidParameter
 from teul.linux.caps import CAPABILITIES
 from teul.model.exec import ExecConfig
 from teul.model.host_config import HostConfig
+from teul.services.container_devices import ContainerDevices
 from teul.services.container_spec import build_exec_process, build_spec, cgroups_path, merge_environment, namespace_donors
 
 
@@ -58,7 +59,7 @@ def test_a_profile_of_ones_own_is_resolved() -> None:
 
 def test_a_profile_that_is_no_json_is_refused() -> None:
     record = container({"HostConfig": {"SecurityOpt": ["seccomp=/etc/profile.json"]}})
-    with pytest.raises(InvalidParameter, match="^Decoding seccomp profile failed: "):
+    with pytest.raises(InvalidParameter, match=r"^Decoding seccomp profile failed: "):
         build_spec(record, HOST, PATHS, NETWORK)
 
 
@@ -66,7 +67,7 @@ def test_without_seccomp_in_the_kernel_only_an_own_profile_is_an_error() -> None
     host = replace(HOST, seccomp=False)
     assert "seccomp" not in build_spec(container({}), host, PATHS, NETWORK)["linux"]
     record = container({"HostConfig": {"SecurityOpt": ["seccomp={}"]}})
-    with pytest.raises(InvalidParameter, match="^seccomp is not enabled in your kernel, cannot run a custom seccomp profile$"):
+    with pytest.raises(InvalidParameter, match=r"^seccomp is not enabled in your kernel, cannot run a custom seccomp profile$"):
         build_spec(record, host, PATHS, NETWORK)
 
 
@@ -85,8 +86,6 @@ def test_without_seccomp_in_the_kernel_only_an_own_profile_is_an_error() -> None
 def test_the_apparmor_profile(options: list[str], privileged: bool, profiles: set[str] | None, expected: str | None) -> None:
     host = replace(HOST, apparmor_profiles=None if profiles is None else frozenset(profiles))
     record = container({"HostConfig": {"SecurityOpt": options, "Privileged": privileged}})
-    from teul.services.container_devices import ContainerDevices
-
     spec = build_spec(record, host, PATHS, NETWORK, devices=ContainerDevices())
     assert spec["process"].get("apparmorProfile") == expected
 
@@ -110,7 +109,7 @@ def test_read_only_binds_are_recursive_only_where_the_kernel_can() -> None:
 
 def test_forced_recursion_fails_where_the_kernel_cannot() -> None:
     mount = {"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True, "BindOptions": {"ReadOnlyForceRecursive": True}}
-    with pytest.raises(InvalidParameter, match="kernel is older than 5.12"):
+    with pytest.raises(InvalidParameter, match=r"kernel is older than 5.12"):
         build_spec(container({"HostConfig": {"Mounts": [mount]}}), replace(HOST, kernel=(5, 11)), PATHS, NETWORK)
 
 
@@ -156,8 +155,9 @@ def test_a_donor_cannot_be_forgotten() -> None:
 
 
 def test_donors_are_named_by_namespace() -> None:
-    host_config = HostConfig(network_mode="container:a", ipc_mode="container:b", pid_mode="host")
-    assert namespace_donors(host_config) == {"network": "a", "ipc": "b"}
+    host_config = HostConfig(network_mode="container:a", pid_mode="container:b")
+    assert namespace_donors(host_config) == {"network": "a", "pid": "b"}
+    assert namespace_donors(HostConfig(network_mode="host", pid_mode="host")) == {}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from teul.services.container_validation import check_exec, check_name
 from teul.services.host_facts import LimitSupport
 
 MIB = 1 << 20
+_ENDPOINT = "invalid config for network bridge: invalid endpoint settings:\n"
 
 
 def _host(**host_config: Any) -> dict[str, Any]:
@@ -120,6 +121,7 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     (_host(CpuQuota=999), "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
     (_host(CpuShares=-1), "invalid CPU shares (-1): value must be a positive integer"),
     (_host(CpuRealtimePeriod=1), "kernel does not support CPU real-time scheduler"),
+    (_host(CpuRealtimePeriod=5, CpuRealtimeRuntime=6), "cpu real-time runtime cannot be higher than cpu real-time period"),
     (_host(CpusetCpus="0-9"), "Requested CPUs are not available - requested 0-9, available: 0-3"),
     (_host(CpusetCpus="a"), "Invalid value a for cpuset cpus: invalid format: a"),
     (_host(CpusetCpus="3-1"), "Invalid value 3-1 for cpuset cpus: invalid format: 3-1"),
@@ -161,12 +163,11 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"IPAMConfig": {"IPv4Address": "10.0.0.2"}}}}},
-        "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
+        _ENDPOINT + "user specified IP address is supported on user defined networks only",
     ),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["db"]}}}},
-        "invalid config for network bridge: invalid endpoint settings:\n"
-        "network-scoped alias is supported only for containers in user defined networks",
+        _ENDPOINT + "network-scoped alias is supported only for containers in user defined networks",
     ),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "aa:bb"}}}},
@@ -191,8 +192,9 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("body", "message"), _INVALID, ids=[message[:70] for _, message in _INVALID])
 def test_a_wrong_request_is_refused_in_dockers_words(body: dict[str, Any], message: str) -> None:
+    host = replace(V1_HOST, limits=replace(V1_HOST.limits, cpu_realtime="CpuRealtimeRuntime" in body.get("HostConfig", {})))
     with pytest.raises(InvalidParameter) as caught:
-        check(body)
+        check(body, host=host)
     assert caught.value.message == message
 
 
@@ -200,6 +202,7 @@ _NOT_YET: list[tuple[dict[str, Any], str]] = [
     ({"Volumes": {"/data": {}}}, "volumes are not supported yet: an anonymous one at /data"),
     (_host(Binds=["/data"]), "volumes are not supported yet: an anonymous one at /data"),
     (_host(Binds=["db:/data"]), 'volumes are not supported yet: "db" (in db:/data)'),
+    (_host(IpcMode="container:x"), "sharing the IPC namespace of another container is not supported yet: container:x"),
     (_host(VolumesFrom=["other"]), "volumes are not supported yet: those from other"),
     (_host(Mounts=[{"Type": "volume", "Source": "db", "Target": "/d"}]), "mounts of type volume are not supported yet: db at /d"),
     (_host(Mounts=[{"Type": "image", "Source": "i", "Target": "/d"}]), "mounts of type image are not supported yet: i at /d"),
@@ -344,8 +347,8 @@ def test_bad_names(name: str) -> None:
 
 
 def test_exec_needs_a_command_and_an_absolute_directory() -> None:
-    with pytest.raises(InvalidParameter, match="^No exec command specified$"):
+    with pytest.raises(InvalidParameter, match=r"^No exec command specified$"):
         check_exec(ExecConfig())
-    with pytest.raises(InvalidParameter, match="^Cwd must be an absolute path$"):
+    with pytest.raises(InvalidParameter, match=r"^Cwd must be an absolute path$"):
         check_exec(ExecConfig(cmd=["ls"], working_dir="tmp"))
     check_exec(ExecConfig(cmd=["ls"], working_dir="/tmp"))

@@ -193,7 +193,12 @@ class Child:
         return slave_fd
 
     def _become(  # noqa: PLR0913 - one linear story; every value is needed to its end
-        self, request: dict, extension: dict, bpf: bytes | None, terminal_fd: int | None, proc_fd: int  # type: ignore[type-arg]
+        self,
+        request: dict,
+        extension: dict,
+        bpf: bytes | None,
+        terminal_fd: int | None,
+        proc_fd: int,  # type: ignore[type-arg]
     ) -> NoReturn:
         self.step = "set labels"
         _set_label(request, proc_fd)
@@ -314,7 +319,8 @@ def _set_rlimit(limit: dict) -> None:  # type: ignore[type-arg]
     except (ValueError, OSError) as error:
         _, ours = resource.getrlimit(kind)
         raise OSError(
-            1, f"error setting rlimit type {kind}: {limit['type']} hard limit {hard} is above the engine's own ({ours}): operation not permitted"
+            1,
+            f"error setting rlimit type {kind}: {limit['type']} hard limit {hard} is above the engine's own ({ours}): operation not permitted",
         ) from error
 
 

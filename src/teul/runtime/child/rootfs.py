@@ -143,7 +143,9 @@ class Rootfs:
         tmpfs_fd = mounts.new_filesystem("tmpfs", [("mode", "755")], attributes, source="tmpfs")
         self._attach(tmpfs_fd, destination, directory=True)
         for name, controllers in hierarchies:
-            data: list[tuple[str, str | None]] = [("none", None), ("name", controllers[0][5:])] if controllers[0].startswith("name=") else []
+            data: list[tuple[str, str | None]] = (
+                [("none", None), ("name", controllers[0][5:])] if controllers[0].startswith("name=") else []
+            )
             data = data or [(controller, None) for controller in controllers]
             mount_fd = mounts.new_filesystem("cgroup", data, options.add, source="cgroup")
             os.mkdir(name, 0o755, dir_fd=tmpfs_fd)

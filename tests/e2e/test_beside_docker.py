@@ -1,0 +1,78 @@
+"""On a machine where Docker is installed, too: both work, and neither takes anything from the other."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support import images
+from support.dockerd import Dockerd
+from support.engine import Engine
+from support.needs import needs
+
+pytestmark = [needs("root", "dockerd", "docker_cli", "busybox", "overlayfs", "nft")]
+
+_OUTSIDE = "203.0.113.1"
+_INSIDE = "203.0.113.2"
+_FETCH = f"for i in 1 2 3 4 5; do wget -q -T 3 -O - http://{_OUTSIDE}:8000/ && break; sleep 0.2; done"
+
+
+@contextmanager
+def outside_world() -> Iterator[None]:
+    """A network namespace with a web server, reached over a link of the host: what lies behind this host's NAT."""
+
+    def run(*argv: str) -> None:
+        subprocess.run(argv, check=True, capture_output=True)
+
+    server: subprocess.Popen[bytes] | None = None
+    run("ip", "netns", "add", "teul-outside")
+    try:
+        run("ip", "link", "add", "teul-out", "type", "veth", "peer", "name", "eth0", "netns", "teul-outside")
+        run("ip", "addr", "add", f"{_INSIDE}/30", "dev", "teul-out")
+        run("ip", "link", "set", "teul-out", "up")
+        run("ip", "-n", "teul-outside", "addr", "add", f"{_OUTSIDE}/30", "dev", "eth0")
+        run("ip", "-n", "teul-outside", "link", "set", "eth0", "up")
+        # Busybox's httpd answers with the client's address when asked for a CGI program; a plain one-line server does, too.
+        script = "while :; do nc -l -p 8000 -e sh -c 'read l; printf \"HTTP/1.0 200 OK\\r\\n\\r\\noutside\\n\"'; done"
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", "teul-outside", "busybox", "sh", "-c", script], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        yield
+    finally:
+        if server is not None:
+            subprocess.run(["pkill", "-KILL", "-s", str(server.pid)], check=False)
+            server.wait()
+        subprocess.run(["ip", "link", "delete", "teul-out"], check=False, capture_output=True)
+        run("ip", "netns", "delete", "teul-outside")
+
+
+def test_containers_reach_the_outside_through_nat(engine: Engine) -> None:
+    """The server outside has no route back to the containers' subnet: only translated packets are answered."""
+    with outside_world():
+        assert engine.must("run", "--rm", "busybox", "sh", "-c", _FETCH) == "outside"
+        assert (
+            engine.docker("run", "--rm", "--network", "none", "busybox", "sh", "-c", f"wget -q -T 1 -O - http://{_OUTSIDE}:8000/").exit_code
+            != 0
+        )
+
+
+def test_both_engines_reach_the_outside(engine: Engine) -> None:
+    """dockerd sets the FORWARD policy to DROP when it comes; Teul's containers still get out, and Docker's as well."""
+    with Dockerd(shared_network=True) as dockerd, outside_world():
+        dockerd.load(images.busybox().docker_archive())
+        assert dockerd.must("run", "--rm", "busybox", "sh", "-c", _FETCH) == "outside"
+        assert engine.must("run", "--rm", "busybox", "sh", "-c", _FETCH) == "outside"
+        running = engine.must("run", "-d", "busybox", "sleep", "1000")
+        assert dockerd.must("run", "--rm", "busybox", "sh", "-c", _FETCH) == "outside"
+        engine.must("rm", "-f", running)
+
+
+def test_engine_started_beside_docker_reaches_the_outside_and_leaves_docker_alone() -> None:
+    """The other order; and Teul's end takes nothing of Docker's along."""
+    with Dockerd(shared_network=True) as dockerd, outside_world():
+        dockerd.load(images.busybox().docker_archive())
+        with Engine() as engine:
+            engine.load(images.busybox().docker_archive())
+            assert engine.must("run", "--rm", "busybox", "sh", "-c", _FETCH) == "outside"
+        assert dockerd.must("run", "--rm", "busybox", "sh", "-c", _FETCH) == "outside"

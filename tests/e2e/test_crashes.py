@@ -1,0 +1,190 @@
+"""The engine, its spawner and its monitors may die at any time: containers go on, and the next engine takes over what it finds."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from support import processes
+from support.engine import Engine
+from support.needs import needs
+from support.polling import eventually
+
+pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
+
+_TICKER = "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo tick $i; sleep 0.02; done; echo stopped; exit 44"
+
+
+def last_tick(engine: Engine, container: str) -> int:
+    return int(engine.must("logs", "--tail", "1", container).split()[-1])
+
+
+def test_ten_containers_survive_the_engines_death(fresh_engine: Engine) -> None:
+    """kill -9 with ten containers running and one attached to: output, exit codes, attach, exec, stop and wait all go on."""
+    engine = fresh_engine
+    tickers = [engine.must("run", "-d", "busybox", "sh", "-c", _TICKER) for _ in range(8)]
+    ends_meanwhile = engine.must("run", "-d", "-i", "busybox", "sh", "-c", "read line; exit 7")
+    ends_alone = engine.must("run", "-d", "busybox", "sh", "-c", "while [ ! -e /proc/1/root/go ]; do sleep 0.02; done; echo gone; exit 9")
+    pids = {container: engine.init_pid(container) for container in (*tickers, ends_meanwhile, ends_alone)}
+    with engine.begin("attach", "--sig-proxy=false", tickers[0]) as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline().startswith(b"tick ")
+        ticks_before = last_tick(engine, tickers[0])
+        engine.kill9()
+        assert attached.wait(15) != 0, "the attached client must learn that its engine is gone"
+    # While there is no engine: one container is told to end, from outside; all others go on.
+    Path(f"/proc/{pids[ends_alone]}/root/go").touch()
+    eventually(lambda: not processes.is_alive(pids[ends_alone]), "the container ends without an engine")
+    assert all(processes.is_alive(pids[container]) for container in tickers), "a container died with the engine"
+
+    engine.start()
+    assert engine.must("ps", "-q", "--no-trunc").split().sort() == [*tickers, ends_meanwhile].sort()
+    assert {container: engine.init_pid(container) for container in tickers} == {container: pids[container] for container in tickers}
+    assert engine.must("wait", ends_alone) == "9"
+    assert engine.must("logs", ends_alone) == "gone", "what was written while there was no engine is in the log"
+    eventually(lambda: last_tick(engine, tickers[0]) > ticks_before + 10, "the log goes on")
+    numbers = [int(line.split()[1]) for line in engine.must("logs", tickers[0]).splitlines()]
+    assert numbers == list(range(1, len(numbers) + 1)), "the log has a hole, or something twice"
+
+    with engine.begin("attach", "--sig-proxy=false", tickers[1]) as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline().startswith(b"tick ")
+        attached.kill()
+    assert engine.docker("attach", ends_meanwhile, stdin=b"typed\n").exit_code == 7
+    with engine.begin("wait", tickers[2]) as waiter:
+        engine.must("exec", tickers[2], "touch", "/stop")
+        assert waiter.stdout is not None
+        assert waiter.stdout.read() == b"44\n"
+    assert engine.must("logs", "--tail", "1", tickers[2]) == "stopped"
+    engine.must("stop", "-t", "0", tickers[3])
+    assert engine.inspect(tickers[3])["State"]["ExitCode"] == 137
+    engine.must("restart", "-t", "0", tickers[4])
+    assert engine.inspect(tickers[4])["State"]["Running"] is True
+    engine.must("rm", "-f", *tickers, ends_meanwhile, ends_alone)
+    assert engine.must("ps", "-aq") == ""
+
+
+def test_container_that_ends_while_there_is_no_engine_frees_what_it_had(fresh_engine: Engine) -> None:
+    """Its address, link, cgroup and name are not lost with the engine that gave them."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "--rm", "--name", "orphan", "busybox", "sleep", "1000")
+    pid = engine.init_pid(container)
+    engine.kill9()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(pid), "the container is dead")
+    engine.start()
+    eventually(lambda: engine.must("ps", "-aq") == "", "a container with --rm is removed by the next engine")
+    eventually(lambda: not [name for name in os.listdir("/sys/class/net") if name.startswith("veth")], "its link is gone")
+    eventually(lambda: not list(Path("/sys/fs/cgroup").rglob(f"*{container}*")), "its cgroups are gone")
+    engine.must("run", "-d", "--name", "orphan", "busybox", "true")
+
+
+@pytest.mark.parametrize("times", [3])
+def test_engine_can_be_killed_again_and_again(fresh_engine: Engine, times: int) -> None:
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sh", "-c", _TICKER)
+    for _ in range(times):
+        seen = last_tick(engine, container)
+        engine.kill9()
+        engine.start()
+        eventually(lambda seen=seen: last_tick(engine, container) > seen, "the log goes on")
+    assert engine.must("exec", container, "echo", "still here") == "still here"
+
+
+def test_stop_of_the_engine_leaves_containers_running(fresh_engine: Engine) -> None:
+    """SIGTERM is a restart of the engine, not of the containers."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sleep", "1000")
+    pid = engine.init_pid(container)
+    assert engine.stop() == 0
+    assert processes.is_alive(pid)
+    engine.start()
+    assert engine.init_pid(container) == pid
+    engine.must("rm", "-f", container)
+
+
+def test_death_of_the_spawner_costs_one_start_at_most(fresh_engine: Engine) -> None:
+    """kill -9 of the spawner: containers go on, and the next start works."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sleep", "1000")
+    spawner = engine.spawner_pid
+    os.kill(spawner, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(spawner), "the spawner is dead")
+    assert engine.must("run", "--rm", "busybox", "echo", "started") == "started"
+    assert engine.must("exec", container, "echo", "executed") == "executed"
+    assert engine.spawner_pid != spawner
+    engine.must("stop", "-t", "0", container)
+    assert engine.inspect(container)["State"]["ExitCode"] == 137
+
+
+def test_container_outlives_its_monitor(fresh_engine: Engine) -> None:
+    """kill -9 of a monitor: the container's processes go on, and the engine can still list, exec into, stop and remove it."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sleep", "1000")
+    pid, monitor = engine.init_pid(container), engine.monitor_pid(container)
+    os.kill(monitor, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(monitor), "the monitor is dead")
+    assert processes.is_alive(pid)
+    assert engine.must("ps", "-q", "--no-trunc") == container
+    assert engine.must("exec", container, "echo", "executed") == "executed"
+    engine.must("stop", "-t", "1", container)
+    eventually(lambda: not processes.is_alive(pid), "the container stops")
+    engine.must("rm", container)
+    assert engine.must("run", "--rm", "busybox", "echo", "next") == "next"
+
+
+def test_failed_create_and_start_leave_nothing(fresh_engine: Engine) -> None:
+    """A start that fails half-way takes everything back: the container can be removed, the name and address used again."""
+    engine = fresh_engine
+    for _ in range(5):
+        assert engine.docker("run", "--rm", "--name", "broken", "busybox", "no-such-command").exit_code == 127
+    assert engine.must("ps", "-aq") == ""
+    assert not [name for name in os.listdir("/sys/class/net") if name.startswith("veth")]
+    assert list((engine.run_root / "containers").iterdir()) == []
+
+
+def test_unfinished_work_is_swept_at_start(fresh_engine: Engine) -> None:
+    """What is not in the database does not exist: temp files and unknown container directories go at the next start."""
+    engine = fresh_engine
+    engine.stop()
+    (engine.root / "tmp" / "half-an-upload").write_bytes(b"x" * 1000)
+    (engine.root / "containers" / ("f" * 64)).mkdir()
+    engine.start()
+    assert engine.must("run", "--rm", "busybox", "echo", "works") == "works"
+    assert not (engine.root / "tmp" / "half-an-upload").exists()
+    eventually(lambda: not (engine.root / "containers" / ("f" * 64)).exists(), "the unknown directory is swept")
+
+
+def test_second_engine_on_the_same_root_is_refused(fresh_engine: Engine) -> None:
+    """One engine owns one root; the second says so and leaves the first alone."""
+    command = fresh_engine.command()
+    command[command.index(f"unix://{fresh_engine.socket_path}")] = f"unix://{fresh_engine.base}/second.sock"
+    output = fresh_engine.run(command, timeout_seconds=20)
+    assert output.exit_code != 0
+    assert output.stderr.strip()
+    assert fresh_engine.must("run", "--rm", "busybox", "echo", "first") == "first"
+
+
+def test_two_engines_with_different_roots_live_side_by_side(fresh_engine: Engine) -> None:
+    """Bridges, tables, cgroups and subnets follow the root."""
+    with Engine() as other:
+        other.must("load", stdin=_busybox())
+        containers = [host.must("run", "-d", "busybox", "sleep", "1000") for host in (fresh_engine, other)]
+        addresses = [
+            host.inspect(container)["NetworkSettings"]["IPAddress"]
+            for host, container in zip((fresh_engine, other), containers, strict=True)
+        ]
+        assert addresses[0].rsplit(".", 2)[0] != addresses[1].rsplit(".", 2)[0], "both engines use one subnet"
+        other.kill9()
+        other.start()
+        assert fresh_engine.must("exec", containers[0], "echo", "unharmed") == "unharmed"
+        assert other.must("exec", containers[1], "echo", "back") == "back"
+
+
+def _busybox() -> bytes:
+    from support import images
+
+    return images.busybox().docker_archive()
