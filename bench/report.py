@@ -39,11 +39,11 @@ def save(results: Sequence[Result], directory: Path, versions: dict[str, str]) -
 
 
 def _figure(value: float | None, unit: str) -> str:
-    match value, unit:
-        case None, _:
-            return "-"
-        case float(), "bytes":
+    if value is None:
+        return "-"
+    match unit:
+        case "bytes":
             return f"{value / 1e6:.2f} MB"
-        case float(), "ratio":
+        case "ratio":
             return f"x {value:.2f}"
     return f"{value * 1000:.1f} ms" if value < 10 else f"{value:.2f} s"

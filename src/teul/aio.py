@@ -53,6 +53,8 @@ class Tasks:
         task = asyncio.get_running_loop().create_task(self._supervise(coroutine, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task cancelled before its first step never begins its coroutine, which would complain of that.
+        task.add_done_callback(lambda _task: coroutine.close())
         return task
 
     async def cancel(self) -> None:

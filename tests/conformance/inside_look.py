@@ -52,7 +52,7 @@ section keyring; grep -c . /proc/keys
 section uts; hostname | wc -c; cat /proc/sys/kernel/domainname
 section files; cat /etc/hosts; ls -l /etc/hostname /etc/hosts /etc/resolv.conf | awk '{print $1, $3, $4, $NF}'
 ls -ld / /tmp /root /dev/shm /proc/1 | awk '{print $1, $3, $4, $NF}'
-section network; ls -1 /sys/class/net; ip -o addr | awk '{print $2, $3}' | sort -u; ip route | awk '{print $1}'; 
+section network; ls -1 /sys/class/net; ip -o addr | awk '{print $2, $3}' | sort -u; ip route | awk '{print $1}'
 cd /proc/sys/net; cat ipv6/conf/all/disable_ipv6 ipv4/ip_unprivileged_port_start ipv4/ping_group_range; cd /
 section "calls that must fail"
 unshare -m true 2>&1; mount -t proc proc /tmp 2>&1; chroot / true 2>&1; dmesg 2>&1 >/dev/null

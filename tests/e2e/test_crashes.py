@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from support.polling import eventually
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
 _TICKER = "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo tick $i; sleep 0.02; done; echo stopped; exit 44"
+
+
+def _is_past(engine: Engine, container: str, tick: int) -> bool:
+    return last_tick(engine, container) > tick
 
 
 def last_tick(engine: Engine, container: str) -> int:
@@ -41,7 +46,7 @@ def test_ten_containers_survive_the_engines_death(fresh_engine: Engine) -> None:
     assert all(processes.is_alive(pids[container]) for container in tickers), "a container died with the engine"
 
     engine.start()
-    assert engine.must("ps", "-q", "--no-trunc").split().sort() == [*tickers, ends_meanwhile].sort()
+    assert sorted(engine.must("ps", "-q", "--no-trunc").split()) == sorted([*tickers, ends_meanwhile])
     assert {container: engine.init_pid(container) for container in tickers} == {container: pids[container] for container in tickers}
     assert engine.must("wait", ends_alone) == "9"
     assert engine.must("logs", ends_alone) == "gone", "what was written while there was no engine is in the log"
@@ -90,7 +95,7 @@ def test_engine_can_be_killed_again_and_again(fresh_engine: Engine, times: int) 
         seen = last_tick(engine, container)
         engine.kill9()
         engine.start()
-        eventually(lambda seen=seen: last_tick(engine, container) > seen, "the log goes on")
+        eventually(partial(_is_past, engine, container, seen), "the log goes on")
     assert engine.must("exec", container, "echo", "still here") == "still here"
 
 

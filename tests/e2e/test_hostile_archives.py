@@ -181,7 +181,7 @@ def test_metadata_of_files_is_kept(engine: Engine) -> None:
         file("m/capable", "x", 0o755, xattrs={"user.judge": "seen"}),
         Entry("m/fifo", kind=tarfile.FIFOTYPE, mode=0o600),
         Entry("m/zero", kind=tarfile.CHRTYPE, mode=0o666, device=(1, 5)),
-        hard_link("m/linked", "m/suid"),
+        hard_link("m/linked", "m/suid", 0o4755),
         symlink("m/dangling", "/nowhere/at/all"),
         file("m/" + "long-name-" * 20, "x"),
         file("m/이름", "x"),

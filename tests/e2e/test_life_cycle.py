@@ -35,8 +35,7 @@ def test_stop_ends_gently_before_it_ends_by_force(engine: Engine) -> None:
     """A command that obeys its stop signal is never killed; one that does not is killed when the time is up."""
     gentle = engine.must("run", "-d", "busybox", "sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done")
     deaf = engine.must("run", "-d", "busybox", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
-    for container in (gentle, deaf):
-        eventually(lambda container=container: "up" in engine.must("logs", container), "the command is up")
+    eventually(lambda: engine.must("logs", gentle) == engine.must("logs", deaf) == "up", "the commands are up")
     engine.must("stop", "-t", "30", gentle)
     engine.must("stop", "-t", "1", deaf)
     assert engine.inspect(gentle)["State"]["ExitCode"] == 5

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from support import processes
@@ -71,7 +72,7 @@ class Dockerd(DockerHost):
         for parent in [*_CGROUPS.glob(f"*/{self.cgroup_parent}"), *_CGROUPS.glob(self.cgroup_parent)]:
             for directory, _, _ in os.walk(parent, topdown=False):
                 processes.end([int(line) for line in Path(directory, "cgroup.procs").read_text().split() if int(line)])
-                eventually(lambda directory=directory: _try_remove(directory), f"cgroup {directory} is empty")
+                eventually(partial(_try_remove, directory), f"cgroup {directory} is empty")
 
     def _remove_network(self) -> None:
         subprocess.run(["ip", "link", "delete", _BRIDGE], check=False, capture_output=True)

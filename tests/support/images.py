@@ -51,8 +51,9 @@ def symlink(name: str, target: str) -> Entry:
     return Entry(name, kind=tarfile.SYMTYPE, target=target, mode=0o777)
 
 
-def hard_link(name: str, target: str) -> Entry:
-    return Entry(name, kind=tarfile.LNKTYPE, target=target, mode=0o755)
+def hard_link(name: str, target: str, mode: int = 0o755) -> Entry:
+    # docker: the mode of a hard link's header is applied to what it links to, so it should be the same.
+    return Entry(name, kind=tarfile.LNKTYPE, target=target, mode=mode)
 
 
 def pack(entries: Iterable[Entry]) -> bytes:

@@ -6,6 +6,7 @@ the answers. It understands Content-Length, chunked bodies and bodies that end w
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ class Client:
         self._prefix = f"/{version}" if version else ""
         self._timeout_seconds = timeout_seconds
         self._socket: socket.socket | None = None
-        self._reader: BinaryIO | None = None
+        self._reader: io.BufferedReader | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +128,7 @@ class Client:
     def _connect(self) -> socket.socket:
         if self._socket is None:
             self._socket = self._open()
-            self._reader = self._socket.makefile("rb", buffering=1 << 16)
+            self._reader = self._socket.makefile("rb")
         return self._socket
 
     def _exchange(self, data: bytes) -> Response:
@@ -150,7 +151,7 @@ class Client:
             self.close()
         return Response(status, headers, body)
 
-    def _iter_body(self, reader: BinaryIO, status: int, headers: dict[str, str]) -> Iterator[bytes]:
+    def _iter_body(self, reader: io.BufferedReader, status: int, headers: dict[str, str]) -> Iterator[bytes]:
         if status in {204, 304}:
             return
         if headers.get("transfer-encoding", "").lower() == "chunked":

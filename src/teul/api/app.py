@@ -100,7 +100,9 @@ def _parse_version(text: str) -> tuple[int, int]:
 def _refuse_version(text: str, version: tuple[int, int]) -> web.Response:
     if version < MINIMUM_API_VERSION:
         minimum = render_version(MINIMUM_API_VERSION)
-        message = f"client version {text} is too old. Minimum supported API version is {minimum}, please upgrade your client to a newer version"
+        message = (
+            f"client version {text} is too old. Minimum supported API version is {minimum}, please upgrade your client to a newer version"
+        )
         # docker: clients of that age print the body as it is.
         return web.Response(status=400, text=message + "\n", headers={"X-Content-Type-Options": "nosniff"})
     maximum = render_version(API_VERSION)

@@ -43,7 +43,7 @@ class Taken:
 class Connection(web.RequestHandler):
     """One client connection until it is taken over."""
 
-    __slots__ = ("_body_left_bytes", "_early", "_ended", "_hijacking", "_held_head", "_idle", "_watchers")
+    __slots__ = ("_body_left_bytes", "_early", "_ended", "_held_head", "_hijacking", "_idle", "_watchers")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)

@@ -7,6 +7,7 @@ import enum
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import quote_plus
 
 from aiohttp import WSMsgType, web
@@ -19,13 +20,23 @@ from teul.api.streaming import first_of, started_stream, while_connected
 from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.log import LogEntry, LogQuery
-from teul.runtime.attachment import Attachment
 from teul.services.events import container_event
 from teul.wire import stdcopy
 from teul.wire.detach_keys import DetachKeys, parse_detach_keys
 
 # How much of a log is put together before it is sent.
 _BATCH_BYTES = 64 * 1024
+
+
+class Attachment(Protocol):
+    """The streams of a process, as the services hand them out: iterate for (stream, data), write for its input."""
+
+    terminal: bool
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]: ...
+    async def write(self, data: bytes) -> None: ...
+    async def close_stdin(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class Ending(enum.Enum):

@@ -206,7 +206,7 @@ def _network_settings(container: Container) -> dict[str, Any]:
         "Bridge": "",
         "SandboxID": container.id if running else "",
         "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
-        "Ports": {port: None for port in container.config.exposed_ports or ()} if running else {},
+        "Ports": dict.fromkeys(container.config.exposed_ports or ()) if running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

@@ -24,9 +24,7 @@ _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 async def list_containers(request: web.Request) -> web.StreamResponse:
     """`docker ps`."""
     found = services(request)
-    wanted = ContainerQuery(
-        all=query.boolean(request, "all"), limit=query.integer(request, "limit") or 0, filters=query.filters(request)
-    )
+    wanted = ContainerQuery(all=query.boolean(request, "all"), limit=query.integer(request, "limit") or 0, filters=query.filters(request))
     names = _ImageNames(found)
     containers = found.containers
     chosen = select_containers(containers.list(), wanted, get=containers.get, find_image_id=names.find_id)

@@ -9,13 +9,24 @@ Source: moby daemon/server/router/container (postContainersAttach, postContainer
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
+import socket
+import sys
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
 from aiohttp import web
 
 from teul.api.connection import EARLY_BYTES, Connection, Taken
+
+# How long the first output waits for a client that has not read our answer yet.
+_HEAD_SECONDS = 0.1
+_HEAD_POLL_SECONDS = 0.001
+
+# asm-generic/ioctls.h, unix(7): on a unix socket, the bytes sent that the peer has not read.
+SIOCOUTQ = 0x5411
 
 # How long a client may take to notice that we have finished before the connection is cut.
 _LINGER_SECONDS = 5.0
@@ -51,6 +62,7 @@ class RawStream(asyncio.Protocol):
             self._writable.set()
         self._lost = asyncio.Event()
         self._hang_up_watch: select.epoll | None = None
+        self._head_read = False
         self._transport.set_protocol(self)
         if self._ended:
             self._watch_hang_up()
@@ -68,6 +80,8 @@ class RawStream(asyncio.Protocol):
         return data
 
     async def write(self, data: bytes) -> None:
+        if not self._head_read:
+            await self._wait_for_head_read()
         self._transport.write(data)
         await self._writable.wait()
         if self._lost.is_set():
@@ -117,6 +131,20 @@ class RawStream(asyncio.Protocol):
         self._writable.set()
         self._tell_server(exc)
 
+    async def _wait_for_head_read(self) -> None:
+        """Let the client read our answer before the first output comes.
+
+        docker: clients that take the socket out of an HTTP library (docker-py) lose what the library has read ahead. dockerd is slow
+        enough for them, we are not. Over TCP there is no telling.
+        """
+        self._head_read = True
+        connection = self._transport.get_extra_info("socket")
+        if connection.family != socket.AF_UNIX:
+            return
+        deadline = time.monotonic() + _HEAD_SECONDS
+        while not self._lost.is_set() and _unread_bytes(connection.fileno()) and time.monotonic() < deadline:
+            await asyncio.sleep(_HEAD_POLL_SECONDS)
+
     async def _wait_for_end(self) -> None:
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
@@ -147,6 +175,10 @@ class RawStream(asyncio.Protocol):
         if watch is not None:
             asyncio.get_running_loop().remove_reader(watch.fileno())
             watch.close()
+
+
+def _unread_bytes(fd: int) -> int:
+    return int.from_bytes(fcntl.ioctl(fd, SIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class Hijacked(web.StreamResponse):

@@ -95,15 +95,23 @@ async def while_connected(request: web.Request) -> AsyncIterator[None]:
 
 async def first_of(*coroutines: Coroutine[object, object, None]) -> None:
     """Run all, return when one has returned (or raise what it raised), and have cancelled and awaited the others by then."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(_then_finish(coroutine))
+    except BaseExceptionGroup as ended:
+        failures = [error for error in ended.exceptions if not isinstance(error, _FinishedError)]
+        if failures:
+            raise failures[0] from None
+
+
+class _FinishedError(Exception):
+    """Ends a task group in which one task has done its work."""
+
+
+async def _then_finish(coroutine: Coroutine[object, object, None]) -> None:
+    await coroutine
+    raise _FinishedError
 
 
 async def _send_quietly(stream: JsonStream, document: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
@@ -10,10 +9,13 @@ from aiohttp import web
 from teul.api import query, versions
 from teul.api.container_views import now_ns, summary
 from teul.api.context import api_version, services
+from teul.api.image_views import summary_view
 from teul.api.query import json_response
 from teul.api.streaming import json_stream, while_connected
 from teul.errors import InvalidParameter
 from teul.model.event import Event
+from teul.services.container_validation import RUNTIMES
+from teul.services.image_listing import ImageQuery
 from teul.services.system import Info, Version
 from teul.wire.jsonlog import format_time
 
@@ -62,7 +64,8 @@ async def disk_usage(request: web.Request) -> web.StreamResponse:
     document: dict[str, Any] = {}
     if "image" in chosen:
         document["LayersSize"] = found.images.layers_size_bytes()
-        document["Images"] = [summary_view(image, version) for image in found.images.list(ImageQuery(Filters(), shared_size=True))]
+        images = found.images.list(ImageQuery(shared_size=True))
+        document["Images"] = [summary_view(image, version) | {"Containers": image.containers} for image in images]
     if "container" in chosen:
         document["Containers"] = await _containers_with_sizes(request)
     if "volume" in chosen:

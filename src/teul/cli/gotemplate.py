@@ -47,8 +47,10 @@ class Template:
 def parse_template(text: str, extra: Mapping[str, Function] | None = None) -> Template:
     """Parse `text`; `extra` functions are known besides the usual ones. Raises `TemplateError`."""
     known = {**functions.FUNCTIONS, **(extra or {})}
-    parser = _Parser(_actions(text), known)
-    nodes, _ = parser.block(())
+    try:
+        nodes, _ = _Parser(_actions(text), known).block(())
+    except RecursionError:
+        raise TemplateError("template: :1: nested too deeply") from None
     return Template(nodes, known)
 
 
@@ -289,6 +291,7 @@ class _Parser:
     def __init__(self, actions: Iterator[tuple[str, str]], known: Mapping[str, Function]) -> None:
         self._actions = actions
         self._known = known
+        self._loops = 0
 
     def block(self, ends: tuple[str, ...]) -> tuple[list[Node], str]:
         """Nodes until one of the words `ends`; that action's text. Without `ends`, until the end of the template."""
@@ -313,6 +316,8 @@ class _Parser:
         if word in ("if", "with", "range"):
             return self._structure(word, rest)
         if word in ("break", "continue"):
+            if not self._loops:
+                raise TemplateError(f"template: :1: {{{{{word}}}}} outside {{{{range}}}}")
             return _Control(word)
         if word in ("define", "template", "block"):
             raise TemplateError(f"template: :1: {{{{{word}}}}} is not supported")
@@ -320,7 +325,9 @@ class _Parser:
 
     def _structure(self, word: str, rest: str) -> Node:
         pipeline = self._pipeline(rest, word)
+        self._loops += word == "range"
         then, end = self.block(("end", "else"))
+        self._loops -= word == "range"
         otherwise: list[Node] = []
         if end != "end":
             chained = end[len("else") :].strip()

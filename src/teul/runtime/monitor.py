@@ -17,7 +17,7 @@ import time
 from typing import NoReturn
 
 from teul.linux import cgroups, process, pty
-from teul.runtime.launch import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
+from teul.runtime.launch import EXIT_FILE, PROCESS_FILE, SOCKET_FILE, receive_message
 from teul.runtime.logfile import LogFile
 from teul.runtime.outbox import Outbox
 from teul.runtime.starter import Started, StartFailed, start
@@ -360,11 +360,20 @@ def _write_record(directory: str, record: dict[str, object]) -> None:
     os.rename(temporary, f"{directory}/{EXIT_FILE}")
 
 
+def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
+    """Wait for a request from the spawner, then do as `main`; never returns. Ends with the spawner."""
+    _become_monitor()
+    process.set_title("teul: standby", title_area)
+    received = receive_message(line)
+    line.close()
+    if received is None:
+        os._exit(0)
+    main(*received, title_area)
+
+
 def main(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:  # type: ignore[type-arg]
     """Start (or take over) the process of `message` and guard it; never returns."""
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    process.set_name("teul-monitor")
+    _become_monitor()
     process.set_title(f"teul: monitor {message['id'][:12]}", title_area)
     count = 1 + len(message.get("attach") or [])
     connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
@@ -379,3 +388,9 @@ def main(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> 
         failed = {"step": "monitor", "errno": error.errno, "message": str(error), "kind": "OSError"}
         connections[0].sendall(wire.frame(wire.FAILED, json.dumps(failed).encode()))
     os._exit(0)
+
+
+def _become_monitor() -> None:
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    process.set_name("teul-monitor")

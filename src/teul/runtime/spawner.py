@@ -3,6 +3,9 @@
 The engine has threads and an event loop and therefore must not fork; this process stands ready with the interpreter running and
 everything imported that a monitor or a container's first process needs. It dies with its engine; its children do not.
 
+Forking costs two milliseconds that a start would have to wait for, so one monitor always stands by, forked ahead; what comes while
+there is none is forked at once.
+
 As their subreaper it also inherits the process of a monitor that was killed, and keeps its exit status for the monitor that
 takes over.
 """
@@ -20,10 +23,12 @@ from typing import NoReturn
 
 from teul.linux import process
 from teul.runtime import monitor
-from teul.runtime.launch import receive_message
+from teul.runtime.launch import receive_message, send_message
 from teul.wire.monitor import FAILED, frame
 
 _KEPT_STATUSES = 256
+# How long to stay quiet after a request before the next standby is forked: the process just started needs the processors more.
+_STANDBY_DELAY_MS = 8
 
 
 class Spawner:
@@ -33,6 +38,7 @@ class Spawner:
         self._connection = connection
         self._orphans: dict[int, int] = {}  # ended pid → wait status, until somebody asks
         self._watchers: dict[int, int] = {}  # pid → pipe of the monitor that took it over
+        self._standby: socket.socket | None = None  # line to the monitor that stands by
         self._title_area = process.argument_area()
         process.set_title("teul: spawner", self._title_area)
 
@@ -49,7 +55,10 @@ class Spawner:
         gc.freeze()
         gc.disable()
         while True:
-            for fd, _events in poll.poll():
+            events = poll.poll(_STANDBY_DELAY_MS if self._standby is None else None)
+            if not events:
+                self._fork_standby()
+            for fd, _event in events:
                 if fd == wake_read:
                     os.read(wake_read, 4096)
                     self._reap()
@@ -64,19 +73,58 @@ class Spawner:
             status_read, status_write = os.pipe()
             self._watch(message["pid"], status_write)
             descriptors[2:2] = [status_read]  # after the control connection and the pidfd
+        if not self._hand_over(message, descriptors):
+            self._fork(message, descriptors)
+        for fd in descriptors:
+            os.close(fd)
+
+    def _hand_over(self, message: dict, descriptors: list[int]) -> bool:  # type: ignore[type-arg]
+        """Give the request to the monitor that stands by; False if there is none."""
+        standby, self._standby = self._standby, None
+        if standby is None:
+            return False
+        try:
+            send_message(standby, message, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            return False  # it was killed
+        finally:
+            standby.close()
+        return True
+
+    def _fork(self, message: dict, descriptors: list[int]) -> None:  # type: ignore[type-arg]
         try:
             pid = os.fork()
         except OSError as error:
             report = {"step": "fork", "errno": error.errno, "message": str(error), "kind": "OSError"}
             os.write(descriptors[0], frame(FAILED, json.dumps(report).encode()))
-            pid = -1
+            return
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            self._connection.close()
-            for fd in self._watchers.values():
-                os.close(fd)
+            self._leave_to_children()
             monitor.main(message, descriptors, self._title_area)
-        for fd in descriptors:
+
+    def _fork_standby(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        try:
+            pid = os.fork()
+        except OSError:
+            # No room for one more process: requests are forked for when they come, and say so if that fails, too.
+            ours.close()
+        else:
+            if pid == 0:
+                self._leave_to_children()
+                ours.close()
+                monitor.stand_by(theirs, self._title_area)
+            self._standby = ours
+        theirs.close()
+
+    def _leave_to_children(self) -> None:
+        """In a child: give up what is the spawner's alone."""
+        signal.set_wakeup_fd(-1)
+        self._connection.close()
+        if self._standby is not None:
+            self._standby.close()
+        for fd in self._watchers.values():
             os.close(fd)
 
     def _watch(self, pid: int, status_fd: int) -> None:

@@ -14,7 +14,9 @@ from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
 
-ACCEPTED = frozenset("ancestor before exited id isolation label name status health since volume network is-task publish expose".split())
+ACCEPTED = frozenset(
+    ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since"]
+) | {"status", "volume"}
 _HEALTH = ("starting", "healthy", "unhealthy", "none")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?")
 

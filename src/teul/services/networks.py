@@ -351,7 +351,8 @@ class Networks:
 
     async def _remove_departed(self) -> None:
         await asyncio.sleep(_LINK_GRACE_SECONDS)
-        links, self._departed = self._departed, set()
+        # A name may have come round again meanwhile.
+        links, self._departed = self._departed - set(self._links.values()), set()
         removed = await run_blocking(self._host.remove_ports, links)
         if removed:
             log.info("deleted links that outlived their containers: %s", ", ".join(removed))

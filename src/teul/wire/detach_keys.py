@@ -1,6 +1,6 @@
 """The key sequence by which a user leaves a container's terminal without ending it.
 
-A sequence is written as keys joined by commas: one character, `ctrl-` and one of a–z @ [ \\ ] ^ _, or DEL. While only a beginning
+A sequence is written as keys joined by commas: one character, `ctrl-` and one of a to z @ [ \\ ] ^ _, or DEL. While only a beginning
 of the sequence has been typed nothing of it is passed on; when the next key does not continue it, all of it is.
 Source: moby term ascii.go and proxy.go.
 """

@@ -72,6 +72,11 @@ class Background:
             self._stdout += data
 
 
+def _abandon(running: dict[str, Background]) -> None:
+    for task in running.values():
+        task.abandon()
+
+
 class Player:
     """Plays scenes against one engine. Every scene finds the base images and no containers, and leaves the same."""
 
@@ -89,7 +94,7 @@ class Player:
         self._set_the_stage()
         running: dict[str, Background] = {}
         with ExitStack() as stack:
-            stack.callback(lambda: [task.abandon() for task in running.values()])
+            stack.callback(_abandon, running)
             return list(self._play(scene, running))
 
     def _play(self, scene: Scene, running: dict[str, Background]) -> Iterator[Seen]:

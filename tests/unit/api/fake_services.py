@@ -280,6 +280,12 @@ class FakeImages:
     def count(self) -> int:
         return len(self.references)
 
+    def layers_size_bytes(self) -> int:
+        return 4096
+
+    def list(self, query: object) -> list[Any]:
+        return []
+
 
 @dataclass
 class FakeServices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,3 +29,10 @@ class Api:
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(self.socket_path)
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 5) -> None:
+    """Return as soon as `condition` holds, looking once per turn of the loop; TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for is a fake's plain list or counter
+            await asyncio.sleep(0.001)

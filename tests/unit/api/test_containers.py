@@ -7,14 +7,19 @@ import io
 from typing import Any
 
 import pytest
-from served_api import Api
 from fake_services import IMAGE_ID, make_container
+from served_api import Api, until
 
 from teul.errors import NotFound
 
 
 async def test_create_passes_everything_on(api: Api) -> None:
-    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"AutoRemove": True}, "NetworkingConfig": {"EndpointsConfig": {"bridge": None}}}
+    body = {
+        "Image": "busybox",
+        "Cmd": ["true"],
+        "HostConfig": {"AutoRemove": True},
+        "NetworkingConfig": {"EndpointsConfig": {"bridge": None}},
+    }
     status, document = await api.request("POST", "/v1.51/containers/create?name=web&platform=linux/amd64", json=body)
     assert status == 201
     assert document["Warnings"] == ["one warning"]
@@ -43,7 +48,9 @@ async def test_a_body_that_is_none(api: Api, body: bytes, headers: dict[str, str
 
 
 async def test_a_huge_body_is_refused(api: Api) -> None:
-    status, document = await api.request("POST", "/containers/create", data=io.BytesIO(b" " * (17 << 20)), headers={"Content-Type": "application/json"})
+    status, document = await api.request(
+        "POST", "/containers/create", data=io.BytesIO(b" " * (17 << 20)), headers={"Content-Type": "application/json"}
+    )
     assert (status, document) == (400, {"message": "request body is larger than 16777216 bytes"})
 
 
@@ -129,9 +136,7 @@ async def test_wait_is_cancelled_with_its_client(api: Api) -> None:
 async def test_wait_of_old_clients_has_no_condition_and_no_early_headers(api: Api) -> None:
     api.services.containers.add(make_container())
     waiting = asyncio.ensure_future(api.request("POST", "/v1.29/containers/box/wait?condition=removed"))
-    async with asyncio.timeout(2):
-        while not api.services.containers.calls:
-            await asyncio.sleep(0)
+    await until(lambda: api.services.containers.calls)
     assert api.services.containers.calls == [("wait", "box", "not-running")]
     api.services.containers.exit("box", 1)
     assert await waiting == (200, {"StatusCode": 1})

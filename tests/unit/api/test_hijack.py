@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable
 from typing import Any
 
 import aiohttp
 import pytest
 from fake_services import NOW_NS, FakeAttachment, make_container
-from served_api import Api
+from served_api import Api, until
 
 from teul.errors import Conflict
 from teul.model.container import Container
@@ -48,12 +49,6 @@ def interactive(api: Api, *, tty: bool = False, stdin_once: bool = True) -> tupl
 
 async def soon(awaitable: Awaitable[Any]) -> Any:
     return await asyncio.wait_for(awaitable, 5)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_an_upgrade_is_answered_in_dockerds_words(api: Api) -> None:
@@ -145,6 +140,23 @@ async def test_everything_sent_at_once_with_the_end_of_input(api: Api) -> None:
     assert await read_all(reader) == frame(1, b"answer")
     assert bytes(attachment.stdin) == b"all\n"
     writer.close()
+
+
+async def test_output_waits_until_the_answer_was_read(api: Api) -> None:
+    """docker-py loses what its HTTP library reads ahead of the socket it is going to take over."""
+    _, attachment = interactive(api)
+    attachment.feed((1, b"at once"))
+    attachment.end()
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, api.socket_path)
+    await loop.sock_sendall(client, head(f"/containers/box/attach?{ATTACH}"))
+    await until(lambda: any(call[0] == "attach" for call in api.services.containers.calls))
+    await asyncio.sleep(0.02)
+    assert (await loop.sock_recv(client, 65536)).endswith(b"\r\n\r\n")
+    assert await loop.sock_recv(client, 65536) == frame(1, b"at once")
+    client.close()
 
 
 async def test_the_end_of_input_does_not_end_the_output(api: Api) -> None:

@@ -53,7 +53,14 @@ def test_dimensions() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("12", 12_000_000_000), ("12.5", 12_500_000_000), ("1.000000001", 1_000_000_001), ("1.0000000019", 1_000_000_001), ("0", 0), ("1.", 10**9)],
+    [
+        ("12", 12_000_000_000),
+        ("12.5", 12_500_000_000),
+        ("1.000000001", 1_000_000_001),
+        ("1.0000000019", 1_000_000_001),
+        ("0", 0),
+        ("1.", 10**9),
+    ],
 )
 def test_timestamps(value: str, expected: int) -> None:
     assert query.timestamp_ns(asking(f"since={value}"), "since") == expected

@@ -5,6 +5,7 @@ Each connection is served by a thread; a route's answer is bytes of HTTP, or a f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -69,7 +70,7 @@ def hijacked(output: bytes, *, wait_for_end_of_input: bool = False, received: by
         connection.sendall(UPGRADED)
         while wait_for_end_of_input and (data := connection.recv(65536)):
             if received is not None:
-                received += data
+                received.extend(data)
         connection.sendall(output)
         connection.close()
 
@@ -100,10 +101,8 @@ class FakeEngine:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in self._connections:
-            try:
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             connection.close()
         for thread in self._threads:
             thread.join(5)
@@ -189,4 +188,4 @@ class CommandLine:
         finally:
             for fd in fds:
                 os.close(fd)
-        return Outcome(status, paths[1].read_text(), paths[2].read_text())
+        return Outcome(status, paths[1].read_bytes().decode(), paths[2].read_bytes().decode())

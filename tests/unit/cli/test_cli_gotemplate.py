@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,8 +44,7 @@ def render(text: str, value: object = VALUE) -> str:
         ("{{1}} {{-2}} {{0x10}} {{1.5}} {{true}}", "1 -2 16 1.5 true"),
         (
             "{{$}}",
-            str({})
-            and "map[Empty:[] Html:<a & 'b'> ID:abc Labels:map[a:1 b:2] Names:[x y] Size:1.5 State:map[Health:<nil> Pid:5 Running:true]]",
+            "map[Empty:[] Html:<a & 'b'> ID:abc Labels:map[a:1 b:2] Names:[x y] Size:1.5 State:map[Health:<nil> Pid:5 Running:true]]",
         ),
         ("{{$x := .ID}}{{$x}}{{$x = 1}}{{$x}}", "abc1"),
         ('{{if .Empty}}a{{else if eq .ID "abc"}}b{{else}}c{{end}}', "b"),
@@ -104,11 +105,14 @@ def test_templates(text: str, expected: str) -> None:
         ('{{"\\q"}}', "invalid syntax in string"),
         ("{{.ID ; }}", "unexpected"),
         ("{{= 1}}", "unexpected"),
+        ("{{break}}", "outside {{range}}"),
+        ("{{range .Names}}{{else}}{{continue}}{{end}}", "outside {{range}}"),
+        ("{{" + "(" * 3000 + "}}", "nested too deeply"),
         ('{{template "x"}}', "not supported"),
     ],
 )
 def test_malformed_templates(text: str, message: str) -> None:
-    with pytest.raises(TemplateError, match=message):
+    with pytest.raises(TemplateError, match=re.escape(message)):
         parse_template(text)
 
 

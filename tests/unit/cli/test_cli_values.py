@@ -15,8 +15,20 @@ from teul.cli.values import is_ip_address, parse_bool, parse_cpus, parse_duratio
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0", 0), ("64", 64), ("64b", 64), ("1k", 1024), ("1K", 1024), ("1kb", 1024), ("1KiB", 1024), ("1.5g", 3 << 29), ("10 m", 10 << 20)]
-    + [("2t", 2 << 40), ("1p", 1 << 50), (".5k", 512)],
+    [
+        ("0", 0),
+        ("64", 64),
+        ("64b", 64),
+        ("1k", 1024),
+        ("1K", 1024),
+        ("1kb", 1024),
+        ("1KiB", 1024),
+        ("1.5g", 3 << 29),
+        ("10 m", 10 << 20),
+        ("2t", 2 << 40),
+        ("1p", 1 << 50),
+        (".5k", 512),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_memory(text) == size
@@ -137,8 +149,19 @@ def test_a_timestamp_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.5, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (120, "2 minutes"), (3600, "About an hour")]
-    + [(7200, "2 hours"), (86400 * 3, "3 days"), (86400 * 20, "2 weeks"), (86400 * 90, "3 months"), (86400 * 800, "2 years")],
+    [
+        (0.5, "Less than a second"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "About a minute"),
+        (120, "2 minutes"),
+        (3600, "About an hour"),
+        (7200, "2 hours"),
+        (86400 * 3, "3 days"),
+        (86400 * 20, "2 weeks"),
+        (86400 * 90, "3 months"),
+        (86400 * 800, "2 years"),
+    ],
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert units.human_duration(seconds) == text

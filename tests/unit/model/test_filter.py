@@ -23,7 +23,7 @@ def test_nothing_asked_is_everything(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"a":1}', '{"a":"b"}', '{"a":{"b":1}}', "x"])
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(InvalidFilter, match="^invalid filter$"):
+    with pytest.raises(InvalidFilter, match=r"^invalid filter$"):
         parse_filters(text)
 
 

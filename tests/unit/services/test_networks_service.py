@@ -272,6 +272,16 @@ async def test_a_link_that_outlives_its_container_is_deleted(networks: Networks,
     assert host.removed_ports == [links], "one look serves both"
 
 
+async def test_a_link_that_is_in_use_again_is_not_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.05)
+    first = await allocate(networks, A)
+    await networks.release(A)
+    networks._generation += 35
+    assert (await allocate(networks, A)).host_interface == first.host_interface
+    await until(lambda: bool(host.removed_ports))
+    assert host.removed_ports == [set()]
+
+
 async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(database: Database, host: FakeHost) -> None:
     networks = Networks(database, host)
     await networks.open()

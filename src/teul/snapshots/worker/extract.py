@@ -51,6 +51,7 @@ class Extractor:
         self._root_fd = os.open("/", _DIRECTORY_FLAGS)
         self._directories: dict[bytes, int] = {b"": self._root_fd}
         self._directory_times: dict[bytes, int] = {}
+        self._set_group_id: dict[bytes, int] = {}
         self._whiteouts: set[bytes] = set()
         self._written_bytes = 0
         self.entries = 0
@@ -73,7 +74,10 @@ class Extractor:
             except OSError as error:
                 name = os.fsdecode(entry.name)
                 raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
-        # Only now: every file made in a directory changed the directory's time.
+        # Only now: what is made in a set-gid directory would inherit its group, and changes any directory's time.
+        for path, mode in self._set_group_id.items():
+            self._close_old_directories()
+            self._set_directory_mode(path, mode)
         for path, time_ns in self._directory_times.items():
             self._close_old_directories()
             self._set_directory_time(path, time_ns)
@@ -152,12 +156,15 @@ class Extractor:
         fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
         try:
             os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode & 0o7777)
+            os.fchmod(fd, entry.mode & 0o5777)
             if entry.xattrs is not None:
                 _set_xattrs(fd, entry.xattrs)
         finally:
             os.close(fd)
         self._directory_times[path] = entry.mtime_ns
+        self._set_group_id.pop(path, None)
+        if entry.mode & 0o2000:
+            self._set_group_id[path] = entry.mode & 0o7777
 
     def _special(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
         try:
@@ -315,7 +322,15 @@ class Extractor:
         if directory:
             for old in [old for old in self._directory_times if old == path or old.startswith(below)]:
                 del self._directory_times[old]
+                self._set_group_id.pop(old, None)
             self.opaque = {old for old in self.opaque if old != b"/" + path and not old.startswith(b"/" + below)}
+
+    def _set_directory_mode(self, path: bytes, mode: int) -> None:
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
 
     def _set_directory_time(self, path: bytes, time_ns: int) -> None:
         time_ns = _bounded_time(time_ns)
