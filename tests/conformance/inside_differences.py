@@ -46,7 +46,16 @@ KNOWN = (
     _known("process one", r".*", "the same", "init"),
     _known("root propagation", r".*", "follows the propagation of the host's root mount"),
     _known("limits", r"Max open files .*", "Debian's unit file raises dockerd's own limit; inherited where nothing is asked", "default"),
-    _known("network", r".*\binet6?\b.*|<ip>/\d+", "the recorded dockerd was given a /24 of its own; the default pools have /16"),
+    _known(
+        "network",
+        r"ipv6/conf/(all|default|lo)/disable_ipv6 [01]|lo inet6",
+        "newer Dockers leave ::1 on the loopback and turn off IPv6 per interface",
+    ),
+    _known("files", r"f[ef]00::0?\tip6-(localnet|mcastprefix)", "newer Dockers write these without the zero"),
+    _known("read-only paths", r"/sys/fs/cgroup (rw|ro|takes directories)", "the directory above the cgroups is read-only, too"),
+    _known(
+        "mounts", r"tmpfs /proc/(keys|timer_list) .*", "masked with a node of the container's own /dev in both; options follow that mount"
+    ),
 )
 
 

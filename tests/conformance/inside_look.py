@@ -26,7 +26,7 @@ section devices; cd /dev; for d in *; do [ -L $d ] || stat -c '%A %U %G %t,%T %n
 section "device links"; for f in fd stdin stdout stderr ptmx core; do echo "$f $(readlink /dev/$f)"; done
 section "device access"
 for d in null zero full random urandom tty; do test -r /dev/$d && test -w /dev/$d && echo "$d rw"; done
-mknod /tmp/mem c 1 1 2>&1; head -c 1 /tmp/mem 2>&1 >/dev/null; rm -f /tmp/mem
+mknod /tmp/kmsg c 1 11 2>&1; (: < /tmp/kmsg) 2>&1; rm -f /tmp/kmsg
 section "masked paths"
 for p in /proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats /proc/sched_debug \
          /proc/scsi /sys/firmware /sys/devices/virtual/powercap; do
@@ -53,7 +53,8 @@ section uts; hostname | wc -c; cat /proc/sys/kernel/domainname
 section files; cat /etc/hosts; ls -l /etc/hostname /etc/hosts /etc/resolv.conf | awk '{print $1, $3, $4, $NF}'
 ls -ld / /tmp /root /dev/shm /proc/1 | awk '{print $1, $3, $4, $NF}'
 section network; ls -1 /sys/class/net; ip -o addr | awk '{print $2, $3}' | sort -u; ip route | awk '{print $1}'
-cd /proc/sys/net; cat ipv6/conf/all/disable_ipv6 ipv4/ip_unprivileged_port_start ipv4/ping_group_range; cd /
+cd /proc/sys/net; cat ipv4/ip_unprivileged_port_start ipv4/ping_group_range
+for f in ipv6/conf/*/disable_ipv6; do echo "$f $(cat $f)"; done; cd /
 section "calls that must fail"
 unshare -m true 2>&1; mount -t proc proc /tmp 2>&1; chroot / true 2>&1; dmesg 2>&1 >/dev/null
 section "what changed nothing outside"; ls /tmp

@@ -174,6 +174,14 @@ def test_masked_paths_stay_masked(engine: Engine) -> None:
     assert engine.docker("exec", container, "sh", "-c", "echo 1 > /proc/sys/kernel/panic").exit_code != 0
 
 
+def test_masked_files_are_not_the_hosts_device_nodes(engine: Engine) -> None:
+    """A path masked with the host's own /dev/null would let root inside change that node's owner and mode for the whole host."""
+    before = os.stat("/dev/null").st_ctime_ns
+    # The mode that it has anyway, so that a failing test does no harm: the inode's change time tells.
+    engine.docker("run", "--rm", "busybox", "sh", "-c", "chmod 666 /proc/keys /proc/timer_list /proc/interrupts")
+    assert os.stat("/dev/null").st_ctime_ns == before, "DANGER: /proc/keys is the host's /dev/null, and root inside may change it"
+
+
 def test_device_filter_holds_for_nodes_made_inside(engine: Engine) -> None:
     """mknod is allowed, opening the node is not: block and memory devices of the host stay closed."""
     script = "mknod /mem c 1 1; mknod /disk b 254 0; mknod /kmsg c 1 11; "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from support import images
+from support import images, processes
 from support.dockerd import Dockerd
 from support.engine import Engine
 from support.needs import needs
+from support.polling import eventually
 
 pytestmark = [needs("root", "dockerd", "docker_cli", "busybox", "overlayfs", "nft")]
 
@@ -21,30 +25,36 @@ _FETCH = f"for i in 1 2 3 4 5; do wget -q -T 3 -O - http://{_OUTSIDE}:8000/ && b
 @contextmanager
 def outside_world() -> Iterator[None]:
     """A network namespace with a web server, reached over a link of the host: what lies behind this host's NAT."""
-
-    def run(*argv: str) -> None:
-        subprocess.run(argv, check=True, capture_output=True)
-
-    server: subprocess.Popen[bytes] | None = None
-    run("ip", "netns", "add", "teul-outside")
-    try:
-        run("ip", "link", "add", "teul-out", "type", "veth", "peer", "name", "eth0", "netns", "teul-outside")
-        run("ip", "addr", "add", f"{_INSIDE}/30", "dev", "teul-out")
-        run("ip", "link", "set", "teul-out", "up")
-        run("ip", "-n", "teul-outside", "addr", "add", f"{_OUTSIDE}/30", "dev", "eth0")
-        run("ip", "-n", "teul-outside", "link", "set", "eth0", "up")
-        # Busybox's httpd answers with the client's address when asked for a CGI program; a plain one-line server does, too.
-        script = "while :; do nc -l -p 8000 -e sh -c 'read l; printf \"HTTP/1.0 200 OK\\r\\n\\r\\noutside\\n\"'; done"
+    with tempfile.TemporaryDirectory(prefix="teul-outside-") as directory:
+        Path(directory, "index.html").write_text("outside")
+        script = "ip link set lo up; until ip addr show eth0 up 2>/dev/null | grep -q inet; do sleep 0.05; done; "
         server = subprocess.Popen(
-            ["ip", "netns", "exec", "teul-outside", "busybox", "sh", "-c", script], start_new_session=True, stderr=subprocess.DEVNULL
+            ["unshare", "--net", "sh", "-c", f"{script} exec busybox httpd -f -p 8000 -h {directory}"],
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
         )
-        yield
-    finally:
-        if server is not None:
-            subprocess.run(["pkill", "-KILL", "-s", str(server.pid)], check=False)
+        try:
+            _connect(server.pid)
+            yield
+        finally:
+            server.kill()
             server.wait()
-        subprocess.run(["ip", "link", "delete", "teul-out"], check=False, capture_output=True)
-        run("ip", "netns", "delete", "teul-outside")
+            subprocess.run(["ip", "link", "delete", "teul-out"], check=False, capture_output=True)
+
+
+def _connect(pid: int) -> None:
+    """A veth from the host into the namespace of process `pid`, with an address at both ends and no route from there to anywhere."""
+    own = processes.namespace_of(os.getpid(), "net")
+    eventually(lambda: processes.namespace_of(pid, "net") not in {own, None}, "the server is in its own namespace")
+    _run("ip", "link", "add", "teul-out", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+    _run("ip", "addr", "add", f"{_INSIDE}/30", "dev", "teul-out")
+    _run("ip", "link", "set", "teul-out", "up")
+    _run("nsenter", "-t", str(pid), "-n", "ip", "addr", "add", f"{_OUTSIDE}/30", "dev", "eth0")
+    _run("nsenter", "-t", str(pid), "-n", "ip", "link", "set", "eth0", "up")
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True)
 
 
 def test_containers_reach_the_outside_through_nat(engine: Engine) -> None:

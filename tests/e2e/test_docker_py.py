@@ -64,11 +64,12 @@ def test_life_of_a_container_object(docker_py: docker.DockerClient) -> None:
 def test_attach_socket_takes_input(docker_py: docker.DockerClient) -> None:
     container = docker_py.containers.create("busybox", ["sh", "-c", "read line; echo got $line"], stdin_open=True)
     stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    connection = stream._sock
     container.start()
-    stream._sock.sendall(b"typed\n")
+    connection.sendall(b"typed\n")
     container.wait()
     stream.close()
-    stream._sock.close()
+    connection.close()
     assert container.logs() == b"got typed\n"
 
 

@@ -48,7 +48,7 @@ class Dockerd(DockerHost):
             "dockerd",
             *("--data-root", str(self.base / "data"), "--exec-root", str(self.base / "exec")),
             *("--pidfile", str(self.base / "pid"), "-H", f"unix://{self.socket_path}"),
-            *("--bip", "172.30.77.1/24", "--cgroup-parent", f"/{self.cgroup_parent}", "--log-level", "warn"),
+            *("--bip", "172.30.0.1/16", "--cgroup-parent", f"/{self.cgroup_parent}", "--log-level", "warn"),
             *self._extra,
         ]
         # /run and /etc/docker are hidden: dockerd writes a key, plugin directories and lock files there.

@@ -178,7 +178,7 @@ def layered() -> Image:
         file("data/kept", "kept\n"),
         directory("opaque"),
         file("opaque/hidden", "hidden by the next layer\n"),
-        hard_link("data/also-kept", "data/kept"),
+        hard_link("data/also-kept", "data/kept", 0o644),
         Entry("data/null", kind=tarfile.CHRTYPE, mode=0o666, device=(1, 3)),
         file("data/owned", "of judge\n", uid=1234, gid=2345, mode=0o640),
         file("bin/entry", '#!/bin/sh\necho "entry: $*"\nexec "$@"\n', 0o755),

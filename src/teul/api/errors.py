@@ -69,7 +69,7 @@ def describe(error: Exception) -> tuple[int, str]:
     if isinstance(error, StatusError):
         return error.status, error.message
     if isinstance(error, web.HTTPException):
-        return error.status, error.reason or error.text or ""
+        return error.status, error.text or error.reason
     identifier = uuid.uuid4().hex[:12]
     log.error("unexpected error %s", identifier, exc_info=error)
     return 500, f"internal error {identifier}: the engine's log has the details"

@@ -142,7 +142,7 @@ class RawStream(asyncio.Protocol):
         if connection.family != socket.AF_UNIX:
             return
         deadline = time.monotonic() + _HEAD_SECONDS
-        while not self._lost.is_set() and _unread_bytes(connection.fileno()) and time.monotonic() < deadline:
+        while not self._lost.is_set() and _unread_bytes(connection.fileno()) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_HEAD_POLL_SECONDS)
 
     async def _wait_for_end(self) -> None:

@@ -178,7 +178,7 @@ class Session:
 
 
 def begin_wait(context: Context, container_id: str, *, removed: bool) -> Response:
-    """Ask for the end of the container; it is registered when this returns. Give the result to `exit_status`."""
+    """Ask for the end of the container; it is registered when this returns. Give the result to `exit_status`, and close it."""
     query = {"condition": "removed" if removed else "next-exit"}
     return context.client.stream("POST", container_path(container_id, "wait"), query, alone=True)
 
@@ -193,8 +193,6 @@ def exit_status(context: Context, waiting: Response) -> int:
     except (ClientError, InvalidJson, AttributeError) as failure:
         context.streams.print_error(f"error waiting for container: {failure}")
         return 125
-    finally:
-        waiting.close()
     if error:
         context.streams.print_error(f"Error waiting for container: {error.get('Message', '')}")
         return 125

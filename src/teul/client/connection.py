@@ -15,6 +15,8 @@ from teul.wire.http1 import LAST_CHUNK, ProtocolError, ResponseParser, render_ch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
 
     from teul.client.address import Address
 
@@ -80,13 +82,19 @@ class HijackedStream:
 
 
 class Response:
-    """The head of an answer, and its body as it comes. The body must be read to its end, or the response closed."""
+    """The head of an answer, and its body as it comes. The body must be read to its end, or the response closed (`with` does it)."""
 
     def __init__(self, connection: Connection, parser: ResponseParser) -> None:
         self._connection = connection
         self._parser = parser
         self.status = parser.status
         self.headers = parser.headers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
 
     @property
     def upgraded(self) -> bool:

@@ -57,7 +57,7 @@ class _Shape(msgspec.Struct, rename="camel"):
     """Just enough to tell a manifest from an index."""
 
     media_type: str = ""
-    manifests: list[object] | None = None
+    manifests: list[Any] | None = None
 
 
 def decode_manifest(data: bytes) -> Manifest:

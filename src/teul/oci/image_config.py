@@ -8,6 +8,7 @@ the same as not being there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -34,11 +35,11 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """What a container gets from its image unless it says otherwise. A list or mapping that the image does not have is None."""
 
     user: str = ""
-    exposed_ports: dict[str, dict[str, object]] | None = None
+    exposed_ports: dict[str, dict[str, Any]] | None = None
     env: list[str] | None = None
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
-    volumes: dict[str, dict[str, object]] | None = None
+    volumes: dict[str, dict[str, Any]] | None = None
     working_dir: str = ""
     labels: dict[str, str] | None = None
     stop_signal: str = ""

@@ -201,8 +201,6 @@ class Monitor:
                 self._watch(client)
             else:
                 self._end_input()
-        elif kind == wire.SIGNAL:
-            os.kill(self._started.pid, json.loads(payload)["signal"])
         elif kind == wire.RESIZE and self._started.terminal and self._input_fd >= 0:
             size = json.loads(payload)
             pty.set_size(self._input_fd, size["rows"], size["columns"])

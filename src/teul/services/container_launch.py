@@ -107,6 +107,10 @@ class Launcher:
     async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         donors = self._donors(container)
+        if "network" in donors:
+            # docker: whoever joins a network joins its names as well.
+            donor = donors["network"].config
+            container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
         plan = await self._allocate(container)
         message = await run_blocking(self._prepare, container, lower, donors, plan)
         return await self._supervisor.start(message, attach=attach)
@@ -125,7 +129,11 @@ class Launcher:
         return donors
 
     async def _allocate(self, container: Container) -> dict[str, Any] | None:
-        if container.host_config.network_mode not in ("", "default", "bridge") or container.config.network_disabled:
+        mode = container.host_config.network_mode
+        if container.config.network_disabled or mode.startswith("container:"):
+            return None
+        if mode in ("none", "host"):
+            container.endpoint = self._networks.nominal_endpoint(container.id, mode)
             return None
         settings = (container.networking.endpoints_config or {}).get("bridge") if container.networking else None
         allocation = await self._networks.allocate(container.id, "bridge", hostname=container.config.hostname, requested=settings)

@@ -33,7 +33,7 @@ class ImportRequest:
 
 async def import_archive(
     store: ImageStore, stream: AsyncIterator[bytes], request: ImportRequest, *, host: Platform, limits: Limits, slots: asyncio.Semaphore
-) -> Digest:
+) -> NewImage:
     """Store the image. Raises InvalidParameter (also for a malformed archive) or System; then nothing is stored."""
     platform = request.platform or host
     if platform.os != "linux":
@@ -50,7 +50,7 @@ async def import_archive(
         prepared = {diff_id: PreparedLayer(diff_id, os.path.dirname(root), layer.unpacked.size_bytes)}
         committed = await store.commit([image], prepared, tagged_at_ns=time.time_ns())
         assert committed, "the only layer is prepared"
-    return image.image_id
+    return image
 
 
 def _image(layer: Ingested, blob_path: str, platform: Platform, config: ImageConfig, request: ImportRequest) -> NewImage:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from teul.aio import Tasks, run_blocking
 from teul.errors import System, TeulError
 from teul.oci.digest import Digest, chain_ids
+from teul.oci.image_config import ImageDocument
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.image_catalog import Catalog
@@ -30,6 +31,7 @@ class LoadedImage:
     """An image that was loaded; `replaced` are names it took from others, with the ids they stood for."""
 
     image_id: Digest
+    document: ImageDocument
     tags: tuple[Reference, ...]
     replaced: dict[Reference, Digest]
 
@@ -179,4 +181,4 @@ def _loaded(image: NewImage, before: dict[str, TagRow]) -> LoadedImage:
     replaced = {
         tag: row.image_id for tag in image.tags if (row := before.get(tag.canonical)) is not None and row.image_id != image.image_id
     }
-    return LoadedImage(image.image_id, tuple(image.tags), replaced)
+    return LoadedImage(image.image_id, image.document, tuple(image.tags), replaced)

@@ -135,6 +135,8 @@ class Remover:
     async def _delete(self, image: Image, removed: list[Removed]) -> None:
         await self._untag(image, self._store.catalog.references(image.image_id), removed)
         layers = await self._store.delete(image, keep_layers=bool(self._users(image.image_id)))
+        if layers is None:
+            return  # somebody named it meanwhile, or was faster
         self._publish(image, "delete")
         removed.append(Removed(deleted=image.image_id))
         removed += [Removed(deleted=chain_id) for chain_id in layers]

@@ -108,10 +108,11 @@ class ImageStore:
             for name in names:
                 self.catalog.tags.pop(name, None)
 
-    async def delete(self, image: Image, *, keep_layers: bool) -> list[Digest]:
-        """Forget an image, its names, and what no other image needs; the chain ids of layers that went, topmost first.
+    async def delete(self, image: Image, *, keep_layers: bool) -> list[Digest] | None:
+        """Forget an image without names, and what no other image needs; the chain ids of layers that went, topmost first.
 
-        With `keep_layers` containers still stand on it: its layers and config stay until `delete` is called again without.
+        None, with nothing done, if it has been given a name meanwhile, or is gone. With `keep_layers` containers still stand on it: its
+        layers and config stay until `delete` is called again without.
         """
         return await asyncio.shield(self._delete(image, keep_layers))
 
@@ -173,17 +174,17 @@ class ImageStore:
         image = self.catalog.images.get(image_id)
         return image is not None and image.manifest_digest is not None
 
-    async def _delete(self, image: Image, keep_layers: bool) -> list[Digest]:
+    async def _delete(self, image: Image, keep_layers: bool) -> list[Digest] | None:
         async with self._lock:
             catalog = self.catalog
-            names = [row.reference for row in catalog.tags.values() if row.image_id == image.image_id]
+            if image.image_id not in catalog.images or any(row.image_id == image.image_id for row in catalog.tags.values()):
+                return None
             used = catalog.used_blobs(without=image.image_id) | ({image.image_id} if keep_layers else set())
             blobs = sorted(blobs_of(image) - used)
             kept = set(image.chain_ids) if keep_layers else catalog.used_snapshots(without=image.image_id)
             chain = [chain_id for chain_id in reversed(image.chain_ids) if chain_id not in kept]
 
             def forget(connection: sqlite3.Connection) -> None:
-                rows.delete_tags(connection, names)
                 if keep_layers:
                     rows.save_image(connection, make_row(deleted(image)))
                 else:
@@ -196,8 +197,6 @@ class ImageStore:
                 catalog.images[image.image_id] = deleted(image)
             else:
                 del catalog.images[image.image_id]
-            for name in names:
-                del catalog.tags[name]
             for chain_id in chain:
                 del catalog.snapshots[chain_id]
             for digest in blobs:

@@ -13,6 +13,7 @@ from teul.model.event import Event
 from teul.model.filter import Filters
 from teul.model.image import Image
 from teul.oci.digest import Digest
+from teul.oci.image_config import ImageDocument
 from teul.oci.platform import Platform, host_platform, suits
 from teul.oci.reference import Reference
 from teul.services.image_catalog import ImageUnknown
@@ -121,17 +122,16 @@ class Images:
             slots=self._slots,
         )
         for image in loaded:
-            self._publish(self.get(image.image_id), "load")
+            self._publish_document(image.image_id, image.document, "load")
         return loaded
 
     async def import_(self, stream: AsyncIterator[bytes], request: ImportRequest) -> Digest:
         """Make an image of one layer from a root filesystem's tar. Raises InvalidParameter or System."""
-        image_id = await import_archive(self._store, stream, request, host=self.host, limits=self._limits, slots=self._slots)
-        image = self.get(image_id)
+        image = await import_archive(self._store, stream, request, host=self.host, limits=self._limits, slots=self._slots)
         if request.reference is not None:
-            self._publish(image, "tag", name=request.reference.familiar)
-        self._publish(image, "import")
-        return image_id
+            self._publish_document(image.image_id, image.document, "tag", name=request.reference.familiar)
+        self._publish_document(image.image_id, image.document, "import")
+        return image.image_id
 
     def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
         """The archive of the images called `names`. Raises NotFound or InvalidParameter before it yields anything."""
@@ -173,9 +173,12 @@ class Images:
         return self.in_use(image_id)
 
     def _publish(self, image: Image, action: str, name: str | None = None) -> None:
+        self._publish_document(image.image_id, image.document, action, name)
+
+    def _publish_document(self, image_id: Digest, document: ImageDocument, action: str, name: str | None = None) -> None:
         # docker: the attributes are the image's labels and its name; most actions give the id for a name.
-        attributes = {**image.labels, "name": name or str(image.image_id)}
-        self._events.publish(Event("image", action, str(image.image_id), attributes))
+        labels = (document.config.labels if document.config is not None else None) or {}
+        self._events.publish(Event("image", action, str(image_id), {**labels, "name": name or str(image_id)}))
 
 
 class PlatformMismatch(ImageUnknown):

@@ -22,7 +22,7 @@ from typing import Self
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotImplementedHere, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
-from teul.model.container import Container
+from teul.model.container import Container, ContainerEndpoint
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
 from teul.model.network import BRIDGE, PREDEFINED, Allocation, Attachment, Network
@@ -194,6 +194,13 @@ class Networks:
             await self.release(container_id)
             raise
         return self._describe(network, bridge, container_id, address, mac)
+
+    def nominal_endpoint(self, container_id: str, mode: str) -> ContainerEndpoint:
+        """What inspection shows of a container on network `mode` (none, host), where there is nothing to allocate. Raises NoSuchNetwork."""
+        network = self.get(mode)
+        return ContainerEndpoint(
+            network_name=network.name, network_id=network.id, endpoint_id=endpoints.endpoint_id(network.id, container_id)
+        )
 
     async def release(self, container_id: str) -> None:
         """The container has ended, or was not started: what it held is free again. Idempotent."""

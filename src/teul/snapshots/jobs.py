@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -85,8 +86,8 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
     order = {"job": "unpack", "root": directory, "compression": compression, "hash": diff_id is None, **_layer_limits(limits)}
     source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        async with _worker(order, stdin=source_fd) as process:
-            done = await _result(process)
+        async with _worker(order, stdin=source_fd) as worker:
+            done = await worker.result()
     finally:
         os.close(source_fd)
     await run_blocking(_mark_opaque, directory, done["opaque"])
@@ -101,8 +102,8 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
     keep_fd = os.open(keep_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         order = {"job": "ingest", "root": directory, "keep_fd": keep_fd, **_layer_limits(limits)}
-        async with _worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as process, _feeding(process, stream) as feed:
-            done = await _result(process)
+        async with _worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker, _feeding(worker, stream) as feed:
+            done = await worker.result()
             await feed.finish()
     finally:
         os.close(keep_fd)
@@ -118,10 +119,10 @@ async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) ->
     `stream` raises.
     """
     order = {"job": "split", "root": directory, "limit_bytes": limits.archive_bytes, "limit_entries": limits.archive_entries}
-    async with _worker(order, stdin=asyncio.subprocess.PIPE) as process, _feeding(process, stream) as feed:
-        while (message := await _message(process)) is not None and "member" in message:
+    async with _worker(order, stdin=asyncio.subprocess.PIPE) as worker, _feeding(worker, stream) as feed:
+        while (message := await worker.message()) is not None and "member" in message:
             yield _member(message, directory)
-        _check(message, process)
+        worker.check(message)
         await feed.finish()
 
 
@@ -143,8 +144,56 @@ def _layer_limits(limits: Limits) -> dict[str, int]:
     return {"limit_bytes": limits.layer_bytes, "limit_entries": limits.layer_entries}
 
 
+class _Worker:
+    """A worker process. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.pid = process.pid
+        self.stdin = process.stdin
+        self._stdout = process.stdout
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._pidfd = -1  # ended and reaped already
+
+    def kill(self) -> None:
+        """Idempotent, also when it has ended."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+
+    async def message(self) -> dict[str, Any] | None:
+        """The next line of its report; None if it ended without one."""
+        assert self._stdout is not None
+        line = await self._stdout.readline()
+        if not line.endswith(b"\n"):
+            return None
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def result(self) -> dict[str, Any]:
+        """What it reports at its end, or the error it reports instead."""
+        return self.check(await self.message())
+
+    def check(self, message: dict[str, Any] | None) -> dict[str, Any]:
+        """What the last line says, as a result or as the error it is."""
+        if message is None:
+            raise System(f"the worker {self.pid} that unpacks the archive died", hint="was it killed, by the kernel for want of memory?")
+        if "done" in message:
+            done: dict[str, Any] = message["done"]
+            return done
+        if message["kind"] == "bug":
+            log.error("worker %d failed:\n%s", self.pid, message["error"])
+            raise System("internal error while unpacking the archive: the engine's log has the details")
+        raise (System if message["kind"] == "system" else InvalidArchive)(message["error"])
+
+
 @asynccontextmanager
-async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[_Worker]:
     """A running worker, which is gone when the `with` ends."""
     text = json.dumps({**order, "parent_pid": os.getpid()})
     # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
@@ -158,24 +207,25 @@ async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...
         pass_fds=pass_fds,
         env={},
     )
+    worker = _Worker(process)
     try:
-        yield process
+        yield worker
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # ended by itself just now
-                process.kill()
+        # What it had to say is said, or nobody wants to hear it.
+        worker.kill()
         await process.wait()
+        worker.close()
 
 
 @asynccontextmanager
-async def _feeding(process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> AsyncIterator[_Feed]:
+async def _feeding(worker: _Worker, stream: AsyncIterator[bytes]) -> AsyncIterator[_Feed]:
     """Write `stream` to the worker while the `with` runs.
 
     If the stream fails, so that no whole archive will ever come, the worker is killed, and what the stream raised is raised here.
     """
-    feed = _Feed(process, stream)
+    feed = _Feed(worker, stream)
     async with Tasks() as tasks:
-        tasks.start(feed.run(), name=f"feed worker {process.pid}")
+        tasks.start(feed.run(), name=f"feed worker {worker.pid}")
         try:
             yield feed
         except System:
@@ -187,25 +237,24 @@ async def _feeding(process: asyncio.subprocess.Process, stream: AsyncIterator[by
 class _Feed:
     """The way of a stream into a worker."""
 
-    def __init__(self, process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> None:
-        self._process = process
+    def __init__(self, worker: _Worker, stream: AsyncIterator[bytes]) -> None:
+        self._worker = worker
         self._stream = stream
         self._error: Exception | None = None
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Ends with the stream, or when the worker ends before its input does; then its report says why."""
-        assert self._process.stdin is not None
+        assert self._worker.stdin is not None
         try:
             async for chunk in self._stream:
-                if not await self._write(self._process.stdin, chunk):
+                if not await self._write(self._worker.stdin, chunk):
                     return
         except Exception as error:  # noqa: BLE001 - boundary: it is raised where the feed is waited for
             self._error = error
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._worker.kill()
         finally:
-            self._process.stdin.close()
+            self._worker.stdin.close()
             self._ended.set()
 
     async def finish(self) -> None:
@@ -226,32 +275,6 @@ class _Feed:
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
-
-
-async def _message(process: asyncio.subprocess.Process) -> dict[str, Any] | None:
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    if not line.endswith(b"\n"):
-        return None
-    message: dict[str, Any] = json.loads(line)
-    return message
-
-
-async def _result(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    return _check(await _message(process), process)
-
-
-def _check(message: dict[str, Any] | None, process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """What the worker's last line says, as a result or as the error it is."""
-    if message is None:
-        raise System(f"the worker {process.pid} that unpacks the archive died", hint="was it killed, by the kernel for want of memory?")
-    if "done" in message:
-        done: dict[str, Any] = message["done"]
-        return done
-    if message["kind"] == "bug":
-        log.error("worker %d failed:\n%s", process.pid, message["error"])
-        raise System("internal error while unpacking the archive: the engine's log has the details")
-    raise (System if message["kind"] == "system" else InvalidArchive)(message["error"])
 
 
 def _mark_opaque(directory: str, paths: list[str]) -> None:

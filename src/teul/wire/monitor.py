@@ -18,9 +18,8 @@ HELLO = 3  # engine → monitor: JSON, see above
 STARTED = 4  # monitor → engine: JSON {"pid"}; its descriptors ride along on a control connection
 FAILED = 5  # monitor → engine: JSON {"step", "errno", "message"}: nothing was started
 EXITED = 6  # monitor → engine: JSON, the exit record
-SIGNAL = 7  # engine → monitor: JSON {"signal"}
-RESIZE = 8  # engine → monitor: JSON {"rows", "columns"}
-INPUT_CLOSED = 9  # monitor → engine, control: give up the kept copy of the input descriptor
+RESIZE = 7  # engine → monitor: JSON {"rows", "columns"}
+INPUT_CLOSED = 8  # monitor → engine, control: give up the kept copy of the input descriptor
 
 _HEADER = struct.Struct("!BI")
 MAX_PAYLOAD_BYTES = 1 << 20

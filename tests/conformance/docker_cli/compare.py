@@ -35,7 +35,7 @@ def compare(golden: Seen, actual: Seen, how: Compare, *, as_recorded: bool = Fal
             missing = _labels(rewrite(wanted.stdout)) - _labels(rewrite(actual.stdout))
             problems += [f"stdout: no line {label!r}" for label in sorted(missing)]
         case Compare.JSON:
-            problems += [f"stdout: {line}" for line in compare_json(wanted.stdout, actual.stdout)]
+            problems += [f"stdout: {line}" for line in compare_json(wanted.stdout, actual.stdout, golden.title)]
     return problems
 
 

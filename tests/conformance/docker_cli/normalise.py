@@ -11,8 +11,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, replacement in (
         (r"\x1b\[[0-9;?]*[A-Za-z]", ""),
         (r"\r+\n", "\n"),
-        # busybox's shell draws its prompt again whenever the window's size is told to it.
-        (r"\r\S* [#$] ?", ""),
+        # busybox's shell draws its line again whenever the window's size is told to it: what counts is the last drawing.
+        (r"[^\n]*\r(?=/\S* [#$])", ""),
+        (r"(?:^|(?<=\n))/\S* [#$] ?", ""),
         (r"\bjudged-dockerd-[0-9a-f]+", "<parent>"),
         (r"\b[0-9a-f]{64}\b", "<id>"),
         (r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{12}\b", "<short-id>"),

@@ -103,8 +103,10 @@ SCENES = (
                 "--dns-option",
                 "ndots:3",
                 "busybox",
-                "cat",
+                "grep",
+                "^[^#]",
                 "/etc/resolv.conf",
+                compare=Compare.LINES,
             ),
             docker("run", "--rm", "--read-only", "busybox", "touch", "/file"),
             docker(
@@ -178,9 +180,7 @@ SCENES = (
             docker("run", "--rm", "--network", "host", "busybox", "sh", "-c", "test -d /sys/class/net/lo && echo lo"),
             docker("run", "-d", "--name", "shared", "busybox", "sleep", "1000"),
             docker("run", "--rm", "--network", "container:shared", "busybox", "sh", "-c", "ls /sys/class/net; cat /etc/hostname"),
-            docker(
-                "inspect", "--format", "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Gateway}} {{.HostConfig.NetworkMode}}", "shared"
-            ),
+            docker("inspect", "--format", "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Gateway}}", "shared"),
             docker(
                 "inspect",
                 "--format",

@@ -102,6 +102,7 @@ class FakeContainers:
         self.entries: list[LogEntry | Exception] = []
         self.follow_entries: asyncio.Queue[LogEntry] = asyncio.Queue()
         self.log_queries: list[LogQuery] = []
+        self.entries_read = 0
         self.logs_closed = asyncio.Event()
         self.exits: dict[str, asyncio.Future[ContainerExit]] = {}
         self.failure: Exception | None = None
@@ -194,6 +195,7 @@ class FakeContainers:
             for entry in self.entries:
                 if isinstance(entry, Exception):
                     raise entry
+                self.entries_read += 1
                 yield entry
             while query.follow:
                 yield await self.follow_entries.get()

@@ -90,6 +90,20 @@ async def test_a_long_log_arrives_whole(api: Api) -> None:
     assert data == b"".join(frame(1, b"%07d\n" % number) for number in range(50_000))
 
 
+async def test_a_slow_client_holds_up_the_reading_of_the_log(api: Api) -> None:
+    api.services.containers.add(make_container())
+    entry = LogEntry(1, NOW_NS, b"x" * 1000 + b"\n")
+    api.services.containers.entries = [entry] * 20_000
+    reader, writer = await api.connect()
+    writer.write(b"GET /containers/box/logs?stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    await asyncio.sleep(0.1)
+    assert 0 < api.services.containers.entries_read < 10_000
+    async with asyncio.timeout(5):
+        assert len(await reader.read()) > 20_000 * 1009
+    writer.close()
+
+
 async def test_what_goes_wrong_later_is_told_in_band(api: Api) -> None:
     api.services.containers.add(make_container())
     api.services.containers.entries = [LINES[0], System("log file is gone")]

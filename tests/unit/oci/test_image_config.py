@@ -37,7 +37,7 @@ def test_everything_docker_writes_is_there() -> None:
             variant="v2",
             config={
                 "User": "1:2",
-                "ExposedPorts": {"80/tcp": {}},
+                "ExposedPorts": {"80/tcp": {}, "81/tcp": {"x": 1}},
                 "Env": ["A=1"],
                 "Entrypoint": ["/e"],
                 "Cmd": ["c"],
@@ -55,7 +55,7 @@ def test_everything_docker_writes_is_there() -> None:
     )
     assert document.config == ImageConfig(
         user="1:2",
-        exposed_ports={"80/tcp": {}},
+        exposed_ports={"80/tcp": {}, "81/tcp": {"x": 1}},
         env=["A=1"],
         entrypoint=["/e"],
         cmd=["c"],

@@ -29,7 +29,7 @@ def test_parsing(text: str, time_ns: int, normal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2024-13-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01T00:00:00+99:00", "２024-01-01T00:00:00Z"]
+    "text", ["", "yesterday", "2024-13-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01T00:00:00+99:00", "\uff12024-01-01T00:00:00Z"]
 )
 def test_what_is_no_time_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="parsing time"):

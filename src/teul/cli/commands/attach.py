@@ -38,13 +38,13 @@ def attach(context: Context, options: Options, arguments: list[str]) -> int:
     check_terminal(context, stdin=not options.flag("no-stdin"), tty=tty)
     stdin = not options.flag("no-stdin") and config["OpenStdin"]
     query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True, "detachKeys": detach_keys or None}
-    waiting = context.client.stream("POST", container_path(container_id, "wait"), alone=True)
-    with SignalForwarder(context, container_id, forward=options.flag("sig-proxy") and not tty) as signals:
-        stream = context.client.hijack(container_path(container_id, "attach"), query)
-        resize_path = container_path(container_id, "resize")
-        with Session(
+    resize_path = container_path(container_id, "resize")
+    with (
+        SignalForwarder(context, container_id, forward=options.flag("sig-proxy") and not tty) as signals,
+        context.client.stream("POST", container_path(container_id, "wait"), alone=True) as waiting,
+        Session(
             context,
-            stream,
+            context.client.hijack(container_path(container_id, "attach"), query),
             tty=tty,
             stdin=stdin,
             stdout=True,
@@ -52,13 +52,13 @@ def attach(context: Context, options: Options, arguments: list[str]) -> int:
             resize_path=resize_path,
             detach_keys=detach_keys,
             signals=signals,
-        ) as session:
-            # The container may have ended since it was inspected; the stream of an ended one would stay silent for ever.
-            _inspect_running(context, container_id)
-            if tty and context.streams.stdout_is_terminal:
-                _redraw(context, resize_path)
-            attached = session.run()
-        if not attached:
+        ) as session,
+    ):
+        # The container may have ended since it was inspected; the stream of an ended one would stay silent for ever.
+        _inspect_running(context, container_id)
+        if tty and context.streams.stdout_is_terminal:
+            _redraw(context, resize_path)
+        if not session.run():
             raise CliError("read escape sequence")
         return exit_status(context, waiting)
 

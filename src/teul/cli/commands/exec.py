@@ -57,13 +57,12 @@ def run_exec(context: Context, options: Options, arguments: list[str]) -> int:
 def _stream(context: Context, exec_id: str, config: dict[str, Any], start: dict[str, Any]) -> None:
     from teul.cli.session import Session, SignalForwarder
 
-    stream = context.client.hijack(f"/exec/{exec_id}/start", None, start)
     # docker: the signals that exec's client gets are its own; only the window's size is passed on.
     with (
         SignalForwarder(context, "", forward=False) as signals,
         Session(
             context,
-            stream,
+            context.client.hijack(f"/exec/{exec_id}/start", None, start),
             tty=config["Tty"],
             stdin=config["AttachStdin"],
             stdout=True,
@@ -73,9 +72,8 @@ def _stream(context: Context, exec_id: str, config: dict[str, Any], start: dict[
             signals=signals,
         ) as session,
     ):
-        attached = session.run()
-    if not attached:
-        raise CliError("read escape sequence")
+        if not session.run():
+            raise CliError("read escape sequence")
 
 
 EXEC = Command(

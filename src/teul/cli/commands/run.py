@@ -80,19 +80,18 @@ def _run_attached(context: Context, options: Options, body: dict[str, Any]) -> i
     check_terminal(context, stdin=body["AttachStdin"], tty=body["Tty"])
     detach_keys = chosen_detach_keys(context, options.text("detach-keys")) if body["Tty"] else ""
     container_id = _create(context, options, body)
-    with SignalForwarder(context, container_id, forward=options.flag("sig-proxy")) as signals:
-        query = {
-            "stream": True,
-            "stdin": body["AttachStdin"],
-            "stdout": body["AttachStdout"],
-            "stderr": body["AttachStderr"],
-            "detachKeys": detach_keys or None,
-        }
-        stream = context.client.hijack(container_path(container_id, "attach"), query)
-        waiting = begin_wait(context, container_id, removed=options.flag("rm"))
-        session = Session(
+    query = {
+        "stream": True,
+        "stdin": body["AttachStdin"],
+        "stdout": body["AttachStdout"],
+        "stderr": body["AttachStderr"],
+        "detachKeys": detach_keys or None,
+    }
+    with (
+        SignalForwarder(context, container_id, forward=options.flag("sig-proxy")) as signals,
+        Session(
             context,
-            stream,
+            context.client.hijack(container_path(container_id, "attach"), query),
             tty=body["Tty"],
             stdin=body["AttachStdin"],
             stdout=body["AttachStdout"],
@@ -100,12 +99,11 @@ def _run_attached(context: Context, options: Options, body: dict[str, Any]) -> i
             resize_path=container_path(container_id, "resize"),
             detach_keys=detach_keys,
             signals=signals,
-        )
-        with session:
-            _start(context, container_id, waiting, removed=options.flag("rm"))
-            if not session.run():
-                return 0
-        return exit_status(context, waiting)
+        ) as session,
+        begin_wait(context, container_id, removed=options.flag("rm")) as waiting,
+    ):
+        _start(context, container_id, waiting, removed=options.flag("rm"))
+        return exit_status(context, waiting) if session.run() else 0
 
 
 def _start(context: Context, container_id: str, waiting: Response, *, removed: bool) -> None:

@@ -43,11 +43,11 @@ def _start_attached(context: Context, options: Options, reference: str) -> int:
     tty = config["Tty"]
     stdin = options.flag("interactive") and config["OpenStdin"]
     query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True, "detachKeys": detach_keys or None}
-    with SignalForwarder(context, container_id, forward=not tty) as signals:
-        stream = context.client.hijack(container_path(container_id, "attach"), query)
-        with Session(
+    with (
+        SignalForwarder(context, container_id, forward=not tty) as signals,
+        Session(
             context,
-            stream,
+            context.client.hijack(container_path(container_id, "attach"), query),
             tty=tty,
             stdin=stdin,
             stdout=True,
@@ -55,17 +55,16 @@ def _start_attached(context: Context, options: Options, reference: str) -> int:
             resize_path=container_path(container_id, "resize"),
             detach_keys=detach_keys,
             signals=signals,
-        ) as session:
-            waiting = begin_wait(context, container_id, removed=removed)
-            try:
-                context.client.post(container_path(container_id, "start"))
-            except ApiError:
-                if removed:
-                    waiting.read()
-                raise
-            if not session.run():
-                return 0
-        return exit_status(context, waiting)
+        ) as session,
+        begin_wait(context, container_id, removed=removed) as waiting,
+    ):
+        try:
+            context.client.post(container_path(container_id, "start"))
+        except ApiError:
+            if removed:
+                waiting.read()  # until the engine has removed what did not start
+            raise
+        return exit_status(context, waiting) if session.run() else 0
 
 
 START = Command(

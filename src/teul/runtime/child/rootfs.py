@@ -60,7 +60,12 @@ class Rootfs:
             os.close(mount_fd)
 
     def make_devices(self) -> None:
-        """Device nodes and the usual links in /dev. The umask must be 0."""
+        """Device nodes and the usual links in /dev. The umask must be 0.
+
+        Not where /dev is a bind: whatever is made there would be made on the host.
+        """
+        if any(self._is_bind_of_dev(mount) for mount in self._spec.get("mounts") or []):
+            return
         for device in self._spec["linux"].get("devices") or []:
             self._make_device(device)
         try:
@@ -78,6 +83,11 @@ class Rootfs:
             except FileExistsError:
                 continue  # the image's own, in a root without a fresh /dev
         os.close(dev_fd)
+
+    @staticmethod
+    def _is_bind_of_dev(mount: dict) -> bool:  # type: ignore[type-arg]
+        is_bind = mount.get("type") in (None, "bind") or MountOptions(mount.get("options") or []).bind
+        return is_bind and os.path.normpath(mount["destination"]) == "/dev"
 
     def bind_console(self, slave_fd: int) -> None:
         """Put the terminal at /dev/console."""

@@ -1,0 +1,110 @@
+"""Images in a store without unpacking anything: layers are directories made by hand, so no process and no root is needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from teul.model.event import Event
+from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
+from teul.oci.digest import Digest, chain_ids
+from teul.oci.documents import encode_manifest
+from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, decode_image_config, encode_image_config
+from teul.oci.platform import Platform
+from teul.oci.reference import parse_reference
+from teul.services.image_store import ImageStore, NewImage, PreparedLayer
+from teul.services.images import Images
+from teul.store.metadata.database import Database
+
+AMD64 = Platform(os="linux", architecture="amd64")
+
+
+class EventLog:
+    """Remembers (action, name) of what was announced."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def publish(self, event: Event) -> None:
+        self.events.append((event.action, event.attributes.get("name", "")))
+
+
+class StoredImages:
+    """The service on a root in `path`, and a way to put images there."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        self.root = path
+        self.log = EventLog()
+        self.database = Database(str(path / "teul.db"))
+        self.images = Images(str(path), self.database, self.log, host=AMD64)
+        self._counter = 0
+
+    @property
+    def store(self) -> ImageStore:
+        return self.images._store
+
+    async def open(self) -> StoredImages:
+        await self.images.open()
+        return self
+
+    def close(self) -> None:
+        self.database.close()
+
+    async def add(
+        self,
+        *names: str,
+        layers: Sequence[bytes] = (b"layer",),
+        created: str | None = "2024-01-02T03:04:05Z",
+        labels: Mapping[str, str] | None = None,
+        tagged_at_ns: int = 0,
+        **document: Any,
+    ) -> Digest:
+        """Store an image with a layer per element of `layers`, whose size is the number of its bytes."""
+        image, prepared = self.prepare(*names, layers=layers, created=created, labels=labels, **document)
+        assert await self.store.commit([image], prepared, tagged_at_ns=tagged_at_ns)
+        return image.image_id
+
+    def prepare(
+        self, *names: str, layers: Sequence[bytes], created: str | None = None, labels: Mapping[str, str] | None = None, **document: Any
+    ) -> tuple[NewImage, dict[Digest, PreparedLayer]]:
+        """What a load would have made of such an image."""
+        diff_ids = [Digest.of(layer) for layer in layers]
+        config = document.pop("config", None) or ImageConfig(labels=dict(labels) if labels is not None else None)
+        history = document.pop("history", [History(created_by=f"layer {number}") for number, _ in enumerate(layers)])
+        raw = encode_image_config(
+            ImageDocument(
+                architecture=document.pop("architecture", "amd64"),
+                os="linux",
+                created=created,
+                config=config,
+                rootfs=RootFS(diff_ids=diff_ids),
+                history=history,
+                **document,
+            )
+        )
+        descriptors = [
+            Descriptor(media_type=OCI_LAYER, digest=diff_id, size_bytes=len(layer)) for diff_id, layer in zip(diff_ids, layers, strict=True)
+        ]
+        manifest = encode_manifest(Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw)), descriptors)
+        blobs: dict[Digest, str] = {}
+        prepared: dict[Digest, PreparedLayer] = {}
+        for diff_id, chain_id, layer in zip(diff_ids, chain_ids(diff_ids), layers, strict=True):
+            self._counter += 1
+            directory = self.root / "tmp" / f"prepared-{self._counter}"
+            (directory / "fs").mkdir(parents=True)
+            (directory / "fs/file").write_bytes(layer)
+            blobs[diff_id] = os.fspath(self.root / "tmp" / f"blob-{self._counter}")
+            Path(blobs[diff_id]).write_bytes(layer)
+            prepared[chain_id] = PreparedLayer(chain_id, os.fspath(directory), len(layer))
+        tags = [parse_reference(name).with_default_tag() for name in names]
+        return NewImage(raw, decode_image_config(raw), manifest, tuple(descriptors), blobs, tags), prepared
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each table has."""
+        tables = ("blobs", "snapshots", "images", "tags")
+        return self.database.transact_blocking(
+            lambda connection: {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+        )
