@@ -147,7 +147,7 @@ def test_failed_create_and_start_leave_nothing(fresh_engine: Engine) -> None:
     for _ in range(5):
         assert engine.docker("run", "--rm", "--name", "broken", "busybox", "no-such-command").exit_code == 127
     assert engine.must("ps", "-aq") == ""
-    assert not [name for name in os.listdir("/sys/class/net") if name.startswith("veth")]
+    eventually(lambda: not [name for name in os.listdir("/sys/class/net") if name.startswith("veth")], "no link is left")
     assert list((engine.run_root / "containers").iterdir()) == []
 
 

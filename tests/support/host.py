@@ -11,6 +11,8 @@ from pathlib import Path
 from support import processes
 
 _ENGINES = re.compile(r"\bteul\b|\bmonitor\b|\bdockerd\b|\bcontainerd")
+_ENGINES_CGROUP = re.compile(r"/[^/]*(?:teul|docker)|/[0-9a-f]{64}\b")
+_ENGINES_OWN = re.compile(r"\bteul[-_]?[0-9a-f]*\b")  # another engine that ended meanwhile takes its own things along
 _COUNTERS = re.compile(r"\[[0-9:]+\]")
 _OURS = re.compile(r"^(teul|docker|containerd|tmp[a-z0-9_]{8}$)")
 
@@ -35,7 +37,7 @@ def snapshot() -> HostState:
         cgroups=_cgroups(),
         links=frozenset(os.listdir("/sys/class/net")),
         network_namespaces=_network_namespaces(),
-        nft=_lines("nft", "--stateless", "list", "ruleset"),
+        nft=_nft(),
         iptables=_iptables(),
         processes=_processes(),
         files=_files(),
@@ -48,9 +50,9 @@ def difference(before: HostState, after: HostState) -> list[str]:
     for area in (entry.name for entry in fields(HostState)):
         old, new = getattr(before, area), getattr(after, area)
         found += [f"{area}: left behind: {line}" for line in sorted(new - old)]
-        if area not in {"processes", "files", "network_namespaces"}:
-            # Processes and files of others come and go; a mount or a rule that is missing now was taken away by us.
-            found += [f"{area}: taken away: {line}" for line in sorted(old - new)]
+        if area in {"mounts", "links", "nft", "iptables"}:
+            # Processes, files and cgroups of others come and go; a mount or a rule that is missing now was taken away by us.
+            found += [f"{area}: taken away: {line}" for line in sorted(old - new) if not _ENGINES_OWN.search(line)]
     return found
 
 
@@ -61,10 +63,22 @@ def _mounts() -> frozenset[str]:
 
 
 def _cgroups() -> frozenset[str]:
+    """Those that engines make: by an engine's name or a container's id. A host's own managers make others all the time."""
     mount_points = [
         line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] in {"cgroup", "cgroup2"}
     ]
-    return frozenset(directory for mount_point in mount_points for directory, _, _ in os.walk(mount_point))
+    found = (directory for mount_point in mount_points for directory, _, _ in os.walk(mount_point))
+    return frozenset(directory for directory in found if _ENGINES_CGROUP.search(directory))
+
+
+def _nft() -> frozenset[str]:
+    """Every line with the name of its table, without counters and handles."""
+    table, lines = "", set()
+    for line in _text("nft", "--stateless", "list", "ruleset").splitlines():
+        table = line.removesuffix(" {") if line.startswith("table ") else table
+        if line.strip() not in {"", "}"}:
+            lines.add(f"{table}: {line.strip()}")
+    return frozenset(lines)
 
 
 def _network_namespaces() -> frozenset[str]:
@@ -112,8 +126,12 @@ def _files() -> frozenset[str]:
 
 
 def _lines(*argv: str) -> frozenset[str]:
+    return frozenset(line for line in _text(*argv).splitlines() if line.strip())
+
+
+def _text(*argv: str) -> str:
+    """What the program prints; nothing where it is not installed, since then nothing has used it either."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
-        return frozenset()
-    return frozenset(line for line in done.stdout.splitlines() if line.strip())
+        return ""

@@ -21,7 +21,7 @@ from teul.api.context import Services
 from teul.daemon.activity import Activity
 from teul.daemon.config import EngineConfig
 from teul.daemon.listeners import open_listener
-from teul.linux import cgroups, process
+from teul.linux import cgroups, process, seccomp
 from teul.model.container import Container
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
@@ -122,6 +122,7 @@ class Engine:
             run_root=config.run_root,
             cgroups=layout,
             hosts=config.hosts,
+            seccomp=seccomp.is_available(),
             debug=config.debug,
         )
         system = System(facts, containers, images, events)

@@ -121,6 +121,15 @@ def compile_filter(profile: dict[str, Any]) -> bytes:
     return program
 
 
+def is_available() -> bool:
+    """Whether libseccomp is installed, without which no filter can be compiled."""
+    try:
+        _library()
+    except OSError:
+        return False
+    return True
+
+
 def filter_flags(profile: dict[str, Any]) -> int:
     """The seccomp(2) flags for `install_filter`. As in runc, a profile without the field gets SPEC_ALLOW: a filter would else switch on
     the mitigation of speculative store bypass, which costs and which Linux no longer thinks worth it (commit 2f46993d83ff, 5.16).

@@ -80,19 +80,13 @@ def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
 
 
 def discard(directories: EngineDirectories, container_id: str) -> None:
-    """Move a container's kept files out of sight in one step; `empty_trash` removes them. Idempotent."""
+    """Remove a container's kept files: out of sight in one step first, for that may take a while. Idempotent."""
+    aside = f"{directories.root}/tmp/removed-{container_id}"
     try:
-        os.rename(directories.container(container_id), f"{directories.root}/tmp/removed-{container_id}")
+        os.rename(directories.container(container_id), aside)
     except FileNotFoundError:
         return
-
-
-def empty_trash(directories: EngineDirectories) -> None:
-    """Remove what `discard` put aside."""
-    temporary = f"{directories.root}/tmp"
-    for name in os.listdir(temporary):
-        if name.startswith("removed-"):
-            remove_tree(f"{temporary}/{name}")
+    remove_tree(aside)
 
 
 def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
@@ -100,7 +94,6 @@ def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
     for name in os.listdir(f"{directories.root}/containers"):
         if name not in known:
             discard(directories, name)
-    empty_trash(directories)
     return [name for name in os.listdir(f"{directories.run}/containers") if name not in known]
 
 

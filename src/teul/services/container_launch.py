@@ -162,7 +162,9 @@ class Launcher:
             donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
         )
         # The child takes the compiled filter; its source, long and read by nobody on the way, stays out of the bundle.
-        spec["teul"]["seccomp_bpf"] = self._compiled_filter(spec["linux"].pop("seccomp", None))
+        profile = spec["linux"].pop("seccomp", None)
+        if profile is not None:
+            spec["teul"] |= {"seccomp_bpf": self._compiled_filter(profile), "seccomp_flags": seccomp.filter_flags(profile)}
         message = self._message(container, spec, plan)
         files.write_bundle_files(bundle, spec, message)
         return message
@@ -218,10 +220,8 @@ class Launcher:
             "attrs": msgspec.json.encode(attrs).decode() if attrs else "",
         }
 
-    def _compiled_filter(self, profile: dict[str, Any] | None) -> str | None:
+    def _compiled_filter(self, profile: dict[str, Any]) -> str:
         """The path of the compiled filter: made once per profile, read by every child."""
-        if profile is None:
-            return None
         name = hashlib.sha256(msgspec.json.encode(profile)).hexdigest()
         path = self._filters.get(name)
         if path is None:

@@ -134,6 +134,7 @@ def build_exec_process(container: Container, exec_config: ExecConfig, spec: Spec
         "user": exec_config.user or config.user,
         "groups": _named_groups(container.host_config),
         "seccomp_bpf": spec["teul"]["seccomp_bpf"],
+        "seccomp_flags": spec["teul"]["seccomp_flags"],
     }
     return process, extension
 
@@ -241,6 +242,7 @@ def _extension(
     return {
         "rootfs": {"lower": list(paths.lower), "upper": f"{paths.directory}/upper", "work": f"{paths.directory}/work"},
         "seccomp_bpf": None,
+        "seccomp_flags": 0,
         "network": None if network is None else dict(network),
         "user": config.user,
         "groups": _named_groups(host_config),

@@ -155,9 +155,8 @@ class Containers:
         self._events.publish(container_event(container, "destroy"))
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
         self._runs.pop(container.id, None)
-        await run_blocking(files.discard, self._launcher.directories, container.id)
         await self._images.release(Digest(container.image_id))
-        self._tasks.start(run_blocking(files.empty_trash, self._launcher.directories), name=f"remove files of {container.name}")
+        self._tasks.start(run_blocking(files.discard, self._launcher.directories, container.id), name=f"remove files of {container.name}")
 
     # -- running
 
@@ -372,8 +371,7 @@ class Containers:
         seconds = str(lasted_ns // 1_000_000_000)
         self._events.publish(container_event(container, "die", exitCode=str(record.exit_code), execDuration=seconds))
         run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
-        await self._registry.save(container)
-        await self._launcher.clean_up(container)
+        await asyncio.gather(self._registry.save(container), self._launcher.clean_up(container))
         if decision.again:
             self._schedule_restart(container, run, decision)
         elif container.host_config.auto_remove:

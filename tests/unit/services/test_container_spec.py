@@ -176,14 +176,14 @@ def test_environment_overrides_keep_their_place() -> None:
 def test_exec_inherits_from_the_container() -> None:
     record = container({"User": "web", "WorkingDir": "/srv", "Env": ["A=1"], "HostConfig": {"GroupAdd": ["7", "audio"]}})
     spec = build_spec(record, HOST, PATHS, NETWORK)
-    spec["teul"]["seccomp_bpf"] = "/run/teul/seccomp/x.bpf"
+    spec["teul"] |= {"seccomp_bpf": "/run/teul/seccomp/x.bpf", "seccomp_flags": 4}
     process, extension = build_exec_process(record, ExecConfig(cmd=["ls", "-l"]), spec, HOST)
     assert process["args"] == ["ls", "-l"]
     assert process["cwd"] == "/srv"
     assert process["env"] == spec["process"]["env"]
     assert process["capabilities"] == spec["process"]["capabilities"]
     assert process["user"]["additionalGids"] == [7]
-    assert extension == {"user": "web", "groups": ["audio"], "seccomp_bpf": "/run/teul/seccomp/x.bpf"}
+    assert extension == {"user": "web", "groups": ["audio"], "seccomp_bpf": "/run/teul/seccomp/x.bpf", "seccomp_flags": 4}
 
 
 def test_exec_overrides_what_it_names() -> None:

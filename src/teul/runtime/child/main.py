@@ -61,7 +61,7 @@ class Child:
         with open(os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd), "rb") as file:
             spec = json.load(file)
         new, joined = self._open_namespaces(spec["linux"]["namespaces"])
-        bpf = self._read_filter(spec.get("teul", {}).get("seccomp_bpf"))
+        bpf = self._read_filter(spec.get("teul", {}))
 
         foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
@@ -113,7 +113,7 @@ class Child:
     def _execute(self, pidfd: int) -> NoReturn:
         request: dict = self._message["process"]  # type: ignore[type-arg]
         extension: dict = self._message.get("teul") or {}  # type: ignore[type-arg]
-        bpf = self._read_filter(extension.get("seccomp_bpf"))
+        bpf = self._read_filter(extension)
         self._join_cgroup()
         self.step = "enter the container's namespaces"
         process.setns(
@@ -155,11 +155,11 @@ class Child:
             os.close(theirs_fd)
         return clones
 
-    def _read_filter(self, path: str | None) -> bytes | None:
+    def _read_filter(self, extension: dict) -> bytes | None:  # type: ignore[type-arg]
         self.step = "read the seccomp filter"
-        if not path:
+        if not extension.get("seccomp_bpf"):
             return None
-        with open(path, "rb") as file:
+        with open(extension["seccomp_bpf"], "rb") as file:
             return file.read()
 
     def _await(self, word: bytes) -> None:
@@ -192,13 +192,13 @@ class Child:
         os.close(master_fd)
         return slave_fd
 
-    def _become(  # noqa: PLR0913 - one linear story; every value is needed to its end
+    def _become(
         self,
-        request: dict,
-        extension: dict,
+        request: dict,  # type: ignore[type-arg]
+        extension: dict,  # type: ignore[type-arg]
         bpf: bytes | None,
         terminal_fd: int | None,
-        proc_fd: int,  # type: ignore[type-arg]
+        proc_fd: int,
     ) -> NoReturn:
         self.step = "set labels"
         _set_label(request, proc_fd)
@@ -234,7 +234,7 @@ class Child:
         caps.drop_bounding(wanted.get("bounding") or [])
         no_new_privileges = bool(request.get("noNewPrivileges"))
         if bpf is not None and not no_new_privileges:
-            seccomp.install_filter(bpf)  # needs CAP_SYS_ADMIN, which goes next
+            seccomp.install_filter(bpf, extension["seccomp_flags"])  # needs CAP_SYS_ADMIN, which goes next
         process.prctl(process.PR_SET_KEEPCAPS, 1)
         os.setgroups(who.groups)
         os.setresgid(who.gid, who.gid, who.gid)
@@ -252,7 +252,7 @@ class Child:
         if no_new_privileges:
             process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
             if bpf is not None:
-                seccomp.install_filter(bpf)
+                seccomp.install_filter(bpf, extension["seccomp_flags"])
         if extension.get("init"):
             init.become_init(self._sync, terminal=terminal_fd is not None)
         _exec(path, arguments, env, self._sync)
