@@ -37,7 +37,7 @@ class Result:
 
 
 def run_row(row: Row, contenders: Sequence[Contender], *, rounds: int) -> Result:
-    """Prepare both, one unmeasured round each, then `rounds` in turn; clean up whatever happens."""
+    """Prepare both, one unmeasured round each, then `rounds` in turn; clean up whatever happens. Who cannot do it is left out."""
     result = Result(row.name, row.budget, row.unit, {contender.name: [] for contender in contenders})
     able: list[Contender] = []
     try:
@@ -50,11 +50,14 @@ def run_row(row: Row, contenders: Sequence[Contender], *, rounds: int) -> Result
                 result.notes[contender.name] = f"not yet: {reason}"
             else:
                 able.append(contender)
-        if len(able) == len(contenders):
-            for number in range(rounds):
-                # Who goes first changes, so that neither always pays for what the other left in the caches.
-                for contender in able if number % 2 == 0 else reversed(able):
+        for number in range(rounds):
+            # Who goes first changes, so that neither always pays for what the other left in the caches.
+            for contender in tuple(able) if number % 2 == 0 else tuple(reversed(able)):
+                try:
                     result.figures[contender.name].append(row.measure(contender))
+                except NotYet as reason:
+                    result.notes[contender.name] = f"not yet: {reason}"
+                    able.remove(contender)
     finally:
         row.close()
         for contender in contenders:

@@ -371,6 +371,13 @@ async def test_a_zstd_bomb_runs_into_the_workers_own_memory_limit(unpack_bytes: 
         await unpack_bytes(b"".join(packed), "zstd", Limits(layer_bytes=1 << 30))
 
 
+async def test_what_an_error_quotes_can_be_shown(unpack_bytes: Unpack) -> None:
+    """A name may be no text at all, or an order to the reader's terminal."""
+    with pytest.raises(InvalidArchive) as caught:
+        await unpack_bytes(archive(member("../\x1b[2J\udcff\n\u00e9")))
+    assert caught.value.message == 'invalid path "../\\x1b[2J\\udcff\\n\u00e9": is outside of the layer'
+
+
 async def test_a_tree_deeper_than_pythons_stack_comes_and_goes(unpack_bytes: Unpack, root: Path) -> None:
     from teul.store.atomic import remove_tree
 

@@ -53,7 +53,7 @@ class SignalForwarder:
     def __init__(self, context: Context, container_id: str, *, forward: bool) -> None:
         self._context = context
         self._container_id = container_id
-        self._queue = SignalQueue([SIGWINCH, *(FORWARDED if forward else ())])
+        self._queue = SignalQueue([SIGWINCH, *(FORWARDED if forward else ())], self._count)
         self._endings = 0
         self.resize: Callable[[], None] | None = None
 
@@ -67,8 +67,14 @@ class SignalForwarder:
     def fileno(self) -> int:
         return self._queue.fileno()
 
+    def _count(self, number: int) -> None:
+        """Raise `CliError` at the third demand to end, even where an engine that hangs is waited for."""
+        self._endings += number in (SIGINT, SIGTERM)
+        if self._endings >= _FORCED_BY:
+            raise CliError(f"got {_FORCED_BY} SIGTERM/SIGINTs, forcefully exiting")
+
     def handle(self) -> bool:
-        """Pass on what has come. Raises `CliError` at the third demand to end."""
+        """Pass on what has come."""
         for number in self._queue.take():
             if number == SIGWINCH:
                 if self.resize is not None:
@@ -79,9 +85,6 @@ class SignalForwarder:
             except ClientError as error:
                 if self._context.debug:
                     self._context.streams.print_error(f"Error sending signal: {error}")
-            self._endings += number in (SIGINT, SIGTERM)
-            if self._endings >= _FORCED_BY:
-                raise CliError(f"got {_FORCED_BY} SIGTERM/SIGINTs, forcefully exiting")
         return False
 
 

@@ -30,6 +30,7 @@ from _signal import (  # type: ignore[import-not-found]  # CPython's own; typesh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Self
 
@@ -58,22 +59,22 @@ FORWARDED = {
 }
 
 
-def _noted(_number: int, _frame: object) -> None:
-    """The number is in the pipe already; the handler exists so that the default action does not."""
-
-
 class SignalQueue:
-    """Within the `with` block the signals `numbers` are queued instead of acted upon. Only in the main thread."""
+    """Within the `with` block the signals `numbers` are queued instead of acted upon. Only in the main thread.
 
-    def __init__(self, numbers: list[int]) -> None:
+    `observe` is called for each one at once, wherever the program is, and may raise to interrupt it.
+    """
+
+    def __init__(self, numbers: list[int], observe: Callable[[int], None]) -> None:
         self._numbers = numbers
+        self._observe = observe
         self._previous: list[tuple[int, Any]] = []
         self._read_fd = self._write_fd = -1
 
     def __enter__(self) -> Self:
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         set_wakeup_fd(self._write_fd)
-        self._previous = [(number, signal(number, _noted)) for number in self._numbers]
+        self._previous = [(number, signal(number, self._handle)) for number in self._numbers]
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
@@ -82,6 +83,10 @@ class SignalQueue:
         set_wakeup_fd(-1)
         os.close(self._read_fd)
         os.close(self._write_fd)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        """The number is in the pipe already; the handler exists so that the default action does not."""
+        self._observe(number)
 
     def fileno(self) -> int:
         return self._read_fd

@@ -201,14 +201,11 @@ class ImageStore:
                 del catalog.snapshots[chain_id]
             for digest in blobs:
                 catalog.blobs.pop(digest, None)
-            await run_blocking(self._remove_files, blobs, chain)
+            for digest in blobs:
+                await run_blocking(self.content.remove, digest)
+            # Deleting many files is the kernel's work, so layers go side by side.
+            await asyncio.gather(*(run_blocking(self.layers.remove, chain_id) for chain_id in chain))
             return chain
-
-    def _remove_files(self, blobs: Sequence[Digest], chain: Sequence[Digest]) -> None:
-        for digest in blobs:
-            self.content.remove(digest)
-        for chain_id in chain:
-            self.layers.remove(chain_id)
 
 
 class _Placed:

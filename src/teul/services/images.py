@@ -169,6 +169,11 @@ class Images:
         if image is not None and image.manifest_digest is None and not self.in_use(image_id):
             await self._store.delete(image, keep_layers=False)
 
+    async def release_unused(self) -> None:
+        """`release` for every image, once `in_use` is set: an engine may have died between a container's end and its image's."""
+        for image_id in list(self._store.catalog.images):
+            await self.release(image_id)
+
     def _users_of(self, image_id: Digest) -> Sequence[ImageUser]:
         return self.in_use(image_id)
 

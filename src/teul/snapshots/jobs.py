@@ -30,7 +30,10 @@ _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.snapshots.worker.main
 
 
 class InvalidArchive(InvalidParameter):
-    """An archive that is corrupt, truncated, hostile, or larger than allowed."""
+    """An archive that is corrupt, truncated, hostile, or larger than allowed. The message may quote names from it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,9 @@ class _Worker:
         if message["kind"] == "bug":
             log.error("worker %d failed:\n%s", self.pid, message["error"])
             raise System("internal error while unpacking the archive: the engine's log has the details")
-        raise (System if message["kind"] == "system" else InvalidArchive)(message["error"])
+        if message["kind"] == "system":
+            raise System(printable(message["error"]))
+        raise InvalidArchive(message["error"])
 
 
 @asynccontextmanager
@@ -275,6 +280,13 @@ class _Feed:
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
+
+
+def printable(text: str) -> str:
+    """`text` with escapes for what is no character, or would do something to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _mark_opaque(directory: str, paths: list[str]) -> None:

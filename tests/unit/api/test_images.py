@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from fake_services import FakeServices
 from served_api import Api
 
 from support.stored_images import StoredImages
+from teul.errors import Cancelled
 from teul.oci.digest import Digest
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.oci.reference import parse_reference
@@ -330,6 +332,27 @@ async def test_a_load_shows_progress_if_asked(api: Api, loading: FakeLoading) ->
         [{"status": "Loading layer", "progressDetail": {"current": 0, "total": 10}, "id": Digest.of(b"l").short}],
     )
     assert str(loading.options["platform"]) == "linux/arm64"
+
+
+async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(api: Api, services: FakeServices) -> None:
+    """Half an archive must not be taken for a whole one."""
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    class Loading(FakeLoading):
+        async def load(self, stream: AsyncIterator[bytes], **options: Any) -> list[LoadedImage]:
+            try:
+                return await super().load(stream, **options)
+            except BaseException as error:
+                ended.set_result(error)
+                raise
+
+    services.images = Loading()  # type: ignore[assignment]
+    reader, writer = await api.connect()
+    writer.write(b"POST /images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: 100000\r\n\r\nhalf")
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    async with asyncio.timeout(5):
+        assert isinstance(await ended, Cancelled)
 
 
 async def test_import(api: Api, loading: FakeLoading) -> None:

@@ -64,7 +64,7 @@ UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nCon
 
 
 def hijacked(output: bytes, *, wait_for_end_of_input: bool = False, received: bytearray | None = None) -> Answer:
-    """Upgrade, perhaps read all input, write `output`, close."""
+    """Upgrade, perhaps read all input, write `output`, end."""
 
     def answer(_request: Request, connection: socket.socket) -> None:
         connection.sendall(UPGRADED)
@@ -72,7 +72,7 @@ def hijacked(output: bytes, *, wait_for_end_of_input: bool = False, received: by
             if received is not None:
                 received.extend(data)
         connection.sendall(output)
-        connection.close()
+        connection.shutdown(socket.SHUT_RDWR)
 
     return answer
 
@@ -114,6 +114,7 @@ class FakeEngine:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            connection.settimeout(10)  # a test that waits for nothing fails instead
             self._connections.append(connection)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
@@ -127,7 +128,7 @@ class FakeEngine:
                 answer = self._answer(request)
                 if callable(answer):
                     answer(request, connection)
-                    return
+                    continue
                 connection.sendall(answer)
         except OSError:
             return

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from teul.errors import InvalidParameter
 from teul.oci.digest import Digest
 from teul.oci.pattern import InvalidPattern
-from teul.oci.reference import InvalidReference, Reference, parse_reference, parse_reference_or_id, repository_and_tag
+from teul.oci.reference import DEFAULT_DOMAIN, InvalidReference, Reference, parse_reference, parse_reference_or_id, repository_and_tag
 
 HEX = "a" * 64
 DIGEST = f"sha256:{HEX}"
@@ -21,8 +21,8 @@ NAMES = [
     ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
     ("docker.io/busybox", "docker.io/library/busybox", "busybox"),
     ("docker.io/library/busybox", "docker.io/library/busybox", "busybox"),
-    ("index.docker.io/busybox", "docker.io/library/busybox", "busybox"),
-    ("index.docker.io/someone/thing", "docker.io/someone/thing", "someone/thing"),
+    (f"index.{DEFAULT_DOMAIN}/busybox", "docker.io/library/busybox", "busybox"),
+    (f"index.{DEFAULT_DOMAIN}/someone/thing", "docker.io/someone/thing", "someone/thing"),
     ("someone/thing:x", "docker.io/someone/thing:x", "someone/thing:x"),
     ("library/a/b", "docker.io/library/a/b", "library/a/b"),
     ("localhost/thing", "localhost/thing", "localhost/thing"),
