@@ -66,5 +66,5 @@ class Tasks:
     async def _supervise(coroutine: Coroutine[object, object, None], name: str) -> None:
         try:
             await coroutine
-        except Exception:  # noqa: BLE001 - boundary: one supervised task
+        except Exception:
             log.exception("task %s failed", name)

@@ -101,13 +101,18 @@ class Client:
         """Like `send`, but an error status becomes `ApiError`."""
         response = self.send(method, path, query, body, **options)
         if response.status >= 400:
-            raise ApiError(response.status, _error_text(response))
+            text = _error_text(response)
+            if options.get("alone") or options.get("upgrade"):
+                response.close()
+            raise ApiError(response.status, text)
         return response
 
     def call(self, method: str, path: str, query: Query | None = None, body: object = None, **options: Any) -> Any:
         """The decoded JSON answer of a request; None when there is none. Raises `ApiError`."""
         response = self.stream(method, path, query, body, **options)
         data = response.read()
+        if options.get("alone"):
+            response.close()
         if not data or "json" not in response.headers.get("content-type", "json"):
             return None
         try:

@@ -110,6 +110,7 @@ class Engine:
         )
         containers = self._containers = Containers(registry, launcher, images, events, tasks)
         images.in_use = lambda image_id: _users(containers, image_id)
+        await images.release_unused()
         await self._sweep(launcher, registry, networks)
         await containers.open()
         stack.callback(containers.close)

@@ -114,7 +114,7 @@ def set_domainname(name: str) -> None:
 def fork_into_cgroup(cgroup_fd: int) -> int:
     """fork(2) whose child starts inside the cgroup v2 directory `cgroup_fd` (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
 
-    Moving a process in afterwards would wait for an RCU grace period of all CPUs (10–20 ms). Only for single-threaded
+    Moving a process in afterwards would wait for an RCU grace period of all CPUs (10 to 20 ms). Only for single-threaded
     processes: the interpreter's own fork hooks are run, libc's are not.
     """
     arguments = clone_args(flags=CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup_fd)

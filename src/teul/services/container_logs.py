@@ -74,7 +74,7 @@ class _Reader:
             file.seek(0)
             return False
         try:
-            current = open(self._path, "rb")  # noqa: SIM115 - owned by self._files
+            current = open(self._path, "rb")
         except FileNotFoundError:
             return False
         if os.path.samestat(os.fstat(current.fileno()), here):
@@ -161,7 +161,7 @@ def _open(path: str, tail: int | None) -> _Reader:
     number = 0
     while True:
         try:
-            files.insert(0, open(f"{path}.{number}" if number else path, "rb"))  # noqa: SIM115 - owned by the reader
+            files.insert(0, open(f"{path}.{number}" if number else path, "rb"))
         except FileNotFoundError:
             if number:
                 break

@@ -127,8 +127,15 @@ class Containers:
         found = self._registry.find(reference)
         return found.id if found is not None else None
 
-    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
-        """Remove a stopped container, or with `force` any. `volumes` has nothing to do yet: containers have no anonymous ones."""
+    async def remove(
+        self,
+        reference: str,
+        *,
+        force: bool = False,
+        volumes: bool = False,  # noqa: ARG002 - containers have no anonymous volumes to remove yet
+        link: bool = False,
+    ) -> None:
+        """Remove a stopped container, or with `force` any."""
         container = self.get(reference)
         if link:
             raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")

@@ -83,6 +83,8 @@ class FakeEngine:
     def __init__(self, directory: Path, routes: dict[str, Answer | list[Answer]]) -> None:
         self.routes = routes
         self.requests: list[Request] = []
+        # An engine that answers after so many bytes of a body, and closes.
+        self.refuse_body_after: int | None = None
         # A socket's path has room for 107 bytes; pytest's directories are longer.
         self._directory = tempfile.TemporaryDirectory(prefix="fake-", dir="/tmp")
         self.path = f"{self._directory.name}/docker.sock"
@@ -123,17 +125,20 @@ class FakeEngine:
     def _serve(self, connection: socket.socket) -> None:
         reader = connection.makefile("rb")
         try:
-            while (request := _read_request(reader)) is not None:
+            while (request := _read_request(reader, self.refuse_body_after)) is not None:
                 self.requests.append(request)
                 answer = self._answer(request)
                 if callable(answer):
                     answer(request, connection)
                     continue
                 connection.sendall(answer)
+                if self.refuse_body_after is not None:
+                    return
         except OSError:
             return
         finally:
             reader.close()
+            connection.close()
 
     def _answer(self, request: Request) -> Answer:
         found = self.routes.get(f"{request.method} {request.path}")
@@ -145,7 +150,7 @@ class FakeEngine:
         return [request for request in self.requests if (request.method, request.path) == (method, path)]
 
 
-def _read_request(reader: Any) -> Request | None:
+def _read_request(reader: Any, limit: int | None) -> Request | None:
     line = reader.readline()
     if not line:
         return None
@@ -159,6 +164,8 @@ def _read_request(reader: Any) -> Request | None:
         while size := int(reader.readline(), 16):
             body += reader.read(size)
             reader.readline()
+            if limit is not None and len(body) > limit:
+                return Request(method, target.partition("?")[0], {}, headers, body)
         reader.readline()
     else:
         body = reader.read(int(headers.get("content-length", "0")))

@@ -13,7 +13,11 @@ from teul.runtime.child.mount_options import MountOptions
     [
         (["ro", "nosuid"], mounts.MOUNT_ATTR_RDONLY | mounts.MOUNT_ATTR_NOSUID, 0),
         (["ro", "rw"], 0, mounts.MOUNT_ATTR_RDONLY),
-        (["noatime", "strictatime"], mounts.MOUNT_ATTR_STRICTATIME, mounts.MOUNT_ATTR__ATIME & ~mounts.MOUNT_ATTR_STRICTATIME | mounts.MOUNT_ATTR_STRICTATIME),
+        (
+            ["noatime", "strictatime"],
+            mounts.MOUNT_ATTR_STRICTATIME,
+            mounts.MOUNT_ATTR__ATIME & ~mounts.MOUNT_ATTR_STRICTATIME | mounts.MOUNT_ATTR_STRICTATIME,
+        ),
         (["defaults"], 0, 0),
     ],
 )

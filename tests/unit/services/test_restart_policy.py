@@ -39,12 +39,8 @@ def test_the_policy_decides(container: Container, exit_code: int, again: bool) -
     assert decide_restart(container, record, lasted_ns=0, last_delay_seconds=0).again is again
 
 
-@pytest.mark.parametrize(
-    ("lasted_seconds", "last_delay", "delay"), [(0, 0, 0.1), (0, 0.1, 0.2), (1, 0.8, 1.6), (0, 50, 60), (11, 50, 0.1)]
-)
+@pytest.mark.parametrize(("lasted_seconds", "last_delay", "delay"), [(0, 0, 0.1), (0, 0.1, 0.2), (1, 0.8, 1.6), (0, 50, 60), (11, 50, 0.1)])
 def test_the_delay_doubles_until_a_calm_run(lasted_seconds: int, last_delay: float, delay: float) -> None:
     """100 ms, doubling to a minute, forgotten after ten seconds of running."""
-    decision = decide_restart(
-        _container("always"), ExitRecord(1, 0), lasted_ns=lasted_seconds * 10**9, last_delay_seconds=last_delay
-    )
+    decision = decide_restart(_container("always"), ExitRecord(1, 0), lasted_ns=lasted_seconds * 10**9, last_delay_seconds=last_delay)
     assert decision.delay_seconds == pytest.approx(delay)

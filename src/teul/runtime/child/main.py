@@ -320,7 +320,7 @@ def _set_rlimit(limit: dict) -> None:  # type: ignore[type-arg]
         _, ours = resource.getrlimit(kind)
         raise OSError(
             1,
-            f"error setting rlimit type {kind}: {limit['type']} hard limit {hard} is above the engine's own ({ours}): operation not permitted",
+            f"error setting rlimit type {kind}: {limit['type']} {hard} is above the engine's own limit ({ours}): operation not permitted",
         ) from error
 
 

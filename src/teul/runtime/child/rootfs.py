@@ -238,6 +238,6 @@ def _cgroup_v1_hierarchies() -> list[tuple[str, list[str]]]:
         for line in file:
             controllers = line.split(":")[1]
             if controllers:
-                name = controllers[5:] if controllers.startswith("name=") else controllers
+                name = controllers.removeprefix("name=")
                 hierarchies.append((name, controllers.split(",")))
     return hierarchies
