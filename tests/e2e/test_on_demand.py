@@ -32,7 +32,7 @@ def home() -> Iterator[Path]:
     yield directory
     for pid in engines(directory):
         os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not processes.mentioning(str(directory)), "the engines are gone", timeout_seconds=20.0)
+    eventually(lambda: not processes.belonging_to(str(directory)), "the engines are gone", timeout_seconds=20.0)
     shutil.rmtree(directory)
 
 

@@ -45,6 +45,7 @@ CAPABILITIES = [
     )
 ]
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+NAMESPACE_FILES = {"mount": "mnt", "pid": "pid", "uts": "uts", "ipc": "ipc", "network": "net", "cgroup": "cgroup"}
 PASSWD = "root:x:0:0:root:/root:/bin/sh\njudge:x:1234:2345:Judge:/home/judge:/bin/sh\n"
 GROUP = "root:x:0:\nvideo:x:44:judge\njudges:x:2345:\nextra:x:3456:judge\n"
 

@@ -184,5 +184,5 @@ class DockerHost:
                 api.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
     def processes(self) -> list[int]:
-        """The engine and everything it started that mentions its directory; used to find what survives it."""
-        return processes.mentioning(str(self.base))
+        """The engine and everything it started that knows its directory; used to find what survives it."""
+        return processes.belonging_to(str(self.base))

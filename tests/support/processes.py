@@ -62,6 +62,19 @@ def mentioning(text: str) -> list[int]:
     return [pid for pid in all_pids() if pid != os.getpid() and text in command_line(pid)]
 
 
+def belonging_to(directory: str) -> list[int]:
+    """Processes whose command line or environment mentions `directory`: a forked helper may have given itself another title."""
+    found = set(mentioning(directory))
+    for pid in all_pids():
+        try:
+            environment = (PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        if directory.encode() in environment and pid != os.getpid() and is_alive(pid):
+            found.add(pid)
+    return sorted(found)
+
+
 def namespace_of(pid: int, kind: str) -> str | None:
     try:
         return os.readlink(PROC / str(pid) / "ns" / kind)

@@ -17,10 +17,3 @@ class UsageError(CliError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, 125)
-
-
-class ExitStatus(CliError):
-    """The exit code of a container's process: nothing is wrong with the command."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__("", status)

@@ -41,9 +41,8 @@ class Row:
             return lambda *arguments: method(self, *arguments)
         from teul.cli.gotemplate import TemplateError
 
-        raise TemplateError(
-            f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *formatter.{type(self).__name__}'
-        )
+        kind = type(self).__name__.replace("Row", "Context")  # as docker's types are called
+        raise TemplateError(f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *formatter.{kind}')
 
     def template_json(self) -> str:
         """The row as JSON: every field, in alphabetical order."""

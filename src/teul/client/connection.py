@@ -100,18 +100,6 @@ class Response:
     def upgraded(self) -> bool:
         return self._parser.upgraded
 
-    @property
-    def complete(self) -> bool:
-        return self._parser.complete
-
-    def fileno(self) -> int:
-        """For poll(2); ready means that `receive` will not wait. Bytes that came with the head are in `receive_buffered`."""
-        return self._connection.fileno()
-
-    def receive_buffered(self) -> bytes:
-        """The body bytes that are here already."""
-        return self._parser.take()
-
     def receive(self) -> bytes:
         """The next piece of the body; empty only at its end. Blocks."""
         data = self._parser.take()
@@ -150,9 +138,6 @@ class Connection:
     def reusable(self) -> bool:
         """Whether the next request can be sent: the last answer was read and the engine keeps the connection."""
         return self._current is None or (self._current.keep_alive and not self._current.leftover)
-
-    def fileno(self) -> int:
-        return self._socket.fileno() if self._socket is not None else -1
 
     def close(self) -> None:
         if self._socket is not None:

@@ -83,6 +83,7 @@ class Engine:
         # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
         process.prctl(process.PR_SET_DUMPABLE, 0)
         tasks = await stack.enter_async_context(Tasks())
+        process.share_malloc_arena()
         supervisor = Supervisor(tasks)
         await supervisor.open()
         stack.push_async_callback(supervisor.close)

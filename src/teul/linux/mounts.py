@@ -113,6 +113,11 @@ def attach(mount_fd: int, target_fd: int, *, path: str) -> None:
     _move_mount(mount_fd, b"", target_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH, path=path)
 
 
+def mount(fstype: str, path: str, options: str, *, source: str) -> None:
+    """mount(2): a new `fstype` instance at `path`. For what the kernel does not take option by option; `options` has a page at most."""
+    check(_mount(os.fsencode(source), os.fsencode(path), fstype.encode(), 0, os.fsencode(options)), "mount", f"{fstype} at {path}")
+
+
 def set_propagation(path: str, flags: int) -> None:
     """mount(2) with only propagation flags (`MS_SLAVE | MS_REC`)."""
     check(_mount(None, os.fsencode(path), None, flags, None), "mount", path)

@@ -29,6 +29,7 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 _SIGCHLD = 17
+_M_ARENA_MAX = -8  # malloc.h
 _PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h
 _PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, Linux 6.13
 _PIDFD_GET_INFO = 0xC000_FF0B | (_PIDFD_INFO_SIZE << 16)  # _IOWR(0xFF, 11, struct pidfd_info)
@@ -175,6 +176,16 @@ def _remembered_status(pidfd: int) -> int | None:
     mask: int = struct.unpack_from("=Q", buffer)[0]
     status: int = struct.unpack_from("=i", buffer, 60)[0]
     return status if mask & _PIDFD_INFO_EXIT else None
+
+
+def share_malloc_arena() -> None:
+    """Have all threads allocate from one arena (mallopt(3), M_ARENA_MAX): threads that mostly wait need none of their own.
+
+    Where libc is not glibc there is no such knob, and nothing happens.
+    """
+    mallopt = getattr(libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def open_pidfd(pid: int) -> int:

@@ -106,6 +106,22 @@ def test_formats_of_ps(engine: FakeEngine, teul: CommandLine, arguments: list[st
     assert teul("ps", *arguments).out == out
 
 
+@pytest.mark.parametrize(
+    ("format_", "message"),
+    [
+        ("{{.Foo}}", "can't evaluate field Foo in type *formatter.ContainerContext"),
+        ("table {{.ID}}{{", "unclosed action"),
+        ("{{len .ID | upper}}", "error calling upper"),
+    ],
+)
+def test_formats_that_do_not_fit(engine: FakeEngine, teul: CommandLine, format_: str, message: str) -> None:
+    engine.routes = {"GET /containers/json": reply([CONTAINER])}
+    outcome = teul("ps", "--format", format_)
+    assert outcome.status == 1
+    assert outcome.err.startswith("template parsing error: template: :1:")
+    assert message in outcome.err
+
+
 def test_ps_as_json_is_safe_in_html(engine: FakeEngine, teul: CommandLine) -> None:
     engine.routes = {"GET /containers/json": reply([CONTAINER | {"Command": "a <b> & c"}])}
     line = teul("ps", "--format", "json").out

@@ -207,6 +207,10 @@ def test_a_log_that_has_grown_is_begun_anew(run_root: Path, starter: Starter) ->
     assert (run_root / "engine.log").stat().st_size == 0
 
 
-def test_a_run_root_that_cannot_be_made_is_named(starter: Starter) -> None:
-    with pytest.raises(ConnectionFailed, match="cannot start it: Not a directory: '?/dev/null/x"):
-        connect(Path("/dev/null/x"))
+def test_a_run_root_that_cannot_be_made_is_named(run_root: Path, starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    with pytest.raises(ConnectionFailed, match=f"and cannot start it: Permission denied: {run_root}"):
+        connect(run_root)

@@ -37,36 +37,6 @@ from teul.cli.tabwriter import TabWriter, display_width
             125,
             "unknown flag: --nope\n\nUsage:  teul container ls [OPTIONS]\n\nRun 'teul container ls --help' for more information\n",
         ),
-        (
-            ["ps", "x"],
-            1,
-            "teul: 'teul ps' accepts no arguments\n\nUsage:  teul ps [OPTIONS]\n\nRun 'teul ps --help' for more information\n",
-        ),
-        (
-            ["run"],
-            1,
-            "teul: 'teul run' requires at least 1 argument\n\nUsage:  teul run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nSee 'teul run --help' for more information\n",
-        ),
-        (
-            ["exec", "c"],
-            1,
-            "teul: 'teul exec' requires at least 2 arguments\n\nUsage:  teul exec [OPTIONS] CONTAINER COMMAND [ARG...]\n\nSee 'teul exec --help' for more information\n",
-        ),
-        (
-            ["tag", "a"],
-            1,
-            "teul: 'teul tag' requires 2 arguments\n\nUsage:  teul tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]\n\nRun 'teul tag --help' for more information\n",
-        ),
-        (
-            ["logs"],
-            1,
-            "teul: 'teul logs' requires 1 argument\n\nUsage:  teul logs [OPTIONS] CONTAINER\n\nRun 'teul logs --help' for more information\n",
-        ),
-        (
-            ["images", "a", "b"],
-            1,
-            "teul: 'teul images' requires at most 1 argument\n\nUsage:  teul images [OPTIONS] [REPOSITORY[:TAG]]\n\nRun 'teul images --help' for more information\n",
-        ),
         (["-H", "a", "-H", "b", "ps"], 1, "Specify only one -H\n"),
         (["-H", "foo://x", "ps"], 1, "Failed to initialize: unable to resolve docker endpoint: invalid bind address format: foo://x\n"),
     ],
@@ -74,6 +44,24 @@ from teul.cli.tabwriter import TabWriter, display_width
 def test_refusals(teul: CommandLine, arguments: list[str], status: int, err: str) -> None:
     outcome = teul(*arguments)
     assert (outcome.status, outcome.out, outcome.err) == (status, "", err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "usage", "hint"),
+    [
+        (["ps", "x"], "accepts no arguments", "[OPTIONS]", "Run"),
+        (["run"], "requires at least 1 argument", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "See"),
+        (["exec", "c"], "requires at least 2 arguments", "[OPTIONS] CONTAINER COMMAND [ARG...]", "See"),
+        (["tag", "a"], "requires 2 arguments", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Run"),
+        (["logs"], "requires 1 argument", "[OPTIONS] CONTAINER", "Run"),
+        (["images", "a", "b"], "requires at most 1 argument", "[OPTIONS] [REPOSITORY[:TAG]]", "Run"),
+    ],
+)
+def test_a_wrong_number_of_arguments(teul: CommandLine, arguments: list[str], problem: str, usage: str, hint: str) -> None:
+    path = f"teul {arguments[0]}"
+    outcome = teul(*arguments)
+    assert outcome.status == 1
+    assert outcome.err == f"teul: '{path}' {problem}\n\nUsage:  {path} {usage}\n\n{hint} '{path} --help' for more information\n"
 
 
 def test_a_range_of_arguments_is_named() -> None:

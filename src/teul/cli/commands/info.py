@@ -62,14 +62,16 @@ def _print_template(context: Context, format_: str, document: dict[str, Any]) ->
         raise CliError(str(error)) from None
 
 
-def _go(value: Any) -> str:
+def _go(value: object) -> str:
     """A value as Go prints it."""
-    return {True: "true", False: "false", None: ""}.get(value, str(value)) if not isinstance(value, str) else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
 
 
 def server_lines(server: dict[str, Any]) -> list[str]:
     """The engine's part, line by line in docker's order."""
-    lines = [f" {name}: {_go(server.get(key, 0))}" for name, key in (("Containers", "Containers"),)]
+    lines = [f" Containers: {server.get('Containers', 0)}"]
     lines += [f"  {name}: {server.get(f'Containers{name}', 0)}" for name in ("Running", "Paused", "Stopped")]
     lines.append(f" Images: {server.get('Images', 0)}")
     lines += _given(server, (("Server Version", "ServerVersion"), ("Storage Driver", "Driver")))

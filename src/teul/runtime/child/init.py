@@ -28,7 +28,10 @@ def become_init(sync: socket.socket, *, terminal: bool) -> None:
         if received.si_signo == signal.SIGCHLD:
             _reap(child)
         elif received.si_signo not in _NOT_FORWARDED:
-            os.kill(child, received.si_signo)
+            try:
+                os.kill(child, received.si_signo)
+            except PermissionError:
+                continue  # the program has become another user, and we may not have CAP_KILL; the rest of our work goes on
 
 
 def _reap(child: int) -> None:

@@ -6,6 +6,7 @@ host and no path of the image is ever resolved outside of the image.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -33,12 +34,12 @@ class Rootfs:
         # Nothing that happens in here may travel to the host; what the host mounts later may still reach `rslave` binds.
         mounts.set_propagation("/", mounts.MS_SLAVE | mounts.MS_REC)
         overlay = self._spec.get("teul", {}).get("rootfs")
-        mount_fd = _overlay(overlay) if overlay else mounts.clone_tree(self._path, recursive=True)
-        mounts.set_attributes(mount_fd, propagation=mounts.MS_PRIVATE, recursive=True)
-        path_fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY)
-        mounts.attach(mount_fd, path_fd, path=self._path)
-        os.close(path_fd)
-        self.fd = mount_fd
+        if overlay:
+            self.fd = _mount_overlay(overlay, self._path)
+        else:
+            self.fd = mounts.clone_tree(self._path, recursive=True)
+            _attach_at(self.fd, self._path)
+        mounts.set_attributes(self.fd, propagation=mounts.MS_PRIVATE, recursive=True)
 
     def mount(self, mount: dict, *, source_fd: int | None = None) -> None:  # type: ignore[type-arg]
         """Carry out one entry of the spec's `mounts`; `source_fd` is a bind's source that was cloned already."""
@@ -212,18 +213,45 @@ class Rootfs:
         os.close(target_fd)
 
 
-def _overlay(overlay: dict) -> int:  # type: ignore[type-arg]
-    """A detached overlay mount; every directory is its own option, so no path needs escaping."""
+def _mount_overlay(overlay: dict, path: str) -> int:  # type: ignore[type-arg]
+    """Mount the layers at host directory `path` and open the result. Every directory is its own option, so no path needs escaping."""
     lower: list[str] = overlay["lower"]
-    writable: list[tuple[str, str | None]] = [("upperdir", overlay["upper"]), ("workdir", overlay["work"])]
+    options: list[tuple[str, str | None]] = [("lowerdir+", directory) for directory in lower]
+    options += [("upperdir", overlay["upper"]), ("workdir", overlay["work"])]
     try:
-        return mounts.new_filesystem("overlay", [*(("lowerdir+", path) for path in lower), *writable], source="overlay")
+        mount_fd = mounts.new_filesystem("overlay", options, source="overlay")
     except OSError as error:
-        # kernel: "lowerdir+" came with Linux 6.8; before, all layers stand in one option, where ":" and "\" are escaped.
-        if "lowerdir+" not in str(error):
+        # kernel: "lowerdir+" came with Linux 6.8.
+        if error.errno != errno.EINVAL:
             raise
-    joined = ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in lower)
-    return mounts.new_filesystem("overlay", [("lowerdir", joined), *writable], source="overlay")
+        return _mount_overlay_in_one_line(lower, overlay["upper"], overlay["work"], path)
+    _attach_at(mount_fd, path)
+    return mount_fd
+
+
+def _mount_overlay_in_one_line(lower: list[str], upper: str, work: str, path: str) -> int:
+    """As `_mount_overlay`, for kernels that want all layers in one option.
+
+    fsconfig(2) takes 255 bytes of it, mount(2) a page for all options. Paths by descriptor are short enough for some 200 layers, and
+    have none of the signs (":", ",", "\\") that mean something there.
+    """
+    fds = [os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for directory in (*lower, upper, work)]
+    try:
+        *lower_paths, upper_path, work_path = (f"/proc/self/fd/{fd}" for fd in fds)
+        mounts.mount("overlay", path, f"lowerdir={':'.join(lower_paths)},upperdir={upper_path},workdir={work_path}", source="overlay")
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _attach_at(mount_fd: int, path: str) -> None:
+    """Attach at a host directory, before anything of the container can have a say."""
+    path_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mounts.attach(mount_fd, path_fd, path=path)
+    finally:
+        os.close(path_fd)
 
 
 def _propagate(mount_fd: int, options: MountOptions) -> None:
