@@ -174,8 +174,9 @@ class Running:
         terminal = options.get("tty", False)
         request = {**self.spec["process"], "args": list(args), "terminal": terminal, **(process or {})}
         extension = {name: self.spec["teul"][name] for name in ("user", "groups", "seccomp_bpf", "seccomp_flags")}
-        message = {"kind": "exec", "process": request, "teul": {**extension, **(teul or {})}, "network": None, "cgroup": self.plan}
         directory = self.bench.new_directory(f"{self.name}-exec")
+        (directory / "config.json").write_text(json.dumps({"process": request, "teul": {**extension, **(teul or {})}}))
+        message = {"kind": "exec", "network": None, "cgroup": self.plan}
         return await self.bench.launch(message, directory, self.plan, self.spec, pidfd=self.process.pidfd, **options)
 
     async def ask(self, script: str) -> str:

@@ -129,7 +129,7 @@ class Engine:
         )
         system = System(facts, containers, images, events)
         await self._listen(Services(containers, execs, images, networks, events, system))
-        await containers.start_by_policy()
+        await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
 
     async def _open_networks(self, database: Database) -> Networks:
         config = self._config
@@ -182,6 +182,22 @@ def _users(containers: Containers, image_id: Digest) -> list[ImageUser]:
 def _unlink_quietly(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _note_boot(root: str) -> bool:
+    """Whether the machine was started anew since an engine last had this root."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read()
+    path = f"{root}/boot-id"
+    try:
+        with open(path, encoding="ascii") as file:
+            if file.read() == boot_id:
+                return False
+    except FileNotFoundError:
+        pass  # the first engine here
+    with open(path, "w", encoding="ascii") as file:
+        file.write(boot_id)
+    return True
 
 
 def _engine_id(root: str) -> str:

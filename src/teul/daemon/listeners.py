@@ -63,13 +63,15 @@ def _check_free(path: str) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise Conflict(f"{path} exists and is no socket")
+    directory_fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        probe.connect(path)
+        probe.connect(f"/proc/self/fd/{directory_fd}/{os.path.basename(path)}")
     except ConnectionRefusedError:
         return
     except OSError as error:
         raise System(str(os_error(error.errno or 0, "connect", path))) from error
     finally:
         probe.close()
+        os.close(directory_fd)
     raise Conflict(f"somebody else answers at unix://{path}")

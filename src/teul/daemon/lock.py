@@ -10,6 +10,10 @@ from typing import Self
 from teul.errors import Conflict
 
 
+class LockTaken(Conflict):
+    """Another engine has this root."""
+
+
 class RootLock:
     """An exclusive lock that the kernel drops with the process. Raises Conflict when another engine has it."""
 
@@ -23,7 +27,7 @@ class RootLock:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
-            raise Conflict(f"another engine has {self._path}") from None
+            raise LockTaken(f"another engine has {self._path}") from None
         self._fd = fd
         return self
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 
 from teul.daemon.config import EngineConfig, parse_arguments
-from teul.daemon.lock import RootLock
-from teul.errors import Conflict, TeulError
+from teul.daemon.lock import LockTaken, RootLock
+from teul.errors import TeulError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     try:
         with RootLock(config.root), RootLock(config.run_root):
             asyncio.run(_serve(config))
-    except Conflict as error:
+    except LockTaken as error:
         return 0 if config.idle_timeout_seconds is not None else _complain(error)
     except TeulError as error:
         return _complain(error)
@@ -48,8 +49,15 @@ def _configure_logging(*, debug: bool) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
+def _raise_descriptor_limit() -> None:
+    """A running container costs the engine a handful of descriptors; a shell's usual 1024 would be the end at two hundred."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _make_directories(config: EngineConfig) -> None:
     os.umask(0o022)
+    _raise_descriptor_limit()
     os.makedirs(config.root, mode=0o710, exist_ok=True)
     for name in _DIRECTORIES:
         os.makedirs(f"{config.root}/{name}", mode=0o711, exist_ok=True)

@@ -129,10 +129,12 @@ def detach(path: str) -> None:
 
 
 def pivot_root_here() -> None:
-    """Make the current directory (a mount point) the root and drop the old one. pivot_root(2), `pivot_root(".", ".")`."""
+    """Make the current directory (a mount point) the root and drop the old one. pivot_root(2), `pivot_root(".", ".")`.
+
+    Nothing in the old root may be shared (`MS_SLAVE | MS_REC`), or taking it off would take the host's mounts off, too.
+    """
     dot = ctypes.create_string_buffer(b".")
     syscall("pivot_root", ctypes.addressof(dot), ctypes.addressof(dot), path=".")
-    # The old root is now stacked on ".": take it off, without letting the unmount travel back to the host.
-    set_propagation(".", MS_SLAVE | MS_REC)
+    # The old root is now stacked on "."; umount2(2) takes what is on top, while mount(2) would change what is below.
     detach(".")
     os.chdir("/")

@@ -7,12 +7,15 @@ import errno
 import os
 import stat
 
-from teul.linux.syscalls import prototype
+from teul.linux.syscalls import os_error, prototype
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+_MAX_SYMLINKS = 40  # linux/namei.h, MAXSYMLINKS
 
 
 class open_how(ctypes.Structure):
@@ -24,9 +27,13 @@ class open_how(ctypes.Structure):
 _openat2 = prototype("openat2", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(open_how), ctypes.c_size_t)
 
 
-def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open `path` as if `root_fd` were "/": absolute symlinks and ".." stay inside. Raises `OSError`."""
-    how = open_how(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0, *, symlinks: bool = True) -> int:
+    """Open `path` as if `root_fd` were "/": absolute symlinks and ".." stay inside. Raises `OSError`.
+
+    Without `symlinks`, meeting one is ELOOP.
+    """
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if symlinks else RESOLVE_NO_SYMLINKS)
+    how = open_how(flags | os.O_CLOEXEC, mode, resolve)
     while True:
         try:
             return _openat2(root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
@@ -42,51 +49,95 @@ def make_directories_in_root(root_fd: int, path: str, mode: int = 0o755) -> int:
     """Open directory `path` in the root (O_PATH), creating what is missing. Raises `OSError`.
 
     What exists is resolved by the kernel, symlinks included; what does not is created one component at a time below an opened
-    parent, so that a symlink put there meanwhile is not followed.
+    parent, so that a symlink put there meanwhile is not followed. A symlink to nowhere is followed to the place that it names.
     """
-    parts = _split(path)
-    rest: list[str] = []
-    while True:
+    for _ in range(_MAX_SYMLINKS):
+        current_fd, existing, rest = _open_existing(root_fd, _split(path))
+        for index, part in enumerate(rest):
+            if part == "..":
+                os.close(current_fd)
+                raise os_error(errno.ENOENT, "mkdir", path)
+            goal, current_fd = _make_directory(current_fd, part, mode)
+            if goal is not None:
+                path = "/".join([*_resolve([*existing, *rest[:index]], goal), *rest[index + 1 :]])
+                break
+        else:
+            return current_fd
+    raise os_error(errno.ELOOP, "mkdir", path)
+
+
+def _open_existing(root_fd: int, parts: list[str]) -> tuple[int, list[str], list[str]]:
+    """Open the longest beginning of `parts` that exists; also returns that beginning and the rest."""
+    for count in range(len(parts), 0, -1):
         try:
-            current_fd = open_in_root(root_fd, "/" + "/".join(parts), os.O_PATH | os.O_DIRECTORY)
-            break
+            return open_in_root(root_fd, "/" + "/".join(parts[:count]), os.O_PATH | os.O_DIRECTORY), parts[:count], parts[count:]
         except FileNotFoundError:
-            rest.insert(0, parts.pop())
-    for part in rest:
-        if part == "..":
-            os.close(current_fd)
-            raise OSError(errno.ENOENT, f"mkdir `{path}`: {os.strerror(errno.ENOENT)}")
+            continue
+    return open_in_root(root_fd, "/", os.O_PATH | os.O_DIRECTORY), [], parts
+
+
+def _make_directory(parent_fd: int, name: str, mode: int) -> tuple[str | None, int]:
+    """Create and open `name`, closing its parent; where a symlink is in the way, return what it says instead of following it."""
+    try:
         try:
-            try:
-                os.mkdir(part, mode, dir_fd=current_fd)
-            except FileExistsError:
-                pass
-            next_fd = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current_fd)
-        finally:
-            os.close(current_fd)
-        current_fd = next_fd
-    return current_fd
+            os.mkdir(name, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            goal = _read_link(parent_fd, name)
+            if goal is not None:
+                return goal, -1
+        return None, os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def _read_link(parent_fd: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None  # no symlink
+
+
+def _resolve(parent: list[str], goal: str) -> list[str]:
+    """Where the symlink `goal` found in directory `parent` leads, as a path in the root; ".." in it is left to the kernel."""
+    return _split(goal) if goal.startswith("/") else [*parent, *_split(goal)]
 
 
 def make_target_in_root(root_fd: int, path: str, *, directory: bool) -> int:
     """Open (O_PATH) the place where something will be mounted, creating a directory or an empty file if it is missing."""
     if directory:
         return make_directories_in_root(root_fd, path)
-    try:
-        target_fd = open_in_root(root_fd, path, os.O_PATH)
-    except FileNotFoundError:
-        parts = _split(path)
-        parent_fd = make_directories_in_root(root_fd, "/".join(parts[:-1]))
+    for _ in range(_MAX_SYMLINKS):
         try:
-            fd = os.open(parts[-1], os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644, dir_fd=parent_fd)
-            os.close(fd)
-            return os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-        finally:
-            os.close(parent_fd)
-    if stat.S_ISDIR(os.fstat(target_fd).st_mode):
-        os.close(target_fd)
-        raise OSError(errno.EISDIR, f"mount a file over directory `{path}`: {os.strerror(errno.EISDIR)}")
-    return target_fd
+            target_fd = open_in_root(root_fd, path, os.O_PATH)
+        except FileNotFoundError:
+            goal, target_fd = _make_file(root_fd, path)
+            if goal is not None:
+                path = "/".join(_resolve(_split(path)[:-1], goal))
+                continue
+        if stat.S_ISDIR(os.fstat(target_fd).st_mode):
+            os.close(target_fd)
+            raise OSError(errno.EISDIR, f"mount a file over directory `{path}`: {os.strerror(errno.EISDIR)}")
+        return target_fd
+    raise os_error(errno.ELOOP, "open", path)
+
+
+def _make_file(root_fd: int, path: str) -> tuple[str | None, int]:
+    """Create and open an empty file; where a symlink is in the way, return what it says instead of following it."""
+    parts = _split(path)
+    parent_fd = make_directories_in_root(root_fd, "/".join(parts[:-1]))
+    try:
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(parts[-1], flags, 0o644, dir_fd=parent_fd))
+        except FileExistsError:
+            goal = _read_link(parent_fd, parts[-1])
+            if goal is not None:
+                return goal, -1
+        return None, os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
 
 
 def read_in_root(root_fd: int, path: str, limit_bytes: int) -> bytes:

@@ -80,6 +80,8 @@ def decode_object(data: bytes) -> dict[str, Any]:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"invalid JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidParameter("invalid JSON: exceeded max depth") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -93,6 +95,8 @@ def convert(kind: type[D], value: Mapping[str, Any]) -> D:
         return msgspec.convert(_normalise_struct(kind, value), kind)
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"invalid JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidParameter("invalid JSON: exceeded max depth") from error
 
 
 def render(document: Document) -> dict[str, Any]:

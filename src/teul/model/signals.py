@@ -29,8 +29,10 @@ def parse_signal(text: str) -> int:
     """
     if text.isascii() and text.isdigit():
         number = int(text)
-        if not 0 < number < signal.NSIG:
+        if number == 0:
             raise InvalidSignal(text)
+        if number >= signal.NSIG:
+            raise InvalidParameter(f"the linux daemon does not support signal {number}")
         return number
     name = text.upper().removeprefix("SIG")
     if name in _NAMES:

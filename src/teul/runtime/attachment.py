@@ -79,8 +79,10 @@ class Attachment:
             self._writer.write(wire.frame(wire.STDIN))
 
     async def close(self) -> None:
-        """Detach; the process goes on."""
+        """Detach; the process goes on. Where its input lives no longer than its first client, that ends here."""
         assert self._writer is not None
+        if self.wants.get("stdin"):
+            await self.close_stdin()
         self._writer.close()
 
 

@@ -6,8 +6,7 @@ A message carries:
   kind        "create" (a container's first process), "exec" (one more process in it), "resume" (watch what an earlier
               monitor left)
   id          container or exec id; shown in the monitor's process name
-  directory   <run>/containers/<id> (or …/exec/<exec id>): config.json for "create"; monitor.sock and exit.json appear there
-  process     OCI process object ("exec" only; "create" reads it from config.json)
+  directory   <run>/containers/<id> (or …/exec-<exec id>), where config.json is; monitor.sock and exit.json appear there
   container_pid  the container's first process ("exec" and "resume")
   terminal    bool, with rows and columns
   stdin       "null" | "open" (stays open) | "once" (closes with its first client)
@@ -21,6 +20,7 @@ Descriptors, in order: the control connection, then one per `attach`; for "resum
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -29,24 +29,27 @@ MAX_MESSAGE_BYTES = 200 * 1024
 MAX_DESCRIPTORS = 64
 
 EXIT_FILE = "exit.json"
-PROCESS_FILE = "process.json"
+PROCESS_FILE = "pid.json"
 SOCKET_FILE = "monitor.sock"
 CONFIG_FILE = "config.json"
 
 
 def send_message(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
-    """Send one message. Raises `OSError` when the peer is gone (EPIPE) or the message is too large (EMSGSIZE)."""
+    """Send one message. Raises `OSError` when the peer is gone (EPIPE), has no room now (EAGAIN), or the message is too large (EMSGSIZE)."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     connection.sendmsg([json.dumps(message).encode()], ancillary)
 
 
 def receive_message(connection: socket.socket) -> tuple[dict[str, object], list[int]] | None:
     """Receive one message and its descriptors (close-on-exec); None at the end of the connection."""
-    data, ancillary, _flags, _address = connection.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_LEN(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
+    room = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
+    data, ancillary, flags, _address = connection.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     descriptors = [fd for level, kind, raw in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) for fd in _unpack(raw)]
-    if not data:
+    if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for fd in descriptors:
             os.close(fd)
+        if data:
+            raise OSError(errno.EMSGSIZE, "a launch message was cut off")
         return None
     message: dict[str, object] = json.loads(data)
     return message, descriptors

@@ -35,19 +35,35 @@ class LogFile:
         os.close(self._fd)
 
     def _append(self, lines: bytes) -> None:
-        if not lines:
-            return
         try:
-            if self._max_bytes > 0 and self._size_bytes > 0 and self._size_bytes + len(lines) > self._max_bytes:
-                self._rotate()
-            view = memoryview(lines)
-            while view:
-                written = os.write(self._fd, view)
-                self._size_bytes += written
-                view = view[written:]
+            while lines:
+                if 0 < self._max_bytes <= self._size_bytes:
+                    self._rotate()
+                end = self._end_of_room(lines)
+                self._write(lines[:end])
+                lines = lines[end:]
         except OSError as error:
             self.lost_bytes += len(lines)
             self.error = str(error)
+
+    def _end_of_room(self, lines: bytes) -> int:
+        """Where to cut `lines` so that the file is full by at most one line. docker: a file is closed by the line that fills it."""
+        room = self._max_bytes - self._size_bytes
+        if self._max_bytes <= 0 or len(lines) <= room:
+            return len(lines)
+        return lines.index(b"\n", max(0, room - 1)) + 1
+
+    def _write(self, lines: bytes) -> None:
+        """All of it or nothing: half a line would spoil the next one. Raises `OSError`."""
+        written = 0
+        try:
+            while written < len(lines):
+                written += os.write(self._fd, memoryview(lines)[written:])
+        except OSError:
+            if written:
+                os.ftruncate(self._fd, self._size_bytes)
+            raise
+        self._size_bytes += written
 
     def _rotate(self) -> None:
         if self._max_files <= 1:

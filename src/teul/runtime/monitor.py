@@ -68,7 +68,7 @@ class _Client:
 class Monitor:
     """The event loop around one process."""
 
-    def __init__(self, message: dict, started: Started) -> None:  # type: ignore[type-arg]
+    def __init__(self, message: dict, started: Started, log: LogFile | None) -> None:  # type: ignore[type-arg]
         self._message = message
         self._started = started
         self._directory: str = message["directory"]
@@ -78,18 +78,18 @@ class Monitor:
         self._input_fd: int = started.input_fd
         self._outputs: dict[int, int] = dict(started.outputs)  # descriptor → stream
         self._input = bytearray()
-        self._log: LogFile | None = None
-        if message.get("log"):
-            log = message["log"]
-            self._log = LogFile(log["path"], max_bytes=log["max_bytes"], max_files=log["max_files"], attrs=log.get("attrs") or "")
+        self._log = log
 
-    def run(self, connections: list[socket.socket]) -> None:
-        """Guard the process to its end. `connections`: the control connection, then the attachments of the message."""
+    def open(self, connections: list[socket.socket]) -> None:
+        """Listen, and take over the control connection and the attachments of the message."""
+        self._listen()
         wants = [{"control": True}, *(self._message.get("attach") or [])]
         for connection, want in zip(connections, wants, strict=True):
             self._adopt(connection).hello(want)
+
+    def guard(self) -> None:
+        """Say that it runs, and guard the process to its end."""
         self._announce_start()
-        self._listen()
         self._poll.register(self._started.pidfd, select.POLLIN)
         for fd in self._outputs:
             os.set_blocking(fd, False)
@@ -164,8 +164,6 @@ class Monitor:
         self._poll.unregister(fd)
         client.outbox.close()
         client.socket.close()
-        if client.stdin:
-            self._end_input()
 
     def _serve(self, client: _Client, events: int) -> None:
         try:
@@ -303,7 +301,7 @@ class Monitor:
             self._log.close()
         record = {**_exit_code(status), "finished_at_ns": finished_at_ns, "oom_killed": False}
         plan = self._message.get("cgroup")
-        if plan and self._message["kind"] != "exec":
+        if plan and self._message.get("resumed_kind", self._message["kind"]) == "create":
             record["oom_killed"] = cgroups.oom_kills(plan) > 0
             if self._message.get("kill_cgroup"):
                 cgroups.kill(plan)
@@ -317,14 +315,20 @@ class Monitor:
         self._linger()
 
     def _linger(self) -> None:
-        """Stay until every reader has what is theirs, or has gone."""
+        """Stay until every client has what is theirs and has gone.
+
+        Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
+        """
         if self._listener is not None:
             self._poll.unregister(self._listener.fileno())
             self._listener.close()
-        for fd in (self._started.pidfd, *self._outputs):
+        for fd in {self._started.pidfd, *self._outputs}:
             self._poll.unregister(fd)
-        while waiting := [client for client in self._clients.values() if client.outbox]:
-            for client in waiting:
+        if self._input and self._input_fd not in self._outputs:
+            self._poll.unregister(self._input_fd)
+        self._input_fd = -1  # from now on, input is read to be forgotten
+        while self._clients:
+            for client in self._clients.values():
                 self._watch(client)
             for fd, events in self._poll.poll():
                 if fd in self._clients:
@@ -375,17 +379,42 @@ def main(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> 
     process.set_title(f"teul: monitor {message['id'][:12]}", title_area)
     count = 1 + len(message.get("attach") or [])
     connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
+    started: Started | None = None
     try:
+        log = _open_log(message)  # before there is a process: without a log it should not run
         started = start(message, descriptors[count:], title_area)
         with open(f"{message['directory']}/{PROCESS_FILE}", "w", encoding="utf-8") as file:
             json.dump({"pid": started.pid, "monitor_pid": os.getpid(), "start_time": started.start_time}, file)
-        Monitor(message, started).run(connections)
-    except StartFailed as failure:
-        connections[0].sendall(wire.frame(wire.FAILED, json.dumps(failure.report).encode()))
-    except OSError as error:
-        failed = {"step": "monitor", "errno": error.errno, "message": str(error), "kind": "OSError"}
-        connections[0].sendall(wire.frame(wire.FAILED, json.dumps(failed).encode()))
+        monitor = Monitor(message, started, log)
+        monitor.open(connections)
+    except (StartFailed, OSError, ValueError) as error:
+        if started is not None and message["kind"] != "resume":
+            _abandon(message, started)
+        report = error.report if isinstance(error, StartFailed) else _report("monitor", error)
+        connections[0].sendall(wire.frame(wire.FAILED, json.dumps(report).encode()))
+    else:
+        monitor.guard()
     os._exit(0)
+
+
+def _open_log(message: dict) -> LogFile | None:  # type: ignore[type-arg]
+    log = message.get("log")
+    if not log:
+        return None
+    return LogFile(log["path"], max_bytes=log["max_bytes"], max_files=log["max_files"], attrs=log.get("attrs") or "")
+
+
+def _abandon(message: dict, started: Started) -> None:  # type: ignore[type-arg]
+    """End a process that cannot be guarded: nobody would ever learn what became of it."""
+    os.kill(started.pid, signal.SIGKILL)
+    os.waitpid(started.pid, 0)
+    if message.get("cgroup") and message["kind"] == "create":
+        _remove_cgroup(message["cgroup"])
+
+
+def _report(step: str, error: Exception) -> dict[str, object]:
+    number = error.errno if isinstance(error, OSError) else None
+    return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
 
 
 def _become_monitor() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,6 +63,7 @@ class Process:
         self.pidfd = -1
         self.kept: dict[str, int] = {}  # role → descriptor, for a monitor that must take over
         self.started: asyncio.Future[None] = loop.create_future()
+        self.rescues = 0
         self.exit: asyncio.Future[ExitRecord] = loop.create_future()
         self._lost = lost
         self._connection = connection
@@ -101,6 +103,11 @@ class Process:
                 os.close(fd)
         self.kept.clear()
         self.pidfd = -1
+
+    def abandon(self, reason: str) -> None:
+        """Nobody guards it and nobody can: end it, rather than let it run unseen."""
+        self.signal(signal.SIGKILL)
+        self.finish(ExitRecord(exit_code=255, finished_at_ns=time.time_ns(), error=reason))
 
     def finish(self, record: ExitRecord) -> None:
         """The process has ended, by whatever way this came to be known."""
@@ -148,7 +155,8 @@ class Process:
             self.pid = report["pid"]
             for fd in self.kept.values():
                 os.close(fd)
-            self.kept = dict(zip(report["kept"], descriptors, strict=True))
+            # Fewer than named arrive only when our own table is full: then there is less to rescue with, and no more harm.
+            self.kept = dict(zip(report["kept"], descriptors, strict=False))
             if self.pidfd < 0:
                 try:
                     self.pidfd = open_pidfd(self.pid)
@@ -159,6 +167,8 @@ class Process:
         elif kind == wire.FAILED and not self.started.done():
             self.started.set_exception(StartError(json.loads(payload)))
             self.forget()
+        elif kind == wire.FAILED:
+            self.abandon(f"no monitor could take over: {json.loads(payload).get('message')}")
         elif kind == wire.INPUT_CLOSED:
             fd = self.kept.pop("stdin", -1)
             if fd >= 0:

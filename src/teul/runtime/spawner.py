@@ -62,10 +62,17 @@ class Spawner:
                 if fd == wake_read:
                     os.read(wake_read, 4096)
                     self._reap()
-                elif (received := receive_message(self._connection)) is None:
-                    os._exit(0)
                 else:
-                    self._spawn(*received)
+                    self._serve()
+
+    def _serve(self) -> None:
+        try:
+            received = receive_message(self._connection)
+        except (OSError, ValueError):
+            return  # cut off: its descriptors are closed, which tells the engine that nothing was started
+        if received is None:
+            os._exit(0)
+        self._spawn(*received)
 
     def _spawn(self, message: dict, descriptors: list[int]) -> None:  # type: ignore[type-arg]
         status_read = -1

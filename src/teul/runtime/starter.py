@@ -96,8 +96,8 @@ class _Launch:
         plan = message.get("cgroup")
         if plan and message["kind"] == "create":
             self.step = "make the cgroup"
+            cgroups.create(plan)  # undoes itself; one that is not ours must not be removed
             self._cgroup_made = True
-            cgroups.create(plan)
         self.step = "enter the pid namespace"
         self._enter_pid_namespace()
         directory_fd = os.open(message["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -150,6 +150,25 @@ class _Launch:
         finally:
             os.close(cgroup_fd)
 
+    def _make_link(self, network: dict, sync: socket.socket) -> None:  # type: ignore[type-arg]
+        self.step = "make the network link"
+        try:
+            netlink.create_veth(network, self._pid)
+            sync.send(b"network")
+        except OSError:
+            # If the child has failed meanwhile, its namespace is gone, and what it says is the cause.
+            self._raise_child_failure(sync)
+            raise
+
+    @staticmethod
+    def _raise_child_failure(sync: socket.socket) -> None:
+        try:
+            data = sync.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if data.startswith(b"{"):
+            raise StartFailed(json.loads(data))
+
     def _converse(self, sync: socket.socket) -> None:
         """Serve the child until its exec closes the line. Raises `StartFailed` with what it reports."""
         executed = False
@@ -158,13 +177,12 @@ class _Launch:
             data, ancillary, _flags, _address = sync.recvmsg(65536, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
             if not data:
                 break
-            if data == b"namespaces":
+            if data == b"exec":
                 executed = True
+            elif data == b"namespaces":
                 network = self._message.get("network")
                 if network:
-                    self.step = "make the network link"
-                    netlink.create_veth(network, self._pid)
-                    sync.send(b"network")
+                    self._make_link(network, sync)
             elif data == b"terminal":
                 numbers = array.array("i")
                 numbers.frombytes(ancillary[0][2])
@@ -172,15 +190,9 @@ class _Launch:
             else:
                 raise StartFailed(json.loads(data))
         sync.close()
-        # A child killed on its way (by its own memory limit, say) closes the line too, but is a zombie and never ran the program.
-        if (not executed and self._message["kind"] == "create") or not _has_executed(self._pid):
+        # A child killed on its way (by its own memory limit, say) closes the line as well, but without the last word.
+        if not executed:
             raise StartFailed(_FAILED_WITHOUT_WORD)
-
-
-def _has_executed(pid: int) -> bool:
-    """Whether the process has got past exec: it runs, or ended by itself (an exit code of its own, not a signal's)."""
-    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    return True if info is None else info.si_code == os.CLD_EXITED or info.si_status != signal.SIGKILL
 
 
 def _pipes(*, with_input: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

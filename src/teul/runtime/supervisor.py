@@ -23,6 +23,7 @@ from teul.wire import monitor as wire
 log = logging.getLogger(__name__)
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from teul.runtime.spawner import main; main()"
+_MAX_RESCUES = 20
 _LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended while nobody was watching")
 
 
@@ -70,9 +71,7 @@ class Supervisor:
         directory = str(message["directory"])
         process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
         try:
-            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach)]
-            if pidfd >= 0:
-                descriptors.append(pidfd)
+            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *([pidfd] if pidfd >= 0 else [])]
             await self._send({**message, "attach": [pending.wants for pending in attach]}, descriptors)
         except OSError as error:
             process.forget()
@@ -138,16 +137,22 @@ class Supervisor:
         if record is not None:
             process.finish(record)
             return
+        process.rescues += 1
+        if process.rescues > _MAX_RESCUES:
+            process.abandon(f"its monitor ended {process.rescues} times")
+            return
         log.warning("the monitor of process %d ended; another one takes over", process.pid)
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process.listen_to(near)
         try:
             await self._take_over(process, far)
         except OSError as error:
-            process.finish(ExitRecord(255, 0, error=f"no monitor could take over: {error}"))
+            process.abandon(f"no monitor could take over: {error}")
 
     async def _take_over(self, process: Process, far: socket.socket) -> None:
-        message = {**self._messages[process.directory], "kind": "resume", "attach": [], "pid": process.pid, "kept": list(process.kept)}
+        original = self._messages[process.directory]
+        kept = {"pid": process.pid, "kept": list(process.kept)}
+        message = {**original, "kind": "resume", "resumed_kind": original["kind"], "attach": [], **kept}
         try:
             await self._send(message, [far.fileno(), process.pidfd, *process.kept.values()])
         finally:
@@ -159,7 +164,7 @@ class Supervisor:
             connection = self._connection
             if connection is not None:
                 try:
-                    await run_blocking(send_message, connection, message, descriptors)
+                    await _send_soon(connection, message, descriptors)
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     if attempt == 2:
@@ -190,7 +195,19 @@ class Supervisor:
         finally:
             theirs.close()
             os.close(executable_fd)
+        ours.setblocking(False)
         self._connection = ours
+
+
+async def _send_soon(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
+    """Send in one step of the loop, so that no descriptor can change its meaning meanwhile; wait only while the spawner is busy."""
+    while True:
+        try:
+            send_message(connection, message, descriptors)
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+        else:
+            return
 
 
 def _import_path() -> list[str]:

@@ -49,7 +49,7 @@ class StartFailure(System):
 def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple[TeulError, int]:
     """Docker's error and the exit code that the container or exec gets. moby daemon/errors.go, setExitCodeFromError."""
     if error.kind == "UserError":
-        return InvalidParameter(error.message), EXIT_UNKNOWN if not for_exec else EXIT_NOT_INVOCABLE
+        return StartFailure(error.message), EXIT_UNKNOWN if not for_exec else EXIT_NOT_INVOCABLE
     prefix = _EXEC_PREFIX if for_exec else _CREATE_PREFIX
     detail = error.message if error.kind == "ProgramError" else f"{error.step}: {error.message}"
     text = f"{prefix}{detail}: unknown"

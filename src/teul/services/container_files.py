@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from teul.runtime.launch import CONFIG_FILE
+from teul.store import atomic
 
 LAUNCH_FILE = "launch.json"
 
@@ -69,6 +70,11 @@ def write_bundle_files(bundle: str, spec: dict[str, Any], message: dict[str, Any
     _write(f"{bundle}/{LAUNCH_FILE}", message)
 
 
+def write_exec_config(directory: str, config: dict[str, Any]) -> None:
+    """What an exec's process is to be: an OCI `process` and our extension. In a file, since an environment may be large."""
+    _write(f"{directory}/{CONFIG_FILE}", config)
+
+
 def read_bundle_files(bundle: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
     return _read(f"{bundle}/{CONFIG_FILE}"), _read(f"{bundle}/{LAUNCH_FILE}")
@@ -99,11 +105,7 @@ def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
 
 def remove_tree(path: str) -> None:
     """Remove a directory and all below it. Idempotent; several may remove the same at once."""
-    while os.path.lexists(path):
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            continue  # somebody else removed a part of it meanwhile
+    atomic.remove_tree(path)
 
 
 def size_of_tree(path: str) -> int:
@@ -112,15 +114,28 @@ def size_of_tree(path: str) -> int:
     seen: set[tuple[int, int]] = set()
     stack = [path]
     while stack:
-        with os.scandir(stack.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-                elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    total += status.st_size
+        for entry, status in _list_directory(stack.pop()):
+            if stat.S_ISDIR(status.st_mode):
+                stack.append(entry)
+            elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_size
     return total
+
+
+def _list_directory(path: str) -> list[tuple[str, os.stat_result]]:
+    """What is in a directory of a running container; what disappears meanwhile is not."""
+    listed: list[tuple[str, os.stat_result]] = []
+    try:
+        names = os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return listed
+    for name in names:
+        try:
+            listed.append((f"{path}/{name}", os.lstat(f"{path}/{name}")))
+        except FileNotFoundError:
+            continue
+    return listed
 
 
 def _write(path: str, document: dict[str, Any]) -> None:

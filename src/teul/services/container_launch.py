@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Callable
@@ -61,6 +62,8 @@ class Launcher:
         """Start PID 1 and note the endpoint in the record. Raises `StartError` and others; then nothing is left behind."""
         try:
             return await self._start(container, attach)
+        except asyncio.CancelledError:
+            raise  # the engine is leaving; what has been started by now is the next one's to take over
         except BaseException:
             container.endpoint = None
             for pending in attach:
@@ -132,6 +135,8 @@ class Launcher:
         mode = container.host_config.network_mode
         if container.config.network_disabled or mode.startswith("container:"):
             return None
+        if mode not in ("", "default", "bridge"):
+            self._networks.get(mode)  # docker: a network that is not there is missed when the container starts
         if mode in ("none", "host"):
             container.endpoint = self._networks.nominal_endpoint(container.id, mode)
             return None

@@ -10,7 +10,7 @@ import asyncio
 import calendar
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import BinaryIO, TypeVar
 
@@ -37,6 +37,18 @@ class _Line(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Line)
 
 
+def _decode(whole: bytes) -> list[_Line]:
+    try:
+        return _DECODER.decode_lines(whole)
+    except msgspec.MsgspecError:
+        pass  # a line was damaged (by a crash of the host, say): the others are still good
+    lines = []
+    for line in whole.split(b"\n"):
+        with suppress(msgspec.MsgspecError):
+            lines.append(_DECODER.decode(line))
+    return lines
+
+
 class _Reader:
     """A position in a chain of rotated files, oldest first."""
 
@@ -53,8 +65,8 @@ class _Reader:
             if data:
                 whole, newline, rest = (self._rest + data).rpartition(b"\n")
                 self._rest = rest
-                if newline:
-                    return _DECODER.decode_lines(whole)
+                if newline and (lines := _decode(whole)):
+                    return lines
                 continue
             if len(self._files) == 1 and not self._find_next(file):
                 return []

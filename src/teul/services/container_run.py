@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
+from teul.errors import Unavailable
 from teul.model.container import ContainerExit
 from teul.runtime.process import Process
 from teul.runtime.supervisor import PendingAttachment
@@ -11,6 +13,8 @@ from teul.runtime.supervisor import PendingAttachment
 NOT_RUNNING = "not-running"
 NEXT_EXIT = "next-exit"
 REMOVED = "removed"
+# One message to the spawner carries at most 64 descriptors (runtime.launch).
+_MAX_PENDING = 48
 
 
 class ContainerRun:
@@ -22,8 +26,10 @@ class ContainerRun:
         self.pending: list[PendingAttachment] = []
         self.restart: asyncio.Task[None] | None = None
         self.restart_delay_seconds = 0.0
-        # Done when the present process has ended and all that follows from it was recorded.
-        self.settled: asyncio.Future[None] | None = None
+        # Set when the latest process has ended and all that follows from it was recorded.
+        self.settled = asyncio.Event()
+        # True while --rm does not apply: the stop in the middle of a restart.
+        self.kept = False
         self._waiters: dict[str, list[asyncio.Future[ContainerExit]]] = {NOT_RUNNING: [], NEXT_EXIT: [], REMOVED: []}
 
     def waiter(self, condition: str) -> asyncio.Future[ContainerExit]:
@@ -42,8 +48,40 @@ class ContainerRun:
                 if not waiter.done():
                     waiter.set_result(end)
 
+    async def wait_settled(self) -> None:
+        """Return when the end of the latest process was recorded."""
+        await self.settled.wait()
+
+    def add_pending(self, pending: PendingAttachment) -> None:
+        """Have `pending` attached by the next start. Raises Unavailable when too many wait already."""
+        self.pending = self.take_pending()
+        if len(self.pending) >= _MAX_PENDING:
+            pending.connection.close()
+            raise Unavailable(f"{len(self.pending)} clients wait for this container's start already")
+        self.pending.append(pending)
+
+    def take_pending(self) -> list[PendingAttachment]:
+        """Those who attached early and are still there."""
+        alive: list[PendingAttachment] = []
+        for pending in self.pending:
+            if _has_peer(pending.connection):
+                alive.append(pending)
+            else:
+                pending.connection.close()
+        self.pending = []
+        return alive
+
     def drop_pending(self) -> None:
         """Nobody will start for those who attached early: let them see the end."""
         for pending in self.pending:
             pending.connection.close()
         self.pending.clear()
+
+
+def _has_peer(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False

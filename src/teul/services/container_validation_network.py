@@ -177,8 +177,6 @@ def _move_mac_address(config: ContainerConfig, network: str, endpoints: dict[str
 
 def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -> None:
     mode = host_config.network_mode
-    if mode not in _PREDEFINED and network_donor(host_config) is None:
-        raise NotImplementedHere(f"user-defined networks are not supported yet: {mode}")
     others = [name for name in networking.endpoints_config or {} if name != mode]
     if others:
         raise NotImplementedHere(f"connecting a container to more than one network is not supported yet: {', '.join(others)}")

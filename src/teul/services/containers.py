@@ -36,7 +36,7 @@ from teul.services.container_run import NEXT_EXIT, NOT_RUNNING, REMOVED, Contain
 from teul.services.container_validation import check_name, check_request
 from teul.services.events import Events, container_event
 from teul.services.images import Images
-from teul.services.restart_policy import RestartDecision, decide_restart
+from teul.services.restart_policy import decide_restart
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +63,19 @@ class Containers:
         for container in self._registry.all():
             await self._take_over(container)
 
-    async def start_by_policy(self) -> None:
-        """After a restart of the machine or the engine: start what its restart policy wants running. docker: daemon/daemon.go, restore."""
+    async def start_by_policy(self, *, rebooted: bool) -> None:
+        """Start what its restart policy wants running. docker: daemon/daemon.go, restore.
+
+        docker: "always" forgets a manual stop when the daemon starts. An engine that comes and goes by itself must not undo it, so
+        here only a restart of the machine counts.
+        """
         for container in self._registry.all():
             policy = container.host_config.restart_policy.name
-            stopped = container.state.status in (Status.EXITED, Status.RESTARTING) and container.state.started_at_ns > 0
-            if stopped and (policy == "always" or (policy == "unless-stopped" and not container.manually_stopped)):
-                self._tasks.start(self._restart_later(container, 0), name=f"restart {container.name}")
+            forgets = policy == "always" and rebooted
+            wanted = policy in ("always", "unless-stopped") and (forgets or not container.manually_stopped)
+            ended = container.state.status is Status.EXITED and container.state.started_at_ns > 0
+            if container.state.status is Status.RESTARTING or (ended and wanted):
+                self._schedule_restart(container, self.run_of(container.id), delay_seconds=0)
 
     def close(self) -> None:
         """Let go of all processes; they go on."""
@@ -142,28 +148,34 @@ class Containers:
         run = self.run_of(container.id)
         if container.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {reference} is already in progress")
-        if container.state.counts_as_running:
-            if not force:
-                raise _still_running(container)
-            container.manually_stopped = True
-            await self._kill_and_wait(container, run)
-        async with run.lock:
-            if self._registry.find(container.id) is None:
-                return
+        while True:
             if container.state.counts_as_running:
-                raise _still_running(container)
-            await self._remove_locked(container, run)
+                if not force:
+                    raise _still_running(container)
+                container.manually_stopped = True
+                await self._kill_and_wait(container, run)
+            async with run.lock:
+                if self._registry.find(container.id) is None:
+                    return
+                if container.state.counts_as_running:
+                    continue  # it was being started when we came
+                await self._remove_locked(container, run)
+                return
 
     async def _remove_locked(self, container: Container, run: ContainerRun) -> None:
         container.state = lifecycle.removing(container.state)
         run.drop_pending()
         # The record goes first: what is not in the database does not exist, and its files are swept if we die here.
-        await self._registry.remove(container)
+        try:
+            await self._registry.remove(container)
+        except Exception as error:
+            container.state = lifecycle.remove_failed(container.state, error=str(error))
+            raise
         self._events.publish(container_event(container, "destroy"))
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
         self._runs.pop(container.id, None)
-        await self._images.release(Digest(container.image_id))
         self._tasks.start(run_blocking(files.discard, self._launcher.directories, container.id), name=f"remove files of {container.name}")
+        await self._images.release(Digest(container.image_id))
 
     # -- running
 
@@ -198,7 +210,12 @@ class Containers:
         """Stop it if it runs, and start it."""
         container = self.get(reference)
         if container.state.counts_as_running:
-            await self._stop(container, signal, timeout_seconds, removing=False)
+            run = self.run_of(container.id)
+            run.kept = True  # docker: --rm does not apply to the stop in the middle
+            try:
+                await self._stop(container, signal, timeout_seconds)
+            finally:
+                run.kept = False
         await self.start(container.id)
         self._events.publish(container_event(container, "restart"))
 
@@ -251,12 +268,19 @@ class Containers:
         if not reference or not name:
             raise InvalidParameter("Neither old nor new names may be empty")
         container = self.get(reference)
-        new_name = check_name(name)
+        try:
+            new_name = check_name(f"/{name.removeprefix('/')}")
+        except InvalidParameter as error:
+            raise InvalidParameter(f"Error when allocating new name: {error.message}") from error
         if new_name == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         async with self.run_of(container.id).lock:
+            self.get(container.id)  # it may have been removed while we waited
             old_name = container.name
-            self._registry.reserve_name(new_name, container.id)
+            try:
+                self._registry.reserve_name(new_name, container.id)
+            except Conflict as error:
+                raise Conflict(f"Error when allocating new name: {error.message}") from error
             container.name = new_name
             await self._registry.save(container)
             self._registry.release_name(old_name)
@@ -290,7 +314,7 @@ class Containers:
         if attachment is None:
             wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
             attachment, far = await Attachment.pending(terminal=container.config.tty, wants=wants)
-            run.pending.append(PendingAttachment(far, wants))
+            run.add_pending(PendingAttachment(far, wants))
         self._events.publish(container_event(container, "attach"))
         return attachment
 
@@ -327,7 +351,7 @@ class Containers:
     # -- inside
 
     async def _start_locked(self, container: Container, run: ContainerRun) -> None:
-        pending, run.pending = run.pending, []
+        pending = run.take_pending()
         try:
             process = await self._launcher.launch(container, pending)
         except StartError as error:
@@ -339,9 +363,9 @@ class Containers:
             raise
         run.process = process
         container.state = lifecycle.started(container.state, pid=process.pid, now_ns=time.time_ns())
+        self._start_watching(container, run, process)
         await self._registry.save(container)
         self._events.publish(container_event(container, "start"))
-        self._tasks.start(self._watch(container, run, process), name=f"watch {container.name}")
 
     async def _start_failed(self, container: Container, run: ContainerRun, message: str, exit_code: int) -> None:
         container.state = lifecycle.start_failed(container.state, exit_code=exit_code, error=message)
@@ -349,13 +373,21 @@ class Containers:
         if container.host_config.auto_remove:
             await self._remove_locked(container, run)
 
-    async def _watch(self, container: Container, run: ContainerRun, process: Process) -> None:
-        record = await asyncio.shield(process.exit)
-        if self._closing:
-            return
-        async with run.lock:
-            if run.process is process:
-                await self._ended(container, run, record)
+    def _start_watching(self, container: Container, run: ContainerRun, process: Process) -> None:
+        run.process = process
+        run.settled = asyncio.Event()
+        self._tasks.start(self._watch(container, run, process, run.settled), name=f"watch {container.name}")
+
+    async def _watch(self, container: Container, run: ContainerRun, process: Process, settled: asyncio.Event) -> None:
+        try:
+            record = await asyncio.shield(process.exit)
+            if self._closing:
+                return
+            async with run.lock:
+                if run.process is process:
+                    await self._ended(container, run, record)
+        finally:
+            settled.set()
 
     async def _ended(self, container: Container, run: ContainerRun, record: ExitRecord) -> None:
         """Everything that follows from the end of PID 1, under the lock."""
@@ -380,17 +412,18 @@ class Containers:
         run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
         await asyncio.gather(self._registry.save(container), self._launcher.clean_up(container))
         if decision.again:
-            self._schedule_restart(container, run, decision)
-        elif container.host_config.auto_remove:
+            self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)
+        elif container.host_config.auto_remove and not run.kept:
             await self._remove_locked(container, run)
 
-    def _schedule_restart(self, container: Container, run: ContainerRun, decision: RestartDecision) -> None:
-        run.restart_delay_seconds = decision.delay_seconds
-        run.restart = self._tasks.start(self._restart_later(container, decision.delay_seconds), name=f"restart {container.name}")
+    def _schedule_restart(self, container: Container, run: ContainerRun, *, delay_seconds: float) -> None:
+        if run.restart is not None:
+            run.restart.cancel()
+        run.restart_delay_seconds = delay_seconds
+        run.restart = self._tasks.start(self._restart_later(container, run, delay_seconds), name=f"restart {container.name}")
 
-    async def _restart_later(self, container: Container, delay_seconds: float) -> None:
+    async def _restart_later(self, container: Container, run: ContainerRun, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)
-        run = self.run_of(container.id)
         async with run.lock:
             run.restart = None
             if self._registry.find(container.id) is None or container.state.has_process:
@@ -400,13 +433,13 @@ class Containers:
             except TeulError as error:
                 log.warning("container %s could not be restarted: %s", container.name, error.message)
 
-    async def _stop(self, container: Container, signal: str | None, timeout_seconds: int | None, *, removing: bool = True) -> None:
+    async def _stop(self, container: Container, signal: str | None, timeout_seconds: int | None) -> None:
         number = parse_signal(signal) if signal else self._stop_signal(container)
         if timeout_seconds is None:
             configured = container.config.stop_timeout
             timeout_seconds = _DEFAULT_STOP_SECONDS if configured is None else configured
         run = self.run_of(container.id)
-        container.manually_stopped = removing
+        container.manually_stopped = True
         if await self._cancel_restart(container, run):
             return
         process = run.process
@@ -416,7 +449,7 @@ class Containers:
                 await self.unpause(container.id)
             if not await _ends_within(process, None if timeout_seconds < 0 else timeout_seconds):
                 await self._kill_and_wait(container, run)
-            await self._settle(run, process)
+            await run.wait_settled()
         self._events.publish(container_event(container, "stop"))
 
     async def _cancel_restart(self, container: Container, run: ContainerRun) -> bool:
@@ -442,14 +475,7 @@ class Containers:
             # kernel: a frozen v1 cgroup does not deliver even SIGKILL before it is thawed.
             await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
         await asyncio.shield(process.exit)
-        await self._settle(run, process)
-
-    async def _settle(self, run: ContainerRun, process: Process) -> None:
-        """Wait until the end of `process` was recorded."""
-        while run.process is process:
-            async with run.lock:
-                pass
-            await asyncio.sleep(0)
+        await run.wait_settled()
 
     def _signal(self, container: Container, process: Process, number: int) -> None:
         process.signal(number)
@@ -461,17 +487,19 @@ class Containers:
     async def _take_over(self, container: Container) -> None:
         run = self.run_of(container.id)
         process = await self._launcher.adopt(container.id)
+        if process is not None and process.exit.done() and not container.state.has_process:
+            process = None  # its end is on record already; only its bundle was left
+            await self._launcher.clean_up(container)
         if process is not None and not container.state.has_process:
             # The engine died between the start and its record.
             container.state = lifecycle.started(_startable(container.state), pid=process.pid, now_ns=time.time_ns())
             await self._registry.save(container)
         if process is not None:
-            run.process = process
-            self._tasks.start(self._watch(container, run, process), name=f"watch {container.name}")
+            self._start_watching(container, run, process)
         elif container.state.has_process:
             async with run.lock:
                 await self._ended(container, run, ExitRecord(255, 0, error="the host or the container's monitor went away"))
-        elif container.state.status is Status.REMOVING:
+        elif container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
             async with run.lock:
                 await self._remove_locked(container, run)
 

@@ -114,8 +114,16 @@ class Execs:
         run = self._containers.run_of(container.id)
         if run.process is None or run.process.pidfd < 0:
             raise NotRunning(container.id)
-        message = await run_blocking(self._prepare, container, record)
-        return await self._supervisor.start(message, attach=pending, pidfd=run.process.pidfd)
+        # security: a copy, taken now. The container may end while we prepare, and its number be another container's by then.
+        pidfd = os.dup(run.process.pidfd)
+        try:
+            try:
+                message = await run_blocking(self._prepare, container, record)
+            except FileNotFoundError as error:
+                raise NotRunning(container.id) from error
+            return await self._supervisor.start(message, attach=pending, pidfd=pidfd)
+        finally:
+            os.close(pidfd)
 
     def _prepare(self, container: Container, record: Exec) -> dict[str, Any]:
         """The exec's directory and launch message. Blocking."""
@@ -124,6 +132,7 @@ class Execs:
         process, extension = build_exec_process(container, record.config, spec, self._launcher.host)
         directory = directories.exec(container.id, record.id)
         os.mkdir(directory, 0o700)
+        files.write_exec_config(directory, {"process": process, "teul": extension})
         config = record.config
         rows, columns = config.console_size or (0, 0)
         return {
@@ -131,8 +140,6 @@ class Execs:
             "id": record.id,
             "directory": directory,
             "spill_directory": directories.container(container.id),
-            "process": process,
-            "teul": extension,
             "terminal": config.tty,
             "rows": rows,
             "columns": columns,

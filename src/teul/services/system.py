@@ -162,6 +162,8 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
         driver_status=[
             ("Backing Filesystem", _backing_filesystem(facts.root)),
             ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
             ("userxattr", "true" if facts.rootless else "false"),
         ],
         cgroup_driver="none" if facts.cgroups.mode == "none" else "cgroupfs",

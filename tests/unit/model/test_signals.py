@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from teul.errors import InvalidParameter
 from teul.model.signals import InvalidSignal, parse_signal
 
 
@@ -33,7 +34,12 @@ def test_signals(text: str, number: int) -> None:
     assert parse_signal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "-9", "SIG", "FOO", "SIGSIGKILL", "RTMIN+16", "RTMIN-1", "RTMAX-15", "RTMIN+", "9 ", "٩"])
+def test_a_number_beyond_the_kernels_is_not_supported() -> None:
+    with pytest.raises(InvalidParameter, match="the linux daemon does not support signal 65"):
+        parse_signal("65")
+
+
+@pytest.mark.parametrize("text", ["", "0", "-9", "SIG", "FOO", "SIGSIGKILL", "RTMIN+16", "RTMIN-1", "RTMAX-15", "RTMIN+", "9 ", "٩"])
 def test_what_is_no_signal(text: str) -> None:
     with pytest.raises(InvalidSignal) as caught:
         parse_signal(text)

@@ -209,7 +209,6 @@ _NOT_YET: list[tuple[dict[str, Any], str]] = [
     (_host(Binds=["/a:/b:rshared"]), "mount propagation rshared is not supported yet: /a at /b"),
     (_host(PortBindings={"80/tcp": [{}]}), "publishing ports is not supported yet: 80/tcp"),
     (_host(PublishAllPorts=True), "publishing ports is not supported yet: all that the image exposes"),
-    (_host(NetworkMode="mine"), "user-defined networks are not supported yet: mine"),
     (_host(Links=["a:b"]), "links are not supported yet: a:b"),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "mine": {}}}},

@@ -3,21 +3,23 @@
 Every step is named before it is taken. When one fails, its name, errno and text travel to the monitor as one message on
 `sync`, and the process ends. When all succeed, exec closes `sync`, and the monitor reads its end.
 
-Words on `sync` (SOCK_SEQPACKET): child to monitor `namespaces` (they exist now), `terminal` (its master rides along), or a JSON
-failure; monitor to child `network` when the link is there.
+Words on `sync` (SOCK_SEQPACKET): child to monitor `namespaces` (they exist now), `terminal` (its master rides along), `exec` (the last
+word of a success), or a JSON failure; monitor to child `network` when the link is there.
 """
 
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import resource
 import signal
 import socket
+import stat
 from typing import NoReturn
 
-from teul.linux import caps, cgroups, mounts, netlink, process, pty, seccomp
+from teul.linux import caps, cgroups, mounts, netlink, paths, process, pty, seccomp
 from teul.runtime.child import init, program, user
 from teul.runtime.child.rootfs import Rootfs
 
@@ -40,6 +42,7 @@ class Child:
         self._sync = sync
         self._stdio = stdio
         self._host_netlink: netlink.Netlink | None = None
+        self._label_fd = -1
         self.step = "start"
 
     def run(self, directory_fd: int, pidfd: int) -> NoReturn:
@@ -48,7 +51,7 @@ class Child:
             if self._message["kind"] == "create":
                 self._create(directory_fd)
             else:
-                self._execute(pidfd)
+                self._execute(directory_fd, pidfd)
         except (OSError, ValueError, KeyError, program.ProgramError, user.UserError) as error:
             number = error.errno if isinstance(error, OSError) else None
             failure = {"step": self.step, "errno": number, "message": str(error), "kind": type(error).__name__}
@@ -57,12 +60,11 @@ class Child:
             os._exit(1)
 
     def _create(self, directory_fd: int) -> NoReturn:
-        self.step = "read config.json"
-        with open(os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd), "rb") as file:
-            spec = json.load(file)
+        spec = self._read_config(directory_fd)
         new, joined = self._open_namespaces(spec["linux"]["namespaces"])
         bpf = self._read_filter(spec.get("teul", {}))
 
+        self._prepare_self(spec["process"])
         foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
         if self._message.get("network"):
@@ -108,12 +110,13 @@ class Child:
         rootfs.hide()
         self.step = "enter the root file system"
         rootfs.enter()
-        self._become(spec["process"], spec.get("teul", {}), bpf, terminal_fd, rootfs.proc_fd)
+        self._become(spec["process"], spec.get("teul", {}), bpf, terminal_fd)
 
-    def _execute(self, pidfd: int) -> NoReturn:
-        request: dict = self._message["process"]  # type: ignore[type-arg]
-        extension: dict = self._message.get("teul") or {}  # type: ignore[type-arg]
+    def _execute(self, directory_fd: int, pidfd: int) -> NoReturn:
+        spec = self._read_config(directory_fd)
+        request, extension = spec["process"], spec.get("teul", {})
         bpf = self._read_filter(extension)
+        self._prepare_self(request)
         self._join_cgroup()
         self.step = "enter the container's namespaces"
         process.setns(
@@ -123,7 +126,13 @@ class Child:
         root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal_fd = self._open_terminal(root_fd) if self._message["terminal"] else None
         os.umask(0)
-        self._become(request, extension, bpf, terminal_fd, -1)
+        self._become(request, extension, bpf, terminal_fd)
+
+    def _read_config(self, directory_fd: int) -> dict:  # type: ignore[type-arg]
+        self.step = "read config.json"
+        with open(os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd), "rb") as file:
+            spec: dict = json.load(file)  # type: ignore[type-arg]
+            return spec
 
     def _open_namespaces(self, namespaces: list[dict]) -> tuple[int, list[tuple[int, int]]]:  # type: ignore[type-arg]
         """Flags of the namespaces to make, and opened (descriptor, flag) of those to join. pid is the monitor's affair."""
@@ -140,12 +149,19 @@ class Child:
         return new, joined
 
     def _clone_foreign_mounts(self, wanted: list[dict]) -> dict[str, int]:  # type: ignore[type-arg]
-        """Detached copies, by destination, of sources that exist only in another container's mount namespace (its /dev/shm)."""
+        """Detached copies, by destination, of sources that must be taken before our own mount namespace is made.
+
+        That is what exists only in another container's (its /dev/shm), and what is shared with the host: in a namespace of slaves, a
+        copy would hear of the host's mounts, but the host not of its.
+        """
         clones: dict[str, int] = {}
         for mount in wanted:
-            if not mount.get("namespace"):
-                continue
             self.step = f"open the source of {mount['destination']}"
+            if not mount.get("namespace"):
+                words = mount.get("options") or ()
+                if "rshared" in words or "shared" in words:
+                    clones[mount["destination"]] = mounts.clone_tree(mount["source"], recursive="rbind" in words)
+                continue
             ours_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             theirs_fd = os.open(mount["namespace"], os.O_RDONLY | os.O_CLOEXEC)
             process.setns(theirs_fd, process.CLONE_NEWNS)
@@ -154,6 +170,20 @@ class Child:
             os.close(ours_fd)
             os.close(theirs_fd)
         return clones
+
+    def _prepare_self(self, request: dict) -> None:  # type: ignore[type-arg]
+        """What goes through /proc/self, while /proc is the host's.
+
+        security: what a container has at /proc may be a fake, and a label written there would be none (CVE-2019-16884).
+        """
+        if request.get("oomScoreAdj") is not None:
+            self.step = "set oom_score_adj"
+            _write("/proc/self/oom_score_adj", str(request["oomScoreAdj"]))
+        self.step = "open the label's file"
+        if request.get("apparmorProfile"):
+            self._label_fd = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY | os.O_CLOEXEC)
+        elif request.get("selinuxLabel"):
+            self._label_fd = os.open("/proc/self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
 
     def _read_filter(self, extension: dict) -> bytes | None:  # type: ignore[type-arg]
         self.step = "read the seccomp filter"
@@ -183,7 +213,7 @@ class Child:
 
     def _open_terminal(self, root_fd: int) -> int:
         self.step = "open a terminal"
-        pts_fd = os.open("dev/pts", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
+        pts_fd = paths.open_in_root(root_fd, "/dev/pts", os.O_PATH | os.O_DIRECTORY)
         master_fd, slave_fd, _number = pty.open_pair("ptmx", dir_fd=pts_fd)
         os.close(pts_fd)
         if self._message.get("rows"):
@@ -198,10 +228,9 @@ class Child:
         extension: dict,  # type: ignore[type-arg]
         bpf: bytes | None,
         terminal_fd: int | None,
-        proc_fd: int,
     ) -> NoReturn:
         self.step = "set labels"
-        _set_label(request, proc_fd)
+        self._set_label(request)
         self.step = "set the standard streams"
         self._set_stdio(terminal_fd)
         # security: close before chdir, or a working directory of /proc/self/fd/N could lead to the host (CVE-2024-21626).
@@ -211,10 +240,6 @@ class Child:
         self.step = "set resource limits"
         for limit in request.get("rlimits") or []:
             _set_rlimit(limit)
-        if request.get("oomScoreAdj") is not None:
-            self.step = "set oom_score_adj"
-            _write("/proc/self/oom_score_adj", str(request["oomScoreAdj"]))
-
         self.step = "find the user"
         root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         who = _resolve_user(root_fd, request, extension)
@@ -266,12 +291,17 @@ class Child:
             stdio = self._stdio
         for number, fd in enumerate(stdio):
             if fd < 0:
-                null_fd = os.open("/dev/null", os.O_RDWR)
+                null_fd = _open_null()
                 os.dup2(null_fd, number)
                 if null_fd > 2:
                     os.close(null_fd)
             else:
                 os.dup2(fd, number)
+
+    def _set_label(self, request: dict) -> None:  # type: ignore[type-arg]
+        if self._label_fd >= 0:
+            profile = request.get("apparmorProfile")
+            os.write(self._label_fd, (f"exec {profile}" if profile else str(request["selinuxLabel"])).encode())
 
     def _own_stdio(self, uid: int) -> None:
         """A program that reopens /dev/stdout must be allowed to: give the streams to its user, as runc does."""
@@ -305,6 +335,9 @@ def _change_directory(path: str) -> bool:
         os.chdir(path)
     except PermissionError:
         return False
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise program.ProgramError(f'chdir to cwd ("{path}") set in config.json failed: {reason}') from error
     # security: a directory outside of our root shows as "(unreachable)…" (CVE-2024-21626).
     if not os.getcwd().startswith("/"):
         raise FileNotFoundError(2, f"current working directory `{path}` is outside of container mount namespace root")
@@ -324,16 +357,14 @@ def _set_rlimit(limit: dict) -> None:  # type: ignore[type-arg]
         ) from error
 
 
-def _set_label(request: dict, proc_fd: int) -> None:  # type: ignore[type-arg]
-    profile, label = request.get("apparmorProfile"), request.get("selinuxLabel")
-    if not profile and not label:
-        return
-    name, text = ("self/attr/apparmor/exec", f"exec {profile}") if profile else ("self/attr/exec", str(label))
-    fd = os.open(name, os.O_WRONLY, dir_fd=proc_fd) if proc_fd >= 0 else os.open(f"/proc/{name}", os.O_WRONLY)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
+def _open_null() -> int:
+    """The container's /dev/null. security: whatever else it has put there is not opened for a process that still has privileges."""
+    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    os.close(fd)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+        raise OSError(errno.ENXIO, "`/dev/null` is not the null device")
+    return os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW)
 
 
 def _write(path: str, text: str) -> None:
@@ -350,6 +381,7 @@ def _exec(path: str, arguments: list[str], env: dict[str, str], sync: socket.soc
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
+        sync.send(b"exec")
         os.execve(path, arguments, env)
     except OSError as error:
         # As runc: the container has started by now, so its own stderr and exit code say what happened.

@@ -16,6 +16,7 @@ from teul.runtime.child.mount_options import MountOptions
 Spec = dict[str, object]
 
 _LINKS = (("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr"))
+_KERNEL_VIEWS = ("proc", "sysfs")
 _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
@@ -54,6 +55,8 @@ class Rootfs:
             mount_fd = mounts.new_filesystem(kind, options.data, options.add, source=mount.get("source") or kind)
             _propagate(mount_fd, options)
             self._attach(mount_fd, destination, directory=True)
+            if kind in _KERNEL_VIEWS:
+                self._check_no_symlink(destination)
             if kind == "proc":
                 self.proc_fd = os.dup(mount_fd)
             elif kind == "devpts":
@@ -112,9 +115,8 @@ class Rootfs:
         mounts.pivot_root_here()
         propagation = self._spec["linux"].get("rootfsPropagation")
         if propagation:
-            options = MountOptions([propagation])
-            recursive = mounts.MS_REC if options.recursive_propagation else 0
-            mounts.set_propagation("/", options.propagation | recursive)
+            # The root alone: every mount below it has what its own entry asked for.
+            mounts.set_propagation("/", MountOptions([propagation]).propagation)
 
     def write_sysctl(self, name: str, value: str) -> None:
         """Set one kernel parameter through the container's own /proc, before parts of it become read-only."""
@@ -124,6 +126,13 @@ class Rootfs:
             os.write(fd, value.encode())
         finally:
             os.close(fd)
+
+    def _check_no_symlink(self, destination: str) -> None:
+        """security: a /proc that is mounted where the image's symlink points leaves "/proc" to the container (CVE-2019-16884, -19921)."""
+        try:
+            os.close(paths.open_in_root(self.fd, destination, os.O_PATH | os.O_DIRECTORY, symlinks=False))
+        except OSError as error:
+            raise OSError(error.errno, f"filesystem at `{destination}` must be mounted on an ordinary directory") from error
 
     def _attach(self, mount_fd: int, destination: str, *, directory: bool) -> None:
         target_fd = paths.make_target_in_root(self.fd, destination, directory=directory)
@@ -207,10 +216,28 @@ class Rootfs:
         if stat.S_ISDIR(os.fstat(target_fd).st_mode):
             mount_fd = mounts.new_filesystem("tmpfs", [], mounts.MOUNT_ATTR_RDONLY, source="tmpfs")
         else:
-            mount_fd = mounts.clone_tree("/dev/null")
+            mount_fd = self._clone_null()
         mounts.attach(mount_fd, target_fd, path=path)
         os.close(mount_fd)
         os.close(target_fd)
+
+    def _clone_null(self) -> int:
+        """A null device to mask files with. security: never the host's node writably, whose mode a container could change for all."""
+        null_fd = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
+        try:
+            own_fd = paths.open_in_root(self.fd, "/dev/null", os.O_PATH | os.O_NOFOLLOW, symlinks=False)
+        except OSError:
+            own_fd = -1  # none in here
+        try:
+            ours = own_fd >= 0 and os.fstat(own_fd).st_rdev == os.makedev(1, 3)
+            mount_fd = mounts.clone_tree("", dir_fd=own_fd if ours else null_fd)
+        finally:
+            os.close(null_fd)
+            if own_fd >= 0:
+                os.close(own_fd)
+        if not ours:
+            mounts.set_attributes(mount_fd, add=mounts.MOUNT_ATTR_RDONLY)
+        return mount_fd
 
 
 def _mount_overlay(overlay: dict, path: str) -> int:  # type: ignore[type-arg]

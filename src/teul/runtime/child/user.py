@@ -37,7 +37,7 @@ def resolve(root_fd: int, user: str, extra_groups: list[str]) -> ResolvedUser:
     if group:
         gid = _find_group(groups, group, "unable to find group {}: no matching entries in group file")
     elif login:
-        supplementary = [int(entry[2]) for entry in groups if login in entry[3].split(",") and entry[2].isdigit()]
+        supplementary = [_number(entry[2]) for entry in groups if login in entry[3].split(",") and entry[2].isdigit()]
     for extra in extra_groups:
         supplementary.append(_find_group(groups, extra, "unable to find group {}: no matching entries in group file"))
     # security: the primary group is listed too, or a program could shed it and slip past a negative group permission (CVE-2022-36109).
@@ -48,7 +48,7 @@ def _find_user(passwd: list[list[str]], name: str) -> tuple[int, int, str, str]:
     wanted = name or "0"
     for entry in passwd:
         if wanted in (entry[0], entry[2]) and entry[2].isdigit() and entry[3].isdigit():
-            return int(entry[2]), int(entry[3]), entry[5], entry[0]
+            return _number(entry[2]), _number(entry[3]), entry[5], entry[0]
     if not wanted.isdigit():
         raise UserError(f"unable to find user {name}: no matching entries in passwd file")
     return _number(wanted), 0, "", ""
@@ -57,7 +57,7 @@ def _find_user(passwd: list[list[str]], name: str) -> tuple[int, int, str, str]:
 def _find_group(groups: list[list[str]], name: str, text: str) -> int:
     for entry in groups:
         if name in (entry[0], entry[2]) and entry[2].isdigit():
-            return int(entry[2])
+            return _number(entry[2])
     if name.isdigit():
         return _number(name)
     raise UserError(text.format(name))
