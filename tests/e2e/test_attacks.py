@@ -199,6 +199,26 @@ def test_capabilities_of_an_exec_are_not_more_than_the_containers(engine: Engine
     assert (values["NoNewPrivs"], values["Seccomp"]) == ("1", "2")
 
 
+def test_a_forged_proc_does_not_give_an_exec_more_rights(engine: Engine) -> None:
+    """An image whose /proc is a link is refused, or everything that an exec takes from /proc is the host's: never the forged one's."""
+    below = tuple(entry.name for entry in images.busybox_entries() if entry.name == "proc" or entry.name.startswith("proc/"))
+    load(engine, "forged:1", symlink("proc", "/p"), directory("p"), leave_out=below)
+    result = engine.docker("run", "-d", "--name", "forged", "forged:1", "sleep", "1000")
+    assert result.exit_code != 0
+    assert "must be mounted on an ordinary directory" in result.stderr
+
+
+def test_an_exec_does_not_open_what_the_container_put_at_dev_null(engine: Engine) -> None:
+    """The standard input of a detached exec is /dev/null; a container that replaced it must not choose what is opened."""
+    engine.must("run", "-d", "--name", "nulled", "busybox", "sh", "-c", "rm /dev/null; ln -s /etc/passwd /dev/null; sleep 1000")
+    eventually(
+        lambda: "passwd" in engine.docker("exec", "-i", "nulled", "readlink", "/dev/null").stdout, "the container replaces its device"
+    )
+    result = engine.docker("exec", "nulled", "true")
+    assert result.exit_code != 0
+    assert "is not the null device" in result.stdout + result.stderr
+
+
 def test_socket_is_for_root_and_its_group_only(engine: Engine) -> None:
     """Who can write to the socket is root on this machine."""
     mode = stat.S_IMODE(engine.socket_path.stat().st_mode)
