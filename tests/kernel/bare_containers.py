@@ -247,7 +247,8 @@ class Bench:
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("mount", "pid", "uts", "ipc", "network", "cgroup")],
                 "devices": [
-                    {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666} for name, major, minor in DEVICES
+                    {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
+                    for name, major, minor in DEVICES
                 ],
                 "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware"],
                 "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],

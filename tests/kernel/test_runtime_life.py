@@ -146,7 +146,9 @@ async def test_shared_memory_of_another_container_is_joined(bench: Bench) -> Non
 
 
 async def test_host_and_domain_names_are_set(bench: Bench) -> None:
-    assert await bench.ask("hostname; cat /proc/sys/kernel/domainname", change=lambda spec: spec.update(domainname="here")) == "bare\nhere\n"
+    assert (
+        await bench.ask("hostname; cat /proc/sys/kernel/domainname", change=lambda spec: spec.update(domainname="here")) == "bare\nhere\n"
+    )
 
 
 async def test_loopback_is_up_in_a_new_network_namespace(bench: Bench) -> None:
@@ -224,7 +226,12 @@ async def test_init_reaps_orphans(bench: Bench) -> None:
 async def test_init_of_a_terminal_passes_the_foreground_on(bench: Bench) -> None:
     """The program, not init, gets what the keyboard sends."""
     running = await bench.start(
-        "sh", "-c", "trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 0.05; done", change=with_init, tty=True, stdin="open"
+        "sh",
+        "-c",
+        "trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 0.05; done",
+        change=with_init,
+        tty=True,
+        stdin="open",
     )
     await running.read_until("ready")
     await running.write("\x03")

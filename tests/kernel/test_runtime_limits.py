@@ -163,7 +163,9 @@ async def test_cgroups_made_inside_are_removed_too(bench: Bench) -> None:
         next(entry for entry in spec["mounts"] if entry["destination"] == "/sys/fs/cgroup")["options"].remove("ro")
 
     running = await bench.start(
-        "sh", "-c", "for d in $(find /sys/fs/cgroup -name cgroup.procs); do mkdir -p ${d%/*}/a/b; done; echo made; exec sleep 1000",
+        "sh",
+        "-c",
+        "for d in $(find /sys/fs/cgroup -name cgroup.procs); do mkdir -p ${d%/*}/a/b; done; echo made; exec sleep 1000",
         change=change,
     )
     await running.read_until("made")

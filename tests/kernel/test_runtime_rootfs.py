@@ -148,7 +148,10 @@ async def test_tmpfs_and_its_options(bench: Bench) -> None:
     def change(spec: Spec) -> None:
         spec["mounts"].append(mount("/scratch", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "size=1m", "mode=1770", "uid=7", "gid=8"))
 
-    facts = await bench.ask("stat -c '%a %u %g' /scratch; grep ' /scratch ' /proc/mounts; dd if=/dev/zero of=/scratch/x bs=1M count=2 2>&1 | grep -c 'No space'", change=change)  # noqa: E501
+    facts = await bench.ask(
+        "stat -c '%a %u %g' /scratch; grep ' /scratch ' /proc/mounts; dd if=/dev/zero of=/scratch/x bs=1M count=2 2>&1 | grep -c 'No space'",
+        change=change,
+    )  # noqa: E501
     owner, line, full = facts.splitlines()
     assert owner == "1770 7 8"
     assert {"rw", "nosuid", "nodev", "noexec", "size=1024k"} <= set(line.split()[3].split(","))
@@ -194,7 +197,11 @@ async def test_links_inside_the_root_are_followed_as_the_container_would(bench: 
     """Debian's /var/run -> /run and the like."""
     source = bench.new_directory("source")
     layer = bench.make_layer(links={"var/run": "/run"})
-    await bench.ask("test -d /run/secret && grep -q ' /run/secret ' /proc/mounts", layers=(layer,), change=lambda spec: spec["mounts"].append(bind(source, "/var/run/secret")))  # noqa: E501
+    await bench.ask(
+        "test -d /run/secret && grep -q ' /run/secret ' /proc/mounts",
+        layers=(layer,),
+        change=lambda spec: spec["mounts"].append(bind(source, "/var/run/secret")),
+    )  # noqa: E501
 
 
 @pytest.mark.parametrize("name", ["proc", "sys"])
@@ -265,6 +272,7 @@ async def test_readonly_paths_cannot_be_written(bench: Bench) -> None:
 
     def change(spec: Spec) -> None:
         spec["linux"]["readonlyPaths"].append("/frozen")
+
     script = """
         for path in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/irq/default_smp_affinity /frozen/file /sys/kernel/uevent_helper; do
             (echo x > $path) 2>/dev/null && echo wrote $path
@@ -296,7 +304,9 @@ async def test_devices_have_their_owner_mode_and_numbers(bench: Bench) -> None:
 
 
 async def test_dev_has_the_usual_links(bench: Bench) -> None:
-    facts = await bench.ask("for l in fd stdin stdout stderr ptmx; do echo $l $(readlink /dev/$l); done; echo out > /dev/stdout; echo x > /dev/full || echo full")
+    facts = await bench.ask(
+        "for l in fd stdin stdout stderr ptmx; do echo $l $(readlink /dev/$l); done; echo out > /dev/stdout; echo x > /dev/full || echo full"
+    )
     assert facts.splitlines() == [
         "fd /proc/self/fd",
         "stdin /proc/self/fd/0",

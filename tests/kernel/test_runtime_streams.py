@@ -53,7 +53,9 @@ async def test_input_ends_when_its_client_leaves(bench: Bench) -> None:
     await running.write("typed\n")
     assert running.attachment is not None
     await running.attachment.close()
-    await eventually(lambda: (running.root / "got").exists() and (running.root / "got").read_text() == "typed\ndone\n", "the input has ended")
+    await eventually(
+        lambda: (running.root / "got").exists() and (running.root / "got").read_text() == "typed\ndone\n", "the input has ended"
+    )
     running.attachment = None
 
 
@@ -211,7 +213,9 @@ async def test_output_of_a_child_that_outlives_an_exec_is_not_waited_for(bench: 
 
 async def test_log_has_every_line_with_stream_and_time(bench: Bench) -> None:
     """Also what has no newline at its end, and what is no UTF-8."""
-    running = await bench.start("sh", "-c", r"echo one; echo two >&2; printf 'bad \377 byte\n'; printf rest", log={**LOG, "attrs": '{"a":"b"}'})
+    running = await bench.start(
+        "sh", "-c", r"echo one; echo two >&2; printf 'bad \377 byte\n'; printf rest", log={**LOG, "attrs": '{"a":"b"}'}
+    )
     await running.ended()
     lines = running.log_lines()
     by_stream = {name: [entry["log"] for entry in lines if entry["stream"] == name] for name in ("stdout", "stderr")}
@@ -224,7 +228,8 @@ async def test_log_rotates_by_size_and_keeps_so_many_files(bench: Bench) -> None
     running = await bench.start("seq", "20000", log={"max_bytes": 200_000, "max_files": 3})
     await running.ended()
     assert sorted(path.name for path in running.directory.glob("log.json*")) == ["log.json", "log.json.1", "log.json.2"]
-    assert all(path.stat().st_size <= 200_000 for path in running.directory.glob("log.json*"))
+    # docker: a file is closed by the line that fills it.
+    assert all(path.stat().st_size < 200_000 + 100 for path in running.directory.glob("log.json*"))
     numbers = [int(entry["log"]) for rotated in (2, 1, 0) for entry in running.log_lines(rotated=rotated)]
     assert numbers == list(range(numbers[0], 20_001))
     assert numbers[0] > 1
@@ -260,7 +265,9 @@ async def test_terminal_is_the_containers_own(bench: Bench) -> None:
 
 
 async def test_terminal_echoes_and_turns_control_c_into_an_interrupt(bench: Bench) -> None:
-    running = await bench.start("sh", "-c", "trap 'echo stopped; exit 6' INT; read x; echo got $x; while :; do sleep 0.05; done", tty=True, stdin="open")
+    running = await bench.start(
+        "sh", "-c", "trap 'echo stopped; exit 6' INT; read x; echo got $x; while :; do sleep 0.05; done", tty=True, stdin="open"
+    )
     await running.write("hello\n")
     await running.read_until("got hello")
     assert running.out.startswith(b"hello\r\n")
@@ -271,7 +278,9 @@ async def test_terminal_echoes_and_turns_control_c_into_an_interrupt(bench: Benc
 
 async def test_resize_reaches_the_program(bench: Bench) -> None:
     """SIGWINCH, and the new size is there when it comes."""
-    running = await bench.start("sh", "-c", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done", tty=True, stdin="open", size=(24, 80))
+    running = await bench.start(
+        "sh", "-c", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done", tty=True, stdin="open", size=(24, 80)
+    )
     await running.read_until("ready")
     running.process.resize(40, 120)
     await running.read_until("40 120")

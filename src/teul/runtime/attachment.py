@@ -26,6 +26,7 @@ class Attachment:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._frames = wire.FrameReader()
+        self._ended = False
 
     @classmethod
     async def pending(cls, *, terminal: bool, wants: dict[str, bool]) -> tuple[Attachment, socket.socket]:
@@ -49,7 +50,7 @@ class Attachment:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         assert self._reader is not None
-        while True:
+        while not self._ended:
             try:
                 data = await self._reader.read(_READ_BYTES)
             except ConnectionResetError:
@@ -58,6 +59,7 @@ class Attachment:
                 return
             for kind, payload in self._frames.feed(data):
                 if kind == wire.EXITED:
+                    self._ended = True  # the monitor waits for us to go
                     return
                 if kind in (wire.STDOUT, wire.STDERR):
                     yield kind, payload

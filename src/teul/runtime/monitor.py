@@ -326,6 +326,7 @@ class Monitor:
             self._poll.unregister(fd)
         if self._input and self._input_fd not in self._outputs:
             self._poll.unregister(self._input_fd)
+        self._input.clear()
         self._input_fd = -1  # from now on, input is read to be forgotten
         while self._clients:
             for client in self._clients.values():

@@ -32,6 +32,8 @@ _NAMESPACES = {
     "time": process.CLONE_NEWTIME,
 }
 _EXEC_FAILED_STATUS = 255
+_MESSAGE_CHARACTERS = 8192  # a message may quote what a client sent, and the line to the monitor takes 64 KiB at once
+_RLIMIT_LOCKS = 10  # asm-generic/resource.h; without effect since Linux 2.4, and unknown to Python, but Docker takes it
 
 
 class Child:
@@ -52,9 +54,9 @@ class Child:
                 self._create(directory_fd)
             else:
                 self._execute(directory_fd, pidfd)
-        except (OSError, ValueError, KeyError, program.ProgramError, user.UserError) as error:
+        except Exception as error:  # noqa: BLE001 - boundary: whatever it is, only the monitor can tell anybody
             number = error.errno if isinstance(error, OSError) else None
-            failure = {"step": self.step, "errno": number, "message": str(error), "kind": type(error).__name__}
+            failure = {"step": self.step, "errno": number, "message": str(error)[:_MESSAGE_CHARACTERS], "kind": type(error).__name__}
             self._sync.send(json.dumps(failure).encode())
         finally:
             os._exit(1)
@@ -251,6 +253,7 @@ class Child:
 
         self.step = "set the working directory"
         if self._message["kind"] == "create":
+            os.umask(0o022)  # makedirs() gives its mode to the last directory only
             os.makedirs(request["cwd"], 0o755, exist_ok=True)
         entered = _change_directory(request["cwd"])
 
@@ -345,15 +348,20 @@ def _change_directory(path: str) -> bool:
 
 
 def _set_rlimit(limit: dict) -> None:  # type: ignore[type-arg]
-    kind = getattr(resource, limit["type"])
+    name = limit["type"]
+    kind = _RLIMIT_LOCKS if name == "RLIMIT_LOCKS" else getattr(resource, name, None)
+    if kind is None:
+        raise OSError(errno.EINVAL, f"unknown resource limit {name}")
     soft, hard = (resource.RLIM_INFINITY if value in (-1, 2**64 - 1) else value for value in (limit["soft"], limit["hard"]))
     try:
         resource.setrlimit(kind, (soft, hard))
-    except (ValueError, OSError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         _, ours = resource.getrlimit(kind)
+        if ours == resource.RLIM_INFINITY or 0 <= hard <= ours:
+            raise OSError(errno.EINVAL, f"error setting rlimit type {kind}: {name} {soft}:{hard}: {error}") from error
         raise OSError(
-            1,
-            f"error setting rlimit type {kind}: {limit['type']} {hard} is above the engine's own limit ({ours}): operation not permitted",
+            errno.EPERM,
+            f"error setting rlimit type {kind}: {name} {hard} is above the engine's own limit ({ours}): operation not permitted",
         ) from error
 
 
