@@ -101,8 +101,8 @@ def test_what_was_given_up_cannot_be_had_again() -> None:
         try:
             caps.set_capabilities(effective=[], permitted=["CAP_CHOWN"], inheritable=[])
         except OSError as error:
-            assert error.errno == errno.EPERM  # noqa: PT017 - this is no test function
-            assert "capset" in str(error)  # noqa: PT017
+            assert error.errno == errno.EPERM
+            assert "capset" in str(error)
         else:
             raise AssertionError("capset(2) gave back what was dropped")
 
@@ -115,8 +115,8 @@ def test_dropping_needs_setpcap_and_names_what_it_could_not_drop() -> None:
         try:
             caps.drop_bounding([])
         except OSError as error:
-            assert error.errno == errno.EPERM  # noqa: PT017 - this is no test function
-            assert "CAP_CHOWN" in str(error)  # noqa: PT017
+            assert error.errno == errno.EPERM
+            assert "CAP_CHOWN" in str(error)
         else:
             raise AssertionError("the bounding set shrank without CAP_SETPCAP")
 

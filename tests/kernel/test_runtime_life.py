@@ -9,8 +9,8 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from bare_containers import NAMESPACE_FILES, Bench, Change, Spec, eventually
+
 from support import processes
 from support.needs import needs
 

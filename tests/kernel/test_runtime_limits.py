@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from bare_containers import DEVICES, MEGABYTE, Bench, Running, Spec, eventually
+
 from support.needs import needs
 from teul.linux import cgroups
 from teul.runtime.process import StartError

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from bare_containers import Bench, Spec, bind, mount
+
 from support.needs import needs
 from teul.runtime.process import StartError
 
@@ -151,7 +151,7 @@ async def test_tmpfs_and_its_options(bench: Bench) -> None:
     facts = await bench.ask(
         "stat -c '%a %u %g' /scratch; grep ' /scratch ' /proc/mounts; dd if=/dev/zero of=/scratch/x bs=1M count=2 2>&1 | grep -c 'No space'",
         change=change,
-    )  # noqa: E501
+    )
     owner, line, full = facts.splitlines()
     assert owner == "1770 7 8"
     assert {"rw", "nosuid", "nodev", "noexec", "size=1024k"} <= set(line.split()[3].split(","))
@@ -201,7 +201,7 @@ async def test_links_inside_the_root_are_followed_as_the_container_would(bench: 
         "test -d /run/secret && grep -q ' /run/secret ' /proc/mounts",
         layers=(layer,),
         change=lambda spec: spec["mounts"].append(bind(source, "/var/run/secret")),
-    )  # noqa: E501
+    )
 
 
 @pytest.mark.parametrize("name", ["proc", "sys"])
@@ -236,7 +236,7 @@ async def test_terminal_comes_from_the_containers_own_devpts(bench: Bench, goal:
     try:
         running = await bench.start("sh", "-c", "tty; echo ready; read line", change=change, tty=True, stdin="open")
     except StartError as error:
-        assert "/dev" in str(error)  # noqa: PT017 - a link to itself has no end, which is as good an answer
+        assert "/dev" in str(error)
         return
     await running.read_until("ready")
     assert set(os.listdir("/dev/pts")) == before, "DANGER: the terminal is one of the host's"

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from bare_containers import MEGABYTE, Bench, Running, Spec, eventually, within
+
 from support.needs import needs
 from teul.runtime.attachment import Attachment
 
@@ -255,7 +255,7 @@ async def test_container_is_not_started_when_its_log_cannot_be_opened(bench: Ben
 
 async def test_terminal_is_the_containers_own(bench: Bench) -> None:
     """Its name exists inside; it controls the session; /dev/console is it; its size is what was asked."""
-    script = "tty; stty size; ls -l /dev/console | cut -c1; cat /proc/self/stat | cut -d' ' -f7; [ -t 0 -a -t 1 -a -t 2 ] && echo three; echo c > /dev/console; echo t > /dev/tty"  # noqa: E501
+    script = "tty; stty size; ls -l /dev/console | cut -c1; cat /proc/self/stat | cut -d' ' -f7; [ -t 0 -a -t 1 -a -t 2 ] && echo three; echo c > /dev/console; echo t > /dev/tty"
     ended = await bench.script(script, tty=True, size=(31, 91))
     lines = ended.out.split("\r\n")
     assert lines[:3] == ["/dev/pts/0", "31 91", "c"]

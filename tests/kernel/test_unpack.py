@@ -1,6 +1,6 @@
 """Layers as the worker leaves them on the disk: every kind of entry, every overlay mark, and what is refused."""
 
-# ruff: noqa: ASYNC110, ASYNC221, ASYNC240 - the loop of a test has nobody else to serve
+
 
 from __future__ import annotations
 

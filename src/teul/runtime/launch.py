@@ -35,7 +35,7 @@ CONFIG_FILE = "config.json"
 
 
 def send_message(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
-    """Send one message. Raises `OSError` when the peer is gone (EPIPE), has no room now (EAGAIN), or the message is too large (EMSGSIZE)."""
+    """Send one message. Raises `OSError` when the peer is gone (EPIPE) or busy (EAGAIN), or the message is too large (EMSGSIZE)."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     connection.sendmsg([json.dumps(message).encode()], ancillary)
 

@@ -34,5 +34,5 @@ class Api:
 async def until(condition: Callable[[], object], *, seconds: float = 5) -> None:
     """Return as soon as `condition` holds, looking once per turn of the loop; TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is a fake's plain list or counter
+        while not condition():
             await asyncio.sleep(0.001)

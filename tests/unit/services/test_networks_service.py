@@ -364,5 +364,5 @@ async def test_prune_finds_nothing_to_remove(networks: Networks) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():
             await asyncio.sleep(0)
