@@ -1,7 +1,5 @@
 """Layers as the worker leaves them on the disk: every kind of entry, every overlay mark, and what is refused."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -35,7 +35,7 @@ class Started:
         self.input_fd = input_fd
         self.outputs = outputs
         self.terminal = terminal
-        self.start_time = _start_time(pid)
+        self.start_time = process.started_at(pid)
         self.status_fd = -1
 
     def wait(self) -> int | None:
@@ -201,12 +201,3 @@ def _pipes(*, with_input: bool) -> tuple[tuple[int, int, int], tuple[int, int, i
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     return (in_write, out_read, err_read), (in_read, out_write, err_write)
-
-
-def _start_time(pid: int) -> int:
-    """The process's start in clock ticks since boot: with the pid, a name that is never used twice (proc_pid_stat(5), field 22)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except (OSError, IndexError):
-        return 0

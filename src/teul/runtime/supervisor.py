@@ -15,6 +15,7 @@ import teul
 from teul.aio import Tasks, run_blocking
 from teul.errors import System
 from teul.linux import mounts
+from teul.linux.process import open_pidfd, started_at
 from teul.runtime.attachment import connect_socket
 from teul.runtime.launch import PROCESS_FILE, SOCKET_FILE, send_message
 from teul.runtime.process import ExitRecord, Process, StartError
@@ -114,10 +115,10 @@ class Supervisor:
         record = await run_blocking(process.read_exit_file)
         if record is None:
             facts = await run_blocking(_read_process_file, directory)
-            if facts is not None and _is_same_process(facts):
+            process.pidfd = -1 if facts is None else _open_process(facts)
+            if facts is not None and process.pidfd >= 0:
                 self._messages[directory] = message
                 process.pid = int(facts["pid"])
-                process.pidfd = os.pidfd_open(process.pid)
                 await self._take_over(process, far)
                 return process
             record = None if facts is None else _LOST
@@ -240,10 +241,13 @@ def _read_process_file(directory: str) -> dict[str, int] | None:
         return None
 
 
-def _is_same_process(facts: dict[str, int]) -> bool:
-    """Whether the pid still is the process that was started, by its start time."""
+def _open_process(facts: dict[str, int]) -> int:
+    """A pidfd of the process that was started, or -1 if its pid, by its start time, is nobody's or another's by now."""
     try:
-        with open(f"/proc/{facts['pid']}/stat", encoding="ascii", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19]) == facts["start_time"]
-    except OSError:
-        return False
+        pidfd = open_pidfd(facts["pid"])
+    except ProcessLookupError:
+        return -1
+    if started_at(facts["pid"]) != facts["start_time"]:
+        os.close(pidfd)
+        return -1
+    return pidfd
