@@ -336,7 +336,9 @@ async def test_signals_start_as_they_should(bench: Bench) -> None:
     for change in (None, lambda spec: spec["teul"].update(init=True)):
         running = await bench.start("cat", "/proc/self/status", change=change)
         status = dict(line.split(":\t", 1) for line in (await running.ended()).out.splitlines() if ":\t" in line)
-        assert int(status["SigBlk"], 16) == int(status["SigIgn"], 16) == 0
+        # 32 and 33 are libc's own: sigaction(3) cannot change them, and whoever started the tests may have them ignored.
+        libc_own = 1 << 31 | 1 << 32
+        assert int(status["SigBlk"], 16) & ~libc_own == int(status["SigIgn"], 16) & ~libc_own == 0
 
 
 async def test_first_process_leads_a_session(bench: Bench) -> None:
