@@ -2,7 +2,7 @@
 #
 #   make check        format, lint, types, layers, unit tests (no root)
 #   make kernel       the kernel tier, on this host (root)
-#   make kernel-uml   the same tier under cgroup v2 alone, in User-mode Linux
+#   make kernel-uml   the part of it that depends on cgroups, under cgroup v2 alone, in User-mode Linux
 #   make e2e          a real engine on this host (root)
 #   make conformance  the docker command line and docker-py, beside a real dockerd (root)
 #   make test         all of these, and nothing left behind
