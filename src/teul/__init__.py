@@ -1,6 +1,6 @@
 """Teul, a container engine.
 
-Importing this package costs next to nothing: the spawner and every container's first process start through it.
+Importing this package costs next to nothing: the keeper and every container's first process start through it.
 """
 
 __version__ = "0.1.0"

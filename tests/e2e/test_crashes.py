@@ -112,15 +112,15 @@ def test_stop_of_the_engine_leaves_containers_running(fresh_engine: Engine) -> N
 
 
 def test_death_of_the_spawner_costs_one_start_at_most(fresh_engine: Engine) -> None:
-    """kill -9 of the spawner: containers go on, and the next start works."""
+    """kill -9 of the keeper: containers go on, and the next start works."""
     engine = fresh_engine
     container = engine.must("run", "-d", "busybox", "sleep", "1000")
-    spawner = engine.spawner_pid
+    spawner = engine.keeper_pid
     os.kill(spawner, signal.SIGKILL)
-    eventually(lambda: not processes.is_alive(spawner), "the spawner is dead")
+    eventually(lambda: not processes.is_alive(spawner), "the keeper is dead")
     assert engine.must("run", "--rm", "busybox", "echo", "started") == "started"
     assert engine.must("exec", container, "echo", "executed") == "executed"
-    assert engine.spawner_pid != spawner
+    assert engine.keeper_pid != spawner
     engine.must("stop", "-t", "0", container)
     assert engine.inspect(container)["State"]["ExitCode"] == 137
 

@@ -92,7 +92,7 @@ def test_idle_engine_leaves() -> None:
         assert process is not None
         assert process.wait(20) == 0
         assert not engine.answers()
-        assert not engine.processes(), "the spawner outlives its engine"
+        assert not engine.processes(), "the keeper outlives its engine"
 
 
 def test_engine_with_a_client_or_a_container_stays() -> None:

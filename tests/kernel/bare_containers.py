@@ -1,7 +1,7 @@
 """Containers without an engine: OCI specs written by hand, a busybox root, and a `Supervisor` that starts them.
 
 What services would decide is decided by the test; everything below them is real. A `Bench` gives each test a directory and ends what
-the test leaves running. All containers of a run have one supervisor (and so one spawner) unless the test brings its own.
+the test leaves running. All containers of a run have one supervisor (and so one keeper) unless the test brings its own.
 """
 
 from __future__ import annotations
@@ -403,7 +403,7 @@ def _cgroup_of(pid: int) -> str:
 
 @contextlib.asynccontextmanager
 async def opened_supervisor() -> AsyncIterator[Supervisor]:
-    """A supervisor of its own. Left by closing it; a test that wants it to die ends the spawner by itself."""
+    """A supervisor of its own. Left by closing it; a test that wants it to die ends the keeper by itself."""
     async with Tasks() as tasks:
         supervisor = Supervisor(tasks)
         await supervisor.open()

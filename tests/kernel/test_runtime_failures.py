@@ -62,7 +62,7 @@ async def test_failure_is_reported_and_leaves_nothing(
     assert (caught.value.step, caught.value.errno) == (step, number)
     assert bench.remains() == []
     assert not [path for path in bench.base.rglob("*") if path.name in {"monitor.sock", "exit.json"}]
-    # The spawner is none the worse for it.
+    # The keeper is none the worse for it.
     assert (await bench.run("true")).code == 0
 
 
@@ -114,8 +114,8 @@ async def test_failed_link_leaves_no_link(bench: Bench) -> None:
 
 
 async def test_failures_in_a_row_leave_no_processes(bench: Bench) -> None:
-    """No zombie of a monitor or of a child that failed stays with the spawner."""
-    spawner = bench.supervisor.spawner_pid
+    """No zombie of a monitor or of a child that failed stays with the keeper."""
+    spawner = bench.supervisor.keeper_pid
     for _ in range(5):
         with pytest.raises(StartError):
             await bench.start("no-such")

@@ -160,7 +160,7 @@ async def test_nothing_of_a_container_is_on_the_host_while_it_runs_or_after(benc
     """No mount ever shows in the host's mountinfo; after the end there is no cgroup and no process."""
     running = await bench.start("sleep", "1000")
     assert str(bench.base) not in Path("/proc/self/mountinfo").read_text()
-    assert str(bench.base) not in Path(f"/proc/{bench.supervisor.spawner_pid}/mountinfo").read_text()
+    assert str(bench.base) not in Path(f"/proc/{bench.supervisor.keeper_pid}/mountinfo").read_text()
     assert list((running.directory / "rootfs").iterdir()) == []
     assert all(os.path.isdir(directory) for directory in running.plan["directories"])
     await running.kill()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-from pathlib import Path
 
 import pytest
-from bare_containers import MEGABYTE, Bench, Running, Spec, eventually, within
+from bare_containers import MEGABYTE, Bench, Spec, eventually, within
 
+from support import processes
 from support.needs import needs
 from teul.runtime.attachment import Attachment
 
@@ -316,15 +315,10 @@ async def test_input_of_a_terminal_stays_open(bench: Bench) -> None:
     assert (await running.ended()).code == 0
 
 
-def pss_bytes(running: Running) -> int:
-    from support import processes
-
-    monitor = json.loads(Path(running.directory, "pid.json").read_text())["monitor_pid"]
-    return processes.proportional_set_bytes(monitor)
-
-
-async def test_monitor_is_small_however_much_passes_through(bench: Bench) -> None:
+async def test_keeper_stays_small_however_much_passes_through(bench: Bench) -> None:
     """What a slow reader leaves waiting is on disk, not in memory."""
+    keeper = bench.supervisor.keeper_pid
+    before = processes.proportional_set_bytes(keeper)
     running = await bench.start("sh", "-c", f"yes | head -c {24 * MEGABYTE}; echo finished >&2; sleep 1000")
     waiting = await running.attach()
     reader = running.attachment
@@ -332,5 +326,5 @@ async def test_monitor_is_small_however_much_passes_through(bench: Bench) -> Non
     async for stream, data in reader:
         if stream == 2 and b"finished" in data:
             break
-    assert pss_bytes(running) < 8 * MEGABYTE
+    assert processes.proportional_set_bytes(keeper) - before < 3 * MEGABYTE
     await waiting.close()

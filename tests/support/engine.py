@@ -31,7 +31,7 @@ class Engine(DockerHost):
         return self.run([str(Path(sys.executable).with_name("teul")), *arguments], stdin=stdin, timeout_seconds=timeout_seconds)
 
     @property
-    def spawner_pid(self) -> int:
+    def keeper_pid(self) -> int:
         """The engine's oldest child: it is started before anything else (DESIGN, Processes)."""
         children = processes.children_of(self.pid)
         assert children, "the engine has no children"

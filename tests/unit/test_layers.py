@@ -79,11 +79,11 @@ WHAT_BELONGS_WHERE = {
     9: "the wiring of the engine",
 }
 
-# What the spawner has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
+# What the keeper has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
 # are these and what they import, step by step; all of them stand in the rooms named second.
-SPAWNER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.spawner", "teul.runtime.monitor")
-SPAWNER_ROOMS = ("teul.linux", "teul.runtime", "teul.wire")
-SPAWNER_STDLIB = {
+KEEPER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.keeper", "teul.runtime.monitor")
+KEEPER_ROOMS = ("teul.linux", "teul.runtime", "teul.wire")
+KEEPER_STDLIB = {
     "__future__",
     "_socket",
     "array",
@@ -96,6 +96,7 @@ SPAWNER_STDLIB = {
     "fcntl",
     "functools",
     "gc",
+    "heapq",
     "itertools",
     "json",
     "json.encoder",
@@ -117,7 +118,7 @@ SPAWNER_STDLIB = {
 # Who may read the environment and the command line, end the process and set up logging.
 PROCESS_ROOMS = ("teul.cli", "teul.daemon", "teul.__main__")
 PROCESS_EXCEPTIONS = {
-    ("teul.runtime.spawner", "sys.argv"): "a program of its own, started by the engine",
+    ("teul.runtime.keeper", "sys.argv"): "a program of its own, started by the engine",
 }
 
 JUNK_DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "shared", "tools"}
@@ -250,11 +251,11 @@ def _import_problem(importer: str, imported: str) -> str | None:
 
 
 @cache
-def spawner_modules() -> frozenset[str]:
-    """The names of the modules that the spawner loads, its packages' `__init__` included."""
+def keeper_modules() -> frozenset[str]:
+    """The names of the modules that the keeper loads, its packages' `__init__` included."""
     by_name = {module.name: module for module in modules()}
     found: set[str] = set()
-    waiting = [name for name in by_name if is_inside(name, SPAWNER_ENTRANCES)]
+    waiting = [name for name in by_name if is_inside(name, KEEPER_ENTRANCES)]
     while waiting:
         name = waiting.pop()
         if name not in found and name in by_name:
@@ -264,25 +265,25 @@ def spawner_modules() -> frozenset[str]:
     return frozenset(found)
 
 
-def test_the_spawner_stays_light() -> None:
-    """The spawner, the monitor, the child and all they load import a written list of the standard library and each other."""
+def test_the_keeper_stays_light() -> None:
+    """The keeper, the monitor, the child and all they load import a written list of the standard library and each other."""
     violations = []
     for module in modules():
-        if module.name not in spawner_modules():
+        if module.name not in keeper_modules():
             continue
         for node, name in imports(module):
-            fits = name == "teul" or is_inside(name, SPAWNER_ROOMS) if is_inside(name, ("teul",)) else name in SPAWNER_STDLIB
+            fits = name == "teul" or is_inside(name, KEEPER_ROOMS) if is_inside(name, ("teul",)) else name in KEEPER_STDLIB
             if not fits:
                 violations.append(f"{module.at(node)}: {module.name} imports {name}")
     report(
         violations,
-        f"what the spawner loads imports the standard library's listed modules and {', '.join(SPAWNER_ROOMS)} only; "
+        f"what the keeper loads imports the standard library's listed modules and {', '.join(KEEPER_ROOMS)} only; "
         "decide in services/ and hand the result down as plain data:",
     )
 
 
 def test_the_standard_library_list_is_the_standard_library() -> None:
-    names = {name.partition(".")[0] for name in SPAWNER_STDLIB}
+    names = {name.partition(".")[0] for name in KEEPER_STDLIB}
     report(sorted(names - set(sys.stdlib_module_names)), "not in the standard library:")
 
 
@@ -393,16 +394,16 @@ def test_blocking_work_goes_through_one_door() -> None:
 
 
 def test_the_engine_never_forks() -> None:
-    """Threads and a loop do not survive fork: only what the single-threaded spawner runs may."""
+    """Threads and a loop do not survive fork: only what the single-threaded keeper runs may."""
     forks = {"os.fork", "os.forkpty", "pty.fork"}
     violations = [
         f"{module.at(node)}: {ast.unparse(node)}"
         for module in modules()
-        if module.name not in spawner_modules()
+        if module.name not in keeper_modules()
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node) in forks
     ]
-    report(violations, "ask the spawner to fork:")
+    report(violations, "ask the keeper to fork:")
 
 
 def _project_files() -> Iterator[Path]:

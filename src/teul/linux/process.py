@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import select
+import signal
 import struct
 
 from teul.linux.syscalls import check, libc, syscall
@@ -18,6 +20,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
 # linux/prctl.h
@@ -28,7 +31,6 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
-_SIGCHLD = 17
 _M_ARENA_MAX = -8  # malloc.h
 _PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h
 _PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, Linux 6.13
@@ -112,13 +114,14 @@ def set_domainname(name: str) -> None:
     check(_setdomainname(raw, len(raw)), "setdomainname", name)
 
 
-def fork_into_cgroup(cgroup_fd: int) -> int:
-    """fork(2) whose child starts inside the cgroup v2 directory `cgroup_fd` (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
+def fork_sibling(cgroup_fd: int = -1) -> int:
+    """fork(2) whose child is our parent's (clone3(2), CLONE_PARENT), and starts inside the cgroup v2 directory `cgroup_fd` if given.
 
-    Moving a process in afterwards would wait for an RCU grace period of all CPUs (10 to 20 ms). Only for single-threaded
-    processes: the interpreter's own fork hooks are run, libc's are not.
+    Moving a process into its cgroup afterwards would wait for an RCU grace period of all CPUs (10 to 20 ms). Only for
+    single-threaded processes: the interpreter's own fork hooks are run, libc's are not.
     """
-    arguments = clone_args(flags=CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup_fd)
+    flags = CLONE_PARENT | (CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0)
+    arguments = clone_args(flags=flags, cgroup=max(cgroup_fd, 0))  # with CLONE_PARENT, the signal at its end is our own
     ctypes.pythonapi.PyOS_BeforeFork()
     try:
         pid = syscall("clone3", ctypes.addressof(arguments), ctypes.sizeof(arguments))
@@ -130,6 +133,17 @@ def fork_into_cgroup(cgroup_fd: int) -> int:
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
+
+
+def kill_and_wait(pidfd: int) -> None:
+    """End a process, anybody's child, and wait for its end; its parent reaps it."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    end = select.poll()
+    end.register(pidfd, select.POLLIN)
+    end.poll()
 
 
 def close_from(first_fd: int) -> None:

@@ -1,6 +1,6 @@
 """libc, raw system calls and the one way their failures become `OSError`.
 
-stdlib only and cheap to import: the spawner and every container's first process load this.
+stdlib only and cheap to import: the keeper and every container's first process load this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the engine tells the spawner: one JSON message per process to start, with descriptors riding along.
+"""What the engine tells the keeper: one JSON message per process to start, with descriptors riding along.
 
 The shapes are plain dicts on the wire; this module names their keys once for both sides. stdlib only.
 
@@ -25,8 +25,8 @@ import json
 import os
 import socket
 
-MAX_MESSAGE_BYTES = 200 * 1024
 MAX_DESCRIPTORS = 64
+_DESCRIPTOR_ROOM = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
 
 EXIT_FILE = "exit.json"
 PROCESS_FILE = "pid.json"
@@ -40,18 +40,28 @@ def send_message(connection: socket.socket, message: dict[str, object], descript
     connection.sendmsg([json.dumps(message).encode()], ancillary)
 
 
+class Cut(OSError):
+    """A message or its descriptors did not fit; what came of it is closed."""
+
+
 def receive_message(connection: socket.socket) -> tuple[dict[str, object], list[int]] | None:
-    """Receive one message and its descriptors (close-on-exec); None at the end of the connection."""
-    room = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
-    data, ancillary, flags, _address = connection.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    """Receive one message and its descriptors (close-on-exec); None at the end of the connection. Raises `Cut`."""
+    # Room for what is there and no more: a buffer for the largest would stay with the process.
+    size = connection.recv_into(bytearray(1), 0, socket.MSG_PEEK | socket.MSG_TRUNC)
+    data, ancillary, flags, _address = connection.recvmsg(size, _DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC)
     descriptors = [fd for level, kind, raw in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) for fd in _unpack(raw)]
     if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for fd in descriptors:
             os.close(fd)
         if data:
-            raise OSError(errno.EMSGSIZE, "a launch message was cut off")
+            raise Cut(errno.EMSGSIZE, "a launch message was cut off")
         return None
-    message: dict[str, object] = json.loads(data)
+    try:
+        message: dict[str, object] = json.loads(data)
+    except ValueError:
+        for fd in descriptors:
+            os.close(fd)
+        raise
     return message, descriptors
 
 

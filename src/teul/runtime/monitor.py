@@ -1,31 +1,37 @@
 """One process's guardian: owns its standard streams, log, exit status, and the socket by which any engine reaches it.
 
-Forked from the spawner for every container and every exec, single-threaded, built on poll(2). It outlives the engine. The order
-at the end is a promise: the output is read to its end and logged, the cgroup is removed, the exit record is on disk, and only
-then anybody is told.
+The keeper has one for every container and every exec. The order at the end is a promise: the output is read to its end and
+logged, the cgroup is removed, the exit record is on disk, and only then anybody is told.
 """
 
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
-import select
 import signal
 import socket
 import time
-from typing import NoReturn
+from collections.abc import Callable
 
 from teul.linux import cgroups, process, pty
-from teul.runtime.launch import EXIT_FILE, PROCESS_FILE, SOCKET_FILE, receive_message
+from teul.runtime.launch import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
 from teul.runtime.logfile import LogFile
+from teul.runtime.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.outbox import Outbox
-from teul.runtime.starter import Started, StartFailed, start
+from teul.runtime.starter import Started
 from teul.wire import monitor as wire
 
 _READ_BYTES = 64 * 1024
-_DRAIN_BYTES = 64 << 20  # what a background process of an ended exec may still have in the pipe, and more
+_DRAIN_BYTES = 8 << 20  # more than a pipe holds: what was written before the end; a background process may go on writing
 _INPUT_BYTES = 256 * 1024
+# The kernel needs a moment after the last process of a cgroup: mostly less than the first of these.
+_CGROUP_PATIENCE_SECONDS = 0.003
+_CGROUP_RETRY_SECONDS = 0.005
+_CGROUP_RETRIES = 400
+
+_Then = Callable[[dict[str, object], "str | None"], None]
 
 
 class _Client:
@@ -66,73 +72,138 @@ class _Client:
 
 
 class Monitor:
-    """The event loop around one process."""
+    """Around one process, from the moment it is asked for. All its work is done in turns of the keeper's loop."""
 
-    def __init__(self, message: dict, started: Started, log: LogFile | None) -> None:  # type: ignore[type-arg]
+    def __init__(self, loop: Loop, message: dict, connections: list[socket.socket], *, on_close: Callable[[Monitor], None]) -> None:  # type: ignore[type-arg]
+        self._loop = loop
         self._message = message
-        self._started = started
+        self._on_close = on_close
         self._directory: str = message["directory"]
         self._clients: dict[int, _Client] = {}
-        self._poll = select.poll()
         self._listener: socket.socket | None = None
-        self._input_fd: int = started.input_fd
-        self._outputs: dict[int, int] = dict(started.outputs)  # descriptor → stream
+        self._log: LogFile | None = None
+        self._trouble: dict[str, object] | None = None  # why the process must not run, though it can be made
+        self._pidfd = -1
+        self._terminal = False
+        self._input_fd = -1
+        self._outputs: dict[int, int] = {}  # descriptor → stream
         self._input = bytearray()
-        self._log = log
-
-    def open(self, connections: list[socket.socket]) -> None:
-        """Listen, and take over the control connection and the attachments of the message."""
-        self._listen()
-        wants = [{"control": True}, *(self._message.get("attach") or [])]
-        for connection, want in zip(connections, wants, strict=True):
+        self._input_watched = False
+        self._ended = False
+        self.pid = 0
+        self.status: int | None = None  # of the ended process, when the keeper has reaped it
+        for connection, want in zip(connections, [{"control": True}, *message["attach"]], strict=True):
             self._adopt(connection).hello(want)
 
-    def guard(self) -> None:
-        """Say that it runs, and guard the process to its end."""
+    def prepare(self) -> None:
+        """Open the log and the socket. What goes wrong is told once the starter is done."""
+        try:
+            self._log = _open_log(self._message)  # without a log it should not run
+            self._listen()
+        except (OSError, ValueError) as error:
+            self._trouble = _report("monitor", error)
+
+    def begin(self, started: Started) -> None:
+        """It runs: say so, and guard it to its end."""
+        self._pidfd = started.pidfd
+        self._terminal = started.terminal
+        self._input_fd = started.input_fd
+        self._outputs = started.outputs
+        if self._trouble is None:
+            try:
+                self._write_process_file(started)
+            except OSError as error:
+                self._trouble = _report("monitor", error)
+        if self._trouble is not None:
+            self.abandon(self._trouble)
+            return
         self._announce_start()
-        self._poll.register(self._started.pidfd, select.POLLIN)
+        self._loop.watch(self._pidfd, READ, self._process_ended)
         for fd in self._outputs:
             os.set_blocking(fd, False)
-            self._poll.register(fd, select.POLLIN)
+            self._loop.watch(fd, READ, self._output_ready, fd)
         if self._input_fd >= 0:
             os.set_blocking(self._input_fd, False)
-        while not self._turn():
-            pass
-        self._finish()
+        assert self._listener is not None
+        self._loop.watch(self._listener.fileno(), READ, self._accept)
 
-    def _turn(self) -> bool:
-        """Handle one round of events; True when the process has ended."""
-        ended = False
-        for fd, events in self._poll.poll():
-            if fd == self._started.pidfd:
-                ended = True
-            elif fd in self._outputs and not (fd == self._input_fd and not events & ~select.POLLOUT):
-                self._read_output(fd)
-            elif self._listener is not None and fd == self._listener.fileno():
-                self._adopt(self._listener.accept()[0])
-            elif fd in self._clients:
-                self._serve(self._clients[fd], events)
-            if fd == self._input_fd and events & (select.POLLOUT | select.POLLERR):
-                self._write_input()
-        return ended
+    def fail(self, report: dict[str, object]) -> None:
+        """Nothing was started."""
+        failed = wire.frame(wire.FAILED, json.dumps(report).encode())
+        for client in list(self._clients.values()):
+            if client.control:
+                self._send_or_drop(client, failed)
+        if self._listener is not None:
+            os.unlink(f"{self._directory}/{SOCKET_FILE}")
+        self.close()
+
+    def abandon(self, report: dict[str, object]) -> None:
+        """End a process that nobody can watch over, or whose starter was killed, and say why."""
+        if self._message["kind"] == "resume" or self.pid == 0:
+            self.fail(report)  # one that is to be taken over is the engine's to end
+            return
+        # Nobody but us can have reaped it, so this pid is still its own.
+        os.kill(self.pid, signal.SIGKILL)
+        plan = self._message.get("cgroup")
+        if plan and self._message["kind"] == "create":
+            self._remove_cgroup(plan, self._abandoned, report)
+        else:
+            self.fail(report)
+
+    def _abandoned(self, report: dict[str, object], _cgroup_error: str | None) -> None:
+        self.fail(report)
+
+    def close(self) -> None:
+        """Let go of everything, without a word."""
+        for client in list(self._clients.values()):
+            self._release(client)
+        self._stop_listening()
+        self._close_input()
+        for fd in {self._pidfd, *self._outputs}:
+            if fd >= 0:
+                self._loop.forget(fd)
+                os.close(fd)
+        self._pidfd = -1
+        self._outputs.clear()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self._on_close(self)
+
+    def _write_process_file(self, started: Started) -> None:
+        facts: dict[str, object] = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
+        _write_whole(f"{self._directory}/{PROCESS_FILE}", facts)
 
     # -- connections
 
     def _listen(self) -> None:
         # By way of a descriptor: a socket's path may have 107 bytes only.
         directory_fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         temporary, final = f"/proc/self/fd/{directory_fd}/{SOCKET_FILE}.new", f"{self._directory}/{SOCKET_FILE}"
         self._listener.bind(temporary)
         self._listener.listen(64)
         os.rename(f"{self._directory}/{SOCKET_FILE}.new", final)
         os.close(directory_fd)
-        self._poll.register(self._listener.fileno(), select.POLLIN)
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, _events: int) -> None:
+        assert self._listener is not None
+        try:
+            connection = self._listener.accept()[0]
+        except OSError:
+            return  # it has gone again, or our table of descriptors is full
+        self._adopt(connection)
 
     def _adopt(self, connection: socket.socket) -> _Client:
         client = _Client(connection, self._message.get("spill_directory") or self._directory)
         self._clients[connection.fileno()] = client
-        self._poll.register(connection.fileno(), select.POLLIN)
+        self._loop.watch(connection.fileno(), READ, self._serve, client)
         return client
 
     def _announce_start(self) -> None:
@@ -145,7 +216,7 @@ class Monitor:
         kept = [fd for fd in (self._input_fd, *self._outputs) if fd >= 0]
         kept = list(dict.fromkeys(kept))
         roles = [self._role(fd) for fd in kept]
-        payload = json.dumps({"pid": self._started.pid, "kept": roles}).encode()
+        payload = json.dumps({"pid": self.pid, "kept": roles}).encode()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", kept))] if kept else []
         try:
             client.socket.sendmsg([wire.frame(wire.STARTED, payload)], rights)
@@ -153,24 +224,29 @@ class Monitor:
             self._drop(client)
 
     def _role(self, fd: int) -> str:
-        if self._started.terminal:
+        if self._terminal:
             return "terminal"
         return "stdin" if fd == self._input_fd else ("", "stdout", "stderr")[self._outputs[fd]]
 
     def _drop(self, client: _Client) -> None:
+        self._release(client)
+        if self._ended and not self._clients:
+            self.close()
+
+    def _release(self, client: _Client) -> None:
         fd = client.socket.fileno()
         if self._clients.pop(fd, None) is None:
             return
-        self._poll.unregister(fd)
+        self._loop.forget(fd)
         client.outbox.close()
         client.socket.close()
 
     def _serve(self, client: _Client, events: int) -> None:
         try:
-            if events & select.POLLOUT:
+            if events & WRITE:
                 client.flush()
                 self._watch(client)
-            if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            if events & (READ | HANGUP):
                 data = client.socket.recv(_READ_BYTES)
                 if not data:
                     self._drop(client)
@@ -184,8 +260,8 @@ class Monitor:
 
     def _watch(self, client: _Client) -> None:
         """Listen for what this client may do now: write when it has something waiting, read unless the input is full."""
-        reading = 0 if client.stdin and len(self._input) >= _INPUT_BYTES else select.POLLIN
-        self._poll.modify(client.socket.fileno(), reading | (select.POLLOUT if client.outbox else 0))
+        reading = 0 if client.stdin and len(self._input) >= _INPUT_BYTES else READ
+        self._loop.change(client.socket.fileno(), reading | (WRITE if client.outbox else 0))
 
     def _obey(self, client: _Client, kind: int, payload: bytes) -> None:
         if kind == wire.HELLO:
@@ -199,11 +275,20 @@ class Monitor:
                 self._watch(client)
             else:
                 self._end_input()
-        elif kind == wire.RESIZE and self._started.terminal and self._input_fd >= 0:
+        elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
             size = json.loads(payload)
             pty.set_size(self._input_fd, size["rows"], size["columns"])
 
     # -- streams
+
+    def _output_ready(self, fd: int, events: int) -> None:
+        if events & (READ | HANGUP):
+            self._read_output(fd)
+        if events & WRITE and fd == self._input_fd:
+            self._write_input()
+
+    def _input_ready(self, _events: int) -> None:
+        self._write_input()
 
     def _read_output(self, fd: int) -> int:
         """Pass on what the process wrote; returns how much, 0 at the end of the stream or when nothing is there."""
@@ -232,7 +317,7 @@ class Monitor:
 
     def _close_output(self, fd: int) -> None:
         del self._outputs[fd]
-        self._poll.unregister(fd)
+        self._loop.forget(fd)
         if fd == self._input_fd:
             self._input_fd = -1
         os.close(fd)
@@ -254,30 +339,37 @@ class Monitor:
                 self._watch(client)
 
     def _watch_input(self) -> None:
-        writing = select.POLLOUT if self._input else 0
+        writing = WRITE if self._input else 0
         if self._input_fd in self._outputs:
-            self._poll.modify(self._input_fd, select.POLLIN | writing)
+            self._loop.change(self._input_fd, READ | writing)
         elif writing:
-            self._poll.register(self._input_fd, writing)
+            if not self._input_watched:
+                self._loop.watch(self._input_fd, WRITE, self._input_ready)
+                self._input_watched = True
         else:
-            try:
-                self._poll.unregister(self._input_fd)
-            except KeyError:
-                pass  # nothing had to wait
+            self._loop.forget(self._input_fd)
+            self._input_watched = False
             if self._message["stdin"] == "closing":
-                self._close_input()
+                self._end_of_input()
 
     def _end_input(self) -> None:
         """A client's input is over: with "once" so is the process's, after it has taken what waits."""
-        if self._message["stdin"] != "once" or self._started.terminal or self._input_fd < 0:
+        if self._message["stdin"] != "once" or self._terminal or self._input_fd < 0:
             return
         self._message["stdin"] = "closing"
         if not self._input:
-            self._close_input()
+            self._end_of_input()
 
     def _close_input(self) -> None:
-        os.close(self._input_fd)
+        if self._input_fd >= 0 and self._input_fd not in self._outputs:
+            self._loop.forget(self._input_fd)
+            os.close(self._input_fd)
+        self._input_watched = False
         self._input_fd = -1
+        self._input.clear()
+
+    def _end_of_input(self) -> None:
+        self._close_input()
         for client in list(self._clients.values()):
             if client.control:
                 self._send_or_drop(client, wire.frame(wire.INPUT_CLOSED))
@@ -290,50 +382,80 @@ class Monitor:
 
     # -- the end
 
-    def _finish(self) -> None:
-        status = self._started.wait()
-        finished_at_ns = time.time_ns()
+    def _process_ended(self, _events: int) -> None:
+        self._loop.forget(self._pidfd)
+        record = {**_exit_code(self._wait()), "finished_at_ns": time.time_ns(), "oom_killed": False}
         for fd in list(self._outputs):
             left = _DRAIN_BYTES
             while left > 0 and (count := self._read_output(fd)):
                 left -= count
+        for fd in list(self._outputs):
+            self._close_output(fd)
+        self._close_input()
         if self._log is not None:
             self._log.close()
-        record = {**_exit_code(status), "finished_at_ns": finished_at_ns, "oom_killed": False}
+            if self._log.error is not None:
+                record["log_error"] = f"{self._log.lost_bytes} bytes of log lost: {self._log.error}"
+            self._log = None
         plan = self._message.get("cgroup")
-        if plan and self._message.get("resumed_kind", self._message["kind"]) == "create":
+        if not plan or self._message.get("resumed_kind", self._message["kind"]) != "create":
+            self._tell_end(record)
+            return
+        try:
             record["oom_killed"] = cgroups.oom_kills(plan) > 0
             if self._message.get("kill_cgroup"):
                 cgroups.kill(plan)
-            record["cgroup_error"] = _remove_cgroup(plan)
-        if self._log is not None and self._log.error is not None:
-            record["log_error"] = f"{self._log.lost_bytes} bytes of log lost: {self._log.error}"
-        _write_record(self._directory, record)
-        exited = wire.frame(wire.EXITED, json.dumps(record).encode())
-        for client in list(self._clients.values()):
-            self._send_or_drop(client, exited)
-        self._linger()
+        except OSError as error:
+            record["cgroup_error"] = str(error)
+        self._remove_cgroup(plan, self._cgroup_removed, record)
 
-    def _linger(self) -> None:
-        """Stay until every client has what is theirs and has gone.
+    def _cgroup_removed(self, record: dict[str, object], error: str | None) -> None:
+        if error is not None:
+            record["cgroup_error"] = error
+        self._tell_end(record)
+
+    def _wait(self) -> int | None:
+        """The wait status of the ended process; None when nobody can know it."""
+        if self.status is not None:
+            return self.status
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:
+            # Taken over from a keeper that was killed: our parent, the engine, has it as a zombie, or the kernel remembers.
+            return process.exit_status_of(self.pid, self._pidfd)
+
+    def _remove_cgroup(self, plan: cgroups.Plan, then: _Then, record: dict[str, object], retries: int = _CGROUP_RETRIES) -> None:
+        """Remove it, then call; while the kernel is not done with its last processes, other containers have their turn."""
+        try:
+            cgroups.remove(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
+        except OSError as error:
+            if error.errno == errno.EBUSY and retries > 0:
+                self._loop.call_later(_CGROUP_RETRY_SECONDS, self._remove_cgroup, plan, then, record, retries - 1)
+            else:
+                then(record, str(error))
+        else:
+            then(record, None)
+
+    def _tell_end(self, record: dict[str, object]) -> None:
+        """Write the record down, tell everybody, and stay until every client has what is theirs and has gone.
 
         Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
         """
-        if self._listener is not None:
-            self._poll.unregister(self._listener.fileno())
-            self._listener.close()
-        for fd in {self._started.pidfd, *self._outputs}:
-            self._poll.unregister(fd)
-        if self._input and self._input_fd not in self._outputs:
-            self._poll.unregister(self._input_fd)
-        self._input.clear()
-        self._input_fd = -1  # from now on, input is read to be forgotten
-        while self._clients:
-            for client in self._clients.values():
-                self._watch(client)
-            for fd, events in self._poll.poll():
-                if fd in self._clients:
-                    self._serve(self._clients[fd], events)
+        try:
+            _write_whole(f"{self._directory}/{EXIT_FILE}", record)
+        except OSError as error:
+            record.setdefault("cgroup_error", f"write the exit record: {error}")
+        self._stop_listening()
+        os.close(self._pidfd)
+        self._pidfd = -1
+        exited = wire.frame(wire.EXITED, json.dumps(record).encode())
+        for client in list(self._clients.values()):
+            self._send_or_drop(client, exited)
+        self._ended = True
+        for client in self._clients.values():
+            self._watch(client)
+        if not self._clients:
+            self.close()
 
 
 def _exit_code(status: int | None) -> dict[str, object]:
@@ -343,59 +465,15 @@ def _exit_code(status: int | None) -> dict[str, object]:
     return {"exit_code": code} if code >= 0 else {"exit_code": 128 - code, "signal": -code}
 
 
-def _remove_cgroup(plan: cgroups.Plan) -> str | None:
+def _write_whole(path: str, facts: dict[str, object]) -> None:
+    """Write it so that it is whole or not there, on disk before anybody hears of it. Raises `OSError`."""
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        cgroups.remove(plan)
-    except OSError as error:
-        return str(error)
-    return None
-
-
-def _write_record(directory: str, record: dict[str, object]) -> None:
-    """The exit record is on disk before anybody hears of it."""
-    temporary = f"{directory}/{EXIT_FILE}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, json.dumps(record).encode())
+        os.write(fd, json.dumps(facts).encode())
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(temporary, f"{directory}/{EXIT_FILE}")
-
-
-def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
-    """Wait for a request from the spawner, then do as `main`; never returns. Ends with the spawner."""
-    _become_monitor()
-    process.set_title("teul: standby", title_area)
-    received = receive_message(line)
-    line.close()
-    if received is None:
-        os._exit(0)
-    main(*received, title_area)
-
-
-def main(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:  # type: ignore[type-arg]
-    """Start (or take over) the process of `message` and guard it; never returns."""
-    _become_monitor()
-    process.set_title(f"teul: monitor {message['id'][:12]}", title_area)
-    count = 1 + len(message.get("attach") or [])
-    connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
-    started: Started | None = None
-    try:
-        log = _open_log(message)  # before there is a process: without a log it should not run
-        started = start(message, descriptors[count:], title_area)
-        with open(f"{message['directory']}/{PROCESS_FILE}", "w", encoding="utf-8") as file:
-            json.dump({"pid": started.pid, "monitor_pid": os.getpid(), "start_time": started.start_time}, file)
-        monitor = Monitor(message, started, log)
-        monitor.open(connections)
-    except (StartFailed, OSError, ValueError) as error:
-        if started is not None and message["kind"] != "resume":
-            _abandon(message, started)
-        report = error.report if isinstance(error, StartFailed) else _report("monitor", error)
-        connections[0].sendall(wire.frame(wire.FAILED, json.dumps(report).encode()))
-    else:
-        monitor.guard()
-    os._exit(0)
+    os.rename(f"{path}.new", path)
 
 
 def _open_log(message: dict) -> LogFile | None:  # type: ignore[type-arg]
@@ -405,20 +483,6 @@ def _open_log(message: dict) -> LogFile | None:  # type: ignore[type-arg]
     return LogFile(log["path"], max_bytes=log["max_bytes"], max_files=log["max_files"], attrs=log.get("attrs") or "")
 
 
-def _abandon(message: dict, started: Started) -> None:  # type: ignore[type-arg]
-    """End a process that cannot be guarded: nobody would ever learn what became of it."""
-    os.kill(started.pid, signal.SIGKILL)
-    os.waitpid(started.pid, 0)
-    if message.get("cgroup") and message["kind"] == "create":
-        _remove_cgroup(message["cgroup"])
-
-
 def _report(step: str, error: Exception) -> dict[str, object]:
     number = error.errno if isinstance(error, OSError) else None
     return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
-
-
-def _become_monitor() -> None:
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    process.set_name("teul-monitor")

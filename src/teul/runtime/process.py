@@ -1,4 +1,4 @@
-"""The engine's view of one process: it lives in a monitor, and this is the control connection to it."""
+"""The engine's view of one process: a monitor in the keeper guards it, and this is the control connection to it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from teul.wire import monitor as wire
 
 _RECEIVE_BYTES = 64 * 1024
 _MAX_KEPT = 4
+_RESCUE_MEMORY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Process:
         self.pidfd = -1
         self.kept: dict[str, int] = {}  # role → descriptor, for a monitor that must take over
         self.started: asyncio.Future[None] = loop.create_future()
-        self.rescues = 0
+        self._rescued_at_seconds: list[float] = []
         self.exit: asyncio.Future[ExitRecord] = loop.create_future()
         self._lost = lost
         self._connection = connection
@@ -108,6 +109,12 @@ class Process:
         """Nobody guards it and nobody can: end it, rather than let it run unseen."""
         self.signal(signal.SIGKILL)
         self.finish(ExitRecord(exit_code=255, finished_at_ns=time.time_ns(), error=reason))
+
+    def rescues(self) -> int:
+        """Count one more rescue; returns how many it were within the last minutes, this one included."""
+        now = time.monotonic()
+        self._rescued_at_seconds = [*(at for at in self._rescued_at_seconds if now - at < _RESCUE_MEMORY_SECONDS), now]
+        return len(self._rescued_at_seconds)
 
     def finish(self, record: ExitRecord) -> None:
         """The process has ended, by whatever way this came to be known."""
@@ -182,7 +189,7 @@ class Process:
         if not self.started.done():
             report: dict[str, object] = {
                 "step": "start",
-                "message": "the container's monitor ended before it could start the process",
+                "message": "the keeper ended before it could start the process",
                 "kind": "OSError",
             }
             self.started.set_exception(StartError(report))

@@ -1,21 +1,34 @@
-"""The monitor's first act: make the process it will guard.
+"""Makes one process and hands it to the keeper, in a fork of the keeper's that then leaves.
 
-While the child builds its root, the monitor makes the network link beside it, so that on two processors the slower of the two
-decides.
+While the child builds its root, the starter makes the network link beside it, so that on two processors the slower of the two
+decides. The child is the keeper's own (CLONE_PARENT), so it never changes its parent. If the keeper is killed meanwhile, nobody
+could watch over what is being made, and it is undone.
 """
 
 from __future__ import annotations
 
 import array
+import errno
+import gc
 import json
 import os
+import select
 import signal
 import socket
+from typing import NoReturn
 
 from teul.linux import cgroups, netlink, process
 from teul.runtime.child.main import Child
+from teul.runtime.launch import receive_message, send_message
 
+LOST: dict[str, object] = {
+    "step": "start",
+    "errno": None,
+    "message": "the container's starter ended before it could start the process",
+    "kind": "OSError",
+}
 _FAILED_WITHOUT_WORD = {"step": "start", "errno": None, "message": "the process ended before it could be started", "kind": "OSError"}
+_STREAMS = {"stdout": 1, "stderr": 2}
 
 
 class StartFailed(Exception):
@@ -27,68 +40,90 @@ class StartFailed(Exception):
 
 
 class Started:
-    """A running process and the near ends of its streams."""
+    """A running process and the near ends of its streams, by their roles: "terminal", or "stdin", "stdout" and "stderr"."""
 
-    def __init__(self, pid: int, *, pidfd: int, input_fd: int, outputs: list[tuple[int, int]], terminal: bool) -> None:
+    __slots__ = ("input_fd", "outputs", "pid", "pidfd", "start_time", "terminal")
+
+    def __init__(self, pid: int, pidfd: int, streams: dict[str, int]) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self.input_fd = input_fd
-        self.outputs = outputs
-        self.terminal = terminal
+        self.terminal = "terminal" in streams
+        self.input_fd = streams.get("terminal", streams.get("stdin", -1))
+        self.outputs = {streams[role]: stream for role, stream in (("terminal", 1), *_STREAMS.items()) if role in streams}
         self.start_time = process.started_at(pid)
-        self.status_fd = -1
 
-    def wait(self) -> int | None:
-        """The wait status of the ended process; None when nobody could keep it."""
-        if self.status_fd < 0:
-            return os.waitpid(self.pid, 0)[1]
-        # Taken over: the spawner reaps it as its subreaper and says the status; else the kernel may remember.
-        word = os.read(self.status_fd, 16)
-        return int(word) if word else process.exit_status_of(self.pid, self.pidfd)
+    @classmethod
+    def received(cls, word: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+        """From a starter's last word."""
+        pidfd, *streams = descriptors
+        return cls(word["started"], pidfd, dict(zip(word["streams"], streams, strict=True)))
+
+    @classmethod
+    def resumed(cls, message: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+        """Where a killed keeper stopped, with the descriptors that the engine kept."""
+        pidfd, *kept = descriptors
+        return cls(message["pid"], pidfd, dict(zip(message["kept"], kept, strict=True)))
 
 
-def start(message: dict, descriptors: list[int], title_area: tuple[int, int]) -> Started:  # type: ignore[type-arg]
-    """Make what `message` asks for. Raises `StartFailed`; then nothing is left of it."""
-    if message["kind"] == "resume":
-        return _resume(message, descriptors)
-    launch = _Launch(message, pidfd=descriptors[0] if message["kind"] == "exec" else -1, title_area=title_area)
+def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
+    """In a fork: wait for a request of the keeper's, then do as `main`. Ends with the keeper."""
+    _leave_keeper(line, set())
+    process.set_title("teul: standby", title_area)
+    received = receive_message(line)
+    if received is None:
+        os._exit(0)
+    main(line, *received, title_area)
+
+
+def main(line: socket.socket, message: dict, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:  # type: ignore[type-arg]
+    """In a fork: start the process of `message`, hand it over by `line`, and leave."""
+    _leave_keeper(line, set(descriptors))
+    process.set_title(f"teul: starter {message['id'][:12]}", title_area)
+    launch = _Launch(message, line, pidfd=descriptors[0] if message["kind"] == "exec" else -1, title_area=title_area)
     try:
-        return launch.run()
-    except OSError as error:
+        pid, pidfd, streams = launch.run()
+        send_message(line, {"started": pid, "streams": list(streams)}, [pidfd, *streams.values()])
+    except (OSError, StartFailed, ValueError) as error:
         launch.abandon()
-        raise StartFailed({"step": launch.step, "errno": error.errno, "message": str(error), "kind": "OSError"}) from error
-    except StartFailed:
-        launch.abandon()
-        raise
+        try:
+            send_message(line, {"failed": _report(launch.step, error)}, [])
+        except OSError:
+            pass  # the keeper is gone: its engine has noticed
+    os._exit(0)
 
 
-def _resume(message: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
-    """Go on where a killed monitor stopped, with the descriptors that the engine kept."""
-    pidfd, status_fd, *kept = descriptors
-    streams = dict(zip(message["kept"], kept, strict=True))
-    if "terminal" in streams:
-        input_fd, outputs = streams["terminal"], [(streams["terminal"], 1)]
-    else:
-        input_fd = streams.get("stdin", -1)
-        outputs = [(streams[name], stream) for name, stream in (("stdout", 1), ("stderr", 2)) if name in streams]
-    started = Started(message["pid"], pidfd=pidfd, input_fd=input_fd, outputs=outputs, terminal="terminal" in streams)
-    started.status_fd = status_fd
-    return started
+def _leave_keeper(line: socket.socket, descriptors: set[int]) -> None:
+    """Give up what is the keeper's alone: other containers' streams first of all, which must end when it closes them."""
+    process.close_all_but({line.fileno(), *descriptors})
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    gc.disable()
+    process.set_name("teul-starter")
+
+
+def _report(step: str, error: Exception) -> dict:  # type: ignore[type-arg]
+    if isinstance(error, StartFailed):
+        return error.report
+    number = error.errno if isinstance(error, OSError) else None
+    return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
 
 
 class _Launch:
     """State while a process is being made."""
 
-    def __init__(self, message: dict, *, pidfd: int, title_area: tuple[int, int]) -> None:  # type: ignore[type-arg]
+    def __init__(self, message: dict, line: socket.socket, *, pidfd: int, title_area: tuple[int, int]) -> None:  # type: ignore[type-arg]
         self._title_area = title_area
         self._message = message
+        self._line = line
         self._container_pidfd = pidfd
         self._pid = 0
+        self._pidfd = -1
         self._master_fd = -1
         self._cgroup_made = False
         self.step = "start"
 
-    def run(self) -> Started:
+    def run(self) -> tuple[int, int, dict[str, int]]:
+        """Returns the pid, a pidfd, and the near ends of the streams by their roles."""
         message = self._message
         terminal = bool(message["terminal"])
         near, far = ((-1, -1, -1), (-1, -1, -1)) if terminal else _pipes(with_input=message["stdin"] != "null")
@@ -104,28 +139,28 @@ class _Launch:
         self.step = "fork"
         self._pid = self._fork(plan)
         if self._pid == 0:
-            ours.close()
+            # Nothing of the starter's may live on in a child that takes its time: it would hold open what others wait for.
+            process.close_all_but({theirs.fileno(), directory_fd, self._container_pidfd, *far})
             # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
             Child(message, theirs, far).run(directory_fd, self._container_pidfd)
+        send_message(self._line, {"forked": self._pid}, [])
         theirs.close()
         os.close(directory_fd)
         for fd in far:
             if fd >= 0:
                 os.close(fd)
-        pidfd = process.open_pidfd(self._pid)
+        self._pidfd = process.open_pidfd(self._pid)
         self._converse(ours)
         if terminal:
-            return Started(self._pid, pidfd=pidfd, input_fd=self._master_fd, outputs=[(self._master_fd, 1)], terminal=True)
-        outputs = [(near[1], 1), (near[2], 2)]
-        return Started(self._pid, pidfd=pidfd, input_fd=near[0], outputs=outputs, terminal=False)
+            return self._pid, self._pidfd, {"terminal": self._master_fd}
+        return self._pid, self._pidfd, {role: fd for role, fd in zip(("stdin", "stdout", "stderr"), near, strict=True) if fd >= 0}
 
     def abandon(self) -> None:
         """Undo: end the child and remove its cgroup. The kernel removes links and mounts with the namespaces."""
-        if self._pid > 0:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        if self._pidfd >= 0:
+            process.kill_and_wait(self._pidfd)
         if self._cgroup_made:
             cgroups.remove(self._message["cgroup"])
 
@@ -143,10 +178,10 @@ class _Launch:
 
     def _fork(self, plan: dict | None) -> int:  # type: ignore[type-arg]
         if not plan or not plan["unified_directory"]:
-            return os.fork()
+            return process.fork_sibling()
         cgroup_fd = os.open(plan["unified_directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return process.fork_into_cgroup(cgroup_fd)
+            return process.fork_sibling(cgroup_fd)
         finally:
             os.close(cgroup_fd)
 
@@ -172,8 +207,13 @@ class _Launch:
     def _converse(self, sync: socket.socket) -> None:
         """Serve the child until its exec closes the line. Raises `StartFailed` with what it reports."""
         executed = False
+        either = select.poll()
+        either.register(sync.fileno(), select.POLLIN)
+        either.register(self._line.fileno(), 0)
         while True:
             self.step = "start"
+            if any(fd == self._line.fileno() for fd, _events in either.poll()):
+                raise OSError(errno.EPIPE, "the keeper is gone")
             data, ancillary, _flags, _address = sync.recvmsg(65536, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
             if not data:
                 break

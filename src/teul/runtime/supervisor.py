@@ -1,4 +1,4 @@
-"""The engine's end of the runtime: keeps a spawner, starts processes through it, and takes over what an earlier engine left."""
+"""The engine's end of the runtime: keeps a keeper, starts processes through it, and takes over what an earlier engine left."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import cast
 
 import teul
 from teul.aio import Tasks, run_blocking
 from teul.errors import System
-from teul.linux import mounts
-from teul.linux.process import open_pidfd, started_at
+from teul.linux import cgroups, mounts
+from teul.linux.process import PR_SET_CHILD_SUBREAPER, open_pidfd, prctl, started_at
 from teul.runtime.attachment import connect_socket
 from teul.runtime.launch import PROCESS_FILE, SOCKET_FILE, send_message
 from teul.runtime.process import ExitRecord, Process, StartError
@@ -23,7 +24,7 @@ from teul.wire import monitor as wire
 
 log = logging.getLogger(__name__)
 
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from teul.runtime.spawner import main; main()"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from teul.runtime.keeper import main; main()"
 _MAX_RESCUES = 20
 _LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended while nobody was watching")
 
@@ -41,26 +42,38 @@ class Supervisor:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self._spawner: subprocess.Popen[bytes] | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._restart = asyncio.Lock()
-        self._messages: dict[str, dict[str, object]] = {}  # directory → the message its process was started with
+        self._guarded: dict[str, tuple[Process, dict[str, object]]] = {}  # by directory, with the message it was started with
+        self._inherits = False  # a keeper was killed: what it had started is now the engine's
 
     async def open(self) -> None:
-        """Start the spawner."""
-        await run_blocking(self._open_spawner)
+        """Start the keeper."""
+        await self._open_keeper()
 
     async def close(self) -> None:
-        """End the spawner. Monitors and containers go on."""
+        """Let the keeper go. It ends, unless it watches over something: that goes on, and the keeper with it."""
         if self._connection is not None:
-            self._connection.close()
-        if self._spawner is not None:
-            await run_blocking(self._spawner.wait)
+            await run_blocking(self._part)
+
+    def _part(self) -> None:
+        assert self._connection is not None
+        assert self._keeper is not None
+        self._connection.setblocking(True)
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+            stays = bool(self._connection.recv(16))
+        except OSError:
+            stays = False
+        self._connection.close()
+        if not stays:
+            self._keeper.wait()
 
     @property
-    def spawner_pid(self) -> int:
-        """The spawner's pid, 0 before it runs."""
-        return self._spawner.pid if self._spawner is not None else 0
+    def keeper_pid(self) -> int:
+        """The keeper's pid, 0 before it runs."""
+        return self._keeper.pid if self._keeper is not None else 0
 
     async def start(self, message: dict[str, object], *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
         """Start what `message` (see `runtime.launch`) describes; returns when its program runs.
@@ -76,17 +89,16 @@ class Supervisor:
             await self._send({**message, "attach": [pending.wants for pending in attach]}, descriptors)
         except OSError as error:
             process.forget()
-            raise System(f"the spawner cannot be reached: {error}") from error
+            raise System(f"the keeper cannot be reached: {error}") from error
         finally:
             far.close()
             for pending in attach:
                 pending.connection.close()
-        self._messages[directory] = message
-        process.exit.add_done_callback(lambda _exit: self._messages.pop(directory, None))
+        self._remember(process, message)
         try:
             await process.started
         except StartError:
-            self._messages.pop(directory, None)
+            self._forget(process)
             raise
         return process
 
@@ -100,12 +112,13 @@ class Supervisor:
         except OSError:
             return await self._adopt_without_monitor(directory, message)
         process = Process(directory, connection, terminal=bool(message["terminal"]), lost=self._lost)
-        self._messages[directory] = message
+        self._remember(process, message)
         connection.send(wire.frame(wire.HELLO, json.dumps({"control": True}).encode()))
         either: tuple[asyncio.Future[None], asyncio.Future[ExitRecord]] = (process.started, process.exit)
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if process.started.done() and process.started.exception() is not None:
             process.forget()
+            self._forget(process)
             return await self._adopt_without_monitor(directory, message)  # it ended between our connecting and its answer
         return process
 
@@ -117,7 +130,7 @@ class Supervisor:
             facts = await run_blocking(_read_process_file, directory)
             process.pidfd = -1 if facts is None else _open_process(facts)
             if facts is not None and process.pidfd >= 0:
-                self._messages[directory] = message
+                self._remember(process, message)
                 process.pid = int(facts["pid"])
                 await self._take_over(process, far)
                 return process
@@ -129,6 +142,24 @@ class Supervisor:
         process.finish(record)
         return process
 
+    def _remember(self, process: Process, message: dict[str, object]) -> None:
+        self._guarded[process.directory] = (process, message)
+        process.exit.add_done_callback(lambda _exit: self._forget(process))
+
+    def _forget(self, process: Process) -> None:
+        self._guarded.pop(process.directory, None)
+        if self._inherits:
+            self._reap_inherited()
+
+    def _reap_inherited(self) -> None:
+        """Let go of what ended among the processes that a killed keeper left to us.
+
+        Not of what the keeper after it has yet to read the status of, nor of the engine's own helpers, which have our session.
+        """
+        ours = {process.pid for process, _message in self._guarded.values()} | {self.keeper_pid}
+        while (ended := _ended_child()) and ended not in ours and os.getsid(ended) != os.getsid(0):
+            os.waitpid(ended, 0)
+
     def _lost(self, process: Process) -> None:
         self._tasks.start(self._rescue(process), name=f"rescue process {process.pid}")
 
@@ -138,9 +169,8 @@ class Supervisor:
         if record is not None:
             process.finish(record)
             return
-        process.rescues += 1
-        if process.rescues > _MAX_RESCUES:
-            process.abandon(f"its monitor ended {process.rescues} times")
+        if process.rescues() > _MAX_RESCUES:
+            await self._give_up(process, f"its monitor ended more than {_MAX_RESCUES} times in minutes")
             return
         log.warning("the monitor of process %d ended; another one takes over", process.pid)
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -148,10 +178,20 @@ class Supervisor:
         try:
             await self._take_over(process, far)
         except OSError as error:
-            process.abandon(f"no monitor could take over: {error}")
+            await self._give_up(process, f"no monitor could take over: {error}")
+
+    async def _give_up(self, process: Process, reason: str) -> None:
+        _process, message = self._guarded[process.directory]
+        process.abandon(reason)
+        plan = message.get("cgroup")
+        if plan and message["kind"] == "create":
+            try:
+                await run_blocking(cgroups.remove, cast("cgroups.Plan", plan))
+            except OSError as error:
+                log.error("the cgroup of process %d stays: %s", process.pid, error)
 
     async def _take_over(self, process: Process, far: socket.socket) -> None:
-        original = self._messages[process.directory]
+        _process, original = self._guarded[process.directory]
         kept = {"pid": process.pid, "kept": list(process.kept)}
         message = {**original, "kind": "resume", "resumed_kind": original["kind"], "attach": [], **kept}
         try:
@@ -160,7 +200,7 @@ class Supervisor:
             far.close()
 
     async def _send(self, message: dict[str, object], descriptors: list[int]) -> None:
-        """Hand a message to the spawner, starting a new one if it was killed. Raises `OSError`."""
+        """Hand a message to the keeper, starting a new one if it was killed. Raises `OSError`."""
         for attempt in (1, 2):
             connection = self._connection
             if connection is not None:
@@ -172,36 +212,45 @@ class Supervisor:
                         raise
             async with self._restart:
                 if self._connection is connection:
-                    log.warning("the spawner is gone; starting another one")
-                    await run_blocking(self._open_spawner)
+                    log.warning("the keeper is gone; starting another one")
+                    await self._open_keeper()
 
-    def _open_spawner(self) -> None:
+    async def _open_keeper(self) -> None:
+        # What a killed keeper leaves behind comes to us, so that no exit status is lost.
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        if self._keeper is not None:
+            await run_blocking(self._keeper.wait)
+            self._inherits = True
+        keeper, connection = await run_blocking(_start_keeper)
+        # In one step of the loop, so that nobody meets a closed connection.
         if self._connection is not None:
             self._connection.close()
-        if self._spawner is not None:
-            self._spawner.wait()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        executable_fd = _open_readonly(os.path.realpath(sys.executable))
-        try:
-            self._spawner = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=_import_path()), str(theirs.fileno())],
-                executable=f"/proc/self/fd/{executable_fd}",
-                pass_fds=(theirs.fileno(), executable_fd),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-                env={},
-            )
-        finally:
-            theirs.close()
-            os.close(executable_fd)
-        ours.setblocking(False)
-        self._connection = ours
+        self._keeper, self._connection = keeper, connection
+
+
+def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    ours.setblocking(False)
+    executable_fd = _open_readonly(os.path.realpath(sys.executable))
+    try:
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=_import_path()), str(theirs.fileno())],
+            executable=f"/proc/self/fd/{executable_fd}",
+            pass_fds=(theirs.fileno(), executable_fd),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={},
+        )
+    finally:
+        theirs.close()
+        os.close(executable_fd)
+    return keeper, ours
 
 
 async def _send_soon(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
-    """Send in one step of the loop, so that no descriptor can change its meaning meanwhile; wait only while the spawner is busy."""
+    """Send in one step of the loop, so that no descriptor can change its meaning meanwhile; wait only while the keeper is busy."""
     while True:
         try:
             send_message(connection, message, descriptors)
@@ -212,7 +261,7 @@ async def _send_soon(connection: socket.socket, message: dict[str, object], desc
 
 
 def _import_path() -> list[str]:
-    """Only the standard library and ourselves: what else is on our path (a current directory, say) is nothing for the spawner."""
+    """Only the standard library and ourselves: what else is on our path (a current directory, say) is nothing for the keeper."""
     library = os.path.dirname(os.__file__)
     package = os.path.dirname(os.path.dirname(os.path.abspath(teul.__file__)))
     return [library, f"{library}/lib-dynload", package]
@@ -230,6 +279,15 @@ def _open_readonly(path: str) -> int:
         return os.open(os.path.basename(path), os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
     finally:
         os.close(directory_fd)
+
+
+def _ended_child() -> int:
+    """The pid of a child that has ended and was not waited for; 0 if there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return 0 if found is None else found.si_pid
 
 
 def _read_process_file(directory: str) -> dict[str, int] | None:

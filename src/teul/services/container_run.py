@@ -13,7 +13,7 @@ from teul.runtime.supervisor import PendingAttachment
 NOT_RUNNING = "not-running"
 NEXT_EXIT = "next-exit"
 REMOVED = "removed"
-# One message to the spawner carries at most 64 descriptors (runtime.launch).
+# One message to the keeper carries at most 64 descriptors (runtime.launch).
 _MAX_PENDING = 48
 
 

@@ -1,0 +1,64 @@
+"""The keeper's event loop: descriptors and what to call when they are ready, and calls that are due later. stdlib only.
+
+asyncio would bring threads, a wake-up pipe and some three megabytes into the process that everything is forked from.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import time
+from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+# What epoll reports unasked when the other side is gone.
+HANGUP = select.EPOLLHUP | select.EPOLLERR
+
+
+class Loop:
+    """Level-triggered; one call per ready descriptor and turn, so that no busy one starves the others."""
+
+    def __init__(self, on_trouble: Callable[[object, Exception], None]) -> None:
+        """`on_trouble` is told which object's method raised what."""
+        self._on_trouble = on_trouble
+        self._epoll = select.epoll()
+        self._handlers: dict[int, tuple[Callable[..., None], tuple[object, ...]]] = {}
+        self._later: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._calls = 0
+
+    def watch(self, fd: int, events: int, method: Callable[..., None], *arguments: object) -> None:
+        """Call `method` with the arguments and the events whenever `fd` is ready."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = (method, arguments)
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch for other events from now on."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching `fd`, if it is watched. Before it is closed: a copy elsewhere would keep it in the kernel's list."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def call_later(self, delay_seconds: float, method: Callable[..., None], *arguments: object) -> None:
+        """Call it once when so much time has passed."""
+        self._calls += 1
+        heapq.heappush(self._later, (time.monotonic() + delay_seconds, self._calls, method, arguments))
+
+    def turn(self) -> None:
+        """Wait until something is ready or due, and handle it."""
+        timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+        for fd, events in self._epoll.poll(timeout):
+            if fd in self._handlers:  # a call before it in this turn may have let go of it
+                method, arguments = self._handlers[fd]
+                self._call(method, *arguments, events)
+        while self._later and self._later[0][0] <= time.monotonic():
+            _due, _number, method, arguments = heapq.heappop(self._later)
+            self._call(method, *arguments)
+
+    def _call(self, method: Callable[..., None], *arguments: object) -> None:
+        try:
+            method(*arguments)
+        except Exception as error:  # noqa: BLE001 (told, and not forgotten)
+            self._on_trouble(getattr(method, "__self__", None), error)
