@@ -249,7 +249,7 @@ class Memory(Row):
             contender.start(contender.create("sleep", "100000"))
 
     def measure(self, contender: Contender) -> float:
-        """Proportional set size, so that pages shared by forked monitors count once."""
+        """Proportional set size, so that pages shared by forks count once."""
         total = sum(processes.proportional_set_bytes(pid) for pid in contender.engine_processes())
         return total / self.options.containers
 

@@ -1,4 +1,4 @@
-"""The engine, its spawner and its monitors may die at any time: containers go on, and the next engine takes over what it finds."""
+"""The engine and its keeper may die at any time: containers go on, and the next engine takes over what it finds."""
 
 from __future__ import annotations
 
@@ -111,27 +111,27 @@ def test_stop_of_the_engine_leaves_containers_running(fresh_engine: Engine) -> N
     engine.must("rm", "-f", container)
 
 
-def test_death_of_the_spawner_costs_one_start_at_most(fresh_engine: Engine) -> None:
+def test_death_of_the_keeper_costs_no_start(fresh_engine: Engine) -> None:
     """kill -9 of the keeper: containers go on, and the next start works."""
     engine = fresh_engine
     container = engine.must("run", "-d", "busybox", "sleep", "1000")
-    spawner = engine.keeper_pid
-    os.kill(spawner, signal.SIGKILL)
-    eventually(lambda: not processes.is_alive(spawner), "the keeper is dead")
+    keeper = engine.keeper_pid
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(keeper), "the keeper is dead")
     assert engine.must("run", "--rm", "busybox", "echo", "started") == "started"
     assert engine.must("exec", container, "echo", "executed") == "executed"
-    assert engine.keeper_pid != spawner
+    assert engine.keeper_pid != keeper
     engine.must("stop", "-t", "0", container)
     assert engine.inspect(container)["State"]["ExitCode"] == 137
 
 
-def test_container_outlives_its_monitor(fresh_engine: Engine) -> None:
-    """kill -9 of a monitor: the container's processes go on, and the engine can still list, exec into, stop and remove it."""
+def test_container_outlives_what_started_it(fresh_engine: Engine) -> None:
+    """kill -9 of its keeper: the container's processes go on, and the engine can still list, exec into, stop and remove it."""
     engine = fresh_engine
     container = engine.must("run", "-d", "busybox", "sleep", "1000")
-    pid, monitor = engine.init_pid(container), engine.monitor_pid(container)
-    os.kill(monitor, signal.SIGKILL)
-    eventually(lambda: not processes.is_alive(monitor), "the monitor is dead")
+    pid, keeper = engine.init_pid(container), engine.parent_of_init(container)
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(keeper), "it is dead")
     assert processes.is_alive(pid)
     assert engine.must("ps", "-q", "--no-trunc") == container
     assert engine.must("exec", container, "echo", "executed") == "executed"

@@ -41,7 +41,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def engines(home: Path) -> list[int]:
-    """Processes that serve this home and were not started by another such process (as a spawner is)."""
+    """Processes that serve this home and were not started by another such process (as a keeper is)."""
     serving = [pid for pid in processes.mentioning(str(home)) if " serve " in processes.command_line(pid)]
     return [pid for pid in serving if processes.parent_of(pid) not in serving and not _is_below(pid, serving)]
 

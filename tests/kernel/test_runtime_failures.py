@@ -115,10 +115,10 @@ async def test_failed_link_leaves_no_link(bench: Bench) -> None:
 
 async def test_failures_in_a_row_leave_no_processes(bench: Bench) -> None:
     """No zombie of a monitor or of a child that failed stays with the keeper."""
-    spawner = bench.supervisor.keeper_pid
+    keeper = bench.supervisor.keeper_pid
     for _ in range(5):
         with pytest.raises(StartError):
             await bench.start("no-such")
     await bench.run("true")
     # One monitor stands by; the one of the last container may be on its way out.
-    assert len(processes.children_of(spawner)) <= 3
+    assert len(processes.children_of(keeper)) <= 3

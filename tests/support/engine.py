@@ -37,21 +37,21 @@ class Engine(DockerHost):
         assert children, "the engine has no children"
         return children[0]
 
-    def monitor_pid(self, reference: str) -> int:
+    def parent_of_init(self, reference: str) -> int:
         """The parent of the container's first process, as the host sees it."""
         parent = processes.parent_of(self.init_pid(reference))
-        assert parent not in {None, 1}, f"{reference} is not running, or runs without a monitor"
+        assert parent not in {None, 1}, f"{reference} is not running, or has lost its parent"
         return int(parent or 0)
 
     def engine_processes(self) -> list[int]:
-        """Engine, spawner and all monitors, without the containers' own processes."""
+        """The engine and all keepers of its containers, without the containers' own processes."""
         with self.api() as api:
             running = [entry["Id"] for entry in api.expect(200, "GET", "/containers/json").json()]
             inits = [api.expect(200, "GET", f"/containers/{key}/json").json()["State"]["Pid"] for key in running]
-        monitors = {processes.parent_of(pid) for pid in inits} - {None, 1}
+        keepers = {processes.parent_of(pid) for pid in inits} - {None, 1}
         own = processes.namespace_of(self.pid, "pid")
         helpers = {pid for pid in processes.descendants_of(self.pid) if processes.namespace_of(pid, "pid") == own and pid not in inits}
-        return sorted({self.pid, *helpers, *(pid for pid in monitors if pid is not None)})
+        return sorted({self.pid, *helpers, *(pid for pid in keepers if pid is not None)})
 
     def sweep(self) -> None:
         """Nothing may be left to sweep: processes that are left are ended, and reported as the engine's failure."""

@@ -9,13 +9,19 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+_QUIET_SECONDS = 1.0
+
 
 class Activity:
     """Counts requests in progress and remembers when there was none any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_quiet: Callable[[], None]) -> None:
+        """`on_quiet` is called once after each burst of requests, from the loop."""
+        self._on_quiet = on_quiet
         self._requests = 0
         self._quiet_since = time.monotonic()
+        self._ended_at = self._quiet_since  # of the last request
+        self._watch: asyncio.TimerHandle | None = None
 
     def middleware(self) -> Middleware:
         """For the application: counts each request, hijacked sessions to their end."""
@@ -27,9 +33,22 @@ class Activity:
                 return await handler(request)
             finally:
                 self._requests -= 1
-                self._quiet_since = time.monotonic()
+                self._quiet_since = self._ended_at = time.monotonic()
+                if self._watch is None:
+                    self._watch_for_quiet(_QUIET_SECONDS)
 
         return count
+
+    def _watch_for_quiet(self, delay_seconds: float) -> None:
+        self._watch = asyncio.get_running_loop().call_later(delay_seconds, self._look)
+
+    def _look(self) -> None:
+        left = self._ended_at + _QUIET_SECONDS - time.monotonic()
+        if left > 0:
+            self._watch_for_quiet(left)
+        else:
+            self._watch = None
+            self._on_quiet()
 
     async def wait_until_idle(self, timeout_seconds: float, busy: Callable[[], bool]) -> None:
         """Return when there was no request and `busy` was false for `timeout_seconds`."""

@@ -49,7 +49,7 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._stack = contextlib.AsyncExitStack()
-        self._activity = Activity()
+        self._activity = Activity(on_quiet=process.give_back_memory)
         self._containers: Containers | None = None
         self._launcher: Launcher | None = None
 

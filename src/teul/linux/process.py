@@ -202,6 +202,13 @@ def share_malloc_arena() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+def give_back_memory() -> None:
+    """Give free pages of libc's heap back to the kernel (malloc_trim(3)), where libc is glibc."""
+    trim = getattr(libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def started_at(pid: int) -> int:
     """The process's start in clock ticks since boot, 0 if it is gone: with the pid, a name that is never used twice.
 

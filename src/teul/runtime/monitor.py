@@ -93,7 +93,7 @@ class Monitor:
         self.pid = 0
         self.status: int | None = None  # of the ended process, when the keeper has reaped it
         for connection, want in zip(connections, [{"control": True}, *message["attach"]], strict=True):
-            self._adopt(connection).hello(want)
+            self._take(connection).hello(want)
 
     def prepare(self) -> None:
         """Open the log and the socket. What goes wrong is told once the starter is done."""
@@ -118,6 +118,8 @@ class Monitor:
             self.abandon(self._trouble)
             return
         self._announce_start()
+        for client in self._clients.values():
+            self._listen_to(client)  # not before: what it says is for the process
         self._loop.watch(self._pidfd, READ, self._process_ended)
         for fd in self._outputs:
             os.set_blocking(fd, False)
@@ -198,13 +200,15 @@ class Monitor:
             connection = self._listener.accept()[0]
         except OSError:
             return  # it has gone again, or our table of descriptors is full
-        self._adopt(connection)
+        self._listen_to(self._take(connection))
 
-    def _adopt(self, connection: socket.socket) -> _Client:
+    def _take(self, connection: socket.socket) -> _Client:
         client = _Client(connection, self._message.get("spill_directory") or self._directory)
         self._clients[connection.fileno()] = client
-        self._loop.watch(connection.fileno(), READ, self._serve, client)
         return client
+
+    def _listen_to(self, client: _Client) -> None:
+        self._loop.watch(client.socket.fileno(), READ, self._serve, client)
 
     def _announce_start(self) -> None:
         for client in list(self._clients.values()):
@@ -442,7 +446,7 @@ class Monitor:
         Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
         """
         try:
-            _write_whole(f"{self._directory}/{EXIT_FILE}", record)
+            _write_whole(f"{self._directory}/{EXIT_FILE}", record, durable=True)
         except OSError as error:
             record.setdefault("cgroup_error", f"write the exit record: {error}")
         self._stop_listening()
@@ -465,12 +469,13 @@ def _exit_code(status: int | None) -> dict[str, object]:
     return {"exit_code": code} if code >= 0 else {"exit_code": 128 - code, "signal": -code}
 
 
-def _write_whole(path: str, facts: dict[str, object]) -> None:
-    """Write it so that it is whole or not there, on disk before anybody hears of it. Raises `OSError`."""
+def _write_whole(path: str, facts: dict[str, object], *, durable: bool = False) -> None:
+    """Write it so that it is whole or not there; `durable`: on disk before anybody hears of it. Raises `OSError`."""
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, json.dumps(facts).encode())
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(f"{path}.new", path)
