@@ -131,12 +131,12 @@ async def start_that_waits(bench: Bench) -> tuple[asyncio.Future[Running], int, 
     def change(spec: Spec) -> None:
         spec["teul"]["seccomp_bpf"] = str(fifo)  # nobody writes: the child waits while it opens this
 
-    starting = asyncio.ensure_future(bench.start("true", change=change))
-
     def children(title: str) -> list[int]:
         pids = processes.children_of(bench.supervisor.keeper_pid)
         return [pid for pid in pids if processes.command_line(pid).startswith(title)]
 
+    await eventually(lambda: not children("teul: starter"), "those of earlier starts have left")
+    starting = asyncio.ensure_future(bench.start("true", change=change))
     [starter] = await eventually(lambda: children("teul: starter container-"), "the starter works")
     [child] = await eventually(lambda: children("teul-init"), "the child waits")
     return starting, starter, child
