@@ -7,7 +7,7 @@ times. A path is looked up in one dictionary of literal paths, then among the fe
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
 
@@ -29,9 +29,15 @@ def create_app(services: Services) -> web.Application:
     """The application over `services`. Serve it with `teul.api.connection.Runner`: attach and exec need its connections."""
     app = web.Application(client_max_size=0)  # no limit: archives are streamed, and JSON bodies are checked where they are read
     app[SERVICES] = services
-    app.router.add_route("*", "/{path:.*}", _dispatcher(Router(route for module in _MODULES for route in module.ROUTES)))
+    app.router.add_route("*", "/{path:.*}", _dispatcher(Router(routes())))
     app.on_response_prepare.append(_add_headers)
     return app
+
+
+def routes() -> Iterator[Route]:
+    """Every route of the API, in the order in which they are tried."""
+    for module in _MODULES:
+        yield from module.ROUTES
 
 
 class Router:

@@ -176,6 +176,12 @@ def _move_mac_address(config: ContainerConfig, network: str, endpoints: dict[str
 
 
 def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -> None:
+    for name, endpoint in (networking.endpoints_config or {}).items():
+        if endpoint is not None and endpoint.driver_opts:
+            raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
+        if endpoint is not None and endpoint.ipam_config is not None and endpoint.ipam_config.link_local_ips:
+            addresses = ", ".join(endpoint.ipam_config.link_local_ips)
+            raise NotImplementedHere(f"link-local addresses are not supported yet: {addresses} on {name}")
     mode = host_config.network_mode
     others = [name for name in networking.endpoints_config or {} if name != mode]
     if others:

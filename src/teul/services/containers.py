@@ -22,6 +22,7 @@ from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
 from teul.model.signals import parse_signal
 from teul.oci.digest import Digest
+from teul.oci.platform import parse_platform
 from teul.runtime.attachment import Attachment
 from teul.runtime.process import ExitRecord, Process, StartError
 from teul.runtime.supervisor import PendingAttachment
@@ -108,7 +109,7 @@ class Containers:
     async def create(self, request: CreateContainer) -> CreatedContainer:
         """Check the request, complete it from the image, and record it. Nothing runs yet. Raises as Docker does."""
         checked = check_request(request, self._launcher.host)
-        image = self._images.resolve(checked.config.image)
+        image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
         container_id = secrets.token_hex(32)
         name = self._registry.reserve_name(checked.name, container_id)
         try:

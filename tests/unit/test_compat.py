@@ -1,0 +1,128 @@
+"""docs/compat.md says of every part of Docker's API what becomes of it here, and what it says is true.
+
+The paths and query parameters are proven beside a running engine (tests/conformance/openapi); here, the properties of a create request.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from teul.errors import InvalidParameter, NotImplementedHere, TeulError
+from teul.linux.caps import CAPABILITIES
+from teul.model.config import ContainerConfig, HealthConfig, decode_create_body
+from teul.model.container import CreateContainer
+from teul.model.document import Document
+from teul.model.host_config import HostConfig, Resources
+from teul.model.mount import Mount
+from teul.model.network_config import EndpointIPAMConfig, EndpointSettings
+from teul.services.container_validation import check_request
+from teul.services.host_facts import HostFacts, LimitSupport
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT / "tools"))
+try:
+    compat = importlib.import_module("compat")
+    statuses = importlib.import_module("compat_statuses")
+finally:
+    sys.path.remove(str(PROJECT / "tools"))
+
+Status = statuses.Status
+_SHAPES: dict[str, type[Document]] = {
+    "ContainerConfig": ContainerConfig,
+    "HostConfig": HostConfig,
+    "Resources": Resources,
+    "HealthConfig": HealthConfig,
+    "EndpointSettings": EndpointSettings,
+    "EndpointIPAMConfig": EndpointIPAMConfig,
+    "Mount": Mount,
+}
+# Services that read a property to judge, complete, show or find a container act on nothing.
+_ONLY_LOOKING = ("container_validation", "container_completion", "container_filters", "container_errors")
+_HOST = HostFacts(
+    architecture="amd64",
+    kernel=(6, 1),
+    hostname="host",
+    cpus=2,
+    cgroup_mode="v2",
+    limits=LimitSupport(),
+    capabilities=tuple(CAPABILITIES),
+    known_capabilities=tuple(CAPABILITIES),
+    cpuset_cpus="0-1",
+    cpuset_mems="0",
+    sysctls=frozenset(),
+)
+
+
+def test_page_is_up_to_date() -> None:
+    """`tools/compat.py` writes it; it fails for a query parameter that nothing is known about."""
+    assert compat.PAGE.read_text() == compat.render(), "run .venv/bin/python tools/compat.py"
+
+
+def test_table_names_only_what_the_api_has() -> None:
+    """A property or parameter that was renamed or misspelt would be honoured by default."""
+    operations = {operation.key: operation for operation in compat.iter_operations()}
+    parameters = {f"{key}?{name}" for key, operation in operations.items() for name in operation.parameters}
+    assert set(statuses.OPERATIONS) <= set(operations)
+    assert set(statuses.PARAMETERS) <= parameters
+    for schema, entries in statuses.PROPERTIES.items():
+        assert set(entries) <= set(compat.properties_of(schema)), schema
+
+
+def _properties(*wanted: object) -> list[Any]:
+    properties = [(schema, name) for schema in compat.SCHEMAS for name in compat.properties_of(schema)]
+    judged = [(schema, name, compat.judge_property(schema, name)) for schema, name in properties]
+    return [pytest.param(*one, id=f"{one[0]}.{one[1]}") for one in judged if one[2].status in wanted]
+
+
+@pytest.mark.parametrize(("schema", "name", "entry"), _properties(Status.HONOURED, Status.PARTLY))
+def test_honoured_property_is_read_by_a_service(schema: str, name: str, entry: Any) -> None:
+    """What is decoded and never looked at again is ignored, and must not be called honoured."""
+    if schema == "ContainerConfig" and name == "Healthcheck":
+        pytest.skip("announced by a warning: tests/unit/services/test_container_validation.py")
+    attribute = next((field.name for field in msgspec.structs.fields(_shape(schema, name)) if field.encode_name == name), None)
+    assert attribute is not None, f"{schema} has no such field: the property is dropped"
+    if name in {"UsernsMode", "Runtime", "Isolation"}:
+        assert entry.requests, "only one value does what is done anyhow, so others are refused"
+    elif (schema, name) in {("ContainerConfig", "Entrypoint"), ("ContainerConfig", "Image")}:
+        assert attribute in _attributes_read("container_completion"), "becomes the record's path, arguments and image"
+    else:
+        assert attribute in _attributes_read(), f"no service acts on {schema}.{name}"
+
+
+@pytest.mark.parametrize(("schema", "name", "entry"), _properties(Status.REFUSED, Status.NOT_YET, Status.PARTLY))
+def test_refused_property_is_refused(schema: str, name: str, entry: Any) -> None:
+    assert entry.requests or entry.status is Status.PARTLY, "an entry that refuses needs a request that shows it"
+    kind: type[TeulError] | tuple[type[TeulError], ...] = (NotImplementedHere, InvalidParameter)
+    for body in entry.requests:
+        config, host_config, networking = decode_create_body(msgspec.json.encode({"Image": "busybox", **body}))
+        request = CreateContainer(name=None, config=config, host_config=host_config, networking=networking)
+        with pytest.raises(NotImplementedHere if entry.status is Status.NOT_YET else kind):
+            check_request(request, _HOST, exists=lambda _path: True)
+
+
+@pytest.mark.parametrize(("schema", "name", "entry"), _properties(Status.WITHOUT_EFFECT))
+def test_property_without_effect_says_why(schema: str, name: str, entry: Any) -> None:
+    assert entry.note
+
+
+def _shape(schema: str, name: str) -> type[Document]:
+    # The API's description puts it among the resources, dockerd's types and ours beside them.
+    return HostConfig if (schema, name) == ("Resources", "Init") else _SHAPES[schema]
+
+
+@cache
+def _attributes_read(*modules: str) -> frozenset[str]:
+    """The names of attributes that appear in these services, by default all that act."""
+    paths = (PROJECT / "src" / "teul" / "services").glob("*.py")
+    chosen = [path for path in paths if (path.stem in modules if modules else not path.stem.startswith(_ONLY_LOOKING))]
+    chosen += [] if modules else [PROJECT / "src" / "teul" / "api" / "container_streams.py"]
+    trees = [ast.parse(path.read_text()) for path in chosen]
+    return frozenset(node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute))

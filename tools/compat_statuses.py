@@ -1,0 +1,173 @@
+"""What becomes of each part of the Docker API here: the table that docs/compat.md is made of, and that the tests put to the proof.
+
+Only what cannot be read from the code stands here. A path is honoured if it has a route outside api/unsupported.py, and a query
+parameter if the code behind the route reads it; a property of a request's body is honoured if nothing is said about it, which a test
+checks: some service must read it. Everything else is an `Entry`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The word that the page shows."""
+
+    HONOURED = "honoured"
+    PARTLY = "partly"
+    WITHOUT_EFFECT = "without effect"  # accepted by dockerd on Linux, too, and ignored there
+    REFUSED = "refused"  # for good, as by dockerd on Linux
+    NOT_YET = "not yet"  # known to dockerd; refused here with 501
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """`requests` must be refused: bodies of a create request for a property, query strings for a parameter, bodies for an operation."""
+
+    status: Status
+    note: str = ""
+    requests: tuple[Any, ...] = ()
+
+
+def without_effect(note: str) -> Entry:
+    return Entry(status=Status.WITHOUT_EFFECT, note=note)
+
+
+def not_yet(*requests: Any, note: str = "") -> Entry:
+    return Entry(status=Status.NOT_YET, note=note, requests=requests)
+
+
+def partly(note: str, *requests: Any) -> Entry:
+    return Entry(status=Status.PARTLY, note=note, requests=requests)
+
+
+def refused(note: str, *requests: Any) -> Entry:
+    return Entry(status=Status.REFUSED, note=note, requests=requests)
+
+
+def _host(**host_config: Any) -> dict[str, Any]:
+    return {"HostConfig": host_config}
+
+
+def _endpoint(**settings: Any) -> dict[str, Any]:
+    return {"NetworkingConfig": {"EndpointsConfig": {"bridge": settings}}}
+
+
+def _mount(**mount: Any) -> dict[str, Any]:
+    return _host(Mounts=[{"Target": "/there", **mount}])
+
+
+_WINDOWS = "Windows only"
+_ANSWER = "an answer's property, ignored in a request"
+
+# Operations that have a handler of their own and are refused all the same; the request that shows it.
+OPERATIONS: dict[str, Entry] = {
+    "POST /networks/create": not_yet({"Name": "one-of-ours"}, note="networks of the user's"),
+    "POST /networks/{id}/connect": not_yet({"Container": "any"}),
+    "POST /networks/{id}/disconnect": not_yet({"Container": "any"}),
+    "POST /images/{name}/push": not_yet(None, note="registries"),
+    "GET /images/search": not_yet(None, note="registries"),
+    "POST /images/create": partly("import from the request's body; neither pull nor import from a URL yet"),
+    "GET /volumes": partly("always the empty list: there are no volumes yet"),
+    "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
+    "DELETE /volumes/{name}": partly("always 404: there are no volumes yet"),
+    "PUT /volumes/{name}": refused("Swarm's cluster volumes"),
+}
+
+# "METHOD /path?parameter"
+PARAMETERS: dict[str, Entry] = {
+    "POST /containers/{id}/start?detachKeys": without_effect("nothing is attached by a start"),
+    "DELETE /containers/{id}?link": not_yet("link=1", note="links"),
+    "GET /images/json?all": without_effect("every image has a name or stands alone: there are no intermediate ones"),
+    "GET /images/json?digests": without_effect("since 1.43 digests are always told"),
+    "GET /images/json?manifests": without_effect("as in dockerd without the containerd image store"),
+    "GET /images/{name}/json?manifests": without_effect("as in dockerd without the containerd image store"),
+    "DELETE /images/{name}?noprune": without_effect("parents are never removed with a child"),
+    "POST /images/create?fromImage": not_yet("fromImage=busybox&tag=1", note="pull"),
+    "POST /images/create?fromSrc": partly('"-", the body, only', "fromSrc=http://example.invalid/rootfs.tar"),
+}
+
+PROPERTIES: dict[str, dict[str, Entry]] = {
+    "ContainerConfig": {
+        "AttachStdin": without_effect("kept for inspection; what is attached is up to the attach request"),
+        "AttachStdout": without_effect("see AttachStdin"),
+        "AttachStderr": without_effect("see AttachStdin"),
+        "ArgsEscaped": without_effect(_WINDOWS),
+        "Shell": without_effect("for health checks and builds"),
+        "OnBuild": without_effect("for builds from an image that is made of the container"),
+        "Healthcheck": partly("checked and kept, and a warning says that it is not run yet"),
+        "Volumes": not_yet({"Volumes": {"/data": {}}}),
+    },
+    "Resources": {
+        "DeviceRequests": refused(
+            "no driver is registered for any", _host(DeviceRequests=[{"Driver": "nvidia", "Count": 1, "Capabilities": [["gpu"]]}])
+        ),
+        "KernelMemoryTCP": without_effect("dropped since API 1.42"),
+        "CpuCount": without_effect(_WINDOWS),
+        "CpuPercent": without_effect(f"{_WINDOWS}; a warning says that it is discarded"),
+        "IOMaximumIOps": refused(_WINDOWS, _host(IOMaximumIOps=1)),
+        "IOMaximumBandwidth": refused(_WINDOWS, _host(IOMaximumBandwidth=1)),
+    },
+    "HostConfig": {
+        "Binds": partly("directories and files of the host; no volumes yet", _host(Binds=["name:/there"])),
+        "Mounts": partly(
+            "bind and tmpfs", _mount(Type="volume", Source="name"), _mount(Type="volume"), _mount(Type="image", Source="busybox")
+        ),
+        "ContainerIDFile": without_effect("written by the command line"),
+        "VolumeDriver": without_effect("for volumes, which are not there yet"),
+        "VolumesFrom": not_yet(_host(VolumesFrom=["other"])),
+        "PortBindings": not_yet(
+            _host(PortBindings={"80/tcp": [{"HostPort": "8080"}]}), note="without effect on networks other than bridge"
+        ),
+        "PublishAllPorts": not_yet(_host(PublishAllPorts=True), note="without effect on networks other than bridge"),
+        "LogConfig": partly(
+            "json-file and none; not compress, tag, labels-regex, env-regex",
+            _host(LogConfig={"Type": "json-file", "Config": {"compress": "true"}}),
+            _host(LogConfig={"Type": "json-file", "Config": {"tag": "x"}}),
+            _host(LogConfig={"Type": "json-file", "Config": {"labels-regex": "x"}}),
+            _host(LogConfig={"Type": "json-file", "Config": {"env-regex": "x"}}),
+        ),
+        "IpcMode": partly("not container:ID", _host(IpcMode="container:other")),
+        "Links": not_yet(_host(Links=["other:alias"])),
+        "Cgroup": without_effect("a word that dockerd keeps and never reads"),
+        "StorageOpt": refused("needs quotas, as in dockerd where the file system has none", _host(StorageOpt={"size": "1G"})),
+        "UsernsMode": partly('"host" only: no user namespaces are mapped', _host(UsernsMode="private")),
+        "Runtime": partly("the names that dockerd gives its own", _host(Runtime="runsc")),
+        "Isolation": partly('"default" only, as on any Linux', _host(Isolation="hyperv")),
+    },
+    "HealthConfig": {
+        name: without_effect("health checks are not run yet, and a warning says so")
+        for name in ("Test", "Interval", "Timeout", "Retries", "StartPeriod", "StartInterval")
+    },
+    "EndpointSettings": {
+        "IPAMConfig": partly("see EndpointIPAMConfig"),
+        "Links": without_effect("means something on networks of the user's only"),
+        "Aliases": refused("on the predefined networks", _endpoint(Aliases=["other"])),
+        "DriverOpts": not_yet(_endpoint(DriverOpts={"com.docker.network.endpoint.sysctls": "x"})),
+        "GwPriority": without_effect("a container has one network"),
+        **{
+            name: without_effect(_ANSWER)
+            for name in (
+                *("NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address"),
+                *("GlobalIPv6PrefixLen", "DNSNames"),
+            )
+        },
+    },
+    "EndpointIPAMConfig": {
+        "IPv4Address": refused("on the predefined networks", _endpoint(IPAMConfig={"IPv4Address": "172.17.0.9"})),
+        "IPv6Address": refused("on the predefined networks", _endpoint(IPAMConfig={"IPv6Address": "fd00::9"})),
+        "LinkLocalIPs": not_yet(_endpoint(IPAMConfig={"LinkLocalIPs": ["169.254.1.1"]})),
+    },
+    "Mount": {
+        "Consistency": without_effect("Docker Desktop on macOS only"),
+        "VolumeOptions": not_yet(_mount(Type="volume", Source="name", VolumeOptions={"NoCopy": True})),
+        "ImageOptions": not_yet(_mount(Type="image", Source="busybox", ImageOptions={"Subpath": "etc"})),
+        "BindOptions": partly(
+            "not propagation shared and rshared",
+            _mount(Type="bind", Source="/", BindOptions={"Propagation": "shared"}),
+            _mount(Type="bind", Source="/", BindOptions={"Propagation": "rshared"}),
+        ),
+    },
+}
