@@ -118,7 +118,7 @@ def render() -> str:
         "# What of the Docker API works",
         "",
         "Made by `tools/compat.py` from the OpenAPI description of the Docker Engine API 1.51, the engine's routes, and a table that the",
-        "tests put to the proof (`tests/unit/test_compat.py`, `tests/conformance/openapi`). Swarm and plugins are left out: there are none.",
+        "tests put to the proof (`tests/unit/test_compat.py`, `tests/conformance/openapi`). Swarm and plugins are left out: none is here.",
         "",
         "- **honoured**: does what it does in dockerd.",
         "- **partly**: the note says what of it; the rest is refused with an error that says so.",

@@ -71,13 +71,13 @@ class Client:
         head += f"Content-Type: {content_type}\r\n\r\n" if body is not None else "\r\n"
         reused = self._socket is not None
         try:
-            return self._exchange(head.encode() + data)
+            return self._exchange(head.encode() + data, has_body=method != "HEAD")
         except (ConnectionError, EOFError):
             # An idle connection that the engine closed in the meantime looks like this; a fresh one that does is an error.
             self.close()
             if not reused:
                 raise
-        return self._exchange(head.encode() + data)
+        return self._exchange(head.encode() + data, has_body=method != "HEAD")
 
     def expect(self, status: int, method: str, path: str, body: Any = None, **options: Any) -> Response:
         response = self.request(method, path, body, **options)
@@ -131,11 +131,11 @@ class Client:
             self._reader = self._socket.makefile("rb")
         return self._socket
 
-    def _exchange(self, data: bytes) -> Response:
+    def _exchange(self, data: bytes, *, has_body: bool) -> Response:
         self._connect().sendall(data)
-        return self._read_response()
+        return self._read_response(has_body=has_body)
 
-    def _read_response(self) -> Response:
+    def _read_response(self, *, has_body: bool = True) -> Response:
         reader = self._reader
         assert reader is not None
         status_line = reader.readline()
@@ -146,7 +146,7 @@ class Client:
         while (line := reader.readline()) not in {b"\r\n", b""}:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        body = b"".join(self._iter_body(reader, status, headers))
+        body = b"".join(self._iter_body(reader, status, headers)) if has_body else b""
         if headers.get("connection", "").lower() == "close":
             self.close()
         return Response(status, headers, body)
