@@ -155,20 +155,14 @@ class Keeper:
         return standby
 
     def _fork(self, message: dict, descriptors: list[int], monitor: Monitor) -> socket.socket | None:  # type: ignore[type-arg]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            pid = os.fork()
+            pid, line = self._fork_with_line()
         except OSError as error:
-            ours.close()
             monitor.fail({"step": "fork", "errno": error.errno, "message": str(error), "kind": "OSError"})
             return None
-        else:
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                starter.main(theirs, message, descriptors, self._title_area)
-        finally:
-            theirs.close()
-        return ours
+        if pid == 0:
+            starter.main(line, message, descriptors, self._title_area)
+        return line
 
     def _plan_standby(self) -> None:
         if not self._standby_due and self._connection is not None:
@@ -179,19 +173,29 @@ class Keeper:
         self._standby_due = False
         if self._standby is not None or self._connection is None:
             return
+        try:
+            pid, line = self._fork_with_line()
+        except OSError:
+            return  # no room for one more process: requests are forked for when they come, and say so if that fails, too
+        if pid == 0:
+            starter.stand_by(line, self._title_area)
+        self._standby = line
+
+    def _fork_with_line(self) -> tuple[int, socket.socket]:
+        """fork(2), and in both processes the own end of a line between them. Raises `OSError`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         try:
             pid = os.fork()
         except OSError:
-            # No room for one more process: requests are forked for when they come, and say so if that fails, too.
             ours.close()
-        else:
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                starter.stand_by(theirs, self._title_area)
-            self._standby = ours
+            theirs.close()
+            raise
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            return 0, theirs
         theirs.close()
+        return pid, ours
 
     # -- what has ended
 
