@@ -440,7 +440,8 @@ class Monitor:
         if self.status is not None:
             return self.status
         try:
-            return os.waitpid(self.pid, 0)[1]
+            self.status = os.waitpid(self.pid, 0)[1]
+            return self.status
         except ChildProcessError:
             # Taken over from a keeper that was killed: our parent, the engine, has it as a zombie, or the kernel remembers.
             return process.exit_status_of(self.pid, self._pidfd)
