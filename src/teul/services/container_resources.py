@@ -100,7 +100,7 @@ class ContainerResources:
         except (FileNotFoundError, ProcessLookupError):
             return None  # it has ended, and whoever watches it will say so
         except OSError as error:
-            raise System(f"failed to read the resource usage of container {container.id}: {error}") from error
+            raise System(f"failed to read the resource usage of container {container.id}: {error.strerror or error}") from error
         # What was read after the end may be another's: process ids come again.
         return measurement if _is_same_run(container, state) else None
 
@@ -158,7 +158,7 @@ class ContainerResources:
         except OSError as error:
             if error.errno == errno.ENOENT and not await run_blocking(self._launcher.has_cgroup, container):
                 return  # it has just ended; the record is what counts
-            raise System(str(error)) from error
+            raise System(error.strerror or str(error)) from error
 
 
 def _is_same_run(container: Container, state: ContainerState) -> bool:
