@@ -8,6 +8,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from teul import __version__
+from teul.services.container_resources import ContainerResources
 from teul.services.containers import Containers
 from teul.services.events import Events
 from teul.services.execs import Execs
@@ -27,6 +28,7 @@ class Services:
     networks: Networks
     events: Events
     system: System
+    resources: ContainerResources
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

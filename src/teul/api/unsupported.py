@@ -58,8 +58,6 @@ _UNSUPPORTED = (
     ("POST", "/grpc", "the gRPC interface of a builder"),
     ("POST", "/commit", "committing a container to an image"),
     ("POST", "/containers/prune", "pruning containers"),
-    ("POST", "/containers/{name}/update", "updating the resources of a container"),
-    ("GET", "/containers/{name}/stats", "resource usage statistics"),
     ("GET", "/containers/{name}/changes", "listing changes in a container's filesystem"),
     ("GET", "/containers/{name}/export", "exporting a container"),
     ("GET", "/containers/{name}/archive", "copying from a container"),

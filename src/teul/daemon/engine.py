@@ -31,6 +31,7 @@ from teul.services import container_files
 from teul.services.container_files import EngineDirectories
 from teul.services.container_launch import Launcher
 from teul.services.container_registry import ContainerRegistry
+from teul.services.container_resources import ContainerResources
 from teul.services.containers import Containers
 from teul.services.events import Events
 from teul.services.execs import Execs
@@ -117,6 +118,7 @@ class Engine:
         stack.callback(containers.close)
         stack.push_async_callback(tasks.cancel)  # before what they use is closed
         execs = Execs(containers, launcher, supervisor, events, tasks)
+        resources = ContainerResources(containers, registry, launcher, events)
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
             version=__version__,
@@ -128,7 +130,7 @@ class Engine:
             debug=config.debug,
         )
         system = System(facts, containers, images, events)
-        await self._listen(Services(containers, execs, images, networks, events, system))
+        await self._listen(Services(containers, execs, images, networks, events, system, resources))
         await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
 
     async def _open_networks(self, database: Database) -> Networks:

@@ -13,6 +13,7 @@ import msgspec
 from teul.aio import run_blocking
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
+from teul.linux.cgroups.usage import Usage, read_usage
 from teul.model.container import Container
 from teul.oci.digest import Digest
 from teul.runtime.process import Process
@@ -88,6 +89,18 @@ class Launcher:
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
         """The container's cgroup, without its limits."""
         return cgroups.plan(self._layout, self._cgroups_path(container))
+
+    def usage(self, container: Container) -> Usage:
+        """What its cgroup uses now. Blocking. Raises FileNotFoundError when it is gone."""
+        return read_usage(self._layout, self._cgroups_path(container))
+
+    def has_cgroup(self, container: Container) -> bool:
+        """Whether its cgroup is there. Blocking."""
+        return any(os.path.exists(directory) for directory in self.cgroup_plan(container)["directories"])
+
+    def change_limits(self, container: Container, resources: dict[str, Any]) -> None:
+        """Set OCI `resources` on its living cgroup, all of them or none. Blocking. Raises `OSError`."""
+        cgroups.update(self._layout, self.cgroup_plan(container), resources)
 
     def orphan_plan(self, container_id: str) -> cgroups.Plan:
         """The cgroup of a container of which there is no record any more."""

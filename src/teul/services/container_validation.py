@@ -149,7 +149,7 @@ def _check_host_config(host_config: HostConfig, host: HostFacts, exists: Callabl
     for address in host_config.dns or ():
         if not _is_address(address):
             raise InvalidParameter(f"bad nameserver address {address}")
-    _check_restart_policy(host_config.restart_policy)
+    check_restart_policy(host_config.restart_policy)
     for field, names in (("CapAdd", host_config.cap_add), ("CapDrop", host_config.cap_drop)):
         normalise_capabilities(names or [], host, field=field)
     if "" in (host_config.annotations or {}):
@@ -179,7 +179,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _check_restart_policy(policy: RestartPolicy) -> None:
+def check_restart_policy(policy: RestartPolicy) -> None:
+    """Raise InvalidParameter for a policy that there is not, or a count that does not belong to it."""
     if policy.name in ("always", "unless-stopped", "no"):
         if policy.maximum_retry_count:
             negative = " and cannot be negative" if policy.maximum_retry_count < 0 else ""
