@@ -80,8 +80,17 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "tag": COMMANDS["tag"],
         },
     ),
-    "system": ("Manage Teul", {"events": COMMANDS["events"], "info": COMMON["info"]}),
+    "system": (
+        "Manage Teul",
+        {
+            "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
+            "events": COMMANDS["events"],
+            "info": COMMON["info"],
+        },
+    ),
 }
+# Commands that the help of their group does not list.
+HIDDEN = {("system", "dial-stdio")}
 # Further names that docker gives to commands inside of groups.
 ALIASES = {
     ("container", "ps"): "ls",
