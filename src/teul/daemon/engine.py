@@ -37,6 +37,7 @@ from teul.services.container_resources import ContainerResources
 from teul.services.containers import Containers
 from teul.services.events import Events
 from teul.services.execs import Execs
+from teul.services.health import HealthChecks
 from teul.services.host_facts import gather_host_facts
 from teul.services.images import Images, ImageUser
 from teul.services.networks import Networks
@@ -119,11 +120,13 @@ class Engine:
         images.in_use = lambda image_id: _users(containers, image_id)
         await images.release_unused()
         await self._sweep(launcher, registry, networks)
+        execs = Execs(containers, launcher, supervisor, events, tasks)
+        health = HealthChecks(containers, execs, registry, events, tasks)
         await containers.open()
         stack.callback(containers.close)
         stack.push_async_callback(tasks.cancel)  # before what they use is closed
-        execs = Execs(containers, launcher, supervisor, events, tasks)
         resources = ContainerResources(containers, registry, launcher, events)
+        health.resume()
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
             version=__version__,

@@ -20,6 +20,7 @@ from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig, HealthConfig
 from teul.model.container import CreateContainer
 from teul.model.exec import ExecConfig
+from teul.model.health import RESTART_LABEL
 from teul.model.host_config import HostConfig, RestartPolicy, Ulimit
 from teul.model.network_config import NetworkingConfig
 from teul.model.signals import parse_signal
@@ -72,8 +73,7 @@ def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable
     _check_host_config(host_config, host, exists)
     warnings += check_resources(host_config, host)
     _check_modes(host_config)
-    if config.healthcheck is not None and config.healthcheck.test and config.healthcheck.test[0] != "NONE":
-        warnings.append("Health checks are not run yet: the container will have no health status.")
+    warnings += _health_warnings(config)
     _refuse_unsupported(config, host_config)
     name = check_name(request.name) if request.name else None
     return CheckedRequest(name=name, config=config, host_config=host_config, networking=networking, warnings=warnings)
@@ -118,6 +118,9 @@ def _check_config(config: ContainerConfig) -> None:
             raise InvalidParameter(f"invalid environment variable: {variable}")
     if config.healthcheck is not None:
         _check_health(config.healthcheck)
+    restart = (config.labels or {}).get(RESTART_LABEL, "false")
+    if restart not in ("true", "false"):
+        raise InvalidParameter(f'label {RESTART_LABEL} must be "true" or "false", not {json.dumps(restart)}')
 
 
 def _check_health(health: HealthConfig) -> None:
@@ -127,6 +130,14 @@ def _check_health(health: HealthConfig) -> None:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")
     for name, value in (("StartPeriod", health.start_period), ("StartInterval", health.start_interval)):
         _check_duration(name, value)
+
+
+def _health_warnings(config: ContainerConfig) -> list[str]:
+    """docker: words that nobody knows are let pass, and nothing is probed. Here that is said."""
+    test = config.healthcheck.test if config.healthcheck is not None else None
+    if not test or test[0] in ("NONE", "CMD", "CMD-SHELL"):
+        return []
+    return [f"Unknown healthcheck type '{test[0]}' (expected 'CMD', 'CMD-SHELL' or 'NONE'): the container will have no health status."]
 
 
 def _check_duration(name: str, value: int) -> None:
