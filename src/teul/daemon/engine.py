@@ -29,6 +29,7 @@ from teul.oci.digest import Digest
 from teul.runtime.supervisor import Supervisor
 from teul.services import container_files
 from teul.services.container_files import EngineDirectories
+from teul.services.container_filesystems import Filesystems
 from teul.services.container_launch import Launcher
 from teul.services.container_registry import ContainerRegistry
 from teul.services.containers import Containers
@@ -116,6 +117,7 @@ class Engine:
         await containers.open()
         stack.callback(containers.close)
         stack.push_async_callback(tasks.cancel)  # before what they use is closed
+        filesystems = Filesystems(containers, launcher, images, events)
         execs = Execs(containers, launcher, supervisor, events, tasks)
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
@@ -128,7 +130,7 @@ class Engine:
             debug=config.debug,
         )
         system = System(facts, containers, images, events)
-        await self._listen(Services(containers, execs, images, networks, events, system))
+        await self._listen(Services(containers, filesystems, execs, images, networks, events, system))
         await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
 
     async def _open_networks(self, database: Database) -> Networks:
