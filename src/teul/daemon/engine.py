@@ -31,6 +31,7 @@ from teul.oci.digest import Digest
 from teul.runtime.supervisor import Supervisor
 from teul.services import container_files
 from teul.services.container_files import EngineDirectories
+from teul.services.container_filesystems import Filesystems
 from teul.services.container_launch import Launcher
 from teul.services.container_registry import ContainerRegistry
 from teul.services.container_resources import ContainerResources
@@ -125,6 +126,7 @@ class Engine:
         await containers.open()
         stack.callback(containers.close)
         stack.push_async_callback(tasks.cancel)  # before what they use is closed
+        filesystems = Filesystems(containers, launcher, images, events)
         resources = ContainerResources(containers, registry, launcher, events)
         health.resume()
         facts = EngineFacts(
@@ -140,7 +142,7 @@ class Engine:
             tls_verify=config.tls is not None and config.tls.verify,
         )
         system = System(facts, containers, images, events)
-        await self._listen(Services(containers, execs, images, networks, events, system, resources))
+        await self._listen(Services(containers, filesystems, execs, images, networks, events, system, resources))
         await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
 
     async def _open_networks(self, database: Database) -> Networks:

@@ -160,7 +160,7 @@ class Launcher:
 
     def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None) -> dict[str, Any]:
         """Everything on disk that the child will need; returns the launch message. Blocking."""
-        self._make_bind_sources(container)
+        self.make_bind_sources(container)
         host_files = {"host_hosts": read_host_file("/etc/hosts"), "host_resolv_conf": read_host_file("/etc/resolv.conf")}
         bundle = files.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
         network_donor = donors.get("network")
@@ -187,7 +187,7 @@ class Launcher:
         files.write_bundle_files(bundle, spec, message)
         return message
 
-    def _make_bind_sources(self, container: Container) -> None:
+    def make_bind_sources(self, container: Container) -> None:
         """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
         for mount in plan_mounts(container.host_config):
             if mount.type != "bind":
