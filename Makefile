@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 # What Teul itself loads or the demo packs; what the tests run beside it; what `make test-vm` boots.
 RUN_PACKAGES  := libseccomp2 libnftables1
 DEMO_PACKAGES := $(RUN_PACKAGES) coreutils hostname mount procps
-TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker.io iproute2 iptables nftables skopeo uidmap user-mode-linux util-linux
+TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker.io iproute2 iptables nftables openssl skopeo uidmap user-mode-linux util-linux
 VM_PACKAGES   := $(TEST_PACKAGES) kmod qemu-system-x86
 
 .PHONY: help venv demo check format kernel kernel-uml e2e conformance test test-vm bench clean demo-packages system-packages vm-packages
@@ -63,7 +63,7 @@ kernel: venv
 	$(PYTEST) -q tests/kernel
 
 # What depends on the version of cgroups; a system call costs 67 times as much in there.
-UML_TESTS := $(addprefix tests/kernel/test_,caps.py cgroups.py runtime_limits.py seccomp.py)
+UML_TESTS := $(addprefix tests/kernel/test_,caps.py cgroup_usage.py cgroups.py runtime_limits.py seccomp.py)
 
 kernel-uml: venv
 	$(BIN)/python tests/vm/uml.py --if-installed -- $(BIN)/python -m pytest -q $(UML_TESTS)

@@ -191,6 +191,25 @@ async def test_death_of_the_keeper(bench: Bench) -> None:
         assert bench.remains() == []
 
 
+async def test_container_ends_though_the_keeper_died_with_an_exec_half_made(bench: Bench) -> None:
+    """A zombie in its pid namespace that nobody reaps would keep the container's first process from ending."""
+    async with opened_supervisor() as supervisor:
+        running = await bench.start("sleep", "1000", attach=False, supervisor=supervisor)
+        fifo = bench.base / "fifo"
+        os.mkfifo(fifo)
+        starting = asyncio.ensure_future(running.exec("true", teul={"seccomp_bpf": str(fifo)}, supervisor=supervisor))
+        keeper = supervisor.keeper_pid
+        waiting = await eventually(lambda: len(processes.children_of(keeper)) >= 3, "the exec's child waits")
+        assert waiting
+        os.kill(keeper, signal.SIGKILL)
+        with pytest.raises(StartError):
+            await within(starting)
+        running.process.signal(signal.SIGKILL)
+        assert (await within(asyncio.shield(running.process.exit))).exit_code == 137
+        await eventually(lambda: not Path(f"/proc/{running.pid}").exists(), "no zombie stays")
+        assert bench.remains() == []
+
+
 async def test_container_whose_keepers_keep_dying_is_ended(bench: Bench) -> None:
     """Nothing runs unseen, and nobody tries for ever."""
     running = await bench.start("sleep", "1000", attach=False)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
 
-from teul.api import container_streams, containers, execs, images, networks, system, unsupported
+from teul.api import container_archives, container_resources, container_streams, containers, execs, images, networks, system, unsupported
 from teul.api.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
 from teul.api.errors import error_response, message_response
 from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
@@ -19,7 +19,7 @@ from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_versio
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 
-_MODULES = (containers, container_streams, execs, images, networks, system, unsupported)
+_MODULES = (containers, container_archives, container_resources, container_streams, execs, images, networks, system, unsupported)
 
 _VERSION = re.compile(r"/v([0-9.]+)(?=/)")
 _VARIABLE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")

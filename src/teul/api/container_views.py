@@ -12,6 +12,7 @@ from typing import Any
 
 from teul.model.container import Container
 from teul.model.document import render
+from teul.model.health import Health, HealthStatus
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import EndpointSettings
 from teul.wire.jsonlog import format_time
@@ -45,7 +46,7 @@ def summary(container: Container, *, image: str, now_ns: int, sizes: tuple[int, 
         **_sizes(sizes),
         "Labels": container.config.labels or {},
         "State": container.state.status,
-        "Status": status_text(container.state, now_ns),
+        "Status": status_text(container.state, now_ns, container.health),
         "HostConfig": host_config,
         "NetworkSettings": {"Networks": networks(container)},
         "Mounts": [render(mount) for mount in container.mounts],
@@ -64,7 +65,7 @@ def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
         "Created": format_time(container.created_at_ns),
         "Path": container.path,
         "Args": container.args,
-        "State": _state(container.state),
+        "State": _state(container),
         "Image": container.image_id,
         "ResolvConfPath": f"{directory}/resolv.conf" if made else "",
         "HostnamePath": f"{directory}/hostname" if made else "",
@@ -118,13 +119,13 @@ def command_line(container: Container) -> str:
     return " ".join([container.path, *(f"'{argument}'" if " " in argument else argument for argument in container.args)])
 
 
-def status_text(state: ContainerState, now_ns: int) -> str:
-    """`Up 3 seconds`, `Exited (0) 2 minutes ago`, …: the STATUS column."""
+def status_text(state: ContainerState, now_ns: int, health: Health | None = None) -> str:
+    """`Up 3 seconds (healthy)`, `Exited (0) 2 minutes ago`, …: the STATUS column."""
     up = human_duration((now_ns - state.started_at_ns) / 1e9)
     ended = human_duration((now_ns - state.finished_at_ns) / 1e9)
     match state.status:
         case Status.RUNNING:
-            return f"Up {up}"
+            return f"Up {up}{_health_suffix(health)}"
         case Status.PAUSED:
             return f"Up {up} (Paused)"
         case Status.RESTARTING:
@@ -166,8 +167,15 @@ def render_time(time_ns: int) -> str:
     return format_time(time_ns) if time_ns else ZERO_TIME
 
 
-def _state(state: ContainerState) -> dict[str, Any]:
-    return {
+def _health_suffix(health: Health | None) -> str:
+    if health is None:
+        return ""
+    return " (health: starting)" if health.status is HealthStatus.STARTING else f" ({health.status})"
+
+
+def _state(container: Container) -> dict[str, Any]:
+    state = container.state
+    document: dict[str, Any] = {
         "Status": state.status,
         "Running": state.counts_as_running,
         "Paused": state.status is Status.PAUSED,
@@ -179,6 +187,25 @@ def _state(state: ContainerState) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": render_time(state.started_at_ns),
         "FinishedAt": render_time(state.finished_at_ns),
+    }
+    if container.health is not None:
+        document["Health"] = _health(container.health)
+    return document
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": format_time(result.started_at_ns),
+                "End": format_time(result.ended_at_ns),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
     }
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from aiohttp import web
 
 from teul import __version__
+from teul.services.container_filesystems import Filesystems
+from teul.services.container_resources import ContainerResources
 from teul.services.containers import Containers
 from teul.services.events import Events
 from teul.services.execs import Execs
@@ -22,11 +24,13 @@ class Services:
     """The use cases, one per noun."""
 
     containers: Containers
+    filesystems: Filesystems
     execs: Execs
     images: Images
     networks: Networks
     events: Events
     system: System
+    resources: ContainerResources
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -5,15 +5,15 @@ Source: moby daemon/server/router/image/image_routes.go; routes and parameters a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from teul.api.context import api_version, services
 from teul.api.image_views import history_view, inspect_view, loaded_lines, removed_view, summary_view
 from teul.api.query import boolean, filters, integer, json_response, text
-from teul.api.streaming import JsonStream, json_stream
-from teul.errors import Cancelled, Forbidden, InvalidParameter, NotImplementedHere
+from teul.api.streaming import JsonStream, json_stream, request_body
+from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
 from teul.model.filter import Filters
 from teul.oci.digest import find_digest
 from teul.oci.platform import Platform, decode_platform, parse_platform
@@ -61,7 +61,7 @@ async def load_images(request: web.Request) -> web.StreamResponse:
     platform = _platform(request, since=(1, 48))
     quiet = boolean(request, "quiet", default=True)
     async with json_stream(request) as stream:
-        loaded = await images.load(_body(request), platform=platform, progress=None if quiet else _progress(stream))
+        loaded = await images.load(request_body(request), platform=platform, progress=None if quiet else _progress(stream))
         for line in loaded_lines(loaded):
             await stream.send({"stream": line})
     return stream.response
@@ -85,7 +85,7 @@ async def create_image(request: web.Request) -> web.StreamResponse:
         message=text(request, "message") or f"Imported from {source}",
         platform=platform,
     )
-    image_id = await services(request).images.import_(_body(request), order)
+    image_id = await services(request).images.import_(request_body(request), order)
     async with json_stream(request) as stream:
         await stream.send({"status": str(image_id)})
     return stream.response
@@ -168,15 +168,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/images/{name:.*}/push", push_image),
     ("DELETE", "/images/{name:.*}", remove_image),
 )
-
-
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    """The request's body as it arrives. Raises `Cancelled` if the client goes away before its end."""
-    try:
-        async for chunk in request.content.iter_any():
-            yield chunk
-    except (ConnectionError, web.HTTPException, TimeoutError) as error:
-        raise Cancelled("the client went away") from error
 
 
 def _progress(stream: JsonStream) -> Callable[[LayerProgress], Awaitable[None]]:

@@ -64,6 +64,15 @@ async def started_stream(request: web.Request, *, content_type: str, headers: di
     return response
 
 
+async def request_body(request: web.Request) -> AsyncIterator[bytes]:
+    """The request's body as it arrives. Raises `Cancelled` if the client goes away before its end."""
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except (ConnectionError, web.HTTPException, TimeoutError) as error:
+        raise Cancelled("the client went away") from error
+
+
 @asynccontextmanager
 async def while_connected(request: web.Request) -> AsyncIterator[None]:
     """Cancel the body of the `with` when the client hangs up, and end quietly then.

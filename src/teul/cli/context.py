@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.endpoint import Endpoint
+    from teul.cli.options import Options
     from teul.client.api import Client
+    from teul.client.connection import Socket
 
 
 class Streams:
@@ -46,7 +48,7 @@ class Streams:
 
 
 class Context:
-    """`program` is the name that messages speak of; `host`, `context_name` and `config_directory` come from the global options."""
+    """`program` is the name that messages speak of; `host`, `context_name` and `config_directory` come from the global `options`."""
 
     def __init__(
         self,
@@ -58,12 +60,14 @@ class Context:
         context_name: str = "",
         config_directory: str = "",
         debug: bool = False,
+        options: Options | None = None,
     ) -> None:
         self.environment = environment
         self.streams = streams
         self.program = program
         self.debug = debug
         self._host = host
+        self._options = options
         self._context_name = context_name
         self._config_directory = config_directory
         self._client: Client | None = None
@@ -89,7 +93,12 @@ class Context:
         from teul.cli.endpoint import choose_endpoint
 
         return choose_endpoint(
-            self.environment, lambda: self.config, host=self._host, context_name=self._context_name, config_directory=self.config_directory
+            self.environment,
+            lambda: self.config,
+            host=self._host,
+            context_name=self._context_name,
+            config_directory=self.config_directory,
+            options=self._options,
         )
 
     @property
@@ -108,6 +117,12 @@ class Context:
                 agent=f"teul/{__version__}",
             )
         return self._client
+
+    def connect(self) -> Socket:
+        """A bare connection to the chosen engine, which is started as for `client`."""
+        from teul.cli.engine import opener
+
+        return opener(self.endpoint, self.environment)()
 
     def close(self) -> None:
         if self._client is not None:

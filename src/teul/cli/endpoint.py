@@ -8,23 +8,36 @@ from __future__ import annotations
 import os
 
 from teul.cli.errors import CliError
-from teul.client.address import Address, InvalidAddress, parse_address
+from teul.client.address import DEFAULT_TCP_PORT, DEFAULT_TLS_PORT, Address, InvalidAddress, TlsOptions, parse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from teul.cli.options import Options
+
 DEFAULT_CONTEXT = "default"
 
 
 class Endpoint:
-    """An engine's address. `startable` says that it is our own, with these roots, and may be started when nobody listens."""
+    """An engine's address, and how TLS is spoken there. `startable` says that it is our own, with these roots, and may be started
+    when nobody listens."""
 
-    __slots__ = ("address", "context_name", "root", "run_root", "startable")
+    __slots__ = ("address", "context_name", "root", "run_root", "startable", "tls")
 
-    def __init__(self, address: Address, *, startable: bool, root: str = "", run_root: str = "", context_name: str = "default") -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        startable: bool,
+        root: str = "",
+        run_root: str = "",
+        context_name: str = "default",
+        tls: TlsOptions | None = None,
+    ) -> None:
         self.address = address
+        self.tls = tls
         self.startable = startable
         self.root = root
         self.run_root = run_root
@@ -63,6 +76,7 @@ def choose_endpoint(
     context_name: str = "",
     config_directory: str = "",
     user_id: int | None = None,
+    options: Options | None = None,
 ) -> Endpoint:
     """The engine to speak to. Raises `CliError` for an address or a context that cannot be used."""
     if host and context_name:
@@ -76,30 +90,54 @@ def choose_endpoint(
     name = DEFAULT_CONTEXT
     if not chosen:
         name = context_name or environment.get("DOCKER_CONTEXT") or str(config().get("currentContext") or DEFAULT_CONTEXT)
-        chosen = "" if name == DEFAULT_CONTEXT else _context_host(name, config_directory)
-    address = _parse(chosen) if chosen else own
-    if not address.path and environment.get("DOCKER_TLS_VERIFY"):
-        raise CliError(f"DOCKER_TLS_VERIFY asks for TLS, which {address} cannot be spoken to with yet; use a unix socket")
-    return Endpoint(address, startable=address == own, root=root, run_root=run_root, context_name=name)
+    if name == DEFAULT_CONTEXT:
+        tls = choose_tls(environment, config_directory, options)
+    else:
+        chosen, tls = _load_context(name, config_directory)
+    address = _parse(chosen, DEFAULT_TCP_PORT if tls is None else DEFAULT_TLS_PORT) if chosen else own
+    return Endpoint(address, startable=address == own, root=root, run_root=run_root, context_name=name, tls=None if address.path else tls)
 
 
-def _parse(text: str) -> Address:
+def choose_tls(environment: Mapping[str, str], config_directory: str, options: Options | None) -> TlsOptions | None:
+    """What `--tls…`, `DOCKER_TLS`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` ask for; None for no TLS.
+
+    docker: --tlsverify=false still means TLS, with any engine; a certificate that nobody named may be missing, the CA may not.
+    """
+    named = {name for name in ("tls", "tlsverify", "tlscacert", "tlscert", "tlskey") if options is not None and options.given(name)}
+    verify = options.flag("tlsverify") if options is not None and "tlsverify" in named else bool(environment.get("DOCKER_TLS_VERIFY"))
+    wanted = options.flag("tls") if options is not None and "tls" in named else bool(environment.get("DOCKER_TLS"))
+    if not (wanted or verify or "tlsverify" in named):
+        return None
+    directory = environment.get("DOCKER_CERT_PATH") or config_directory
+    paths = {}
+    for name, file in (("tlscacert", "ca.pem"), ("tlscert", "cert.pem"), ("tlskey", "key.pem")):
+        if options is not None and name in named:
+            paths[name] = options.text(name)
+        else:
+            path = os.path.join(directory, file)
+            paths[name] = path if name == "tlscacert" or os.path.exists(path) else ""
+    return TlsOptions(ca=paths["tlscacert"] if verify else "", cert=paths["tlscert"], key=paths["tlskey"], verify=verify)
+
+
+def _parse(text: str, default_port: int) -> Address:
     try:
-        return parse_address(text)
+        return parse_address(text, default_port)
     except InvalidAddress as error:
         raise CliError(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
 
 
-def _context_host(name: str, config_directory: str) -> str:
-    """The address that the docker context `name` stands for (docker/cli cli/context/store: a directory named by the name's digest)."""
+def _load_context(name: str, config_directory: str) -> tuple[str, TlsOptions | None]:
+    """What the docker context `name` stands for (docker/cli cli/context/store: directories named by the name's digest)."""
     from hashlib import sha256
 
     from teul.wire.jsontext import InvalidJson, decode
 
-    path = os.path.join(config_directory, "contexts", "meta", sha256(name.encode()).hexdigest(), "meta.json")
+    key = sha256(name.encode()).hexdigest()
+    path = os.path.join(config_directory, "contexts", "meta", key, "meta.json")
     try:
         with open(path, "rb") as file:
-            return str(decode(file.read())["Endpoints"]["docker"]["Host"])
+            endpoint = decode(file.read())["Endpoints"]["docker"]
+        host, verify = str(endpoint["Host"]), not endpoint.get("SkipTLSVerify")
     except FileNotFoundError:
         raise CliError(
             f'Failed to initialize: unable to resolve docker endpoint: context "{name}": context not found: open {path}: '
@@ -107,3 +145,8 @@ def _context_host(name: str, config_directory: str) -> str:
         ) from None
     except (OSError, InvalidJson, KeyError, TypeError) as error:
         raise CliError(f'Failed to initialize: unable to resolve docker endpoint: context "{name}": {error}') from None
+    directory = os.path.join(config_directory, "contexts", "tls", key, "docker")
+    ca, cert, private = (
+        path if os.path.exists(path := os.path.join(directory, file)) else "" for file in ("ca.pem", "cert.pem", "key.pem")
+    )
+    return host, TlsOptions(ca=ca, cert=cert, key=private, verify=verify) if ca or cert or private else None

@@ -16,10 +16,10 @@ from teul.client.errors import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable, Mapping
 
     from teul.cli.endpoint import Endpoint
+    from teul.client.connection import Socket
 
 IDLE_SECONDS = 300
 START_SECONDS = 30
@@ -31,12 +31,12 @@ _TAIL_BYTES = 4096
 _TAIL_LINES = 12
 
 
-def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], socket]:
+def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], Socket]:
     """A function that connects to the endpoint, starting the engine if need be. It raises `ConnectionFailed`."""
 
-    def connect() -> socket:
+    def connect() -> Socket:
         try:
-            return open_socket(endpoint.address)
+            return open_socket(endpoint.address, endpoint.tls)
         except OSError as error:
             failure = connection_failed(endpoint.address, error)
             if not (endpoint.startable and failure.refused):
@@ -46,7 +46,7 @@ def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], s
     return connect
 
 
-def start_engine(endpoint: Endpoint, environment: Mapping[str, str]) -> socket:
+def start_engine(endpoint: Endpoint, environment: Mapping[str, str]) -> Socket:
     """Start an engine and connect to it, or to one that somebody else has just started. Raises `ConnectionFailed`."""
     run_root = endpoint.run_root or default_run_root(environment, os.geteuid())
     deadline = monotonic() + START_SECONDS

@@ -11,7 +11,7 @@ import sys
 from teul.cli.context import Context, Streams
 from teul.cli.errors import CliError, UsageError
 from teul.cli.options import BOOL, Option, Options, parse_options
-from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS
+from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS, HIDDEN
 from teul.client.errors import ApiError, ConnectionFailed
 
 TYPE_CHECKING = False
@@ -36,6 +36,11 @@ GLOBAL_OPTIONS = (
     ),
     Option("debug", BOOL, "Enable debug mode", short="D"),
     Option("host", "list", "Daemon socket to connect to", short="H"),
+    Option("tls", BOOL, "Use TLS; implied by --tlsverify"),
+    Option("tlscacert", "string", "Trust certs signed only by this CA", shown='"~/.docker/ca.pem"'),
+    Option("tlscert", "string", "Path to TLS certificate file", shown='"~/.docker/cert.pem"'),
+    Option("tlskey", "string", "Path to TLS key file", shown='"~/.docker/key.pem"'),
+    Option("tlsverify", BOOL, "Use TLS and verify the remote"),
     Option("version", BOOL, "Print version information and quit", short="v"),
 )
 
@@ -107,6 +112,7 @@ def _dispatch(arguments: Sequence[str], environment: Mapping[str, str], streams:
         context_name=options.text("context"),
         config_directory=options.text("config"),
         debug=options.flag("debug"),
+        options=options,
     )
     path, row, rest = _find(rest, streams)
     if row is None:
@@ -130,7 +136,7 @@ def _find(words: list[str], streams: Streams) -> tuple[str, Row | None, list[str
     if not rest or rest[0] in ("--help", "-h", "help"):
         from teul.cli.help import group_help
 
-        streams.write(group_help(path, summary, {verb: found[2] for verb, found in commands.items()}))
+        streams.write(group_help(path, summary, {verb: found[2] for verb, found in commands.items() if (name, verb) not in HIDDEN}))
         return path, None, []
     verb = ALIASES.get((name, rest[0]), rest[0])
     if verb not in commands:

@@ -34,10 +34,12 @@ COMMANDS: dict[str, Row] = {
     "rmi": ("images", "REMOVE", "Remove one or more images"),
     "serve": ("serve", "SERVE", "Run the engine in the foreground"),
     "start": ("start", "START", "Start one or more stopped containers"),
+    "stats": ("stats", "STATS", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("lifecycle", "STOP", "Stop one or more running containers"),
     "tag": ("images", "TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "top": ("lifecycle", "TOP", "Display the running processes of a container"),
     "unpause": ("lifecycle", "UNPAUSE", "Unpause all processes within one or more containers"),
+    "update": ("update", "UPDATE", "Update configuration of one or more containers"),
     "wait": ("lifecycle", "WAIT", "Block until one or more containers stop, then print their exit codes"),
 }
 GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
@@ -57,9 +59,11 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "rm": COMMANDS["rm"],
             "run": COMMON["run"],
             "start": COMMANDS["start"],
+            "stats": COMMANDS["stats"],
             "stop": COMMANDS["stop"],
             "top": COMMANDS["top"],
             "unpause": COMMANDS["unpause"],
+            "update": COMMANDS["update"],
             "wait": COMMANDS["wait"],
         },
     ),
@@ -76,8 +80,17 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "tag": COMMANDS["tag"],
         },
     ),
-    "system": ("Manage Teul", {"events": COMMANDS["events"], "info": COMMON["info"]}),
+    "system": (
+        "Manage Teul",
+        {
+            "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
+            "events": COMMANDS["events"],
+            "info": COMMON["info"],
+        },
+    ),
 }
+# Commands that the help of their group does not list.
+HIDDEN = {("system", "dial-stdio")}
 # Further names that docker gives to commands inside of groups.
 ALIASES = {
     ("container", "ps"): "ls",

@@ -6,10 +6,23 @@ Pure. `unix:///path` and `tcp://host:port` are understood; the other schemes tha
 from __future__ import annotations
 
 DEFAULT_TCP_PORT = 2375
+DEFAULT_TLS_PORT = 2376
 
 
 class InvalidAddress(ValueError):
     """Not an address of an engine, or of a kind that is not supported."""
+
+
+class TlsOptions:
+    """How to speak TLS to an engine: files by path, empty for none. Without `verify` any engine will do."""
+
+    __slots__ = ("ca", "cert", "key", "verify")
+
+    def __init__(self, *, ca: str = "", cert: str = "", key: str = "", verify: bool = True) -> None:
+        self.ca = ca
+        self.cert = cert
+        self.key = key
+        self.verify = verify
 
 
 class Address:
@@ -43,7 +56,7 @@ class Address:
         return "api.moby.localhost" if self.path else str(self).removeprefix("tcp://")
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, default_port: int = DEFAULT_TCP_PORT) -> Address:
     """Parse `text`. A bare path is a unix socket and a bare `host:port` is TCP, as in Docker. Raises `InvalidAddress`."""
     text = text.strip()
     scheme, separator, rest = text.partition("://")
@@ -54,13 +67,13 @@ def parse_address(text: str) -> Address:
             raise InvalidAddress(f"invalid bind address format: {text}")
         return Address(path=rest)
     if scheme in ("tcp", "http"):
-        return _parse_tcp(rest.rstrip("/"), text)
+        return _parse_tcp(rest.rstrip("/"), text, default_port)
     if scheme in ("ssh", "fd", "npipe", "https"):
         raise InvalidAddress(f"addresses of the kind {scheme}:// are not supported: {text}")
     raise InvalidAddress(f"invalid bind address format: {text}")
 
 
-def _parse_tcp(rest: str, text: str) -> Address:
+def _parse_tcp(rest: str, text: str, default_port: int) -> Address:
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
         port = tail.removeprefix(":") if tail.startswith(":") else ("" if bracket and not tail else "?")
@@ -71,4 +84,4 @@ def _parse_tcp(rest: str, text: str) -> Address:
         raise InvalidAddress(f"invalid bind address format: {text}")
     if "/" in host or (":" in host and not rest.startswith("[")):
         raise InvalidAddress(f"invalid bind address format: {text}")
-    return Address(host=host, port=int(port) if port else DEFAULT_TCP_PORT)
+    return Address(host=host, port=int(port) if port else default_port)

@@ -13,11 +13,11 @@ from teul.wire import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from teul.client.address import Address
+    from teul.client.connection import Socket
 
     Query = Mapping[str, str | int | bool | list[str] | None]
 
@@ -46,7 +46,7 @@ def render_query(query: Query) -> str:
 class Client:
     """The API of the engine at `address`. `opener` gives a connected socket; by default it just connects."""
 
-    def __init__(self, address: Address, *, opener: Callable[[], socket] | None = None, api_version: str = "", agent: str = "teul") -> None:
+    def __init__(self, address: Address, *, opener: Callable[[], Socket] | None = None, api_version: str = "", agent: str = "teul") -> None:
         self.address = address
         self._opener = opener
         self._prefix = f"/v{api_version}" if api_version else ""
@@ -58,7 +58,7 @@ class Client:
             self._idle.close()
             self._idle = None
 
-    def _open(self) -> socket:
+    def _open(self) -> Socket:
         if self._opener is not None:
             return self._opener()
         try:

@@ -61,6 +61,7 @@ class Pump:
         self._demultiplexer = Demultiplexer() if multiplexed else None
         self._detach = detach
         self._pending = b""
+        self._input_ended = False
         self._watched: dict[int, Callable[[], bool]] = {}
 
     def watch(self, fd: int, callback: Callable[[], bool]) -> None:
@@ -72,7 +73,7 @@ class Pump:
         self._stream.socket.setblocking(False)
         self._write_output(self._stream.leftover)
         if self._stdin_fd is None:
-            self._stream.close_write()
+            self._send()
         while self._turn():
             pass
 
@@ -80,7 +81,7 @@ class Pump:
         """Wait for something to do and do it; False at the end."""
         stream_fd = self._stream.fileno()
         poller = select.poll()
-        poller.register(stream_fd, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        poller.register(stream_fd, select.POLLIN | (select.POLLOUT if self._pending or self._stream.unsent else 0))
         if self._stdin_fd is not None and not self._pending:
             poller.register(self._stdin_fd, select.POLLIN)
         for fd in self._watched:
@@ -139,6 +140,7 @@ class Pump:
     def _send(self) -> None:
         """Send what there is room for. After the end of the input, half-close."""
         try:
+            self._stream.flush()
             while self._pending:
                 self._pending = self._pending[self._stream.socket.send(self._pending) :]
         except BlockingIOError:
@@ -148,5 +150,6 @@ class Pump:
             self._pending = b""
             self._stdin_fd = None
             return
-        if self._stdin_fd is None:
+        if self._stdin_fd is None and not self._input_ended:
+            self._input_ended = True
             self._stream.close_write()

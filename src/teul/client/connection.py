@@ -18,16 +18,28 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from teul.client.address import Address
+    from teul.client.address import Address, TlsOptions
+    from teul.client.tls import TlsSocket
+
+    Socket = socket | TlsSocket
 
 _RECEIVE_BYTES = 64 * 1024
 _REFUSED = (errno.ENOENT, errno.ECONNREFUSED)
 
 
-def open_socket(address: Address) -> socket:
-    """A connected, blocking socket. Raises `OSError`."""
+def open_socket(address: Address, tls: TlsOptions | None = None) -> Socket:
+    """A connected, blocking socket; over TCP with TLS if `tls` says how. Raises `OSError`."""
     if address.path:
         return _connect(AF_UNIX, 0, address.path)
+    if tls is None:
+        return _connect_tcp(address)
+    from teul.client.tls import TlsSocket, client_context  # noqa: PLC0415 - most users have no need of it, and it is slow to load
+
+    context = client_context(tls)
+    return TlsSocket(_connect_tcp(address), context, address.host)
+
+
+def _connect_tcp(address: Address) -> socket:
     failure = OSError(errno.EADDRNOTAVAIL, "the name has no address")
     for family, _kind, protocol, _name, target in getaddrinfo(address.host, address.port, 0, SOCK_STREAM):
         try:
@@ -62,12 +74,22 @@ class HijackedStream:
 
     __slots__ = ("leftover", "socket")
 
-    def __init__(self, socket_: socket, leftover: bytes) -> None:
+    def __init__(self, socket_: Socket, leftover: bytes) -> None:
         self.socket = socket_
         self.leftover = leftover
 
     def fileno(self) -> int:
         return self.socket.fileno()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits that was sent already: only TLS keeps bytes of its own. `flush` when there is room."""
+        return bool(getattr(self.socket, "unsent", b""))
+
+    def flush(self) -> None:
+        """Send what waits, as far as the engine takes it."""
+        if self.unsent:
+            self.socket.flush()  # type: ignore[union-attr]  # only such a socket has something unsent
 
     def close_write(self) -> None:
         """Tell the other side that no more input comes. The output goes on."""
@@ -128,10 +150,10 @@ class Response:
 class Connection:
     """A connection that is opened by the first request and closed by whichever side has enough."""
 
-    def __init__(self, address: Address, opener: Callable[[], socket]) -> None:
+    def __init__(self, address: Address, opener: Callable[[], Socket]) -> None:
         self._address = address
         self._open = opener
-        self._socket: socket | None = None
+        self._socket: Socket | None = None
         self._current: ResponseParser | None = None
 
     @property
@@ -144,7 +166,7 @@ class Connection:
             self._socket.close()
             self._socket = None
 
-    def detach(self) -> socket:
+    def detach(self) -> Socket:
         """The socket, which the caller owns from now on."""
         assert self._socket is not None, "detach before any request"
         taken, self._socket = self._socket, None

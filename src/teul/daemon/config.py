@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,19 @@ from teul.errors import InvalidParameter
 
 _DEFAULT_ROOT = "/var/lib/teul"
 _DEFAULT_RUN = "/run/teul"
+# docker: the ports of an address that names none.
+_PORT = 2375
+_TLS_PORT = 2376
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """The engine's certificate and key; `verify`: a client must show a certificate that `ca` has signed."""
+
+    ca: str
+    cert: str
+    key: str
+    verify: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +37,7 @@ class EngineConfig:
     hosts: tuple[str, ...]
     idle_timeout_seconds: float | None = None
     debug: bool = False
+    tls: TlsFiles | None = None  # for every TCP address
 
     @property
     def is_default_root(self) -> bool:
@@ -42,40 +57,87 @@ class EngineConfig:
 
 def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> EngineConfig:
     """Read `teul serve`'s options; `TEUL_ROOT` and `TEUL_RUN_ROOT` stand in for missing ones. Exits with usage on bad ones."""
+    options = _parser(environment).parse_args(arguments)
+    run_root = os.path.realpath(options.run_root)
+    tls = None
+    if options.tls or options.tlsverify:
+        tls = TlsFiles(ca=options.tlscacert, cert=options.tlscert, key=options.tlskey, verify=options.tlsverify)
+    hosts = tuple(options.host) or (f"unix://{run_root}/docker.sock",)
+    return EngineConfig(
+        root=os.path.realpath(options.root),
+        run_root=run_root,
+        hosts=tuple(check_host(host, tls=tls, insecure=options.insecure_tcp) for host in hosts),
+        idle_timeout_seconds=options.idle_timeout,
+        debug=options.debug,
+        tls=tls,
+    )
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    certificates = environment.get("DOCKER_CERT_PATH") or os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".docker")
     parser = argparse.ArgumentParser(prog="teul serve", description="Run the Teul engine.")
     parser.add_argument("-H", "--host", action="append", default=[], metavar="URL", help="listen on unix://PATH or tcp://ADDRESS:PORT")
     parser.add_argument("--root", default=environment.get("TEUL_ROOT") or _DEFAULT_ROOT, help="where images and containers are kept")
     parser.add_argument("--run-root", default=environment.get("TEUL_RUN_ROOT") or _DEFAULT_RUN, help="what lives only while containers run")
     parser.add_argument("--idle-timeout", type=float, default=None, metavar="SECONDS", help="leave when nothing has run for so long")
+    parser.add_argument("--tls", action="store_true", help="use TLS on TCP; implied by --tlsverify")
+    parser.add_argument("--tlsverify", action="store_true", help="use TLS on TCP and demand a certificate of every client")
+    parser.add_argument("--tlscacert", default=f"{certificates}/ca.pem", metavar="PATH", help="trust certs signed only by this CA")
+    parser.add_argument("--tlscert", default=f"{certificates}/cert.pem", metavar="PATH", help="path to TLS certificate file")
+    parser.add_argument("--tlskey", default=f"{certificates}/key.pem", metavar="PATH", help="path to TLS key file")
+    parser.add_argument("--insecure-tcp", action="store_true", help="listen beyond loopback without --tlsverify: whoever connects is root")
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
-    options = parser.parse_args(arguments)
-    run_root = os.path.realpath(options.run_root)
-    hosts = tuple(options.host) or (f"unix://{run_root}/docker.sock",)
-    for host in hosts:
-        check_host(host)
-    return EngineConfig(
-        root=os.path.realpath(options.root),
-        run_root=run_root,
-        hosts=hosts,
-        idle_timeout_seconds=options.idle_timeout,
-        debug=options.debug,
-    )
+    return parser
 
 
-def check_host(host: str) -> None:
-    """Raises InvalidParameter for an address that the engine cannot listen on.
+def check_host(host: str, *, tls: TlsFiles | None = None, insecure: bool = False) -> str:
+    """`host` with its port filled in. Raises InvalidParameter for an address that the engine cannot or must not listen on.
 
-    security: an engine's socket is root on its host; plain TCP is refused beyond loopback.
+    security: whoever reaches an engine is root on its host. Beyond loopback it wants to see a certificate, unless the user insists.
     """
     scheme, separator, rest = host.partition("://")
     if scheme == "unix" and separator and rest.startswith("/"):
-        return
-    if scheme == "tcp" and separator:
-        address, colon, port = rest.rpartition(":")
-        if colon and port.isdigit() and address in ("127.0.0.1", "localhost", "[::1]"):
-            return
+        return host
+    if scheme != "tcp" or not separator:
+        raise InvalidParameter(f"{host!r} is not an address to listen on", hint="use unix:///PATH or tcp://127.0.0.1:PORT")
+    name, port = _split_tcp(rest.removesuffix("/"), host)
+    if not (tls is not None and tls.verify) and not insecure and not _is_loopback(name):
         raise InvalidParameter(
-            f"{host!r}: without TLS the engine listens on loopback only",
-            hint="use unix://PATH, or tcp://127.0.0.1:PORT, and forward it over ssh",
+            f"{host!r}: without --tlsverify the engine listens on loopback only",
+            hint="give --tlsverify with --tlscacert, --tlscert and --tlskey, or use tcp://127.0.0.1:PORT and forward it over ssh; "
+            "--insecure-tcp listens all the same, and makes everybody root who can connect",
         )
-    raise InvalidParameter(f"{host!r} is not an address to listen on", hint="use unix:///PATH or tcp://127.0.0.1:PORT")
+    return f"tcp://{name}:{port or (_PORT if tls is None else _TLS_PORT)}"
+
+
+def _split_tcp(rest: str, host: str) -> tuple[str, int]:
+    """The address, IPv6 in brackets, and the port, 0 for none."""
+    if rest.startswith("["):
+        inner, bracket, tail = rest[1:].partition("]")
+        name, separator, port = f"[{inner}]", tail[:1], tail[1:]
+        good = bool(bracket) and separator in ("", ":") and _is_address(inner, 6)
+    else:
+        name, separator, port = rest.partition(":")
+        good = "/" not in name and ":" not in port
+    if separator:
+        good = good and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    if not good:
+        raise InvalidParameter(f"{host!r} is not an address to listen on", hint="use tcp://ADDRESS:PORT")
+    return name or "localhost", int(port) if port else 0
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
+
+
+def _is_loopback(name: str) -> bool:
+    """Of a name only `localhost` is known never to leave the machine."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

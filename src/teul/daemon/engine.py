@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import uuid
 from types import TracebackType
 from typing import Self
@@ -18,9 +19,10 @@ from teul.aio import Tasks, run_blocking
 from teul.api.app import create_app
 from teul.api.connection import Runner
 from teul.api.context import Services
+from teul.api.tls import TlsSite
 from teul.daemon.activity import Activity
 from teul.daemon.config import EngineConfig
-from teul.daemon.listeners import open_listener
+from teul.daemon.listeners import load_tls, open_listener
 from teul.linux import cgroups, process, seccomp
 from teul.model.container import Container
 from teul.network.host import HostNetwork
@@ -29,15 +31,18 @@ from teul.oci.digest import Digest
 from teul.runtime.supervisor import Supervisor
 from teul.services import container_files
 from teul.services.container_files import EngineDirectories
+from teul.services.container_filesystems import Filesystems
 from teul.services.container_launch import Launcher
 from teul.services.container_registry import ContainerRegistry
+from teul.services.container_resources import ContainerResources
 from teul.services.containers import Containers
 from teul.services.events import Events
 from teul.services.execs import Execs
+from teul.services.health import HealthChecks
 from teul.services.host_facts import gather_host_facts
 from teul.services.images import Images, ImageUser
 from teul.services.networks import Networks
-from teul.services.system import EngineFacts, System
+from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.store.metadata.database import Database
 
 log = logging.getLogger(__name__)
@@ -52,6 +57,7 @@ class Engine:
         self._activity = Activity(on_quiet=process.give_back_memory)
         self._containers: Containers | None = None
         self._launcher: Launcher | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -80,6 +86,8 @@ class Engine:
 
     async def _open(self) -> None:
         config, stack = self._config, self._stack
+        if config.tls is not None:
+            self._tls = await run_blocking(load_tls, config.tls)  # before anything is touched: a wrong path is the likeliest mistake
         # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
         process.prctl(process.PR_SET_DUMPABLE, 0)
         tasks = await stack.enter_async_context(Tasks())
@@ -113,10 +121,14 @@ class Engine:
         images.in_use = lambda image_id: _users(containers, image_id)
         await images.release_unused()
         await self._sweep(launcher, registry, networks)
+        execs = Execs(containers, launcher, supervisor, events, tasks)
+        health = HealthChecks(containers, execs, registry, events, tasks)
         await containers.open()
         stack.callback(containers.close)
         stack.push_async_callback(tasks.cancel)  # before what they use is closed
-        execs = Execs(containers, launcher, supervisor, events, tasks)
+        filesystems = Filesystems(containers, launcher, images, events)
+        resources = ContainerResources(containers, registry, launcher, events)
+        health.resume()
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
             version=__version__,
@@ -126,9 +138,11 @@ class Engine:
             hosts=config.hosts,
             seccomp=seccomp.is_available(),
             debug=config.debug,
+            tls=config.tls is not None,
+            tls_verify=config.tls is not None and config.tls.verify,
         )
         system = System(facts, containers, images, events)
-        await self._listen(Services(containers, execs, images, networks, events, system))
+        await self._listen(Services(containers, filesystems, execs, images, networks, events, system, resources))
         await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
 
     async def _open_networks(self, database: Database) -> Networks:
@@ -168,7 +182,10 @@ class Engine:
             listener = open_listener(host)
             if listener.family == socket.AF_UNIX:
                 self._stack.callback(_unlink_quietly, host.removeprefix("unix://"))
-            await web.SockSite(runner, listener).start()
+            tls = None if listener.family == socket.AF_UNIX else self._tls
+            await (web.SockSite(runner, listener) if tls is None else TlsSite(runner, listener, tls)).start()
+        for warning in exposure_warnings(services.system.facts):
+            log.warning("%s", warning.removeprefix("WARNING: "))
         log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))
 
 

@@ -1,13 +1,15 @@
-"""The engine's sockets."""
+"""The engine's sockets, and what TLS on them asks of clients."""
 
 from __future__ import annotations
 
 import grp
 import os
 import socket
+import ssl
 import stat
 
-from teul.errors import Conflict, System
+from teul.daemon.config import TlsFiles
+from teul.errors import Conflict, InvalidParameter, System
 from teul.linux.syscalls import os_error
 
 
@@ -27,6 +29,44 @@ def open_listener(host: str) -> socket.socket:
         raise System(f"cannot listen on {host}: {error.strerror}") from error
     listener.listen(1024)
     return listener
+
+
+def load_tls(files: TlsFiles) -> ssl.SSLContext:
+    """What a server shows and demands: TLS 1.2 or newer, and with `verify` a client certificate. Raises `InvalidParameter`.
+
+    security: clients are checked against this one CA and never against the host's list of public ones.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_refuse_password)
+    except OSError as error:
+        raise InvalidParameter(
+            f"could not load X509 key pair (cert: {files.cert!r}, key: {files.key!r}): {_why(error)}",
+            hint="give --tlscert and --tlskey as PEM files",
+        ) from error
+    if files.verify:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(cafile=files.ca)
+        except OSError as error:
+            raise InvalidParameter(
+                f"could not read CA certificate {files.ca!r}: {_why(error)}", hint="give --tlscacert as a PEM file"
+            ) from error
+    return context
+
+
+def _why(error: OSError) -> str:
+    """`ssl.SSLError` is an OSError whose number means something else."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return (error.strerror or str(error)).lower()
+
+
+def _refuse_password() -> str:
+    """Instead of asking on the terminal, which a service has not."""
+    raise InvalidParameter("the TLS key is encrypted", hint="give --tlskey as a PEM file without a passphrase")
 
 
 def _open_unix(path: str) -> socket.socket:

@@ -113,6 +113,15 @@ def attach(mount_fd: int, target_fd: int, *, path: str) -> None:
     _move_mount(mount_fd, b"", target_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH, path=path)
 
 
+def attach_at(mount_fd: int, path: str) -> None:
+    """Attach at a host directory, looked up by path: only while nobody else can change it."""
+    path_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        attach(mount_fd, path_fd, path=path)
+    finally:
+        os.close(path_fd)
+
+
 def mount(fstype: str, path: str, options: str, *, source: str) -> None:
     """mount(2): a new `fstype` instance at `path`. For what the kernel does not take option by option; `options` has a page at most."""
     check(_mount(os.fsencode(source), os.fsencode(path), fstype.encode(), 0, os.fsencode(options)), "mount", f"{fstype} at {path}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from teul.model.config import ContainerConfig
+from teul.model.health import NO_HEALTH, Health
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState
 from teul.model.mount import MountPoint
@@ -34,7 +35,8 @@ class Container(msgspec.Struct, kw_only=True):
 
     `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
     configuration is merged in and Docker's defaults are filled. `image_reference` is what the client wrote. `state` is replaced as
-    a whole, by the functions of `model.lifecycle`. `manually_stopped` keeps `unless-stopped` from starting it again.
+    a whole, by the functions of `model.lifecycle`, `health` by those of `model.health`; it is None as long as nothing was ever probed.
+    `manually_stopped` keeps `unless-stopped` from starting it again.
     """
 
     id: str
@@ -54,6 +56,12 @@ class Container(msgspec.Struct, kw_only=True):
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
     endpoint: ContainerEndpoint | None = None
     manually_stopped: bool = False
+    health: Health | None = None
+
+    @property
+    def health_status(self) -> str:
+        """starting, healthy, unhealthy or none."""
+        return NO_HEALTH if self.health is None else self.health.status
 
     def encode(self) -> bytes:
         """The record as JSON, for the database."""

@@ -38,6 +38,7 @@ class Keeper:
         self._monitors: set[Monitor] = set()
         self._by_pid: dict[int, Monitor] = {}
         self._starting = 0  # how many starters are at work
+        self._leaving: set[int] = set()  # children that end soon, and whose status nobody needs
         self._standby: socket.socket | None = None  # line to the starter that stands by
         self._standby_due = False
         self._title_area = process.argument_area()
@@ -131,12 +132,15 @@ class Keeper:
         self._loop.forget(line.fileno())
         line.close()
         self._starting -= 1
-        if "started" in word:
-            monitor.begin(Started.received(word, descriptors))
-        elif "failed" in word:
-            monitor.fail(word["failed"])
-        else:
-            monitor.abandon(starter.LOST)
+        try:
+            if "started" in word:
+                monitor.begin(Started.received(word, descriptors))
+            elif "failed" in word:
+                monitor.fail(word["failed"])
+            else:
+                monitor.abandon(starter.LOST)
+        except Exception as error:  # noqa: BLE001 (told, and not forgotten)
+            self._on_trouble(monitor, error)
         self._reap()
 
     # -- forks
@@ -155,20 +159,14 @@ class Keeper:
         return standby
 
     def _fork(self, message: dict, descriptors: list[int], monitor: Monitor) -> socket.socket | None:  # type: ignore[type-arg]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            pid = os.fork()
+            pid, line = self._fork_with_line()
         except OSError as error:
-            ours.close()
             monitor.fail({"step": "fork", "errno": error.errno, "message": str(error), "kind": "OSError"})
             return None
-        else:
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                starter.main(theirs, message, descriptors, self._title_area)
-        finally:
-            theirs.close()
-        return ours
+        if pid == 0:
+            starter.main(line, message, descriptors, self._title_area)
+        return line
 
     def _plan_standby(self) -> None:
         if not self._standby_due and self._connection is not None:
@@ -179,19 +177,30 @@ class Keeper:
         self._standby_due = False
         if self._standby is not None or self._connection is None:
             return
+        try:
+            pid, line = self._fork_with_line()
+        except OSError:
+            return  # no room for one more process: requests are forked for when they come, and say so if that fails, too
+        if pid == 0:
+            starter.stand_by(line, self._title_area)
+        self._standby = line
+
+    def _fork_with_line(self) -> tuple[int, socket.socket]:
+        """fork(2), and in both processes the own end of a line between them. Raises `OSError`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         try:
             pid = os.fork()
         except OSError:
-            # No room for one more process: requests are forked for when they come, and say so if that fails, too.
             ours.close()
-        else:
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                starter.stand_by(theirs, self._title_area)
-            self._standby = ours
+            theirs.close()
+            raise
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            return 0, theirs
+        self._leaving.add(pid)
         theirs.close()
+        return pid, ours
 
     # -- what has ended
 
@@ -200,10 +209,12 @@ class Keeper:
         self._reap()
 
     def _reap(self) -> None:
-        """Take the statuses of all that has ended.
+        """Take the statuses of all that has ended: a zombie in a container's pid namespace would keep its first process from ending.
 
-        Not while a process may exist whose pid its starter has yet to tell: it might be taken for a stranger handed down to us.
+        Not of strangers while a process may exist whose pid its starter has yet to tell.
         """
+        for pid in list(self._leaving):
+            self._reap_one(pid)
         while not self._starting:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -211,8 +222,19 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            self._leaving.discard(pid)
             if pid in self._by_pid:
                 self._by_pid[pid].status = status
+
+    def _reap_one(self, pid: int) -> None:
+        """A child whose status nobody needs: now, or when it has ended."""
+        self._leaving.add(pid)
+        try:
+            ended, _status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            self._leaving.discard(pid)
 
     def _know(self, monitor: Monitor, pid: int) -> None:
         monitor.pid = pid
@@ -223,12 +245,14 @@ class Keeper:
         if not isinstance(owner, Monitor):
             raise error
         sys.excepthook(type(error), error, error.__traceback__)
+        self._by_pid.pop(owner.pid, None)
         owner.close()
         self._by_pid[owner.pid] = owner  # keeps the status of its process for the next one
 
     def _let_go(self, monitor: Monitor) -> None:
         self._monitors.discard(monitor)
-        self._by_pid.pop(monitor.pid, None)
+        if self._by_pid.pop(monitor.pid, None) is not None and monitor.status is None:
+            self._reap_one(monitor.pid)
 
 
 def main() -> NoReturn:

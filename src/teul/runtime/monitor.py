@@ -30,6 +30,7 @@ _INPUT_BYTES = 256 * 1024
 _CGROUP_PATIENCE_SECONDS = 0.003
 _CGROUP_RETRY_SECONDS = 0.005
 _CGROUP_RETRIES = 400
+_ACCEPT_PAUSE_SECONDS = 0.5
 
 _Then = Callable[[dict[str, object], "str | None"], None]
 
@@ -130,13 +131,14 @@ class Monitor:
         self._loop.watch(self._listener.fileno(), READ, self._accept)
 
     def fail(self, report: dict[str, object]) -> None:
-        """Nothing was started."""
+        """Nothing was started. The directory is the engine's again as soon as it hears of it."""
+        if self._listener is not None:
+            self._stop_listening()
+            os.unlink(f"{self._directory}/{SOCKET_FILE}")
         failed = wire.frame(wire.FAILED, json.dumps(report).encode())
         for client in list(self._clients.values()):
             if client.control:
                 self._send_or_drop(client, failed)
-        if self._listener is not None:
-            os.unlink(f"{self._directory}/{SOCKET_FILE}")
         self.close()
 
     def abandon(self, report: dict[str, object]) -> None:
@@ -181,12 +183,18 @@ class Monitor:
     def _listen(self) -> None:
         # By way of a descriptor: a socket's path may have 107 bytes only.
         directory_fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         temporary, final = f"/proc/self/fd/{directory_fd}/{SOCKET_FILE}.new", f"{self._directory}/{SOCKET_FILE}"
-        self._listener.bind(temporary)
-        self._listener.listen(64)
-        os.rename(f"{self._directory}/{SOCKET_FILE}.new", final)
-        os.close(directory_fd)
+        try:
+            listener.bind(temporary)
+            listener.listen(64)
+            os.rename(f"{self._directory}/{SOCKET_FILE}.new", final)
+        except BaseException:
+            listener.close()
+            raise
+        finally:
+            os.close(directory_fd)
+        self._listener = listener
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
@@ -198,9 +206,18 @@ class Monitor:
         assert self._listener is not None
         try:
             connection = self._listener.accept()[0]
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # it has gone again
         except OSError:
-            return  # it has gone again, or our table of descriptors is full
+            # Our table of descriptors is full, or memory is: the next try must not come at once.
+            self._loop.change(self._listener.fileno(), 0)
+            self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._accept_again)
+            return
         self._listen_to(self._take(connection))
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            self._loop.change(self._listener.fileno(), READ)
 
     def _take(self, connection: socket.socket) -> _Client:
         client = _Client(connection, self._message.get("spill_directory") or self._directory)
@@ -423,7 +440,8 @@ class Monitor:
         if self.status is not None:
             return self.status
         try:
-            return os.waitpid(self.pid, 0)[1]
+            self.status = os.waitpid(self.pid, 0)[1]
+            return self.status
         except ChildProcessError:
             # Taken over from a keeper that was killed: our parent, the engine, has it as a zombie, or the kernel remembers.
             return process.exit_status_of(self.pid, self._pidfd)

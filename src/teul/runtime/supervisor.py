@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -152,13 +154,15 @@ class Supervisor:
             self._reap_inherited()
 
     def _reap_inherited(self) -> None:
-        """Let go of what ended among the processes that a killed keeper left to us.
+        """Let go of what ended among the processes that a killed keeper left to us; else a container's pid namespace could not end.
 
         Not of what the keeper after it has yet to read the status of, nor of the engine's own helpers, which have our session.
         """
         ours = {process.pid for process, _message in self._guarded.values()} | {self.keeper_pid}
-        while (ended := _ended_child()) and ended not in ours and os.getsid(ended) != os.getsid(0):
-            os.waitpid(ended, 0)
+        for pid in _children():
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                if pid not in ours and os.getsid(pid) != os.getsid(0):
+                    os.waitpid(pid, os.WNOHANG)
 
     def _lost(self, process: Process) -> None:
         self._tasks.start(self._rescue(process), name=f"rescue process {process.pid}")
@@ -220,12 +224,19 @@ class Supervisor:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         if self._keeper is not None:
             await run_blocking(self._keeper.wait)
-            self._inherits = True
+            self._inherit()
         keeper, connection = await run_blocking(_start_keeper)
         # In one step of the loop, so that nobody meets a closed connection.
         if self._connection is not None:
             self._connection.close()
         self._keeper, self._connection = keeper, connection
+
+    def _inherit(self) -> None:
+        """A keeper was killed: what it had started is ours from now on, and we hear of each end."""
+        if not self._inherits:
+            self._inherits = True
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_inherited)
+        self._reap_inherited()
 
 
 def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -281,13 +292,13 @@ def _open_readonly(path: str) -> int:
         os.close(directory_fd)
 
 
-def _ended_child() -> int:
-    """The pid of a child that has ended and was not waited for; 0 if there is none."""
-    try:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return 0
-    return 0 if found is None else found.si_pid
+def _children() -> set[int]:
+    """Pids of all children of this process, whichever thread they hang on."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+            found.update(map(int, file.read().split()))
+    return found
 
 
 def _read_process_file(directory: str) -> dict[str, int] | None:

@@ -84,7 +84,7 @@ def _conditions(query: ContainerQuery, find_image_id: Callable[[str], str | None
         codes = frozenset(_exit_code(value) for value in filters.get("exited"))
         yield lambda container: _has_exited(container, codes)
     if "health" in filters:
-        yield lambda _: filters.exact("health", "none")
+        yield lambda container: filters.exact("health", container.health_status)
     if filters.boolean("is-task", default=False):
         yield lambda _: False
     if "ancestor" in filters:

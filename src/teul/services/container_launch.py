@@ -13,6 +13,7 @@ import msgspec
 from teul.aio import run_blocking
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
+from teul.linux.cgroups.usage import Usage, read_usage
 from teul.model.container import Container
 from teul.oci.digest import Digest
 from teul.runtime.process import Process
@@ -89,6 +90,18 @@ class Launcher:
         """The container's cgroup, without its limits."""
         return cgroups.plan(self._layout, self._cgroups_path(container))
 
+    def usage(self, container: Container) -> Usage:
+        """What its cgroup uses now. Blocking. Raises FileNotFoundError when it is gone."""
+        return read_usage(self._layout, self._cgroups_path(container))
+
+    def has_cgroup(self, container: Container) -> bool:
+        """Whether its cgroup is there. Blocking."""
+        return any(os.path.exists(directory) for directory in self.cgroup_plan(container)["directories"])
+
+    def change_limits(self, container: Container, resources: dict[str, Any]) -> None:
+        """Set OCI `resources` on its living cgroup, all of them or none. Blocking. Raises `OSError`."""
+        cgroups.update(self._layout, self.cgroup_plan(container), resources)
+
     def orphan_plan(self, container_id: str) -> cgroups.Plan:
         """The cgroup of a container of which there is no record any more."""
         return cgroups.plan(self._layout, f"{self._cgroup_parent}/{container_id}")
@@ -147,7 +160,7 @@ class Launcher:
 
     def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None) -> dict[str, Any]:
         """Everything on disk that the child will need; returns the launch message. Blocking."""
-        self._make_bind_sources(container)
+        self.make_bind_sources(container)
         host_files = {"host_hosts": read_host_file("/etc/hosts"), "host_resolv_conf": read_host_file("/etc/resolv.conf")}
         bundle = files.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
         network_donor = donors.get("network")
@@ -174,7 +187,7 @@ class Launcher:
         files.write_bundle_files(bundle, spec, message)
         return message
 
-    def _make_bind_sources(self, container: Container) -> None:
+    def make_bind_sources(self, container: Container) -> None:
         """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
         for mount in plan_mounts(container.host_config):
             if mount.type != "bind":

@@ -70,6 +70,10 @@ class ContainerRegistry:
             raise NotFound(f"multiple IDs found with provided prefix: {reference}")
         return matches[0] if matches else None
 
+    def exists(self, container_id: str) -> bool:
+        """Whether there is a record with this full id."""
+        return container_id in self._containers
+
     def reserve_name(self, name: str | None, container_id: str) -> str:
         """Take `name`, or a random one, for a container that is being made. Raises `NameTaken`."""
         if name is not None and name in self._ids:

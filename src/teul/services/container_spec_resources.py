@@ -31,9 +31,9 @@ _DEFAULT_NODES = tuple(
 def build_resources(host_config: HostConfig, devices: ContainerDevices) -> dict[str, Any]:
     """The limits, with only those sections that say something; `devices` always does. Raises InvalidParameter."""
     sections = {
-        "memory": _memory(host_config),
-        "cpu": _cpu(host_config),
-        "pids": _pids(host_config),
+        "memory": build_memory(host_config),
+        "cpu": build_cpu(host_config),
+        "pids": build_pids(host_config),
         "blockIO": _block_io(host_config, devices),
     }
     resources: dict[str, Any] = {"devices": _device_rules(host_config, devices)}
@@ -71,7 +71,8 @@ def _rlimit(value: int) -> int:
     return _UNLIMITED if value < 0 else value
 
 
-def _memory(limits: HostConfig) -> dict[str, Any]:
+def build_memory(limits: HostConfig) -> dict[str, Any]:
+    """The memory section; empty without limits."""
     memory: dict[str, Any] = {}
     if limits.memory > 0:
         memory["limit"] = limits.memory
@@ -86,7 +87,8 @@ def _memory(limits: HostConfig) -> dict[str, Any]:
     return memory
 
 
-def _cpu(limits: HostConfig) -> dict[str, Any]:
+def build_cpu(limits: HostConfig) -> dict[str, Any]:
+    """The cpu section; empty without limits. Raises InvalidParameter."""
     cpu: dict[str, Any] = {}
     if limits.cpu_shares < 0:
         raise InvalidParameter(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")
@@ -105,7 +107,8 @@ def _cpu(limits: HostConfig) -> dict[str, Any]:
     return cpu | {name: value for name, value in named if value}
 
 
-def _pids(limits: HostConfig) -> dict[str, Any]:
+def build_pids(limits: HostConfig) -> dict[str, Any]:
+    """The pids section; empty when nothing was said."""
     if limits.pids_limit is None:
         return {}
     return {"limit": limits.pids_limit if limits.pids_limit > 0 else -1}

@@ -20,6 +20,7 @@ from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig, HealthConfig
 from teul.model.container import CreateContainer
 from teul.model.exec import ExecConfig
+from teul.model.health import RESTART_LABEL
 from teul.model.host_config import HostConfig, RestartPolicy, Ulimit
 from teul.model.network_config import NetworkingConfig
 from teul.model.signals import parse_signal
@@ -72,8 +73,7 @@ def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable
     _check_host_config(host_config, host, exists)
     warnings += check_resources(host_config, host)
     _check_modes(host_config)
-    if config.healthcheck is not None and config.healthcheck.test and config.healthcheck.test[0] != "NONE":
-        warnings.append("Health checks are not run yet: the container will have no health status.")
+    warnings += _health_warnings(config)
     _refuse_unsupported(config, host_config)
     name = check_name(request.name) if request.name else None
     return CheckedRequest(name=name, config=config, host_config=host_config, networking=networking, warnings=warnings)
@@ -118,6 +118,9 @@ def _check_config(config: ContainerConfig) -> None:
             raise InvalidParameter(f"invalid environment variable: {variable}")
     if config.healthcheck is not None:
         _check_health(config.healthcheck)
+    restart = (config.labels or {}).get(RESTART_LABEL, "false")
+    if restart not in ("true", "false"):
+        raise InvalidParameter(f'label {RESTART_LABEL} must be "true" or "false", not {json.dumps(restart)}')
 
 
 def _check_health(health: HealthConfig) -> None:
@@ -127,6 +130,14 @@ def _check_health(health: HealthConfig) -> None:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")
     for name, value in (("StartPeriod", health.start_period), ("StartInterval", health.start_interval)):
         _check_duration(name, value)
+
+
+def _health_warnings(config: ContainerConfig) -> list[str]:
+    """docker: words that nobody knows are let pass, and nothing is probed. Here that is said."""
+    test = config.healthcheck.test if config.healthcheck is not None else None
+    if not test or test[0] in ("NONE", "CMD", "CMD-SHELL"):
+        return []
+    return [f"Unknown healthcheck type '{test[0]}' (expected 'CMD', 'CMD-SHELL' or 'NONE'): the container will have no health status."]
 
 
 def _check_duration(name: str, value: int) -> None:
@@ -149,7 +160,7 @@ def _check_host_config(host_config: HostConfig, host: HostFacts, exists: Callabl
     for address in host_config.dns or ():
         if not _is_address(address):
             raise InvalidParameter(f"bad nameserver address {address}")
-    _check_restart_policy(host_config.restart_policy)
+    check_restart_policy(host_config.restart_policy)
     for field, names in (("CapAdd", host_config.cap_add), ("CapDrop", host_config.cap_drop)):
         normalise_capabilities(names or [], host, field=field)
     if "" in (host_config.annotations or {}):
@@ -179,7 +190,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _check_restart_policy(policy: RestartPolicy) -> None:
+def check_restart_policy(policy: RestartPolicy) -> None:
+    """Raise InvalidParameter for a policy that there is not, or a count that does not belong to it."""
     if policy.name in ("always", "unless-stopped", "no"):
         if policy.maximum_retry_count:
             negative = " and cannot be negative" if policy.maximum_retry_count < 0 else ""

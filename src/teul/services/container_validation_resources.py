@@ -15,11 +15,14 @@ _BILLION = 1_000_000_000
 _NO_CGROUP = "or the cgroup is not mounted."
 
 
-def check_resources(host_config: HostConfig, host: HostFacts) -> list[str]:
-    """Check the limits and take out those that this host lacks; the warnings say which. Raises InvalidParameter."""
+def check_resources(host_config: HostConfig, host: HostFacts, *, update: bool = False) -> list[str]:
+    """Check the limits and take out those that this host lacks; the warnings say which. Raises InvalidParameter.
+
+    In an `update` what is not said stays as it is, so a swap limit may come without a memory limit.
+    """
     warnings: list[str] = []
     _check_realtime(host_config, host)
-    _check_memory(host_config, host, warnings)
+    _check_memory(host_config, host, warnings, update=update)
     _check_oom_and_pids(host_config, host, warnings)
     _check_cpu(host_config, host, warnings)
     _check_cpuset(host_config, host, warnings)
@@ -40,7 +43,7 @@ def _check_realtime(limits: HostConfig, host: HostFacts) -> None:
         raise InvalidParameter(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")
 
 
-def _check_memory(limits: HostConfig, host: HostFacts, warnings: list[str]) -> None:
+def _check_memory(limits: HostConfig, host: HostFacts, warnings: list[str], *, update: bool) -> None:
     if limits.memory_swappiness == -1:
         limits.memory_swappiness = None
     if limits.memory and limits.memory < MINIMUM_MEMORY_BYTES:
@@ -53,7 +56,7 @@ def _check_memory(limits: HostConfig, host: HostFacts, warnings: list[str]) -> N
         limits.memory_swap = -1
     if limits.memory > 0 and 0 < limits.memory_swap < limits.memory:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if limits.memory == 0 and limits.memory_swap > 0:
+    if limits.memory == 0 and limits.memory_swap > 0 and not update:
         raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     _check_swappiness(limits, host, warnings)
     if limits.memory_reservation > 0 and not host.limits.memory_reservation:

@@ -11,14 +11,14 @@ import logging
 import secrets
 import signal as signals
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere, TeulError
 from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
-from teul.model.lifecycle import Status
+from teul.model.lifecycle import Move, Status
 from teul.model.log import LogEntry, LogQuery
 from teul.model.signals import parse_signal
 from teul.oci.digest import Digest
@@ -41,6 +41,8 @@ from teul.services.restart_policy import decide_restart
 
 log = logging.getLogger(__name__)
 
+Follower = Callable[[Container, Move], None]
+
 _DEFAULT_STOP_SECONDS = 10
 _FORCE_STOP_SECONDS = 3
 
@@ -55,7 +57,12 @@ class Containers:
         self._events = events
         self._tasks = tasks
         self._runs: dict[str, ContainerRun] = {}
+        self._followers: list[Follower] = []
         self._closing = False
+
+    def follow(self, follower: Follower) -> None:
+        """Have `follower` called when a container has started, ended, or was paused or unpaused: before its record is saved."""
+        self._followers.append(follower)
 
     # -- the engine's own start and end
 
@@ -91,6 +98,10 @@ class Containers:
     def get(self, reference: str) -> Container:
         """By id, name or prefix. Raises NotFound."""
         return self._registry.get(reference)
+
+    def exists(self, container_id: str) -> bool:
+        """Whether there is one with this full id."""
+        return self._registry.exists(container_id)
 
     def list(self) -> Sequence[Container]:
         """Newest first."""
@@ -249,6 +260,7 @@ class Containers:
                 raise NotRunning(container.id)
             await run_blocking(cgroups.freeze, self._launcher.cgroup_plan(container))
             container.state = lifecycle.paused(container.state)
+            self._tell(container, Move.PAUSED)
             await self._registry.save(container)
         self._events.publish(container_event(container, "pause"))
 
@@ -261,6 +273,7 @@ class Containers:
                 raise Conflict(f"container {container.id} is not paused")
             await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
             container.state = lifecycle.unpaused(container.state)
+            self._tell(container, Move.UNPAUSED)
             await self._registry.save(container)
         self._events.publish(container_event(container, "unpause"))
 
@@ -351,6 +364,10 @@ class Containers:
 
     # -- inside
 
+    def _tell(self, container: Container, move: Move) -> None:
+        for follower in self._followers:
+            follower(container, move)
+
     async def _start_locked(self, container: Container, run: ContainerRun) -> None:
         pending = run.take_pending()
         try:
@@ -365,6 +382,7 @@ class Containers:
         run.process = process
         container.state = lifecycle.started(container.state, pid=process.pid, now_ns=time.time_ns())
         self._start_watching(container, run, process)
+        self._tell(container, Move.STARTED)
         await self._registry.save(container)
         self._events.publish(container_event(container, "start"))
 
@@ -406,6 +424,7 @@ class Containers:
                 container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns, error=record.error or ""
             )
         container.endpoint = None
+        self._tell(container, Move.RESTARTING if decision.again else Move.EXITED)
         if record.oom_killed:
             self._events.publish(container_event(container, "oom"))
         seconds = str(lasted_ns // 1_000_000_000)
@@ -494,6 +513,7 @@ class Containers:
         if process is not None and not container.state.has_process:
             # The engine died between the start and its record.
             container.state = lifecycle.started(_startable(container.state), pid=process.pid, now_ns=time.time_ns())
+            self._tell(container, Move.STARTED)
             await self._registry.save(container)
         if process is not None:
             self._start_watching(container, run, process)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from typing import Any
 
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, NotFound
 from teul.model.container import Container
 from teul.model.exec import Exec, ExecConfig
-from teul.model.lifecycle import Status
+from teul.model.lifecycle import Move, Status
 from teul.runtime.attachment import Attachment
 from teul.runtime.process import Process, StartError
 from teul.runtime.supervisor import PendingAttachment, Supervisor
@@ -38,16 +39,23 @@ class Execs:
         self._tasks = tasks
         self._execs: dict[str, Exec] = {}
         self._processes: dict[str, Process] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        containers.follow(self._forget_unstarted)
 
     def get(self, exec_id: str) -> Exec:
-        """By full id. Raises NotFound."""
-        if exec_id not in self._execs:
+        """By full id. Raises NotFound, also for one whose container is gone."""
+        record = self._execs.get(exec_id)
+        if record is None or not self._containers.exists(record.container_id):
             raise NotFound(f"No such exec instance: {exec_id}")
-        return self._execs[exec_id]
+        return record
 
     def ids(self, container_id: str) -> list[str]:
-        """Those of a container that run."""
-        return [record.id for record in self._execs.values() if record.container_id == container_id and record.running]
+        """Those of a container that run or may yet be started."""
+        return [record.id for record in self._execs.values() if record.container_id == container_id and record.exit_code is None]
+
+    def forget(self, exec_id: str) -> None:
+        """Nobody will ask for it any more. Idempotent."""
+        self._execs.pop(exec_id, None)
 
     async def create(self, container_reference: str, config: ExecConfig) -> str:
         """Prepare an exec in a running container; returns its id. Raises Conflict, InvalidParameter."""
@@ -87,8 +95,20 @@ class Execs:
             raise
         record.pid = process.pid
         self._processes[exec_id] = process
-        self._tasks.start(self._watch(container, record, process), name=f"watch exec {exec_id[:12]}")
+        self._watches[exec_id] = self._tasks.start(self._watch(container, record, process), name=f"watch exec {exec_id[:12]}")
         return attachment
+
+    async def wait(self, exec_id: str) -> int | None:
+        """Return the exit code when it has ended and that was told; None if it never ran."""
+        record = self.get(exec_id)
+        if (watch := self._watches.get(exec_id)) is not None:
+            await asyncio.shield(watch)
+        return record.exit_code
+
+    def kill(self, exec_id: str) -> None:
+        """End it by force, if it runs. `wait` tells when it is over."""
+        if (process := self._processes.get(exec_id)) is not None:
+            process.signal(signal.SIGKILL)
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
         """Set its terminal's size. Raises Conflict when it does not run."""
@@ -97,6 +117,13 @@ class Execs:
         if process is None:
             raise Conflict(f"exec process is not started: {record.id}") if not record.started else NotRunning(record.container_id)
         process.resize(height, width)
+
+    def _forget_unstarted(self, container: Container, move: Move) -> None:
+        """docker: what was prepared in a container and not started is gone with the container's run."""
+        if move in (Move.EXITED, Move.RESTARTING):
+            unstarted = [record.id for record in self._execs.values() if record.container_id == container.id and not record.started]
+            for exec_id in unstarted:
+                self.forget(exec_id)
 
     def _active(self, reference: str) -> Container:
         container = self._containers.get(reference)
@@ -161,6 +188,7 @@ class Execs:
         record.running = False
         record.pid = 0
         self._processes.pop(record.id, None)
+        self._watches.pop(record.id, None)
         self._events.publish(container_event(container, "exec_die", execID=record.id, exitCode=str(ended.exit_code)))
         await self._retire(record)
 

@@ -46,7 +46,10 @@ class ListenerCounter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """What the composition root knows of this engine. `engine_id` stays the same for a root; `hosts` are the addresses it listens on."""
+    """What the composition root knows of this engine.
+
+    `engine_id` stays the same for a root; `hosts` are the addresses it listens on, `tls` and `tls_verify` how it does on TCP.
+    """
 
     engine_id: str
     version: str
@@ -57,6 +60,8 @@ class EngineFacts:
     seccomp: bool = True
     rootless: bool = False
     debug: bool = False
+    tls: bool = False
+    tls_verify: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +239,20 @@ def _warnings(facts: EngineFacts, limits: LimitSupport, *, forwarding: bool) -> 
         (forwarding, "WARNING: IPv4 forwarding is disabled"),
         (facts.seccomp, "WARNING: libseccomp is missing (Debian package libseccomp2): containers need --security-opt seccomp=unconfined"),
     )
-    return [text for supported, text in missing if not supported]
+    return exposure_warnings(facts) + [text for supported, text in missing if not supported]
+
+
+def exposure_warnings(facts: EngineFacts) -> list[str]:
+    """docker: who may connect without showing a certificate (daemon/info.go fillAPIInfo)."""
+    if facts.tls_verify:
+        return []
+    scheme, missing = ("https", "TLS client verification") if facts.tls else ("http", "encryption")
+    return [
+        f"WARNING: API is accessible on {scheme}://{host.removeprefix('tcp://')} without {missing}.\n"
+        "         Whoever can connect to it is root on the host."
+        for host in facts.hosts
+        if host.startswith("tcp://")
+    ]
 
 
 def _read(path: str) -> str:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 # What a worker writes per line: a name, a link's target, and little else; the last line has the paths of opaque directories.
 _MAX_LINE_BYTES = 64 << 20
-_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.snapshots.worker.main import main; main(sys.argv[1])"
+_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.snapshots.worker.{program} import main; main(sys.argv[1])"
 
 
 class InvalidArchive(InvalidParameter):
@@ -89,7 +89,7 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
     order = {"job": "unpack", "root": directory, "compression": compression, "hash": diff_id is None, **_layer_limits(limits)}
     source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        async with _worker(order, stdin=source_fd) as worker:
+        async with running_worker(order, stdin=source_fd) as worker:
             done = await worker.result()
     finally:
         os.close(source_fd)
@@ -105,7 +105,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
     keep_fd = os.open(keep_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         order = {"job": "ingest", "root": directory, "keep_fd": keep_fd, **_layer_limits(limits)}
-        async with _worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker, _feeding(worker, stream) as feed:
+        async with running_worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker, feeding(worker, stream) as feed:
             done = await worker.result()
             await feed.finish()
     finally:
@@ -122,7 +122,7 @@ async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) ->
     `stream` raises.
     """
     order = {"job": "split", "root": directory, "limit_bytes": limits.archive_bytes, "limit_entries": limits.archive_entries}
-    async with _worker(order, stdin=asyncio.subprocess.PIPE) as worker, _feeding(worker, stream) as feed:
+    async with running_worker(order, stdin=asyncio.subprocess.PIPE) as worker, feeding(worker, stream) as feed:
         while (message := await worker.message()) is not None and "member" in message:
             yield _member(message, directory)
         worker.check(message)
@@ -147,7 +147,7 @@ def _layer_limits(limits: Limits) -> dict[str, int]:
     return {"limit_bytes": limits.layer_bytes, "limit_entries": limits.layer_entries}
 
 
-class _Worker:
+class Worker:
     """A worker process. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -198,13 +198,15 @@ class _Worker:
 
 
 @asynccontextmanager
-async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[_Worker]:
-    """A running worker, which is gone when the `with` ends."""
+async def running_worker(
+    order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...] = (), program: str = "main"
+) -> AsyncIterator[Worker]:
+    """A running worker, which is gone when the `with` ends. `program` is the module of `snapshots.worker` that carries out the order."""
     text = json.dumps({**order, "parent_pid": os.getpid()})
     # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", "-c", _BOOT, text),
+        *("-I", "-S", "-c", _BOOT.format(program=program), text),
         *(path for path in sys.path if path),
         stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
@@ -212,7 +214,7 @@ async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...
         pass_fds=pass_fds,
         env={},
     )
-    worker = _Worker(process)
+    worker = Worker(process)
     try:
         yield worker
     finally:
@@ -223,12 +225,12 @@ async def _worker(order: dict[str, Any], *, stdin: int, pass_fds: tuple[int, ...
 
 
 @asynccontextmanager
-async def _feeding(worker: _Worker, stream: AsyncIterator[bytes]) -> AsyncIterator[_Feed]:
+async def feeding(worker: Worker, stream: AsyncIterator[bytes]) -> AsyncIterator[Feed]:
     """Write `stream` to the worker while the `with` runs.
 
     If the stream fails, so that no whole archive will ever come, the worker is killed, and what the stream raised is raised here.
     """
-    feed = _Feed(worker, stream)
+    feed = Feed(worker, stream)
     async with Tasks() as tasks:
         tasks.start(feed.run(), name=f"feed worker {worker.pid}")
         try:
@@ -239,10 +241,10 @@ async def _feeding(worker: _Worker, stream: AsyncIterator[bytes]) -> AsyncIterat
             raise
 
 
-class _Feed:
+class Feed:
     """The way of a stream into a worker."""
 
-    def __init__(self, worker: _Worker, stream: AsyncIterator[bytes]) -> None:
+    def __init__(self, worker: Worker, stream: AsyncIterator[bytes]) -> None:
         self._worker = worker
         self._stream = stream
         self._error: Exception | None = None

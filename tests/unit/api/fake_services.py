@@ -297,6 +297,7 @@ class FakeServices:
     execs: FakeExecs = field(default_factory=FakeExecs)
     images: FakeImages = field(default_factory=FakeImages)
     networks: object = field(default_factory=object)
+    resources: object = field(default_factory=object)
     containers: FakeContainers = field(init=False)
     system: System = field(init=False)
 

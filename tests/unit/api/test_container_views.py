@@ -10,6 +10,7 @@ from fake_services import IMAGE_ID, NOW_NS, SECOND_NS, attached_endpoint, make_c
 
 from teul.api.container_views import Surroundings, command_line, human_duration, inspection, networks, status_text, summary
 from teul.model.document import Empty
+from teul.model.health import Health, HealthStatus, ProbeResult
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.mount import MountPoint
 from teul.model.network_config import EndpointSettings, NetworkingConfig
@@ -62,6 +63,34 @@ def test_ages_are_told_as_docker_tells_them(seconds: float, words: str) -> None:
 def test_status_texts(status: Status, words: str) -> None:
     state = ContainerState(status=status, exit_code=7, started_at_ns=NOW_NS - 3 * SECOND_NS, finished_at_ns=NOW_NS - 2 * SECOND_NS)
     assert status_text(state, NOW_NS) == words
+
+
+def test_health_is_told_once_there_is_any() -> None:
+    container = make_container()
+    around = Surroundings(root="/var/lib/teul")
+    assert "Health" not in inspection(container, around)["State"]
+    result = ProbeResult(started_at_ns=1_000_000_000, ended_at_ns=1_500_000_000, exit_code=-1, output="late")
+    container.health = Health(status=HealthStatus.UNHEALTHY, failing_streak=3, log=(result,))
+    assert inspection(container, around)["State"]["Health"] == {
+        "Status": "unhealthy",
+        "FailingStreak": 3,
+        "Log": [{"Start": "1970-01-01T00:00:01Z", "End": "1970-01-01T00:00:01.5Z", "ExitCode": -1, "Output": "late"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        ("starting", "Up 3 minutes (health: starting)"),
+        ("healthy", "Up 3 minutes (healthy)"),
+        ("unhealthy", "Up 3 minutes (unhealthy)"),
+    ],
+)
+def test_status_tells_the_health_of_a_running_container(health: str, words: str) -> None:
+    state = ContainerState(status=Status.RUNNING, started_at_ns=NOW_NS - 180_000_000_000)
+    assert status_text(state, NOW_NS, Health(status=HealthStatus(health))) == words
+    frozen = ContainerState(status=Status.PAUSED, started_at_ns=NOW_NS - 180_000_000_000)
+    assert status_text(frozen, NOW_NS, Health(status=HealthStatus(health))) == "Up 3 minutes (Paused)"
 
 
 def test_commands_are_quoted_as_docker_quotes_them() -> None:

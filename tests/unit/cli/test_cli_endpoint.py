@@ -18,6 +18,8 @@ from teul.cli import engine as engine_module
 from teul.cli.endpoint import Endpoint, choose_endpoint, default_run_root, load_config
 from teul.cli.engine import opener, serve_arguments
 from teul.cli.errors import CliError
+from teul.cli.main import GLOBAL_OPTIONS
+from teul.cli.options import parse_options
 from teul.client.address import Address
 from teul.client.errors import ConnectionFailed
 
@@ -65,9 +67,46 @@ def test_contexts_are_docker_s(tmp_path: Path) -> None:
 def test_contradictions_and_what_is_not_spoken() -> None:
     with pytest.raises(CliError, match="cannot specify both --host and --context"):
         choose({}, host="unix:///x", context_name="y")
-    with pytest.raises(CliError, match="DOCKER_TLS_VERIFY asks for TLS"):
-        choose({"DOCKER_TLS_VERIFY": "1"}, host="tcp://h")
     assert choose({"DOCKER_TLS_VERIFY": "1"}).startable
+    assert choose({"DOCKER_TLS_VERIFY": "1"}).tls is None
+
+
+def tls_of(environment: dict[str, str], *arguments: str, directory: Path) -> tuple[str, str, str, bool] | None:
+    options, _ = parse_options(GLOBAL_OPTIONS, arguments, interspersed=False)
+    found = choose(environment, host="tcp://h", options=options, config_directory=str(directory))
+    assert str(found.address) == ("tcp://h:2375" if found.tls is None else "tcp://h:2376")
+    tls = found.tls
+    return None if tls is None else (tls.ca, tls.cert, tls.key, tls.verify)
+
+
+def test_tls_is_asked_for_as_with_docker(tmp_path: Path) -> None:
+    """Default files of the client's own may be missing, named ones and the CA may not; --tlsverify=false is TLS with anybody."""
+    other = tmp_path / "other"
+    other.mkdir()
+    assert tls_of({}, directory=tmp_path) is None
+    assert tls_of({"DOCKER_CERT_PATH": str(tmp_path)}, directory=tmp_path) is None
+    assert tls_of({"DOCKER_TLS_VERIFY": "1"}, directory=tmp_path) == (f"{tmp_path}/ca.pem", "", "", True)
+    assert tls_of({"DOCKER_TLS": "1"}, directory=tmp_path) == ("", "", "", False)
+    assert tls_of({}, "--tlsverify=false", directory=tmp_path) == ("", "", "", False)
+    for name in ("cert.pem", "key.pem"):
+        (other / name).touch()
+    chosen = {"DOCKER_CERT_PATH": str(other)}
+    assert tls_of(chosen, "--tlsverify", directory=tmp_path) == (f"{other}/ca.pem", f"{other}/cert.pem", f"{other}/key.pem", True)
+    assert tls_of(chosen, "--tls", "--tlscert", "c", directory=tmp_path) == ("", "c", f"{other}/key.pem", False)
+
+
+def test_a_context_brings_its_certificates(tmp_path: Path) -> None:
+    key = hashlib.sha256(b"far").hexdigest()
+    for kind in ("meta", "tls"):
+        (tmp_path / "contexts" / kind / key / "docker").mkdir(parents=True)
+    (tmp_path / "contexts/meta" / key / "meta.json").write_text('{"Endpoints": {"docker": {"Host": "tcp://far"}}}')
+    plain = choose({}, context_name="far", config_directory=str(tmp_path))
+    assert (str(plain.address), plain.tls) == ("tcp://far:2375", None)
+    ca = tmp_path / "contexts/tls" / key / "docker/ca.pem"
+    ca.touch()
+    found = choose({}, context_name="far", config_directory=str(tmp_path))
+    assert found.tls is not None
+    assert (str(found.address), found.tls.ca, found.tls.verify) == ("tcp://far:2376", str(ca), True)
 
 
 def test_settings(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from teul.model.config import ContainerConfig
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.document import Document
 from teul.model.filter import Filters
+from teul.model.health import Health, HealthStatus
 from teul.model.host_config import HostConfig, PortBinding
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.mount import MountPoint
@@ -88,6 +89,14 @@ def test_running_ones_unless_all_or_some_are_asked_for() -> None:
 )
 def test_filters(filters: dict[str, list[str]], names: list[str]) -> None:
     assert select(all=True, **filters) == names
+
+
+def test_health() -> None:
+    """A container that was never probed has none."""
+    probed = [container(status, Status.RUNNING, 9, health=Health(status=status)) for status in HealthStatus]
+    for status in HealthStatus:
+        assert select([*probed, NEW], health=[status]) == [status]
+    assert select([*probed, NEW], health=["none", "healthy"]) == ["healthy", "new"]
 
 
 def test_networks_by_name_and_beginning_of_the_id() -> None:

@@ -34,6 +34,7 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     ({"Healthcheck": {"StartPeriod": 5}}, "StartPeriod in Healthcheck cannot be less than 1ms"),
     ({"Healthcheck": {"StartInterval": 5}}, "StartInterval in Healthcheck cannot be less than 1ms"),
     ({"Healthcheck": {"Retries": -1}}, "Retries in Healthcheck cannot be negative"),
+    ({"Labels": {"io.teul.restart-unhealthy": "yes"}}, 'label io.teul.restart-unhealthy must be "true" or "false", not "yes"'),
     (_host(AutoRemove=True, RestartPolicy={"Name": "always"}), "can't create 'AutoRemove' container with restart policy"),
     (
         _host(RestartPolicy={"Name": "sometimes"}),
@@ -288,8 +289,11 @@ def test_other_warnings() -> None:
     assert check({"MacAddress": "02:42:ac:11:00:02"}).warnings == [
         "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
     ]
-    assert "Health checks are not run yet" in check({"Healthcheck": {"Test": ["CMD", "true"]}}).warnings[0]
-    assert check({"Healthcheck": {"Test": ["NONE"]}}).warnings == []
+    for test in ([], ["NONE"], ["CMD", "true"], ["CMD-SHELL", "true"]):
+        assert check({"Healthcheck": {"Test": test}}).warnings == []
+    assert check({"Healthcheck": {"Test": ["ASK", "x"]}}).warnings == [
+        "Unknown healthcheck type 'ASK' (expected 'CMD', 'CMD-SHELL' or 'NONE'): the container will have no health status."
+    ]
 
 
 def test_published_ports_mean_nothing_on_the_hosts_network() -> None:

@@ -49,7 +49,8 @@ def create(plan: Plan) -> None:
 def update(layout: Layout, existing: Plan, resources: dict[str, Any]) -> None:
     """Set `resources` on the living cgroup of plan `existing`: what they name is written, the rest stays; devices stay too.
 
-    With `memory.checkBeforeUpdate`, a limit below present usage is EBUSY instead of an OOM kill.
+    With `memory.checkBeforeUpdate`, a limit below present usage is EBUSY instead of an OOM kill. When a limit cannot be set, those
+    already written are put back before the `OSError` is raised; only limits of single devices that had none keep their new value.
     """
     change = plan(layout, existing["path"], {key: value for key, value in resources.items() if key != "devices"})
     memory = resources.get("memory") or {}
@@ -57,7 +58,29 @@ def update(layout: Layout, existing: Plan, resources: dict[str, Any]) -> None:
         _check_usage(change, memory.get("limit") or 0)
     if change["unified_directory"] is not None and change["required_controllers"]:
         _enable_down_to(change, change["unified_directory"])
-    _write_limits(change["writes"])
+    former = _present_values(change["writes"])
+    try:
+        _write_limits(change["writes"])
+    except OSError as error:
+        try:
+            _write_limits(former)
+        except OSError as second:
+            error.add_note(f"and the former limits could not all be put back: {second}")
+        raise
+
+
+def _present_values(writes: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Writes that undo `writes`, last first."""
+    former: dict[str, list[list[Any]]] = {}
+    for file, _, if_absent in writes:
+        target = file if isinstance(if_absent, str) or os.path.exists(file) else if_absent[0]
+        try:
+            lines = files.read(target).splitlines()
+        except FileNotFoundError:
+            continue  # nothing will be written to it either, or the write fails
+        # Files with a line per device take one line at a time; an empty one (a v1 cpuset's can be) has nothing to put back.
+        former[target] = [[target, line, FAIL] for line in lines if line]
+    return [write for undo in reversed(former.values()) for write in undo]
 
 
 def remove(plan: Plan, *, timeout_seconds: float = 2.0) -> None:

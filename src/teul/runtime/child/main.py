@@ -19,8 +19,8 @@ import socket
 import stat
 from typing import NoReturn
 
-from teul.linux import caps, cgroups, mounts, netlink, paths, process, pty, seccomp
-from teul.runtime.child import init, program, user
+from teul.linux import caps, cgroups, mounts, netlink, paths, process, pty, seccomp, users
+from teul.runtime.child import init, program
 from teul.runtime.child.rootfs import Rootfs
 
 _NAMESPACES = {
@@ -313,14 +313,14 @@ class Child:
                 os.fchown(number, uid, -1)
 
 
-def _resolve_user(root_fd: int, request: dict, extension: dict) -> user.ResolvedUser:  # type: ignore[type-arg]
+def _resolve_user(root_fd: int, request: dict, extension: dict) -> users.ResolvedUser:  # type: ignore[type-arg]
     numbers = request.get("user") or {}
     if extension.get("user") is not None:
-        who = user.resolve(root_fd, extension["user"], extension.get("groups") or [])
+        who = users.resolve(root_fd, extension["user"], extension.get("groups") or [])
         who.groups = list(dict.fromkeys([*who.groups, *(numbers.get("additionalGids") or [])]))
         return who
-    who = user.resolve(root_fd, str(numbers.get("uid") or 0), [])
-    return user.ResolvedUser(who.uid, numbers.get("gid") or 0, numbers.get("additionalGids") or [], who.home)
+    who = users.resolve(root_fd, str(numbers.get("uid") or 0), [])
+    return users.ResolvedUser(who.uid, numbers.get("gid") or 0, numbers.get("additionalGids") or [], who.home)
 
 
 def _set_capabilities(wanted: dict) -> None:  # type: ignore[type-arg]

@@ -6,11 +6,11 @@ host and no path of the image is ever resolved outside of the image.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
 from teul.linux import mounts, paths
+from teul.linux.overlay import mount_overlay
 from teul.runtime.child.mount_options import MountOptions
 
 Spec = dict[str, object]
@@ -36,10 +36,10 @@ class Rootfs:
         mounts.set_propagation("/", mounts.MS_SLAVE | mounts.MS_REC)
         overlay = self._spec.get("teul", {}).get("rootfs")
         if overlay:
-            self.fd = _mount_overlay(overlay, self._path)
+            self.fd = mount_overlay(overlay["lower"], overlay["upper"], overlay["work"], self._path)
         else:
             self.fd = mounts.clone_tree(self._path, recursive=True)
-            _attach_at(self.fd, self._path)
+            mounts.attach_at(self.fd, self._path)
         mounts.set_attributes(self.fd, propagation=mounts.MS_PRIVATE, recursive=True)
 
     def mount(self, mount: dict, *, source_fd: int | None = None) -> None:  # type: ignore[type-arg]
@@ -238,47 +238,6 @@ class Rootfs:
         if not ours:
             mounts.set_attributes(mount_fd, add=mounts.MOUNT_ATTR_RDONLY)
         return mount_fd
-
-
-def _mount_overlay(overlay: dict, path: str) -> int:  # type: ignore[type-arg]
-    """Mount the layers at host directory `path` and open the result. Every directory is its own option, so no path needs escaping."""
-    lower: list[str] = overlay["lower"]
-    options: list[tuple[str, str | None]] = [("lowerdir+", directory) for directory in lower]
-    options += [("upperdir", overlay["upper"]), ("workdir", overlay["work"])]
-    try:
-        mount_fd = mounts.new_filesystem("overlay", options, source="overlay")
-    except OSError as error:
-        # kernel: "lowerdir+" came with Linux 6.8.
-        if error.errno != errno.EINVAL:
-            raise
-        return _mount_overlay_in_one_line(lower, overlay["upper"], overlay["work"], path)
-    _attach_at(mount_fd, path)
-    return mount_fd
-
-
-def _mount_overlay_in_one_line(lower: list[str], upper: str, work: str, path: str) -> int:
-    """As `_mount_overlay`, for kernels that want all layers in one option.
-
-    fsconfig(2) takes 255 bytes of it, mount(2) a page for all options. Paths by descriptor are short enough for some 200 layers, and
-    have none of the signs (":", ",", "\\") that mean something there.
-    """
-    fds = [os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for directory in (*lower, upper, work)]
-    try:
-        *lower_paths, upper_path, work_path = (f"/proc/self/fd/{fd}" for fd in fds)
-        mounts.mount("overlay", path, f"lowerdir={':'.join(lower_paths)},upperdir={upper_path},workdir={work_path}", source="overlay")
-    finally:
-        for fd in fds:
-            os.close(fd)
-    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _attach_at(mount_fd: int, path: str) -> None:
-    """Attach at a host directory, before anything of the container can have a say."""
-    path_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        mounts.attach(mount_fd, path_fd, path=path)
-    finally:
-        os.close(path_fd)
 
 
 def _propagate(mount_fd: int, options: MountOptions) -> None:

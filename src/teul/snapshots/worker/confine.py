@@ -23,6 +23,14 @@ def confine(root: str, capabilities: tuple[str, ...], parent_pid: int) -> None:
 
     Ends the process if the engine, `parent_pid`, has died meanwhile: nobody would read the result.
     """
+    harden(parent_pid)
+    os.chroot(root)
+    os.chdir("/")
+    keep_capabilities(capabilities)
+
+
+def harden(parent_pid: int) -> None:
+    """Everything of `confine` that comes before the new root: end with the engine, hide from others, set the limits and the umask."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
@@ -37,7 +45,9 @@ def confine(root: str, capabilities: tuple[str, ...], parent_pid: int) -> None:
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # noqa: PLW2901 - clamped
         resource.setrlimit(limit, (value, value))
-    os.chroot(root)
-    os.chdir("/")
     os.umask(0)
+
+
+def keep_capabilities(capabilities: tuple[str, ...]) -> None:
+    """Give up all capabilities but these, for good."""
     set_capabilities(effective=capabilities, permitted=capabilities, inheritable=(), ambient=(), bounding=capabilities)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from teul.runtime.child.user import UserError, resolve
+from teul.linux.users import UserError, resolve
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1001:Anna:/home/anna:/bin/sh\nbroken\n"
 GROUP = "root:x:0:\nwheel:x:10:root,anna\nanna:x:1001:\nvideo:x:44:anna\n"

@@ -1,0 +1,43 @@
+"""Mounting overlayfs. stdlib and ctypes only."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from teul.linux import mounts
+
+
+def mount_overlay(lower: Sequence[str], upper: str, work: str, path: str) -> int:
+    """Mount the directories `lower` (topmost first), `upper` and `work` at `path`; returns a descriptor of the result's top directory.
+
+    Every directory is its own option, so no path needs escaping. Raises `OSError`.
+    """
+    options: list[tuple[str, str | None]] = [("lowerdir+", directory) for directory in lower]
+    options += [("upperdir", upper), ("workdir", work)]
+    try:
+        mount_fd = mounts.new_filesystem("overlay", options, source="overlay")
+    except OSError as error:
+        # kernel: "lowerdir+" came with Linux 6.8.
+        if error.errno != errno.EINVAL:
+            raise
+        return _mount_in_one_line(lower, upper, work, path)
+    mounts.attach_at(mount_fd, path)
+    return mount_fd
+
+
+def _mount_in_one_line(lower: Sequence[str], upper: str, work: str, path: str) -> int:
+    """As `mount_overlay`, for kernels that want all layers in one option.
+
+    fsconfig(2) takes 255 bytes of it, mount(2) a page for all options. Paths by descriptor are short enough for some 200 layers, and
+    have none of the signs (":", ",", "\\") that mean something there.
+    """
+    fds = [os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for directory in (*lower, upper, work)]
+    try:
+        *lower_paths, upper_path, work_path = (f"/proc/self/fd/{fd}" for fd in fds)
+        mounts.mount("overlay", path, f"lowerdir={':'.join(lower_paths)},upperdir={upper_path},workdir={work_path}", source="overlay")
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

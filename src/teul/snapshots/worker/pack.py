@@ -1,0 +1,155 @@
+"""Files below "/" into a tar archive, as docker writes them: for `docker cp` out of a container and `docker export`.
+
+Runs inside `view.enter`. Directories are walked by descriptor and nothing but regular files and directories is ever opened, so a container
+that renames things meanwhile gets an archive of a moment that never was, and nothing else. Names are sorted; sockets have no place in
+an archive and are left out; what disappears while it is being read, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from teul.store.atomic import write_all
+from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
+from teul.wire.tar_write import END, padding, render_header
+
+_PIECE_BYTES = 1 << 20
+_FLUSH_BYTES = 256 << 10
+# kernel: with O_NONBLOCK nobody waits for the other end of a FIFO that was put in a file's place.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# What an open says when something else stands in the file's place by now: nothing, a symlink, a socket or FIFO, a device.
+_REPLACED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPES = {stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK, stat.S_IFIFO: FIFO}
+_CAPABILITY = "security.capability"
+
+
+class Packer:
+    """Writes an archive to `fd`. Use once: `add` or `add_below`, then `finish`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def add(self, parent_fd: int, base: bytes, name: bytes) -> None:
+        """Add `base` in the directory `parent_fd`, called `name` in the archive, with all that is below it. Raises `OSError`."""
+        if self._entry(parent_fd, base, name):
+            self.add_below(os.open(base, _DIRECTORY_FLAGS, dir_fd=parent_fd), name + b"/")
+
+    def add_directory(self, directory_fd: int, name: bytes) -> None:
+        """Add an open directory itself, and with it all that is below it; closes the descriptor."""
+        status = os.fstat(directory_fd)
+        self._write(render_header(_describe(status, DIRECTORY, name)))
+        # docker: the root itself is called "/", and what is in it "/bin".
+        self.add_below(directory_fd, name.rstrip(b"/") + b"/")
+
+    def add_below(self, directory_fd: int, prefix: bytes) -> None:
+        """Add what is in an open directory, with `prefix` before each name; closes the descriptor."""
+        # Not recursive: a container may nest directories deeper than Python's stack.
+        stack: list[tuple[int, bytes, Iterator[bytes]]] = [(directory_fd, prefix, _names(directory_fd))]
+        try:
+            while stack:
+                current_fd, path, names = stack[-1]
+                base = next(names, None)
+                if base is None:
+                    os.close(stack.pop()[0])
+                    continue
+                try:
+                    if self._entry(current_fd, base, path + base):
+                        below_fd = os.open(base, _DIRECTORY_FLAGS, dir_fd=current_fd)
+                        stack.append((below_fd, path + base + b"/", _names(below_fd)))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # it was there a moment ago
+        finally:
+            for open_fd, _, _ in stack:
+                os.close(open_fd)
+
+    def finish(self) -> None:
+        """Write the end of the archive."""
+        self._write(END)
+        self._flush()
+
+    def _entry(self, parent_fd: int, base: bytes, name: bytes) -> bool:
+        """Write one entry; whether it is a directory."""
+        status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            self._file(parent_fd, base, name)
+        elif kind != stat.S_IFSOCK:
+            entry = _describe(status, _TYPES[kind], name)
+            if kind == stat.S_IFLNK:
+                entry.link = os.readlink(base, dir_fd=parent_fd)
+            elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+                entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+            self._write(render_header(entry))
+        return kind == stat.S_IFDIR
+
+    def _file(self, parent_fd: int, base: bytes, name: bytes) -> None:
+        try:
+            fd = os.open(base, _FILE_FLAGS, dir_fd=parent_fd)
+        except OSError as error:
+            if error.errno in _REPLACED:
+                return
+            raise
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return
+            entry = _describe(status, REGULAR, name)
+            first = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
+            if first is not None:
+                entry.type, entry.link = LINK, first
+                self._write(render_header(entry))
+                return
+            if status.st_nlink > 1:
+                self._links[status.st_dev, status.st_ino] = name
+            entry.size_bytes = status.st_size
+            entry.xattrs = _capability(fd)
+            self._write(render_header(entry))
+            self._data(fd, status.st_size)
+        finally:
+            os.close(fd)
+
+    def _data(self, fd: int, size_bytes: int) -> None:
+        """Exactly as many bytes as the header says: of a file that grows no more, of one that shrinks zeros in their place."""
+        left = size_bytes
+        while left:
+            piece = os.read(fd, min(left, _PIECE_BYTES)) or bytes(min(left, _PIECE_BYTES))
+            self._write(piece)
+            left -= len(piece)
+        self._write(padding(size_bytes))
+
+    def _write(self, data: bytes) -> None:
+        if len(data) >= _FLUSH_BYTES:
+            self._flush()
+            write_all(self._fd, data)
+            return
+        self._buffer += data
+        if len(self._buffer) >= _FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        write_all(self._fd, memoryview(self._buffer).toreadonly())
+        self._buffer = bytearray()
+
+
+def _describe(status: os.stat_result, kind: bytes, name: bytes) -> Entry:
+    entry = Entry(kind, name, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
+    entry.mtime_ns = status.st_mtime_ns
+    return entry
+
+
+def _names(directory_fd: int) -> Iterator[bytes]:
+    return iter(sorted(os.fsencode(name) for name in os.listdir(directory_fd)))
+
+
+def _capability(fd: int) -> dict[bytes, bytes] | None:
+    """docker: of all extended attributes, the file's capabilities alone are told."""
+    try:
+        return {_CAPABILITY.encode(): os.getxattr(fd, _CAPABILITY)}
+    except OSError:
+        return None  # it has none, or its file system has no such thing

@@ -1,0 +1,94 @@
+"""tar headers, written: ustar, with a PAX record for each thing that ustar has no room for. Pure.
+
+The inverse of `wire.tar` for what a file system has. Times are whole seconds, as docker writes them, and no names of users are told.
+Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header".
+"""
+
+from __future__ import annotations
+
+import struct
+
+from teul.wire.tar import BLOCK_BYTES, DIRECTORY, Entry
+
+END = bytes(2 * BLOCK_BYTES)
+"""What an archive ends with."""
+
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_XATTR = b"SCHILY.xattr."
+_PAX_NAME = b"PaxHeaders/0"
+_MAX_ID = 0o7777777
+_MAX_LONG = 0o77777777777
+
+
+def padding(size_bytes: int) -> bytes:
+    """What follows `size_bytes` of data, so that the next header begins with a block."""
+    return bytes(-size_bytes % BLOCK_BYTES)
+
+
+def render_header(entry: Entry) -> bytes:
+    """The blocks that stand before the entry's data. A directory's name gets its slash."""
+    name = entry.name + b"/" if entry.type == DIRECTORY and not entry.name.endswith(b"/") else entry.name
+    seconds = entry.mtime_ns // 1_000_000_000
+    records = _records(entry, name, seconds)
+    header = _block(
+        entry.type,
+        name[:100],
+        entry.link[:100],
+        mode=entry.mode & 0o7777,
+        uid=_fitting(entry.uid, _MAX_ID),
+        gid=_fitting(entry.gid, _MAX_ID),
+        size=_fitting(entry.size_bytes, _MAX_LONG),
+        mtime=_fitting(seconds, _MAX_LONG),
+        device=(entry.major, entry.minor),
+    )
+    return _extended(records) + header if records else header
+
+
+def _records(entry: Entry, name: bytes, seconds: int) -> list[tuple[bytes, bytes]]:
+    candidates = (
+        (b"path", name, len(name) > 100),
+        (b"linkpath", entry.link, len(entry.link) > 100),
+        (b"size", b"%d" % entry.size_bytes, entry.size_bytes > _MAX_LONG),
+        (b"uid", b"%d" % entry.uid, entry.uid > _MAX_ID),
+        (b"gid", b"%d" % entry.gid, entry.gid > _MAX_ID),
+        (b"mtime", b"%d" % seconds, not 0 <= seconds <= _MAX_LONG),
+    )
+    records = [(key, value) for key, value, needed in candidates if needed]
+    return records + [(_XATTR + key, value) for key, value in sorted((entry.xattrs or {}).items())]
+
+
+def _fitting(value: int, limit: int) -> int:
+    """`value`, or 0 where a PAX record says it."""
+    return value if 0 <= value <= limit else 0
+
+
+def _extended(records: list[tuple[bytes, bytes]]) -> bytes:
+    data = b"".join(_record(key, value) for key, value in records)
+    return _block(b"x", _PAX_NAME, b"", mode=0o644, size=len(data)) + data + padding(len(data))
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """The length stands first and counts itself."""
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + len(str(len(rest)))
+    if len(str(length)) + len(rest) != length:
+        length += 1
+    return b"%d" % length + rest
+
+
+def _block(
+    flag: bytes,
+    name: bytes,
+    link: bytes,
+    *,
+    mode: int,
+    uid: int = 0,
+    gid: int = 0,
+    size: int = 0,
+    mtime: int = 0,
+    device: tuple[int, int] = (0, 0),
+) -> bytes:
+    numbers = (b"%07o\0" % mode, b"%07o\0" % uid, b"%07o\0" % gid, b"%011o\0" % size, b"%011o\0" % mtime)
+    rest = (flag, link, b"ustar\x0000", b"", b"", b"%07o\0" % device[0], b"%07o\0" % device[1], b"")
+    unsigned = _HEADER.pack(name, *numbers, b" " * 8, *rest)
+    return _HEADER.pack(name, *numbers, b"%06o\0 " % sum(unsigned), *rest)
