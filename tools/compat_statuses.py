@@ -95,9 +95,7 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "AttachStdout": without_effect("see AttachStdin"),
         "AttachStderr": without_effect("see AttachStdin"),
         "ArgsEscaped": without_effect(_WINDOWS),
-        "Shell": without_effect("for health checks and builds"),
         "OnBuild": without_effect("for builds from an image that is made of the container"),
-        "Healthcheck": partly("checked and kept, and a warning says that it is not run yet"),
         "Volumes": not_yet({"Volumes": {"/data": {}}}),
     },
     "Resources": {
@@ -136,10 +134,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "UsernsMode": partly('"host" only: no user namespaces are mapped', _host(UsernsMode="private")),
         "Runtime": partly("the names that dockerd gives its own", _host(Runtime="runsc")),
         "Isolation": partly('"default" only, as on any Linux', _host(Isolation="hyperv")),
-    },
-    "HealthConfig": {
-        name: without_effect("health checks are not run yet, and a warning says so")
-        for name in ("Test", "Interval", "Timeout", "Retries", "StartPeriod", "StartInterval")
     },
     "EndpointSettings": {
         "IPAMConfig": partly("see EndpointIPAMConfig"),

@@ -117,7 +117,7 @@ def mount_fresh(visible: list[str]) -> None:
     kept = [(path, os.open(path, os.O_PATH)) for path in below]
     for place in FRESH:
         os.makedirs(place, exist_ok=True)
-        mount("tmpfs", place, "tmpfs", flags=MS_NOSUID | MS_NODEV, options="mode=1777" if place.endswith("tmp") else "mode=755")
+        mount("tmpfs", place, "tmpfs", flags=MS_NOSUID, options="mode=1777" if place.endswith("tmp") else "mode=755")
     for path, fd in kept:
         os.makedirs(path, exist_ok=True)
         mount(f"/proc/self/fd/{fd}", path, "", flags=MS_BIND | MS_REC)

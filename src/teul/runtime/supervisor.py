@@ -56,6 +56,9 @@ class Supervisor:
 
     async def close(self) -> None:
         """Let the keeper go. It ends, unless it watches over something: that goes on, and the keeper with it."""
+        if self._inherits:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+            self._inherits = False
         if self._connection is not None:
             await run_blocking(self._part)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import tarfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from conformance.openapi.schemas import deviations
 from support.engine import Engine
 from support.needs import needs
+from support.polling import eventually
 from support.unix_http import Client, Response
 
 pytestmark = [needs("root", "busybox", "overlayfs", "docker_cli")]
@@ -25,7 +28,7 @@ CONFIG: dict[str, Any] = {
     "Env": ["A=b"],
     "Labels": {"one": "two"},
     "ExposedPorts": {"80/tcp": {}},
-    "Healthcheck": {"Test": ["NONE"]},
+    "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000, "Timeout": 1_000_000_000, "Retries": 2},
     "StopSignal": "SIGTERM",
     "StopTimeout": 3,
     "HostConfig": {
@@ -114,6 +117,31 @@ def test_processes_and_output(judge: Judge, running: str) -> None:
     judge.ask("GET", "/containers/{id}/logs", id=running, query="stdout=1&stderr=1")
 
 
+def test_health(judge: Judge, running: str) -> None:
+    health = eventually(lambda: _probed(judge, running), "the first probe")
+    assert health["Status"] == "healthy"
+
+
+def test_usage_and_limits(judge: Judge, running: str) -> None:
+    assert judge.ask("GET", "/containers/{id}/stats", id=running, query="stream=0")["pids_stats"]["current"] >= 1
+    assert judge.ask("GET", "/containers/{id}/stats", id=running, query="stream=0&one-shot=1")["memory_stats"]["limit"] == 64 << 20
+    judge.ask("POST", "/containers/{id}/update", {"Memory": 48 << 20, "MemorySwap": 48 << 20}, id=running)
+    assert judge.ask("GET", "/containers/{id}/json", id=running)["HostConfig"]["Memory"] == 48 << 20
+
+
+def test_files(judge: Judge, running: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("new"))
+    judge.ask("PUT", "/containers/{id}/archive", archive.getvalue(), id=running, query="path=/root")
+    judge.ask("HEAD", "/containers/{id}/archive", id=running, query="path=/root/new")
+    judge.ask("GET", "/containers/{id}/archive", id=running, query="path=/root/new")
+    judge.ask("GET", "/containers/{id}/archive", status=404, id=running, query="path=/none")
+    judge.ask("GET", "/containers/{id}/archive", status=400, id=running)
+    assert {"Path": "/root/new", "Kind": 1} in judge.ask("GET", "/containers/{id}/changes", id=running)
+    judge.ask("GET", "/containers/{id}/export", id=running)
+
+
 def test_exec(judge: Judge, running: str) -> None:
     config = {"Cmd": ["echo", "hello"], "AttachStdout": True, "User": "0", "Env": ["X=y"], "WorkingDir": "/"}
     identifier = judge.ask("POST", "/containers/{id}/exec", config, status=201, id=running)["Id"]
@@ -174,6 +202,10 @@ def test_events(judge: Judge, engine: Engine, running: str) -> None:
         ("POST", "/containers/{id}/wait", None, 404),
         ("DELETE", "/containers/{id}", None, 404),
         ("POST", "/containers/{id}/exec", {"Cmd": ["true"]}, 404),
+        ("GET", "/containers/{id}/stats", None, 404),
+        ("GET", "/containers/{id}/changes", None, 404),
+        ("GET", "/containers/{id}/export", None, 404),
+        ("POST", "/containers/{id}/update", {"Memory": 64 << 20}, 404),
         ("POST", "/containers/create", {"Image": "no-such"}, 404),
         ("POST", "/containers/create", {"Image": "busybox", "WorkingDir": "relative"}, 400),
         ("GET", "/images/{name}/json", None, 404),
@@ -192,6 +224,12 @@ def test_attach_upgrades(engine: Engine, judge: Judge, running: str) -> None:
         stream = client.hijack("POST", f"/containers/{running}/attach?stream=1&stdout=1")
         stream.shutdown(socket.SHUT_WR)
         stream.close()
+
+
+def _probed(judge: Judge, container: str) -> Any:
+    """The container's health once a probe has ended, or None."""
+    health = judge.ask("GET", "/containers/{id}/json", id=container)["State"]["Health"]
+    return health if health["Log"] else None
 
 
 def _document(response: Response) -> Any:
