@@ -44,10 +44,18 @@ _SHAPES: dict[str, type[Document]] = {
     "EndpointIPAMConfig": EndpointIPAMConfig,
     "Mount": Mount,
 }
-# Services that read a property to judge, complete, show or find a container act on nothing.
-_ONLY_LOOKING = ("container_validation", "container_completion", "container_filters", "container_errors")
+# Modules that read a property to judge, complete, show or find a container act on nothing.
+_COMPLETION = "teul.services.container_completion"
+_ONLY_LOOKING = (
+    _COMPLETION,
+    "teul.services.container_validation",
+    "teul.services.container_validation_network",
+    "teul.services.container_validation_resources",
+    "teul.services.container_filters",
+    "teul.services.container_errors",
+)
 # Outside the services: where attaching decides on streams, and the plan of a health check.
-_ACTING_ELSEWHERE = ("api/container_streams.py", "model/health.py")
+_ACTING_ELSEWHERE = ("teul.api.container_streams", "teul.model.health")
 _HOST = HostFacts(
     architecture="amd64",
     kernel=(6, 1),
@@ -92,9 +100,9 @@ def test_honoured_property_is_read_by_a_service(schema: str, name: str, entry: A
     if name in {"UsernsMode", "Runtime", "Isolation"}:
         assert entry.requests, "only one value does what is done anyhow, so others are refused"
     elif (schema, name) in {("ContainerConfig", "Entrypoint"), ("ContainerConfig", "Image")}:
-        assert attribute in _attributes_read("container_completion"), "becomes the record's path, arguments and image"
+        assert attribute in _attributes_read((_COMPLETION,)), "becomes the record's path, arguments and image"
     else:
-        assert attribute in _attributes_read(), f"no service acts on {schema}.{name}"
+        assert attribute in _attributes_read(_acting()), f"no service acts on {schema}.{name}"
 
 
 @pytest.mark.parametrize(("schema", "name", "entry"), _properties(Status.REFUSED, Status.NOT_YET, Status.PARTLY))
@@ -118,11 +126,36 @@ def _shape(schema: str, name: str) -> type[Document]:
     return HostConfig if (schema, name) == ("Resources", "Init") else _SHAPES[schema]
 
 
+def test_the_modules_named_here_exist() -> None:
+    """A module that was moved or renamed would otherwise stop to be looked at, or begin to, and nobody would hear of it."""
+    missing = sorted({*_ONLY_LOOKING, *_ACTING_ELSEWHERE} - set(_modules()))
+    assert not missing, f"tests/unit/test_compat.py names modules that are not there: {', '.join(missing)}"
+
+
+def test_nothing_is_read_by_nobody() -> None:
+    """The judge is judged: what no module reads is found to be read by none, and judging alone does not count."""
+    assert "no_such_property" not in _attributes_read(_acting())
+    assert "image_config" not in _attributes_read(("teul.services.container_errors",))
+    assert {"binds", "cap_add", "network_mode"} <= _attributes_read(_acting())
+    assert len(_acting()) > len(_ONLY_LOOKING)
+
+
+def _modules() -> dict[str, Path]:
+    """Every module of the package by its full name."""
+    source = PROJECT / "src"
+    paths = (source / "teul").rglob("*.py")
+    return {".".join(path.relative_to(source).with_suffix("").parts): path for path in paths if path.name != "__init__.py"}
+
+
 @cache
-def _attributes_read(*modules: str) -> frozenset[str]:
-    """The names of attributes that appear in these services, by default all that act."""
-    paths = (PROJECT / "src" / "teul" / "services").glob("*.py")
-    chosen = [path for path in paths if (path.stem in modules if modules else not path.stem.startswith(_ONLY_LOOKING))]
-    chosen += [] if modules else [PROJECT / "src" / "teul" / path for path in _ACTING_ELSEWHERE]
-    trees = [ast.parse(path.read_text()) for path in chosen]
+def _acting() -> tuple[str, ...]:
+    """The modules that may be what honours a property: the services that do not merely look, and a few elsewhere."""
+    services = tuple(name for name in _modules() if name.startswith("teul.services.") and name not in _ONLY_LOOKING)
+    return (*services, *_ACTING_ELSEWHERE)
+
+
+@cache
+def _attributes_read(modules: tuple[str, ...]) -> frozenset[str]:
+    """The names of attributes that appear in these modules."""
+    trees = [ast.parse(_modules()[name].read_text()) for name in modules]
     return frozenset(node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute))
