@@ -63,7 +63,7 @@ kernel: venv
 	$(PYTEST) -q tests/kernel
 
 # What depends on the version of cgroups; a system call costs 67 times as much in there.
-UML_TESTS := $(addprefix tests/kernel/test_,caps.py cgroup_usage.py cgroups.py runtime_limits.py seccomp.py)
+UML_TESTS := $(addprefix tests/kernel/,linux/test_caps.py linux/cgroups linux/test_seccomp.py runtime/test_limits.py)
 
 kernel-uml: venv
 	$(BIN)/python tests/vm/uml.py --if-installed -- $(BIN)/python -m pytest -q $(UML_TESTS)

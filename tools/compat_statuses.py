@@ -95,6 +95,7 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "AttachStdout": without_effect("see AttachStdin"),
         "AttachStderr": without_effect("see AttachStdin"),
         "ArgsEscaped": without_effect(_WINDOWS),
+        "ExposedPorts": without_effect("kept, shown and filtered by; PublishAllPorts, which reads it, is not there yet"),
         "OnBuild": without_effect("for builds from an image that is made of the container"),
         "Volumes": not_yet({"Volumes": {"/data": {}}}),
     },

@@ -13,7 +13,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-from teul.linux import netlink, process
+from teul.linux import process
+from teul.linux.netlink import links
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def isolated(test: Callable[P, None]) -> Callable[P, None]:
         def body() -> None:
             signal.alarm(LONGEST_SECONDS)
             process.unshare(process.CLONE_NEWNET)
-            netlink.set_loopback_up()
+            links.set_loopback_up()
             test(*args, **kwargs)
 
         in_child(body)

@@ -14,8 +14,8 @@ from teul.oci.documents import encode_manifest
 from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, decode_image_config, encode_image_config
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
-from teul.services.image_store import ImageStore, NewImage, PreparedLayer
-from teul.services.images import Images
+from teul.services.images.service import Images
+from teul.services.images.store import ImageStore, NewImage, PreparedLayer
 from teul.store.metadata.database import Database
 
 AMD64 = Platform(os="linux", architecture="amd64")

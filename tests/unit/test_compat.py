@@ -23,8 +23,8 @@ from teul.model.document import Document
 from teul.model.host_config import HostConfig, Resources
 from teul.model.mount import Mount
 from teul.model.network_config import EndpointIPAMConfig, EndpointSettings
-from teul.services.container_validation import check_request
-from teul.services.host_facts import HostFacts, LimitSupport
+from teul.services.containers.request.check import check_request
+from teul.services.host import HostFacts, LimitSupport
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "tools"))
@@ -45,17 +45,17 @@ _SHAPES: dict[str, type[Document]] = {
     "Mount": Mount,
 }
 # Modules that read a property to judge, complete, show or find a container act on nothing.
-_COMPLETION = "teul.services.container_completion"
+_COMPLETION = "teul.services.containers.request.complete"
 _ONLY_LOOKING = (
     _COMPLETION,
-    "teul.services.container_validation",
-    "teul.services.container_validation_network",
-    "teul.services.container_validation_resources",
-    "teul.services.container_filters",
-    "teul.services.container_errors",
+    "teul.services.containers.request.check",
+    "teul.services.containers.request.network",
+    "teul.services.containers.request.resources",
+    "teul.services.containers.filters",
+    "teul.services.containers.errors",
 )
 # Outside the services: where attaching decides on streams, and the plan of a health check.
-_ACTING_ELSEWHERE = ("teul.api.container_streams", "teul.model.health")
+_ACTING_ELSEWHERE = ("teul.api.containers.streams", "teul.model.health")
 _HOST = HostFacts(
     architecture="amd64",
     kernel=(6, 1),
@@ -135,7 +135,7 @@ def test_the_modules_named_here_exist() -> None:
 def test_nothing_is_read_by_nobody() -> None:
     """The judge is judged: what no module reads is found to be read by none, and judging alone does not count."""
     assert "no_such_property" not in _attributes_read(_acting())
-    assert "image_config" not in _attributes_read(("teul.services.container_errors",))
+    assert "image_config" not in _attributes_read(("teul.services.containers.errors",))
     assert {"binds", "cap_add", "network_mode"} <= _attributes_read(_acting())
     assert len(_acting()) > len(_ONLY_LOOKING)
 

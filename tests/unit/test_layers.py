@@ -28,6 +28,7 @@ LAYERS = {
     "dockerfile": 1,
     "linux": 2,
     "store": 2,
+    "workers": 3,
     "snapshots": 3,
     "runtime": 3,
     "network": 3,
@@ -60,6 +61,38 @@ ALLOWED = {
     "web": {"", "errors", "aio", "oci", "model", "wire", "dockerfile", "client"},
 }
 
+# Inside a room, from below: what stands in one row may not import each other, and nothing of the rows after it.
+STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
+    "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
+    "teul.services": (("events", "host"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
+    "teul.services.containers": (
+        ("errors", "restart_policy", "run"),
+        ("registry", "directories"),
+        ("bundle",),
+        ("request",),
+        ("spec",),
+        ("filters", "logs", "processes", "update"),
+        ("launch",),
+        ("service",),
+        ("execs", "filesystem", "resources"),
+        ("health",),
+    ),
+    "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),
+    "teul.cli": (
+        ("errors", "table", "templates"),
+        ("options", "packing"),
+        ("endpoint",),
+        ("engine",),
+        ("context",),
+        ("command",),
+        ("format", "session"),
+        ("creation",),
+        ("commands",),
+        ("main",),
+    ),
+}
+
 # Single imports that the rules above forbid: (importing module, imported module) -> why it must be.
 IMPORT_EXCEPTIONS = {
     ("teul.cli.commands.serve", "teul.daemon.main"): "`teul serve` is the door to the composition root; imported when the command runs",
@@ -81,7 +114,7 @@ WHAT_BELONGS_WHERE = {
 
 # What the keeper has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
 # are these and what they import, step by step; all of them stand in the rooms named second.
-KEEPER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.keeper", "teul.runtime.monitor")
+KEEPER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.keeper.keeper", "teul.runtime.keeper.monitor")
 KEEPER_ROOMS = ("teul.linux", "teul.runtime", "teul.wire")
 KEEPER_STDLIB = {
     "__future__",
@@ -118,7 +151,7 @@ KEEPER_STDLIB = {
 # Who may read the environment and the command line, end the process and set up logging.
 PROCESS_ROOMS = ("teul.cli", "teul.daemon", "teul.__main__")
 PROCESS_EXCEPTIONS = {
-    ("teul.runtime.keeper", "sys.argv"): "a program of its own, started by the engine",
+    ("teul.runtime.keeper.keeper", "sys.argv"): "a program of its own, started by the engine",
 }
 
 JUNK_DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "shared", "tools"}
@@ -228,6 +261,37 @@ def test_imports_go_downwards() -> None:
                 violations.append(f"{module.at(node)}: {module.name} imports {name}: {problem}")
     report(violations, "imports go downwards (STYLE: layers):")
     report([f"{pair}" for pair in set(IMPORT_EXCEPTIONS) - used if _exists(pair[0])], "import exceptions that nobody needs any more:")
+
+
+def _step(name: str, room: str) -> str:
+    """What of `room` the module `name` belongs to: a module of it, or a folder."""
+    return name.removeprefix(f"{room}.").partition(".")[0]
+
+
+def test_every_stair_has_its_steps() -> None:
+    """A new module in a room with stairs gets its place on them first; a step that nobody stands on may be one that is to come."""
+    violations = []
+    for room, rows in STAIRS.items():
+        known = {step for row in rows for step in row}
+        found = {_step(module.name, room) for module in modules() if module.name.startswith(f"{room}.")}
+        violations += [f"{room}.{step}" for step in sorted(found - known)]
+    report(violations, "give these their place in STAIRS:")
+
+
+def test_nobody_climbs_the_stairs_inside_a_room() -> None:
+    """Inside a room data flows one way, too."""
+    violations = []
+    for room, rows in STAIRS.items():
+        heights = {step: height for height, row in enumerate(rows) for step in row}
+        for module in modules():
+            if not module.name.startswith(f"{room}."):
+                continue
+            step = _step(module.name, room)
+            for node, name in imports(module):
+                other = _step(name, room)
+                if name.startswith(f"{room}.") and other != step and heights.get(other, 99) >= heights.get(step, 0):
+                    violations.append(f"{module.at(node)}: {module.name} imports {name}, which does not stand below it in {room}")
+    report(violations, "inside a room imports go downwards as well (STAIRS); what both need belongs further down:")
 
 
 def _exists(name: str) -> bool:

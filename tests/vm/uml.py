@@ -14,7 +14,11 @@ from collections.abc import Iterator, Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from vm import small_xstate
 from vm.machine import GUEST_PATH, Job, MachineMissing, contained, main
+
+# Where the machine keeps no vector registers (vm/small_xstate.py) they are lost at every page fault: glibc must do without them.
+_WITHOUT_VECTORS = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-AVX_Fast_Unaligned_Load"}
 
 
 class UserModeLinux:
@@ -37,6 +41,7 @@ class UserModeLinux:
             results_type="hostfs",
             results_source="none",
             results_options=job_path,
+            environment=_WITHOUT_VECTORS if small_xstate.is_needed() else {},
         )
 
     @contextlib.contextmanager
@@ -55,10 +60,14 @@ class UserModeLinux:
             "con0=null,fd:1",
             "con=null",
             f"init={os.path.realpath(sys.executable)}",
+            # What the kernel does not know becomes the environment of its first process.
+            *(f"{name}={value}" for name, value in (_WITHOUT_VECTORS if small_xstate.is_needed() else {}).items()),
             "--",
             GUEST_PATH,
             job_path,
         ]
+        if small_xstate.is_needed():
+            arguments[:0] = [sys.executable, "-I", "-S", os.path.abspath(small_xstate.__file__)]
         with contained(arguments, writable_path=job_path, output_fd=console_fd) as process:
             yield process
 

@@ -11,9 +11,17 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
 
-from teul.api import container_archives, container_resources, container_streams, containers, execs, images, networks, system, unsupported
-from teul.api.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
-from teul.api.errors import error_response, message_response
+from teul.api import unsupported
+from teul.api.containers import archives as container_archives
+from teul.api.containers import execs
+from teul.api.containers import resources as container_resources
+from teul.api.containers import routes as containers
+from teul.api.containers import streams as container_streams
+from teul.api.http.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
+from teul.api.http.errors import error_response, message_response
+from teul.api.images import routes as images
+from teul.api.networks import routes as networks
+from teul.api.system import routes as system
 from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,7 +34,7 @@ _VARIABLE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
 
 
 def create_app(services: Services) -> web.Application:
-    """The application over `services`. Serve it with `teul.api.connection.Runner`: attach and exec need its connections."""
+    """The application over `services`. Serve it with `teul.api.http.connection.Runner`: attach and exec need its connections."""
     app = web.Application(client_max_size=0)  # no limit: archives are streamed, and JSON bodies are checked where they are read
     app[SERVICES] = services
     app.router.add_route("*", "/{path:.*}", _dispatcher(Router(routes())))

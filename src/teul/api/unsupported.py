@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from teul.api.query import json_response
+from teul.api.http.query import json_response
 from teul.errors import NotFound, NotImplementedHere, Unavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

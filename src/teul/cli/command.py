@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from teul.cli.context import Context
-    from teul.cli.options import Option, Options
+    from teul.cli.options.parser import Option, Options
 
 UNLIMITED = -1
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.endpoint import Endpoint
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
     from teul.client.api import Client
     from teul.client.connection import Socket
 

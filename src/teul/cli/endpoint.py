@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 DEFAULT_CONTEXT = "default"
 

@@ -10,7 +10,7 @@ import sys
 
 from teul.cli.context import Context, Streams
 from teul.cli.errors import CliError, UsageError
-from teul.cli.options import BOOL, Option, Options, parse_options
+from teul.cli.options.parser import BOOL, Option, Options, parse_options
 from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS, HIDDEN
 from teul.client.errors import ApiError, ConnectionFailed
 
@@ -134,7 +134,7 @@ def _find(words: list[str], streams: Streams) -> tuple[str, Row | None, list[str
     summary, commands = GROUPS[name]
     path = f"{PROGRAM} {name}"
     if not rest or rest[0] in ("--help", "-h", "help"):
-        from teul.cli.help import group_help
+        from teul.cli.format.help import group_help
 
         streams.write(group_help(path, summary, {verb: found[2] for verb, found in commands.items() if (name, verb) not in HIDDEN}))
         return path, None, []
@@ -160,7 +160,7 @@ def _run_command(path: str, command: Command, context: Context, arguments: list[
     except UsageError as error:
         raise CliError(f"{error.message}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information", error.status) from None
     if options.flag("help"):
-        from teul.cli.help import command_help
+        from teul.cli.format.help import command_help
 
         context.streams.write(command_help(context.program, path, command, _width(context.streams)))
         return 0
@@ -169,7 +169,7 @@ def _run_command(path: str, command: Command, context: Context, arguments: list[
 
 
 def _width(streams: Streams) -> int:
-    from teul.cli.help import DEFAULT_WIDTH
+    from teul.cli.format.help import DEFAULT_WIDTH
     from teul.client.terminal import window_size
 
     return window_size(streams.stdin_fd)[1] or DEFAULT_WIDTH
@@ -183,7 +183,7 @@ def _print_version(streams: Streams) -> int:
 
 
 def _root_help(width: int) -> str:
-    from teul.cli.help import command_lines, more_help, option_lines
+    from teul.cli.format.help import command_lines, more_help, option_lines
 
     def listed(rows: Mapping[str, Row]) -> str:
         return command_lines({name: row[2] for name, row in rows.items()})

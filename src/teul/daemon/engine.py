@@ -17,9 +17,9 @@ from aiohttp import web
 from teul import __version__
 from teul.aio import Tasks, run_blocking
 from teul.api.app import create_app
-from teul.api.connection import Runner
-from teul.api.context import Services
-from teul.api.tls import TlsSite
+from teul.api.http.connection import Runner
+from teul.api.http.context import Services
+from teul.api.http.tls import TlsSite
 from teul.daemon.activity import Activity
 from teul.daemon.config import EngineConfig
 from teul.daemon.listeners import load_tls, open_listener
@@ -28,20 +28,20 @@ from teul.model.container import Container
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
 from teul.oci.digest import Digest
-from teul.runtime.supervisor import Supervisor
-from teul.services import container_files
-from teul.services.container_files import EngineDirectories
-from teul.services.container_filesystems import Filesystems
-from teul.services.container_launch import Launcher
-from teul.services.container_registry import ContainerRegistry
-from teul.services.container_resources import ContainerResources
-from teul.services.containers import Containers
+from teul.runtime.engine.supervisor import Supervisor
+from teul.services.containers.bundle import remove_bundle
+from teul.services.containers.directories import EngineDirectories, sweep
+from teul.services.containers.execs import Execs
+from teul.services.containers.filesystem import Filesystems
+from teul.services.containers.health import HealthChecks
+from teul.services.containers.launch import Launcher
+from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.resources import ContainerResources
+from teul.services.containers.service import Containers
 from teul.services.events import Events
-from teul.services.execs import Execs
-from teul.services.health import HealthChecks
-from teul.services.host_facts import gather_host_facts
-from teul.services.images import Images, ImageUser
-from teul.services.networks import Networks
+from teul.services.host import gather_host_facts
+from teul.services.images.service import Images, ImageUser
+from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.store.metadata.database import Database
 
@@ -164,12 +164,12 @@ class Engine:
     async def _sweep(self, launcher: Launcher, registry: ContainerRegistry, networks: Networks) -> None:
         """Remove what has no record: files, and processes of containers that were being made when an engine died."""
         known = {container.id for container in registry.all()}
-        for container_id in await run_blocking(container_files.sweep, launcher.directories, known):
+        for container_id in await run_blocking(sweep, launcher.directories, known):
             log.warning("ending container %s, of which there is no record", container_id)
             plan = launcher.orphan_plan(container_id)
             await run_blocking(cgroups.kill, plan)
             await run_blocking(cgroups.remove, plan)
-            await run_blocking(container_files.remove_bundle, launcher.directories, container_id)
+            await run_blocking(remove_bundle, launcher.directories, container_id)
         await networks.sweep({container.id for container in registry.all() if container.state.counts_as_running})
 
     async def _listen(self, services: Services) -> None:

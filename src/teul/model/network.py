@@ -87,7 +87,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """What a container holds of a network while it runs. `plan` is what `teul.linux.netlink` carries out."""
+    """What a container holds of a network while it runs. `plan` is what `teul.linux.netlink.links` carries out."""
 
     container_id: str
     network_name: str

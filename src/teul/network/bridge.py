@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from teul.linux import netlink_messages as messages
-from teul.linux.netlink import Netlink
-from teul.linux.netlink_messages import Prefix
+from teul.linux.netlink import messages
+from teul.linux.netlink.messages import Prefix
+from teul.linux.netlink.socket import Netlink
 from teul.network.endpoints import mac_for
 from teul.network.ipam import Subnet, choose_subnet, overlaps
 

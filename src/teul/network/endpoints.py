@@ -1,4 +1,4 @@
-"""A container's end of a network, worked out as data: names, MAC address and the plan that `teul.linux.netlink` carries out."""
+"""A container's end of a network, worked out as data: names, MAC address and the plan that `teul.linux.netlink.links` carries out."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def parse_mac(text: str) -> str | None:
 def make_plan(
     *, host_name: str, bridge: str, mac: str, mtu: int, addresses: Sequence[str], gateway: str | None, gateway6: str | None
 ) -> dict[str, Any]:
-    """The network plan of `teul.linux.netlink`. Raises ValueError for an address that is none: nothing unchecked reaches the kernel."""
+    """The network plan of `teul.linux.netlink.links`. Raises ValueError for what is no address: nothing unchecked reaches the kernel."""
     for address in addresses:
         ipaddress.ip_interface(address)
     return {

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from teul.linux import nftables
 from teul.network import bridge as bridges
-from teul.network import firewall, forward_policy
 from teul.network.bridge import Bridge
+from teul.network.firewall import forward_policy
+from teul.network.firewall import table as firewall
 from teul.network.ipam import DEFAULT_POOLS, Subnet
 from teul.network.names import HostNames
 

@@ -19,7 +19,7 @@ from teul.linux.cgroups import Layout
 from teul.model.container import Container
 from teul.model.lifecycle import Status
 from teul.oci.platform import host_platform
-from teul.services.host_facts import LimitSupport, gather_host_facts
+from teul.services.host import LimitSupport, gather_host_facts
 
 API_VERSION = (1, 51)
 MINIMUM_API_VERSION = (1, 24)

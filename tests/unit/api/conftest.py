@@ -8,11 +8,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from fake_services import FakeServices
-from served_api import Api
 
 from teul.api.app import create_app
-from teul.api.connection import Runner
+from teul.api.http.connection import Runner
+from unit.api.fake_services import FakeServices
+from unit.api.served_api import Api
 
 
 @pytest.fixture

@@ -291,7 +291,7 @@ class FakeImages:
 
 @dataclass
 class FakeServices:
-    """Takes the place of `teul.api.context.Services`."""
+    """Takes the place of `teul.api.http.context.Services`."""
 
     events: Events = field(default_factory=Events)
     execs: FakeExecs = field(default_factory=FakeExecs)

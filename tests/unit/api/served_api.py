@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from fake_services import FakeServices
+
+from unit.api.fake_services import FakeServices
 
 
 @dataclass

@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 import pytest
-from served_api import Api
 
 from teul.api.app import Router
+from unit.api.served_api import Api
 
 
 async def test_every_response_tells_what_the_engine_is(api: Api) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_engine import CommandLine, FakeEngine
+
+from unit.cli.fake_engine import CommandLine, FakeEngine
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.options import BOOL, Option
+from teul.cli.options.parser import BOOL, Option
 from teul.cli.session import Session, SignalForwarder, check_terminal, chosen_detach_keys, exit_status
 from teul.client.api import container_path
 from teul.client.errors import ClientError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def _inspect_running(context: Context, reference: str) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from teul.cli.command import Command
-from teul.cli.container_config import build_config
-from teul.cli.container_options import CONTAINER_OPTIONS
-from teul.cli.creation import check_pull_option, create_container, help_hint
+from teul.cli.creation.config import build_config
+from teul.cli.creation.create import check_pull_option, create_container, help_hint
+from teul.cli.creation.options import CONTAINER_OPTIONS
 from teul.cli.errors import CliError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def create(context: Context, options: Options, arguments: list[str]) -> int:

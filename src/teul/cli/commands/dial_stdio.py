@@ -9,7 +9,7 @@ from teul.client.connection import HijackedStream
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def dial_stdio(context: Context, _options: Options, _arguments: list[str]) -> int:

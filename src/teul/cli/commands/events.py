@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.keyvalues import to_filters
-from teul.cli.listing import INSPECT_FORMAT_HELP
-from teul.cli.options import Option
-from teul.cli.timestamps import parse_timestamp
-from teul.cli.units import rfc3339
+from teul.cli.format.listing import INSPECT_FORMAT_HELP
+from teul.cli.format.units import rfc3339
+from teul.cli.options.keyvalues import to_filters
+from teul.cli.options.parser import Option
+from teul.cli.options.timestamps import parse_timestamp
 from teul.wire.jsontext import render
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def render_event(event: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def events(context: Context, options: Options, _arguments: list[str]) -> int:
 def _template(format_: str) -> Any:
     if not format_:
         return None
-    from teul.cli.gotemplate import TemplateError, parse_template
+    from teul.cli.templates.template import TemplateError, parse_template
 
     try:
         return parse_template("{{json .}}" if format_ == "json" else format_)

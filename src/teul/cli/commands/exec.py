@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.keyvalues import parse_environment
-from teul.cli.options import BOOL, Option
+from teul.cli.options.keyvalues import parse_environment
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import container_path
 from teul.client.terminal import window_size
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def run_exec(context: Context, options: Options, arguments: list[str]) -> int:

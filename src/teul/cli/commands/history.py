@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import time
 
 from teul.cli.command import Command
-from teul.cli.listing import FORMAT_HELP, Listing, Row
-from teul.cli.options import BOOL, Option
-from teul.cli.units import ellipsis, human_duration, human_size, rfc3339, short_id
+from teul.cli.format.listing import FORMAT_HELP, Listing, Row
+from teul.cli.format.units import ellipsis, human_duration, human_size, rfc3339, short_id
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import image_path
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _COLUMNS = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
 _EXACT_COLUMNS = ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")

@@ -6,10 +6,10 @@ from time import time
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.keyvalues import to_filters
-from teul.cli.listing import FORMAT_HELP, Listing, Row
-from teul.cli.options import BOOL, Option
-from teul.cli.units import go_time, human_duration, human_size, short_id
+from teul.cli.format.listing import FORMAT_HELP, Listing, Row
+from teul.cli.format.units import go_time, human_duration, human_size, short_id
+from teul.cli.options.keyvalues import to_filters
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import image_path
 from teul.client.errors import ApiError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _NONE = "<none>"
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")

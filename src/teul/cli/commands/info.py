@@ -5,9 +5,9 @@ from __future__ import annotations
 from teul import __version__
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.listing import INSPECT_FORMAT_HELP
-from teul.cli.options import Option
-from teul.cli.units import binary_size
+from teul.cli.format.listing import INSPECT_FORMAT_HELP
+from teul.cli.format.units import binary_size
+from teul.cli.options.parser import Option
 from teul.client.errors import ApiError, ConnectionFailed
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
     Line = tuple[str, Any]
 
@@ -50,7 +50,7 @@ def info(context: Context, options: Options, _arguments: list[str]) -> int:
 
 
 def _print_template(context: Context, format_: str, document: dict[str, Any]) -> None:
-    from teul.cli.gotemplate import TemplateError, parse_template
+    from teul.cli.templates.template import TemplateError, parse_template
 
     try:
         template = parse_template("{{json .}}" if format_ == "json" else format_)

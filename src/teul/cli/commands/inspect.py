@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.listing import INSPECT_FORMAT_HELP
-from teul.cli.options import BOOL, Option
+from teul.cli.format.listing import INSPECT_FORMAT_HELP
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import container_path, image_path, quote
 from teul.client.errors import ApiError
 from teul.wire.jsontext import render
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
     Get = Callable[[str], Any]
 
@@ -59,7 +59,7 @@ class _Lenient(dict[str, object]):
         self._absent = absent
 
     def template_field(self, name: str) -> object:
-        from teul.cli.gotemplate_functions import field
+        from teul.cli.templates.functions import field
 
         return self._absent[name] if name not in self and name in self._absent else field(dict(self), name)
 
@@ -74,7 +74,7 @@ def show(context: Context, format_: str, references: list[str], get: Get) -> int
     """Print what `get` finds for each reference; what is not found is an error after everything else has been printed."""
     template = None
     if format_ and format_ != "json":
-        from teul.cli.gotemplate import TemplateError, parse_template
+        from teul.cli.templates.template import TemplateError, parse_template
 
         try:
             template = parse_template(format_)
@@ -103,7 +103,7 @@ def show(context: Context, format_: str, references: list[str], get: Get) -> int
 
 
 def _render_one(template: Any, document: dict[str, Any]) -> str:
-    from teul.cli.gotemplate import TemplateError
+    from teul.cli.templates.template import TemplateError
 
     try:
         return str(template.render(for_templates(document)))

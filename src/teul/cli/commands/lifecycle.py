@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.options import BOOL, Option
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import container_path
 from teul.client.errors import ApiError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _SIGNAL = Option("signal", "string", "Signal to send to the container", short="s")
 _TIMEOUT = Option("timeout", "int", "Seconds to wait before killing the container", short="t")
@@ -111,7 +111,7 @@ def rename(context: Context, _options: Options, arguments: list[str]) -> int:
 
 
 def top(context: Context, _options: Options, arguments: list[str]) -> int:
-    from teul.cli.tabwriter import TabWriter
+    from teul.cli.format.tabwriter import TabWriter
 
     listing = context.client.get(container_path(arguments[0], "top"), {"ps_args": " ".join(arguments[1:]) or None})
     rows = [listing["Titles"], *(listing["Processes"] or [])]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.options import BOOL, Option
-from teul.cli.progress import display
+from teul.cli.format.progress import display
+from teul.cli.options.parser import BOOL, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _PIECE_BYTES = 1 << 20
 _TAR = [("Content-Type", "application/x-tar")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.options import BOOL, Option
-from teul.cli.timestamps import parse_timestamp
+from teul.cli.options.parser import BOOL, Option
+from teul.cli.options.timestamps import parse_timestamp
 from teul.client.api import container_path
 from teul.client.attach import write_all
 from teul.wire.stdcopy import STDERR, SYSTEM_ERROR, Demultiplexer
@@ -13,7 +13,7 @@ from teul.wire.stdcopy import STDERR, SYSTEM_ERROR, Demultiplexer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _WHEN = '(e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
 

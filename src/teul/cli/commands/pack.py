@@ -7,8 +7,8 @@ import stat
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.keyvalues import parse_environment
-from teul.cli.options import Option
+from teul.cli.options.keyvalues import parse_environment
+from teul.cli.options.parser import Option
 from teul.cli.packing.tree import Tree
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
     from teul.cli.packing.archive import ImageSettings
 
 _PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -31,8 +31,8 @@ _NSSWITCH = b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
 def pack(context: Context, options: Options, arguments: list[str]) -> int:
     from tempfile import TemporaryFile
 
+    from teul.cli.format.progress import display
     from teul.cli.packing.archive import archive_pieces, write_layer
-    from teul.cli.progress import display
 
     if not arguments and not options.texts("path"):
         raise CliError("nothing to pack: name a program, or a file with --path")

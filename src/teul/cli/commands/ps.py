@@ -5,10 +5,10 @@ from __future__ import annotations
 from time import time
 
 from teul.cli.command import Command
-from teul.cli.keyvalues import to_filters
-from teul.cli.listing import FORMAT_HELP, Listing, Row
-from teul.cli.options import BOOL, Option
-from teul.cli.units import ellipsis, go_time, human_duration, human_size, short_id
+from teul.cli.format.listing import FORMAT_HELP, Listing, Row
+from teul.cli.format.units import ellipsis, go_time, human_duration, human_size, short_id
+from teul.cli.options.keyvalues import to_filters
+from teul.cli.options.parser import BOOL, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 _HEADERS = {
@@ -71,7 +71,7 @@ class ContainerRow(Row):
         return image.partition("@")[0] if "@" in image else image
 
     def command(self) -> str:
-        from teul.cli.gotemplate_functions import quote
+        from teul.cli.templates.functions import quote
 
         command = str(self.container.get("Command") or "")
         return quote(command if self.whole else ellipsis(command, 20))

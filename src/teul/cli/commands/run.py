@@ -6,9 +6,9 @@ The order is docker's (cli/command/container/run.go): attach and wait are in pla
 from __future__ import annotations
 
 from teul.cli.command import Command
-from teul.cli.container_config import build_config
-from teul.cli.container_options import RUN_OPTIONS
-from teul.cli.creation import check_pull_option, create_container, help_hint
+from teul.cli.creation.config import build_config
+from teul.cli.creation.create import check_pull_option, create_container, help_hint
+from teul.cli.creation.options import RUN_OPTIONS
 from teul.cli.errors import CliError, UsageError
 from teul.client.api import container_path
 from teul.client.errors import ApiError, ConnectionFailed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
     from teul.client.connection import Response
 
 _NOT_FOUND = ("executable file not found", "no such file or directory", "system cannot find the file specified")

@@ -7,7 +7,7 @@ from teul.cli.command import Command
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def serve(_context: Context, _options: Options, arguments: list[str]) -> int:

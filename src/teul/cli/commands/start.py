@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.options import BOOL, Option
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import container_path
 from teul.client.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 
 def start(context: Context, options: Options, arguments: list[str]) -> int:

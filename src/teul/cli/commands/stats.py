@@ -10,9 +10,9 @@ from time import sleep
 
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.listing import FORMAT_HELP, Listing, Row
-from teul.cli.options import BOOL, Option
-from teul.cli.units import binary_size, human_size, short_id
+from teul.cli.format.listing import FORMAT_HELP, Listing, Row
+from teul.cli.format.units import binary_size, human_size, short_id
+from teul.cli.options.parser import BOOL, Option
 from teul.client.api import container_path
 from teul.client.errors import ApiError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _PERIOD_SECONDS = 1.0
 _COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.commands.lifecycle import for_each
-from teul.cli.container_config import parse_restart_policy
+from teul.cli.creation.config import parse_restart_policy
 from teul.cli.errors import CliError
-from teul.cli.options import Option
+from teul.cli.options.parser import Option
 from teul.client.api import container_path
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 _NUMBERS = {
     "blkio-weight": "BlkioWeight",

@@ -9,9 +9,9 @@ from time import strftime
 from teul import __version__
 from teul.cli.command import Command
 from teul.cli.errors import CliError
-from teul.cli.listing import INSPECT_FORMAT_HELP
-from teul.cli.options import Option
-from teul.cli.tabwriter import TabWriter
+from teul.cli.format.listing import INSPECT_FORMAT_HELP
+from teul.cli.format.tabwriter import TabWriter
+from teul.cli.options.parser import Option
 from teul.client.errors import ApiError, ConnectionFailed
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.cli.context import Context
-    from teul.cli.options import Options
+    from teul.cli.options.parser import Options
 
 # The newest API that this client was written against.
 API_VERSION = "1.51"
@@ -61,7 +61,7 @@ def version(context: Context, options: Options, _arguments: list[str]) -> int:
 def _template(format_: str) -> Any:
     if not format_:
         return None
-    from teul.cli.gotemplate import TemplateError, parse_template
+    from teul.cli.templates.template import TemplateError, parse_template
 
     try:
         return parse_template("{{json .}}" if format_ == "json" else format_)
@@ -70,7 +70,7 @@ def _template(format_: str) -> Any:
 
 
 def _print_template(context: Context, template: Any, document: dict[str, Any]) -> None:
-    from teul.cli.gotemplate import TemplateError
+    from teul.cli.templates.template import TemplateError
 
     try:
         context.streams.print(template.render(document))

@@ -19,7 +19,9 @@ import socket
 import stat
 from typing import NoReturn
 
-from teul.linux import caps, cgroups, mounts, netlink, paths, process, pty, seccomp, users
+from teul.linux import caps, cgroups, mounts, paths, process, pty, seccomp, users
+from teul.linux.netlink import links
+from teul.linux.netlink.socket import Netlink
 from teul.runtime.child import init, program
 from teul.runtime.child.rootfs import Rootfs
 
@@ -43,7 +45,7 @@ class Child:
         self._message = message
         self._sync = sync
         self._stdio = stdio
-        self._host_netlink: netlink.Netlink | None = None
+        self._host_netlink: Netlink | None = None
         self._label_fd = -1
         self.step = "start"
 
@@ -70,7 +72,7 @@ class Child:
         foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
         if self._message.get("network"):
-            self._host_netlink = netlink.Netlink()  # a socket stays in the namespace it was opened in
+            self._host_netlink = Netlink()  # a socket stays in the namespace it was opened in
         self.step = "enter namespaces"
         for fd, flag in joined:
             process.setns(fd, flag)
@@ -78,7 +80,7 @@ class Child:
         network = self._message.get("network")
         if network:
             self.step = "configure the network"
-            netlink.prepare_inside(network)
+            links.prepare_inside(network)
         self._sync.send(b"namespaces")
         os.umask(0)
 
@@ -209,9 +211,9 @@ class Child:
         plan = self._message.get("network")
         if plan:
             self._await(b"network")
-            netlink.configure_inside(plan, self._host_netlink)
+            links.configure_inside(plan, self._host_netlink)
         elif new & process.CLONE_NEWNET:
-            netlink.set_loopback_up()
+            links.set_loopback_up()
 
     def _open_terminal(self, root_fd: int) -> int:
         self.step = "open a terminal"

@@ -1,0 +1,105 @@
+"""The files of containers over HTTP: `docker cp`, `docker export`, `docker diff`.
+
+Source: moby daemon/server/router/container/copy.go; the header's document is api/types/container PathStat.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from teul.api.http import query
+from teul.api.http.context import services
+from teul.api.http.query import json_response
+from teul.api.http.streaming import request_body, while_connected
+from teul.errors import InvalidParameter, TeulError
+from teul.model.filesystem import PathStat
+from teul.oci.timestamp import render_time
+
+log = logging.getLogger(__name__)
+
+_STAT_HEADER = "X-Docker-Container-Path-Stat"
+
+
+async def look(request: web.Request) -> web.StreamResponse:
+    """What is at a path, in a header."""
+    found = await services(request).filesystems.stat(request.match_info["name"], _path(request))
+    return web.Response(headers=_stat_header(found))
+
+
+async def copy_out(request: web.Request) -> web.StreamResponse:
+    """A tar archive of what is at a path."""
+    async with services(request).filesystems.archive(request.match_info["name"], _path(request)) as (found, chunks):
+        return await _send(request, chunks, content_type="application/x-tar", headers=_stat_header(found))
+
+
+async def copy_in(request: web.Request) -> web.StreamResponse:
+    """Unpack the body, a tar archive, in a directory."""
+    await services(request).filesystems.extract(
+        request.match_info["name"],
+        _path(request),
+        request_body(request),
+        copy_owner=query.boolean(request, "copyUIDGID"),
+        no_overwrite=query.boolean(request, "noOverwriteDirNonDir"),
+    )
+    return web.Response()
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """All files of a container in a tar archive."""
+    async with services(request).filesystems.export(request.match_info["name"]) as chunks:
+        return await _send(request, chunks, content_type="application/octet-stream", headers={})
+
+
+async def changes(request: web.Request) -> web.StreamResponse:
+    """What was modified (0), added (1) and deleted (2). docker: null if nothing was."""
+    found = await services(request).filesystems.changes(request.match_info["name"])
+    return json_response([{"Path": change.path, "Kind": change.kind} for change in found] or None)
+
+
+ROUTES = (
+    ("HEAD", "/containers/{name}/archive", look),
+    ("GET", "/containers/{name}/archive", copy_out),
+    ("PUT", "/containers/{name}/archive", copy_in),
+    ("GET", "/containers/{name}/export", export),
+    ("GET", "/containers/{name}/changes", changes),
+)
+
+
+def _path(request: web.Request) -> str:
+    if path := query.text(request, "path"):
+        return path
+    raise InvalidParameter("bad parameter: path cannot be empty")
+
+
+def _stat_header(found: PathStat) -> dict[str, str]:
+    document = {
+        "name": found.name,
+        "size": found.size_bytes,
+        "mode": found.mode,
+        "mtime": render_time(found.mtime_ns),
+        "linkTarget": found.target,
+    }
+    return {_STAT_HEADER: base64.b64encode(msgspec.json.encode(document)).decode()}
+
+
+async def _send(request: web.Request, chunks: AsyncIterator[bytes], *, content_type: str, headers: dict[str, str]) -> web.StreamResponse:
+    """Send an archive as it is made. What goes wrong after the first byte ends the connection before the body's end."""
+    response = web.StreamResponse(headers=headers)
+    response.content_type = content_type
+    await response.prepare(request)
+    async with while_connected(request):
+        try:
+            async for chunk in chunks:
+                await response.write(chunk)
+        except TeulError as error:
+            log.error("%s %s: %s", request.method, request.path, error.message)
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the archive broke off") from error
+        await response.write_eof()
+    return response

@@ -1,0 +1,63 @@
+"""What a handler may reach: the services, under one key of the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from aiohttp import web
+
+from teul import __version__
+from teul.services.containers.execs import Execs
+from teul.services.containers.filesystem import Filesystems
+from teul.services.containers.resources import ContainerResources
+from teul.services.containers.service import Containers
+from teul.services.events import Events
+from teul.services.images.service import Images
+from teul.services.networks.service import Networks
+from teul.services.system import API_VERSION as NEWEST_VERSION
+from teul.services.system import System, render_version
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases, one per noun."""
+
+    containers: Containers
+    filesystems: Filesystems
+    execs: Execs
+    images: Images
+    networks: Networks
+    events: Events
+    system: System
+    resources: ContainerResources
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+
+# Sent with every response, hijacked ones included.
+HEADERS = {
+    "Api-Version": render_version(NEWEST_VERSION),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Teul/{__version__} (linux)",
+}
+
+# Among the path's variables: the API version that the client speaks, `1.51`.
+VERSION_VARIABLE = "version"
+
+
+def services(request: web.Request) -> Services:
+    """The services that serve this request."""
+    return request.app[SERVICES]
+
+
+def api_version(request: web.Request) -> tuple[int, int]:
+    """The version in the request's path, the newest one if it had none."""
+    return _parse(request.match_info[VERSION_VARIABLE])
+
+
+@lru_cache(maxsize=64)
+def _parse(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")
+    return int(major), int(minor)

@@ -1,0 +1,137 @@
+"""Responses that go on: JSON lines, raw bytes, and noticing that the client has gone.
+
+A handler that waits for something (events, logs, wait) is cancelled when its client hangs up; all others run to their end, since a
+half-done create or remove helps nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from teul.api.http.errors import describe
+from teul.errors import Cancelled
+
+
+class JsonStream:
+    """One JSON document per line, each sent at once."""
+
+    def __init__(self, response: web.StreamResponse, line_end: bytes = b"\r\n") -> None:
+        self.response = response
+        self._line_end = line_end
+
+    async def send(self, document: Any) -> None:
+        """Write `document` and wait while the client is slow. Raises Cancelled when the client is gone."""
+        try:
+            await self.response.write(msgspec.json.encode(document) + self._line_end)
+        except ConnectionError as error:
+            raise Cancelled("the client went away") from error
+
+
+@asynccontextmanager
+async def json_stream(
+    request: web.Request, *, content_type: str = "application/json", line_end: bytes = b"\r\n"
+) -> AsyncIterator[JsonStream]:
+    """Answer 200 with a stream of JSON lines; headers are on their way before the body of the `with` runs.
+
+    docker: whatever goes wrong after that is told in band, as the last line {"errorDetail": {"message": …}, "error": …}.
+    The handler returns `stream.response`.
+    """
+    response = await started_stream(request, content_type=content_type)
+    stream = JsonStream(response, line_end)
+    try:
+        yield stream
+    except Cancelled:
+        return  # nobody is there to be told
+    except Exception as error:  # noqa: BLE001 - boundary: the status line is gone, the error goes in band
+        _, message = describe(error)
+        await _send_quietly(stream, {"errorDetail": {"message": message}, "error": message})
+    await _end_quietly(response)
+
+
+async def started_stream(request: web.Request, *, content_type: str, headers: dict[str, str] | None = None) -> web.StreamResponse:
+    """A 200 response whose headers have been sent; write to it, then return it from the handler."""
+    response = web.StreamResponse(headers=headers)
+    response.content_type = content_type
+    await response.prepare(request)
+    # aiohttp keeps the headers back for the first bytes of the body; clients wait for them before they go on.
+    await response.write(b"")
+    return response
+
+
+async def request_body(request: web.Request) -> AsyncIterator[bytes]:
+    """The request's body as it arrives. Raises `Cancelled` if the client goes away before its end."""
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except (ConnectionError, web.HTTPException, TimeoutError) as error:
+        raise Cancelled("the client went away") from error
+
+
+@asynccontextmanager
+async def while_connected(request: web.Request) -> AsyncIterator[None]:
+    """Cancel the body of the `with` when the client hangs up, and end quietly then.
+
+    Needs the server's own connections (api/http/connection.py); with others the body goes on until a write fails.
+    """
+    watch: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(request.protocol, "watch_disconnect", None)
+    if watch is None:
+        yield
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    def hang_up() -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
+
+    forget = watch(hang_up)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone or task.uncancel() > 0:
+            raise
+    finally:
+        forget()
+
+
+async def first_of(*coroutines: Coroutine[object, object, None]) -> None:
+    """Run all, return when one has returned (or raise what it raised), and have cancelled and awaited the others by then."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(_then_finish(coroutine))
+    except BaseExceptionGroup as ended:
+        failures = [error for error in ended.exceptions if not isinstance(error, _FinishedError)]
+        if failures:
+            raise failures[0] from None
+
+
+class _FinishedError(Exception):
+    """Ends a task group in which one task has done its work."""
+
+
+async def _then_finish(coroutine: Coroutine[object, object, None]) -> None:
+    await coroutine
+    raise _FinishedError
+
+
+async def _send_quietly(stream: JsonStream, document: dict[str, Any]) -> None:
+    try:
+        await stream.send(document)
+    except Cancelled:
+        return
+
+
+async def _end_quietly(response: web.StreamResponse) -> None:
+    try:
+        await response.write_eof()
+    except ConnectionError:
+        return

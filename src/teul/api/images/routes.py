@@ -1,0 +1,199 @@
+"""Images over HTTP: list, inspect, load, import, save, tag, remove.
+
+Source: moby daemon/server/router/image/image_routes.go; routes and parameters as in the API's specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from teul.api.http.context import api_version, services
+from teul.api.http.query import boolean, filters, integer, json_response, text
+from teul.api.http.streaming import JsonStream, json_stream, request_body
+from teul.api.images.views import history_view, inspect_view, loaded_lines, removed_view, summary_view
+from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
+from teul.model.filter import Filters
+from teul.oci.digest import find_digest
+from teul.oci.platform import Platform, decode_platform, parse_platform
+from teul.oci.reference import Reference, parse_reference, repository_and_tag
+from teul.services.images.import_ import ImportRequest
+from teul.services.images.listing import ACCEPTED, ImageQuery
+from teul.services.images.load import LayerProgress
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def list_images(request: web.Request) -> web.StreamResponse:
+    """GET /images/json"""
+    version = api_version(request)
+    wanted = filters(request)
+    if version < (1, 41) and (pattern := text(request, "filter")):
+        wanted.validate(ACCEPTED)
+        wanted = Filters({**{key: wanted.get(key) for key in ACCEPTED if key in wanted}, "reference": [pattern]})
+    query = ImageQuery(wanted, shared_size=version >= (1, 42) and boolean(request, "shared-size"))
+    return json_response([summary_view(summary, version) for summary in services(request).images.list(query)])
+
+
+async def inspect_image(request: web.Request) -> web.StreamResponse:
+    """GET /images/{name}/json"""
+    version = api_version(request)
+    platform = _platform(request, since=(1, 49))
+    if platform is not None and version >= (1, 48) and boolean(request, "manifests"):
+        raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
+    images = services(request).images
+    image = images.resolve(request.match_info["name"], platform)
+    names, directories = images.references(image), images.layer_directories(image)
+    return json_response(inspect_view(image, names, directories, images.tagged_at_ns(image), version))
+
+
+async def image_history(request: web.Request) -> web.StreamResponse:
+    """GET /images/{name}/history"""
+    images = services(request).images
+    image = images.resolve(request.match_info["name"], _platform(request, since=(1, 48)))
+    return json_response([history_view(item) for item in images.history(image)])
+
+
+async def load_images(request: web.Request) -> web.StreamResponse:
+    """POST /images/load. docker: whatever goes wrong with the archive is told in band, the status is 200."""
+    images = services(request).images
+    platform = _platform(request, since=(1, 48))
+    quiet = boolean(request, "quiet", default=True)
+    async with json_stream(request) as stream:
+        loaded = await images.load(request_body(request), platform=platform, progress=None if quiet else _progress(stream))
+        for line in loaded_lines(loaded):
+            await stream.send({"stream": line})
+    return stream.response
+
+
+async def create_image(request: web.Request) -> web.StreamResponse:
+    """POST /images/create: pull, or import from the body."""
+    platform = parse_platform(value) if (value := text(request, "platform")) and api_version(request) >= (1, 32) else None
+    if name := text(request, "fromImage"):
+        reference = _pull_reference(name, text(request, "tag"))
+        raise NotImplementedHere(
+            f"cannot pull {reference.with_default_tag().familiar}: registries are not supported yet",
+            hint="load the image from an archive (docker load) or import a root filesystem (docker import)",
+        )
+    source = text(request, "fromSrc")
+    if source != "-":
+        raise NotImplementedHere("importing from a URL is not supported yet", hint="download the archive and import it from standard input")
+    order = ImportRequest(
+        reference=repository_and_tag(text(request, "repo"), text(request, "tag")),
+        changes=request.query.getall("changes", []),
+        message=text(request, "message") or f"Imported from {source}",
+        platform=platform,
+    )
+    image_id = await services(request).images.import_(request_body(request), order)
+    async with json_stream(request) as stream:
+        await stream.send({"status": str(image_id)})
+    return stream.response
+
+
+async def save_images(request: web.Request) -> web.StreamResponse:
+    """GET /images/get and GET /images/{name}/get"""
+    name = request.match_info.get("name")
+    names = [name] if name is not None else request.query.getall("names", [])
+    images = services(request).images
+    if platform := _platform(request, since=(1, 48)):
+        for wanted in names:
+            images.resolve(wanted, platform)
+    chunks = images.save(names)
+    response = web.StreamResponse()
+    response.content_type = "application/x-tar"
+    await response.prepare(request)
+    async for chunk in chunks:
+        await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+async def tag_image(request: web.Request) -> web.StreamResponse:
+    """POST /images/{name}/tag"""
+    reference = repository_and_tag(text(request, "repo"), text(request, "tag"))
+    if reference is None:
+        raise InvalidParameter("repository name must have at least one component")
+    images = services(request).images
+    await images.tag(images.resolve(request.match_info["name"]), reference)
+    return web.Response(status=201)
+
+
+async def remove_image(request: web.Request) -> web.StreamResponse:
+    """DELETE /images/{name}"""
+    name = request.match_info["name"]
+    if not name.strip():
+        raise InvalidParameter("image name cannot be blank")
+    images = services(request).images
+    platforms = [decode_platform(value) for value in request.query.getall("platforms", [])] if api_version(request) >= (1, 50) else []
+    if len(platforms) > 1:
+        raise InvalidParameter("multiple platforms are not supported")
+    images.resolve(name, *platforms)
+    removed = await images.remove(name, force=boolean(request, "force"))
+    return json_response([removed_view(item) for item in removed])
+
+
+async def prune_images(request: web.Request) -> web.StreamResponse:
+    """POST /images/prune"""
+    pruned = await services(request).images.prune(filters(request))
+    removed = [removed_view(item) for item in pruned.removed]
+    return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": pruned.reclaimed_bytes})
+
+
+async def push_image(request: web.Request) -> web.StreamResponse:
+    """POST /images/{name}/push"""
+    name, tag = request.match_info["name"], text(request, "tag")
+    reference = repository_and_tag(name, tag) if tag else parse_reference(name)
+    raise NotImplementedHere(f"cannot push {reference}: registries are not supported yet")
+
+
+async def search_images(request: web.Request) -> web.StreamResponse:
+    """GET /images/search"""
+    if (limit := integer(request, "limit")) is not None and limit < 0:
+        raise InvalidParameter("invalid limit specified")
+    raise NotImplementedHere("cannot search for images: registries are not supported yet")
+
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/images/json", list_images),
+    ("POST", "/images/load", load_images),
+    ("POST", "/images/create", create_image),
+    ("POST", "/images/prune", prune_images),
+    ("GET", "/images/search", search_images),
+    ("GET", "/images/get", save_images),
+    ("GET", "/images/{name:.*}/get", save_images),
+    ("GET", "/images/{name:.*}/json", inspect_image),
+    ("GET", "/images/{name:.*}/history", image_history),
+    ("POST", "/images/{name:.*}/tag", tag_image),
+    ("POST", "/images/{name:.*}/push", push_image),
+    ("DELETE", "/images/{name:.*}", remove_image),
+)
+
+
+def _progress(stream: JsonStream) -> Callable[[LayerProgress], Awaitable[None]]:
+    async def send(progress: LayerProgress) -> None:
+        detail = {"current": progress.current_bytes, "total": progress.total_bytes}
+        await stream.send({"status": "Loading layer", "progressDetail": detail, "id": progress.diff_id.short})
+
+    return send
+
+
+def _platform(request: web.Request, *, since: tuple[int, int]) -> Platform | None:
+    """The `platform` parameter, which clients older than `since` do not have."""
+    if api_version(request) < since:
+        return None
+    values = request.query.getall("platform", [])
+    if len(values) > 1:
+        raise InvalidParameter("multiple platform parameters not supported")
+    return decode_platform(values[0]) if values and values[0] else None
+
+
+def _pull_reference(name: str, tag: str) -> Reference:
+    """docker: `tag` may be a digest, and a name may end in a colon."""
+    reference = parse_reference(name.removesuffix(":"))
+    if tag:
+        digest = find_digest(tag)
+        reference = reference.with_digest(digest) if digest is not None else reference.with_tag(tag)
+    if reference.familiar_name == "scratch":
+        raise Forbidden("'scratch' is a reserved name")
+    return reference

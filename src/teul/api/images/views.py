@@ -1,0 +1,146 @@
+"""What the API shows of images: documents in Docker's shapes, for the client's version.
+
+Member by member in the order in which dockerd writes them, since `docker inspect` prints what it receives.
+Source: moby api/types/image, daemon/server/router/image/inspect_response.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from teul.model.image import Image
+from teul.oci.image_config import ImageConfig
+from teul.oci.reference import Reference
+from teul.oci.timestamp import ZERO_TIME, normalize_time, render_time
+from teul.services.images.listing import HistoryItem, ImageSummary, split_names
+from teul.services.images.load import LoadedImage
+from teul.services.images.remove import Removed
+
+Version = tuple[int, int]
+Document = dict[str, Any]
+
+# These were always there in older answers, set or not.
+_ALWAYS = {"Cmd": None, "Entrypoint": None, "Env": None, "Labels": None, "OnBuild": None, "User": "", "Volumes": None, "WorkingDir": ""}
+_BEFORE_1_50 = {
+    "AttachStderr": False,
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "Domainname": "",
+    "Hostname": "",
+    "Image": "",
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Tty": False,
+}
+
+
+def summary_view(summary: ImageSummary, version: Version) -> Document:
+    """An element of GET /images/json."""
+    image = summary.image
+    tags, digests = [tag.familiar for tag in summary.tags], [digest.familiar for digest in summary.digests]
+    if version < (1, 43) and not tags and not digests:
+        tags, digests = ["<none>:<none>"], ["<none>@<none>"]
+    document: Document = {
+        "Containers": summary.containers if version >= (1, 51) else -1,
+        "Created": (image.created_ns or 0) // 1_000_000_000,
+        "Id": str(image.image_id),
+        "Labels": image.config.labels,
+        "ParentId": image.document.parent,
+        "RepoDigests": digests,
+        "RepoTags": tags,
+        "SharedSize": summary.shared_size_bytes,
+        "Size": image.size_bytes,
+    }
+    if version < (1, 44):
+        document["VirtualSize"] = image.size_bytes
+    return document
+
+
+def inspect_view(
+    image: Image, names: Sequence[Reference], layer_directories: Sequence[str], tagged_at_ns: int, version: Version
+) -> Document:
+    """GET /images/{name}/json."""
+    source = image.document
+    tags, digests = split_names(names)
+    document: Document = {
+        "Id": str(image.image_id),
+        "RepoTags": [tag.familiar for tag in tags],
+        "RepoDigests": [digest.familiar for digest in digests],
+        "Parent": source.parent,
+        "Comment": source.comment or (source.history[-1].comment if source.history else ""),
+    }
+    if source.created:
+        document["Created"] = normalize_time(source.created)
+    elif version < (1, 44):
+        document["Created"] = ZERO_TIME
+    if version < (1, 45):
+        if source.container:
+            document["Container"] = source.container
+        document["ContainerConfig"] = dict(sorted({**_ALWAYS, **_BEFORE_1_50}.items()))
+    document |= {"DockerVersion": source.docker_version, "Author": source.author, "Architecture": source.architecture}
+    if source.variant:
+        document["Variant"] = source.variant
+    document["Os"] = source.os or "linux"
+    if source.os_version:
+        document["OsVersion"] = source.os_version
+    document["Size"] = image.size_bytes
+    if version < (1, 44) and image.size_bytes:
+        document["VirtualSize"] = image.size_bytes
+    root: Document = {"Type": source.rootfs.type if source.rootfs is not None else "layers"}
+    if source.diff_ids:
+        root["Layers"] = [str(diff_id) for diff_id in source.diff_ids]
+    document |= {
+        "GraphDriver": {"Data": _directories_view(layer_directories), "Name": "overlay2"},
+        "RootFS": root,
+        "Metadata": {"LastTagTime": render_time(tagged_at_ns) if tagged_at_ns else ZERO_TIME},
+        "Config": _config_view(image.config, version),
+    }
+    return document
+
+
+def history_view(item: HistoryItem) -> Document:
+    """An element of GET /images/{name}/history."""
+    return {
+        "Comment": item.comment,
+        "Created": (item.created_ns or 0) // 1_000_000_000,
+        "CreatedBy": item.created_by,
+        "Id": str(item.image_id) if item.image_id is not None else "<missing>",
+        "Size": item.size_bytes,
+        "Tags": [tag.familiar for tag in item.tags] or None,
+    }
+
+
+def removed_view(removed: Removed) -> Document:
+    """An element of what a removal answers."""
+    return {"Untagged": removed.untagged} if removed.untagged is not None else {"Deleted": str(removed.deleted)}
+
+
+def loaded_lines(loaded: Sequence[LoadedImage]) -> list[str]:
+    """What `docker load` prints."""
+    lines = []
+    for image in loaded:
+        for tag in image.tags:
+            if (old := image.replaced.get(tag)) is not None:
+                lines.append(f"The image {tag.familiar} already exists, renaming the old one with ID {old} to empty string\n")
+            lines.append(f"Loaded image: {tag.familiar}\n")
+        if not image.tags:
+            lines.append(f"Loaded image ID: {image.image_id}\n")
+    return lines
+
+
+def _config_view(config: ImageConfig, version: Version) -> Document:
+    # docker: empty is the same as not set.
+    given = {name: value for name, value in msgspec.to_builtins(config).items() if value}
+    legacy = {**_ALWAYS, **_BEFORE_1_50} if version < (1, 50) else _ALWAYS
+    return dict(sorted({**legacy, **given}.items()))
+
+
+def _directories_view(directories: Sequence[str]) -> dict[str, str] | None:
+    """Where the layers are, under the names that Docker's driver has for them. Nothing is merged until a container starts."""
+    if not directories:
+        return None
+    below = {"LowerDir": ":".join(directories[1:])} if len(directories) > 1 else {}
+    return {**below, "UpperDir": directories[0]}

@@ -1,0 +1,156 @@
+"""The few exchanges that make a container's network: its link, and what it is given inside.
+
+`prepare_inside`, `create_veth` and `configure_inside` are on the path of every container start: one send with several messages,
+of which only the last asks for an acknowledgement (the kernel answers in order, and reports a os_error unasked). stdlib only.
+
+A plan is a dict: `host_name`, `bridge`, `mac`, `mtu`, `container_name`, `addresses` (["172.17.0.2/16"]), `gateway` and
+`gateway6` (None for none).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from typing import Any
+
+from teul.linux.netlink import messages
+from teul.linux.netlink.socket import Netlink, os_error
+
+Plan = dict[str, Any]
+
+_FORWARDING_SECONDS = 0.25
+_LOOPBACK_INDEX = 1  # linux/net_namespace.h, LOOPBACK_IFINDEX
+
+
+def prepare_inside(plan: Plan) -> None:
+    """Right after the namespace was made, before `create_veth`: links born in it get no IPv6 unless the plan has an address for them.
+
+    Docker's containers have IPv6 off on links without an address, too; without this a neighbour's router advertisement would
+    configure one. Setting the default for links to come is cheap; switching a live link is not (`configure_inside` does it if need be).
+    """
+    if not _wants_ipv6(plan):
+        _write_sysctl("net/ipv6/conf/default/disable_ipv6", b"1")
+
+
+def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None) -> None:
+    """Make the container's link: one end on the bridge and up, the other, down, in the namespace of process `netns_pid`.
+
+    Runs in the host's namespace, or with a socket `host` that was opened there (`netns_pid` is counted in the caller's pid namespace).
+    All or nothing. Raises `OSError`.
+    """
+    if host is None:
+        with Netlink() as opened:
+            create_veth(plan, netns_pid, opened)
+        return
+    name = plan["host_name"]
+    bridge = host.get_link(name=plan["bridge"])
+    if bridge is None:
+        raise os_error(errno.ENODEV, "", messages.get_link(), plan["bridge"])
+    requests = [
+        messages.new_veth(name=name, mtu=plan["mtu"], peer_name=plan["container_name"], peer_mac=plan["mac"], peer_netns_pid=netns_pid),
+        messages.set_link(name=name, is_up=True, master=bridge.ifindex),
+    ]
+    if _has_ipv6():
+        # Before it is up, or the link-local address is on its way already.
+        requests.insert(1, messages.set_no_link_local(name=name))
+    try:
+        host.execute(*requests, subject=name)
+    except OSError as error:
+        # EEXIST is another's link. After any other os_error there is at most ours.
+        if error.errno != errno.EEXIST:
+            _delete_quietly(host, name, error)
+        raise
+
+
+def configure_inside(plan: Plan, host: Netlink | None = None) -> None:
+    """In the container's namespace: loopback up, the link's addresses, the link up, default routes.
+
+    With `host`, a socket opened in the host's namespace, it also waits until the bridge forwards what the link sends. Without, a
+    program that is quick to connect (within a millisecond or so) may lose its first ARP request and wait a second for the next.
+    """
+    name = plan["container_name"]
+    index = socket.if_nametoindex(name)
+    if not _wants_ipv6(plan):
+        _ensure_ipv6_off(name)
+    requests = [messages.set_link(index=_LOOPBACK_INDEX, is_up=True)]
+    for text in plan["addresses"]:
+        address, _, length = text.partition("/")
+        requests.append(messages.new_address(link_index=index, address=address, prefix_length=int(length)))
+    requests.append(messages.set_link(index=index, is_up=True))
+    # After the link is up, for only then is the gateway within reach.
+    requests += [messages.new_default_route(link_index=index, gateway=gateway) for gateway in _gateways(plan)]
+    with Netlink() as inside:
+        inside.execute(*requests, subject=name)
+    if host is not None:
+        await_forwarding(plan, host)
+
+
+def await_forwarding(plan: Plan, host: Netlink) -> None:
+    """Wait until the bridge's port forwards and the bridge itself sends; give up silently after a quarter of a second.
+
+    A link's carrier comes up when its second end does, but the bridge hears of it from a kernel worker that queues for the RTNL lock.
+    Until then the port drops everything. # kernel: from 6.8 on RTM_GETLINK does that work at once, so the first question is the
+    last; before, it has to be asked again.
+    """
+    deadline = time.monotonic() + _FORWARDING_SECONDS
+    while True:
+        port = host.get_link(name=plan["host_name"])
+        bridge = host.get_link(name=plan["bridge"])
+        if port is None or bridge is None or (port.port_forwarding and bridge.has_carrier) or time.monotonic() > deadline:
+            return
+        time.sleep(0.0005)
+
+
+def set_loopback_up() -> None:
+    """Bring `lo` up in the caller's namespace; the kernel gives it its addresses."""
+    with Netlink() as inside:
+        inside.execute(messages.set_link(index=_LOOPBACK_INDEX, is_up=True), subject="lo")
+
+
+def _gateways(plan: Plan) -> list[str]:
+    return [gateway for gateway in (plan.get("gateway"), plan.get("gateway6")) if gateway]
+
+
+def _wants_ipv6(plan: Plan) -> bool:
+    return any(":" in address for address in plan["addresses"])
+
+
+def _has_ipv6() -> bool:
+    # Booted with ipv6.disable=1 the directory is missing, and so is the address family.
+    return os.access("/proc/sys/net/ipv6/conf", os.F_OK)
+
+
+def _ensure_ipv6_off(link: str) -> None:
+    name = f"net/ipv6/conf/{link}/disable_ipv6"
+    try:
+        fd = os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        is_off = os.read(fd, 8).strip() == b"1"
+    finally:
+        os.close(fd)
+    if not is_off:
+        _write_sysctl(name, b"1")
+
+
+def _write_sysctl(name: str, value: bytes) -> None:
+    """Write a setting of the caller's namespace; one that this kernel does not have is off already."""
+    try:
+        fd = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(fd, value)
+    finally:
+        os.close(fd)
+
+
+def _delete_quietly(host: Netlink, name: str, error: OSError) -> None:
+    try:
+        host.execute(messages.delete_link(name=name), subject=name)
+    except OSError as second:
+        if second.errno != errno.ENODEV:
+            error.add_note(f"and its removal failed: {second}")

@@ -1,0 +1,197 @@
+"""The engine's view of one process: a monitor in the keeper guards it, and this is the control connection to it."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from teul.errors import System
+from teul.linux.process import open_pidfd
+from teul.runtime.engine.attachment import Attachment
+from teul.runtime.messages import EXIT_FILE, SOCKET_FILE
+from teul.wire import monitor as wire
+
+_RECEIVE_BYTES = 64 * 1024
+_MAX_KEPT = 4
+_RESCUE_MEMORY_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How a process ended, as its monitor wrote it down."""
+
+    exit_code: int
+    finished_at_ns: int
+    oom_killed: bool = False
+    signal: int | None = None
+    error: str | None = None
+
+    @classmethod
+    def parse(cls, data: bytes | str) -> ExitRecord:
+        """Read the monitor's JSON."""
+        record = json.loads(data)
+        error = record.get("error") or record.get("log_error") or record.get("cgroup_error")
+        return cls(record["exit_code"], record["finished_at_ns"], bool(record.get("oom_killed")), record.get("signal"), error)
+
+
+class StartError(System):
+    """The process was not started. `step` says where it ended, `kind` what class of trouble it was, `errno` the kernel's word."""
+
+    def __init__(self, report: dict[str, object]) -> None:
+        super().__init__(str(report.get("message")))
+        self.step = str(report.get("step"))
+        self.kind = str(report.get("kind"))
+        number = report.get("errno")
+        self.errno = number if isinstance(number, int) else None
+
+
+class Process:
+    """A process under guard. `exit` is done when it ended; `pidfd` names it beyond doubt."""
+
+    def __init__(self, directory: str, connection: socket.socket, *, terminal: bool, lost: Callable[[Process], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.directory = directory
+        self.terminal = terminal
+        self.pid = 0
+        self.pidfd = -1
+        self.kept: dict[str, int] = {}  # role → descriptor, for a monitor that must take over
+        self.started: asyncio.Future[None] = loop.create_future()
+        self._rescued_at_seconds: list[float] = []
+        self.exit: asyncio.Future[ExitRecord] = loop.create_future()
+        self._lost = lost
+        self._connection = connection
+        self._frames = wire.FrameReader()
+        self.listen_to(connection)
+
+    def listen_to(self, connection: socket.socket) -> None:
+        """Take `connection` as the control connection from now on."""
+        self._connection = connection
+        self._frames = wire.FrameReader()
+        connection.setblocking(False)
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._receive)
+
+    async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> Attachment:
+        """Open a stream to it. Raises `OSError` when it has just ended."""
+        wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return await Attachment.connect(f"{self.directory}/{SOCKET_FILE}", terminal=self.terminal, wants=wants)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, by the pidfd: it needs no monitor and cannot hit another process. Nothing happens to an ended one."""
+        if self.pidfd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the terminal's size."""
+        self._say(wire.RESIZE, {"rows": rows, "columns": columns})
+
+    def forget(self) -> None:
+        """Let go of every descriptor; the process and its monitor go on."""
+        if self._connection.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            self._connection.close()
+        for fd in (*self.kept.values(), self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.kept.clear()
+        self.pidfd = -1
+
+    def abandon(self, reason: str) -> None:
+        """Nobody guards it and nobody can: end it, rather than let it run unseen."""
+        self.signal(signal.SIGKILL)
+        self.finish(ExitRecord(exit_code=255, finished_at_ns=time.time_ns(), error=reason))
+
+    def rescues(self) -> int:
+        """Count one more rescue; returns how many it were within the last minutes, this one included."""
+        now = time.monotonic()
+        self._rescued_at_seconds = [*(at for at in self._rescued_at_seconds if now - at < _RESCUE_MEMORY_SECONDS), now]
+        return len(self._rescued_at_seconds)
+
+    def finish(self, record: ExitRecord) -> None:
+        """The process has ended, by whatever way this came to be known."""
+        if not self.exit.done():
+            self.exit.set_result(record)
+        self.forget()
+
+    def read_exit_file(self) -> ExitRecord | None:
+        """What the monitor wrote down at the end; None if it did not get that far. Blocking."""
+        try:
+            with open(f"{self.directory}/{EXIT_FILE}", "rb") as file:
+                return ExitRecord.parse(file.read())
+        except FileNotFoundError:
+            return None
+
+    def _say(self, kind: int, payload: dict[str, int]) -> None:
+        if self._connection.fileno() < 0:
+            return
+        try:
+            self._connection.send(wire.frame(kind, json.dumps(payload).encode()))
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the end of the connection is being read already
+
+    def _receive(self) -> None:
+        try:
+            data, ancillary, _flags, _address = self._connection.recvmsg(
+                _RECEIVE_BYTES, socket.CMSG_LEN(_MAX_KEPT * 4), socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, InterruptedError):
+            return
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        descriptors = array.array("i")
+        for _level, _kind, raw in ancillary:
+            descriptors.frombytes(raw)
+        if not data:
+            self._end_of_connection()
+            return
+        for kind, payload in self._frames.feed(data):
+            self._take(kind, payload, list(descriptors))
+
+    def _take(self, kind: int, payload: bytes, descriptors: list[int]) -> None:
+        if kind == wire.STARTED:
+            report = json.loads(payload)
+            self.pid = report["pid"]
+            for fd in self.kept.values():
+                os.close(fd)
+            # Fewer than named arrive only when our own table is full: then there is less to rescue with, and no more harm.
+            self.kept = dict(zip(report["kept"], descriptors, strict=False))
+            if self.pidfd < 0:
+                try:
+                    self.pidfd = open_pidfd(self.pid)
+                except ProcessLookupError:
+                    pass  # it has ended already: EXITED is on its way
+            if not self.started.done():
+                self.started.set_result(None)
+        elif kind == wire.FAILED and not self.started.done():
+            self.started.set_exception(StartError(json.loads(payload)))
+            self.forget()
+        elif kind == wire.FAILED:
+            self.abandon(f"no monitor could take over: {json.loads(payload).get('message')}")
+        elif kind == wire.INPUT_CLOSED:
+            fd = self.kept.pop("stdin", -1)
+            if fd >= 0:
+                os.close(fd)
+        elif kind == wire.EXITED:
+            self.finish(ExitRecord.parse(payload))
+
+    def _end_of_connection(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._connection.fileno())
+        self._connection.close()
+        if not self.started.done():
+            report: dict[str, object] = {
+                "step": "start",
+                "message": "the keeper ended before it could start the process",
+                "kind": "OSError",
+            }
+            self.started.set_exception(StartError(report))
+        elif not self.exit.done():
+            self._lost(self)

@@ -1,0 +1,325 @@
+"""The engine's end of the runtime: keeps a keeper, starts processes through it, and takes over what an earlier engine left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import cast
+
+import teul
+from teul.aio import Tasks, run_blocking
+from teul.errors import System
+from teul.linux import cgroups, mounts
+from teul.linux.process import PR_SET_CHILD_SUBREAPER, open_pidfd, prctl, started_at
+from teul.runtime.engine.attachment import connect_socket
+from teul.runtime.engine.process import ExitRecord, Process, StartError
+from teul.runtime.messages import PROCESS_FILE, SOCKET_FILE, send_message
+from teul.wire import monitor as wire
+
+log = logging.getLogger(__name__)
+
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from teul.runtime.keeper.keeper import main; main()"
+_MAX_RESCUES = 20
+_LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended while nobody was watching")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAttachment:
+    """The far end of an attachment made before its process, and what it wants."""
+
+    connection: socket.socket
+    wants: dict[str, bool]
+
+
+class Supervisor:
+    """Starts, adopts and rescues processes. One per engine."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._restart = asyncio.Lock()
+        self._guarded: dict[str, tuple[Process, dict[str, object]]] = {}  # by directory, with the message it was started with
+        self._inherits = False  # a keeper was killed: what it had started is now the engine's
+
+    async def open(self) -> None:
+        """Start the keeper."""
+        await self._open_keeper()
+
+    async def close(self) -> None:
+        """Let the keeper go. It ends, unless it watches over something: that goes on, and the keeper with it."""
+        if self._inherits:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+            self._inherits = False
+        if self._connection is not None:
+            await run_blocking(self._part)
+
+    def _part(self) -> None:
+        assert self._connection is not None
+        assert self._keeper is not None
+        self._connection.setblocking(True)
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+            stays = bool(self._connection.recv(16))
+        except OSError:
+            stays = False
+        self._connection.close()
+        if not stays:
+            self._keeper.wait()
+
+    @property
+    def keeper_pid(self) -> int:
+        """The keeper's pid, 0 before it runs."""
+        return self._keeper.pid if self._keeper is not None else 0
+
+    async def start(self, message: dict[str, object], *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
+        """Start what `message` (see `runtime.messages`) describes; returns when its program runs.
+
+        `attach` see its output from the first byte. `pidfd` is the container's first process, for an exec. Raises `StartError`;
+        then nothing is left of it.
+        """
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        directory = str(message["directory"])
+        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
+        try:
+            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *([pidfd] if pidfd >= 0 else [])]
+            await self._send({**message, "attach": [pending.wants for pending in attach]}, descriptors)
+        except OSError as error:
+            process.forget()
+            raise System(f"the keeper cannot be reached: {error}") from error
+        finally:
+            far.close()
+            for pending in attach:
+                pending.connection.close()
+        self._remember(process, message)
+        try:
+            await process.started
+        except StartError:
+            self._forget(process)
+            raise
+        return process
+
+    async def adopt(self, directory: str, message: dict[str, object]) -> Process | None:
+        """Take over the process that an earlier engine started in `directory`; None if its monitor never started one.
+
+        `message` is what a new monitor would be told if the present one is gone. The result may have ended meanwhile.
+        """
+        try:
+            connection = await connect_socket(f"{directory}/{SOCKET_FILE}")
+        except OSError:
+            return await self._adopt_without_monitor(directory, message)
+        process = Process(directory, connection, terminal=bool(message["terminal"]), lost=self._lost)
+        self._remember(process, message)
+        connection.send(wire.frame(wire.HELLO, json.dumps({"control": True}).encode()))
+        either: tuple[asyncio.Future[None], asyncio.Future[ExitRecord]] = (process.started, process.exit)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if process.started.done() and process.started.exception() is not None:
+            process.forget()
+            self._forget(process)
+            return await self._adopt_without_monitor(directory, message)  # it ended between our connecting and its answer
+        return process
+
+    async def _adopt_without_monitor(self, directory: str, message: dict[str, object]) -> Process | None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
+        record = await run_blocking(process.read_exit_file)
+        if record is None:
+            facts = await run_blocking(_read_process_file, directory)
+            process.pidfd = -1 if facts is None else _open_process(facts)
+            if facts is not None and process.pidfd >= 0:
+                self._remember(process, message)
+                process.pid = int(facts["pid"])
+                await self._take_over(process, far)
+                return process
+            record = None if facts is None else _LOST
+        far.close()
+        process.forget()
+        if record is None:
+            return None
+        process.finish(record)
+        return process
+
+    def _remember(self, process: Process, message: dict[str, object]) -> None:
+        self._guarded[process.directory] = (process, message)
+        process.exit.add_done_callback(lambda _exit: self._forget(process))
+
+    def _forget(self, process: Process) -> None:
+        self._guarded.pop(process.directory, None)
+        if self._inherits:
+            self._reap_inherited()
+
+    def _reap_inherited(self) -> None:
+        """Let go of what ended among the processes that a killed keeper left to us; else a container's pid namespace could not end.
+
+        Not of what the keeper after it has yet to read the status of, nor of the engine's own helpers, which have our session.
+        """
+        ours = {process.pid for process, _message in self._guarded.values()} | {self.keeper_pid}
+        for pid in _children():
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                if pid not in ours and os.getsid(pid) != os.getsid(0):
+                    os.waitpid(pid, os.WNOHANG)
+
+    def _lost(self, process: Process) -> None:
+        self._tasks.start(self._rescue(process), name=f"rescue process {process.pid}")
+
+    async def _rescue(self, process: Process) -> None:
+        """A monitor is gone without a word: believe its exit file, or have another monitor take its place."""
+        record = await run_blocking(process.read_exit_file)
+        if record is not None:
+            process.finish(record)
+            return
+        if process.rescues() > _MAX_RESCUES:
+            await self._give_up(process, f"its monitor ended more than {_MAX_RESCUES} times in minutes")
+            return
+        log.warning("the monitor of process %d ended; another one takes over", process.pid)
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        process.listen_to(near)
+        try:
+            await self._take_over(process, far)
+        except OSError as error:
+            await self._give_up(process, f"no monitor could take over: {error}")
+
+    async def _give_up(self, process: Process, reason: str) -> None:
+        _process, message = self._guarded[process.directory]
+        process.abandon(reason)
+        plan = message.get("cgroup")
+        if plan and message["kind"] == "create":
+            try:
+                await run_blocking(cgroups.remove, cast("cgroups.Plan", plan))
+            except OSError as error:
+                log.error("the cgroup of process %d stays: %s", process.pid, error)
+
+    async def _take_over(self, process: Process, far: socket.socket) -> None:
+        _process, original = self._guarded[process.directory]
+        kept = {"pid": process.pid, "kept": list(process.kept)}
+        message = {**original, "kind": "resume", "resumed_kind": original["kind"], "attach": [], **kept}
+        try:
+            await self._send(message, [far.fileno(), process.pidfd, *process.kept.values()])
+        finally:
+            far.close()
+
+    async def _send(self, message: dict[str, object], descriptors: list[int]) -> None:
+        """Hand a message to the keeper, starting a new one if it was killed. Raises `OSError`."""
+        for attempt in (1, 2):
+            connection = self._connection
+            if connection is not None:
+                try:
+                    await _send_soon(connection, message, descriptors)
+                    return
+                except (BrokenPipeError, ConnectionResetError):
+                    if attempt == 2:
+                        raise
+            async with self._restart:
+                if self._connection is connection:
+                    log.warning("the keeper is gone; starting another one")
+                    await self._open_keeper()
+
+    async def _open_keeper(self) -> None:
+        # What a killed keeper leaves behind comes to us, so that no exit status is lost.
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        if self._keeper is not None:
+            await run_blocking(self._keeper.wait)
+            self._inherit()
+        keeper, connection = await run_blocking(_start_keeper)
+        # In one step of the loop, so that nobody meets a closed connection.
+        if self._connection is not None:
+            self._connection.close()
+        self._keeper, self._connection = keeper, connection
+
+    def _inherit(self) -> None:
+        """A keeper was killed: what it had started is ours from now on, and we hear of each end."""
+        if not self._inherits:
+            self._inherits = True
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_inherited)
+        self._reap_inherited()
+
+
+def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    ours.setblocking(False)
+    executable_fd = _open_readonly(os.path.realpath(sys.executable))
+    try:
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=_import_path()), str(theirs.fileno())],
+            executable=f"/proc/self/fd/{executable_fd}",
+            pass_fds=(theirs.fileno(), executable_fd),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={},
+        )
+    finally:
+        theirs.close()
+        os.close(executable_fd)
+    return keeper, ours
+
+
+async def _send_soon(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
+    """Send in one step of the loop, so that no descriptor can change its meaning meanwhile; wait only while the keeper is busy."""
+    while True:
+        try:
+            send_message(connection, message, descriptors)
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+        else:
+            return
+
+
+def _import_path() -> list[str]:
+    """Only the standard library and ourselves: what else is on our path (a current directory, say) is nothing for the keeper."""
+    library = os.path.dirname(os.__file__)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(teul.__file__)))
+    return [library, f"{library}/lib-dynload", package]
+
+
+def _open_readonly(path: str) -> int:
+    """The interpreter through a read-only mount of its own.
+
+    security: a container's process is this interpreter until it execs; through /proc/PID/exe it must not be writable
+    (CVE-2019-5736).
+    """
+    directory_fd = mounts.clone_tree(os.path.dirname(path))
+    try:
+        mounts.set_attributes(directory_fd, add=mounts.MOUNT_ATTR_RDONLY)
+        return os.open(os.path.basename(path), os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+def _children() -> set[int]:
+    """Pids of all children of this process, whichever thread they hang on."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+            found.update(map(int, file.read().split()))
+    return found
+
+
+def _read_process_file(directory: str) -> dict[str, int] | None:
+    try:
+        with open(f"{directory}/{PROCESS_FILE}", encoding="utf-8") as file:
+            facts: dict[str, int] = json.load(file)
+            return facts
+    except FileNotFoundError:
+        return None
+
+
+def _open_process(facts: dict[str, int]) -> int:
+    """A pidfd of the process that was started, or -1 if its pid, by its start time, is nobody's or another's by now."""
+    try:
+        pidfd = open_pidfd(facts["pid"])
+    except ProcessLookupError:
+        return -1
+    if started_at(facts["pid"]) != facts["start_time"]:
+        os.close(pidfd)
+        return -1
+    return pidfd

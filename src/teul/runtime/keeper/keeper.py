@@ -1,0 +1,268 @@
+"""The process that makes every container's processes and watches over them: forks, streams, logs, exit status.
+
+The engine has threads and an event loop and therefore must not fork; this process is single-threaded and stands ready with the
+interpreter running and everything imported that a container's first process needs. It is the parent of all it starts, and its
+monitors own their streams. It outlives its engine for as long as one of them runs; without any it leaves with the engine.
+
+A start is made by a forked starter, so that a mount or a network link that takes its time holds up no other container's
+streams. Forking costs two milliseconds that a start would have to wait for, so one starter always stands by, forked ahead; what
+comes while there is none is forked for at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from teul.linux import process
+from teul.runtime.keeper import starter
+from teul.runtime.keeper.loop import READ, Loop
+from teul.runtime.keeper.monitor import Monitor
+from teul.runtime.keeper.starter import Started
+from teul.runtime.messages import Cut, receive_message, send_message
+
+# How long to stay quiet after a request before the next standby is forked: the process just started needs the processors more.
+_STANDBY_DELAY_SECONDS = 0.008
+
+
+class Keeper:
+    """Starts processes on request, reaps them, and gives each a monitor."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._loop = Loop(self._on_trouble)
+        self._connection: socket.socket | None = connection
+        self._monitors: set[Monitor] = set()
+        self._by_pid: dict[int, Monitor] = {}
+        self._starting = 0  # how many starters are at work
+        self._leaving: set[int] = set()  # children that end soon, and whose status nobody needs
+        self._standby: socket.socket | None = None  # line to the starter that stands by
+        self._standby_due = False
+        self._title_area = process.argument_area()
+        process.set_title("teul: keeper", self._title_area)
+
+    def run(self) -> NoReturn:
+        """Serve until the engine is gone and nothing is left to watch."""
+        assert self._connection is not None
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self._loop.watch(wake_read, READ, self._children_ended, wake_read)
+        self._loop.watch(self._connection.fileno(), READ, self._serve)
+        # Everything alive now stays: never walked by the collector again, so its pages stay shared with the children.
+        gc.collect()
+        gc.freeze()
+        self._fork_standby()
+        while True:
+            self._loop.turn()
+            if self._is_done():
+                os._exit(0)
+
+    def _is_done(self) -> bool:
+        return self._connection is None and not self._monitors
+
+    # -- the engine's requests
+
+    def _serve(self, _events: int) -> None:
+        assert self._connection is not None
+        try:
+            received = receive_message(self._connection)
+        except (Cut, ValueError):
+            return  # its descriptors are closed, which tells the engine that nothing was started
+        except OSError:
+            received = None
+        if received is None:
+            self._leave_engine()
+        else:
+            self._watch_over(*received)
+
+    def _leave_engine(self) -> None:
+        """The engine is gone. Its containers are not."""
+        assert self._connection is not None
+        self._loop.forget(self._connection.fileno())
+        if self._monitors:
+            try:
+                self._connection.send(b"staying")  # an engine that leaves in peace wants to know
+            except OSError:
+                pass
+        self._connection.close()
+        self._connection = None
+        if self._standby is not None:
+            self._standby.close()
+            self._standby = None
+
+    def _watch_over(self, message: dict, descriptors: list[int]) -> None:  # type: ignore[type-arg]
+        count = 1 + len(message["attach"])
+        connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
+        rest = descriptors[count:]
+        monitor = Monitor(self._loop, message, connections, on_close=self._let_go)
+        self._monitors.add(monitor)
+        if message["kind"] == "resume":
+            monitor.prepare()
+            before = self._by_pid.get(message["pid"])
+            self._know(monitor, message["pid"])
+            monitor.status = before.status if before is not None else None
+            monitor.begin(Started.resumed(message, rest))
+            return
+        line = self._hand_over(message, rest)
+        if line is None:
+            line = self._fork(message, rest, monitor)
+        for fd in rest:
+            os.close(fd)
+        if line is not None:
+            self._starting += 1
+            # While the starter works: on two processors this costs the start no time.
+            monitor.prepare()
+            self._loop.watch(line.fileno(), READ, self._hear, line, monitor)
+
+    def _hear(self, line: socket.socket, monitor: Monitor, _events: int) -> None:
+        """What a starter has to say: the pid at once, and the end of it."""
+        try:
+            received = receive_message(line)
+        except (OSError, ValueError):
+            received = None
+        word: dict[str, Any] = received[0] if received else {}
+        descriptors = received[1] if received else []
+        if "forked" in word:
+            self._know(monitor, word["forked"])
+            return
+        self._loop.forget(line.fileno())
+        line.close()
+        self._starting -= 1
+        try:
+            if "started" in word:
+                monitor.begin(Started.received(word, descriptors))
+            elif "failed" in word:
+                monitor.fail(word["failed"])
+            else:
+                monitor.abandon(starter.LOST)
+        except Exception as error:  # noqa: BLE001 (told, and not forgotten)
+            self._on_trouble(monitor, error)
+        self._reap()
+
+    # -- forks
+
+    def _hand_over(self, message: dict, descriptors: list[int]) -> socket.socket | None:  # type: ignore[type-arg]
+        """Give the request to the starter that stands by; returns the line to it, None if there is none."""
+        standby, self._standby = self._standby, None
+        self._plan_standby()
+        if standby is None:
+            return None
+        try:
+            send_message(standby, message, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            standby.close()  # it was killed
+            return None
+        return standby
+
+    def _fork(self, message: dict, descriptors: list[int], monitor: Monitor) -> socket.socket | None:  # type: ignore[type-arg]
+        try:
+            pid, line = self._fork_with_line()
+        except OSError as error:
+            monitor.fail({"step": "fork", "errno": error.errno, "message": str(error), "kind": "OSError"})
+            return None
+        if pid == 0:
+            starter.main(line, message, descriptors, self._title_area)
+        return line
+
+    def _plan_standby(self) -> None:
+        if not self._standby_due and self._connection is not None:
+            self._standby_due = True
+            self._loop.call_later(_STANDBY_DELAY_SECONDS, self._fork_standby)
+
+    def _fork_standby(self) -> None:
+        self._standby_due = False
+        if self._standby is not None or self._connection is None:
+            return
+        try:
+            pid, line = self._fork_with_line()
+        except OSError:
+            return  # no room for one more process: requests are forked for when they come, and say so if that fails, too
+        if pid == 0:
+            starter.stand_by(line, self._title_area)
+        self._standby = line
+
+    def _fork_with_line(self) -> tuple[int, socket.socket]:
+        """fork(2), and in both processes the own end of a line between them. Raises `OSError`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            return 0, theirs
+        self._leaving.add(pid)
+        theirs.close()
+        return pid, ours
+
+    # -- what has ended
+
+    def _children_ended(self, wake_fd: int, _events: int) -> None:
+        os.read(wake_fd, 4096)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Take the statuses of all that has ended: a zombie in a container's pid namespace would keep its first process from ending.
+
+        Not of strangers while a process may exist whose pid its starter has yet to tell.
+        """
+        for pid in list(self._leaving):
+            self._reap_one(pid)
+        while not self._starting:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._leaving.discard(pid)
+            if pid in self._by_pid:
+                self._by_pid[pid].status = status
+
+    def _reap_one(self, pid: int) -> None:
+        """A child whose status nobody needs: now, or when it has ended."""
+        self._leaving.add(pid)
+        try:
+            ended, _status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            self._leaving.discard(pid)
+
+    def _know(self, monitor: Monitor, pid: int) -> None:
+        monitor.pid = pid
+        self._by_pid[pid] = monitor
+
+    def _on_trouble(self, owner: object, error: Exception) -> None:
+        """One monitor's trouble is not the others': its engine hears that it is gone, and asks for another one."""
+        if not isinstance(owner, Monitor):
+            raise error
+        sys.excepthook(type(error), error, error.__traceback__)
+        self._by_pid.pop(owner.pid, None)
+        owner.close()
+        self._by_pid[owner.pid] = owner  # keeps the status of its process for the next one
+
+    def _let_go(self, monitor: Monitor) -> None:
+        self._monitors.discard(monitor)
+        if self._by_pid.pop(monitor.pid, None) is not None and monitor.status is None:
+            self._reap_one(monitor.pid)
+
+
+def main() -> NoReturn:
+    """Entry point: the connection to the engine is the descriptor named by the last argument."""
+    connection = socket.socket(fileno=int(sys.argv[-1]))
+    process.close_all_but({connection.fileno()})
+    # security: nobody may look into a process that is about to enter a container (CVE-2016-9962); children inherit this.
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+    process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
+    process.set_name("teul-keeper")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    Keeper(connection).run()

@@ -1,0 +1,511 @@
+"""One process's guardian: owns its standard streams, log, exit status, and the socket by which any engine reaches it.
+
+The keeper has one for every container and every exec. The order at the end is a promise: the output is read to its end and
+logged, the cgroup is removed, the exit record is on disk, and only then anybody is told.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from teul.linux import cgroups, process, pty
+from teul.runtime.keeper.logs import LogFile
+from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
+from teul.runtime.keeper.outbox import Outbox
+from teul.runtime.keeper.starter import Started
+from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
+from teul.wire import monitor as wire
+
+_READ_BYTES = 64 * 1024
+_DRAIN_BYTES = 8 << 20  # more than a pipe holds: what was written before the end; a background process may go on writing
+_INPUT_BYTES = 256 * 1024
+# The kernel needs a moment after the last process of a cgroup: mostly less than the first of these.
+_CGROUP_PATIENCE_SECONDS = 0.003
+_CGROUP_RETRY_SECONDS = 0.005
+_CGROUP_RETRIES = 400
+_ACCEPT_PAUSE_SECONDS = 0.5
+
+_Then = Callable[[dict[str, object], "str | None"], None]
+
+
+class _Client:
+    """One connection: the engine itself, or an attachment it made for somebody."""
+
+    __slots__ = ("control", "outbox", "reader", "socket", "stderr", "stdin", "stdout")
+
+    def __init__(self, connection: socket.socket, spill_directory: str) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.reader = wire.FrameReader()
+        self.outbox = Outbox(spill_directory)
+        self.control = self.stdin = self.stdout = self.stderr = False
+
+    def hello(self, wants: dict) -> None:  # type: ignore[type-arg]
+        self.control = bool(wants.get("control"))
+        self.stdin, self.stdout, self.stderr = (bool(wants.get(name)) for name in ("stdin", "stdout", "stderr"))
+
+    def send(self, data: bytes) -> None:
+        """Send, or keep for later. Raises `OSError` when the peer is gone."""
+        if not self.outbox:
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.outbox.put(data)
+
+    def flush(self) -> None:
+        """Send what waits, as far as the peer takes it."""
+        while data := self.outbox.peek():
+            try:
+                self.outbox.drop(self.socket.send(data))
+            except BlockingIOError:
+                return
+
+
+class Monitor:
+    """Around one process, from the moment it is asked for. All its work is done in turns of the keeper's loop."""
+
+    def __init__(self, loop: Loop, message: dict, connections: list[socket.socket], *, on_close: Callable[[Monitor], None]) -> None:  # type: ignore[type-arg]
+        self._loop = loop
+        self._message = message
+        self._on_close = on_close
+        self._directory: str = message["directory"]
+        self._clients: dict[int, _Client] = {}
+        self._listener: socket.socket | None = None
+        self._log: LogFile | None = None
+        self._trouble: dict[str, object] | None = None  # why the process must not run, though it can be made
+        self._pidfd = -1
+        self._terminal = False
+        self._input_fd = -1
+        self._outputs: dict[int, int] = {}  # descriptor → stream
+        self._input = bytearray()
+        self._input_watched = False
+        self._ended = False
+        self.pid = 0
+        self.status: int | None = None  # of the ended process, when the keeper has reaped it
+        for connection, want in zip(connections, [{"control": True}, *message["attach"]], strict=True):
+            self._take(connection).hello(want)
+
+    def prepare(self) -> None:
+        """Open the log and the socket. What goes wrong is told once the starter is done."""
+        try:
+            self._log = _open_log(self._message)  # without a log it should not run
+            self._listen()
+        except (OSError, ValueError) as error:
+            self._trouble = _report("monitor", error)
+
+    def begin(self, started: Started) -> None:
+        """It runs: say so, and guard it to its end."""
+        self._pidfd = started.pidfd
+        self._terminal = started.terminal
+        self._input_fd = started.input_fd
+        self._outputs = started.outputs
+        if self._trouble is None:
+            try:
+                self._write_process_file(started)
+            except OSError as error:
+                self._trouble = _report("monitor", error)
+        if self._trouble is not None:
+            self.abandon(self._trouble)
+            return
+        self._announce_start()
+        for client in self._clients.values():
+            self._listen_to(client)  # not before: what it says is for the process
+        self._loop.watch(self._pidfd, READ, self._process_ended)
+        for fd in self._outputs:
+            os.set_blocking(fd, False)
+            self._loop.watch(fd, READ, self._output_ready, fd)
+        if self._input_fd >= 0:
+            os.set_blocking(self._input_fd, False)
+        assert self._listener is not None
+        self._loop.watch(self._listener.fileno(), READ, self._accept)
+
+    def fail(self, report: dict[str, object]) -> None:
+        """Nothing was started. The directory is the engine's again as soon as it hears of it."""
+        if self._listener is not None:
+            self._stop_listening()
+            os.unlink(f"{self._directory}/{SOCKET_FILE}")
+        failed = wire.frame(wire.FAILED, json.dumps(report).encode())
+        for client in list(self._clients.values()):
+            if client.control:
+                self._send_or_drop(client, failed)
+        self.close()
+
+    def abandon(self, report: dict[str, object]) -> None:
+        """End a process that nobody can watch over, or whose starter was killed, and say why."""
+        if self._message["kind"] == "resume" or self.pid == 0:
+            self.fail(report)  # one that is to be taken over is the engine's to end
+            return
+        # Nobody but us can have reaped it, so this pid is still its own.
+        os.kill(self.pid, signal.SIGKILL)
+        plan = self._message.get("cgroup")
+        if plan and self._message["kind"] == "create":
+            self._remove_cgroup(plan, self._abandoned, report)
+        else:
+            self.fail(report)
+
+    def _abandoned(self, report: dict[str, object], _cgroup_error: str | None) -> None:
+        self.fail(report)
+
+    def close(self) -> None:
+        """Let go of everything, without a word."""
+        for client in list(self._clients.values()):
+            self._release(client)
+        self._stop_listening()
+        self._close_input()
+        for fd in {self._pidfd, *self._outputs}:
+            if fd >= 0:
+                self._loop.forget(fd)
+                os.close(fd)
+        self._pidfd = -1
+        self._outputs.clear()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self._on_close(self)
+
+    def _write_process_file(self, started: Started) -> None:
+        facts: dict[str, object] = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
+        _write_whole(f"{self._directory}/{PROCESS_FILE}", facts)
+
+    # -- connections
+
+    def _listen(self) -> None:
+        # By way of a descriptor: a socket's path may have 107 bytes only.
+        directory_fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        temporary, final = f"/proc/self/fd/{directory_fd}/{SOCKET_FILE}.new", f"{self._directory}/{SOCKET_FILE}"
+        try:
+            listener.bind(temporary)
+            listener.listen(64)
+            os.rename(f"{self._directory}/{SOCKET_FILE}.new", final)
+        except BaseException:
+            listener.close()
+            raise
+        finally:
+            os.close(directory_fd)
+        self._listener = listener
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, _events: int) -> None:
+        assert self._listener is not None
+        try:
+            connection = self._listener.accept()[0]
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # it has gone again
+        except OSError:
+            # Our table of descriptors is full, or memory is: the next try must not come at once.
+            self._loop.change(self._listener.fileno(), 0)
+            self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._accept_again)
+            return
+        self._listen_to(self._take(connection))
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            self._loop.change(self._listener.fileno(), READ)
+
+    def _take(self, connection: socket.socket) -> _Client:
+        client = _Client(connection, self._message.get("spill_directory") or self._directory)
+        self._clients[connection.fileno()] = client
+        return client
+
+    def _listen_to(self, client: _Client) -> None:
+        self._loop.watch(client.socket.fileno(), READ, self._serve, client)
+
+    def _announce_start(self) -> None:
+        for client in list(self._clients.values()):
+            if client.control:
+                self._send_started(client)
+
+    def _send_started(self, client: _Client) -> None:
+        """Tell the engine, and leave copies of the streams' descriptors with it: if this monitor dies, another one goes on."""
+        kept = [fd for fd in (self._input_fd, *self._outputs) if fd >= 0]
+        kept = list(dict.fromkeys(kept))
+        roles = [self._role(fd) for fd in kept]
+        payload = json.dumps({"pid": self.pid, "kept": roles}).encode()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", kept))] if kept else []
+        try:
+            client.socket.sendmsg([wire.frame(wire.STARTED, payload)], rights)
+        except OSError:
+            self._drop(client)
+
+    def _role(self, fd: int) -> str:
+        if self._terminal:
+            return "terminal"
+        return "stdin" if fd == self._input_fd else ("", "stdout", "stderr")[self._outputs[fd]]
+
+    def _drop(self, client: _Client) -> None:
+        self._release(client)
+        if self._ended and not self._clients:
+            self.close()
+
+    def _release(self, client: _Client) -> None:
+        fd = client.socket.fileno()
+        if self._clients.pop(fd, None) is None:
+            return
+        self._loop.forget(fd)
+        client.outbox.close()
+        client.socket.close()
+
+    def _serve(self, client: _Client, events: int) -> None:
+        try:
+            if events & WRITE:
+                client.flush()
+                self._watch(client)
+            if events & (READ | HANGUP):
+                data = client.socket.recv(_READ_BYTES)
+                if not data:
+                    self._drop(client)
+                    return
+                for kind, payload in client.reader.feed(data):
+                    self._obey(client, kind, payload)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, wire.ProtocolError, ValueError, KeyError):
+            self._drop(client)
+
+    def _watch(self, client: _Client) -> None:
+        """Listen for what this client may do now: write when it has something waiting, read unless the input is full."""
+        reading = 0 if client.stdin and len(self._input) >= _INPUT_BYTES else READ
+        self._loop.change(client.socket.fileno(), reading | (WRITE if client.outbox else 0))
+
+    def _obey(self, client: _Client, kind: int, payload: bytes) -> None:
+        if kind == wire.HELLO:
+            client.hello(json.loads(payload))
+            if client.control:
+                self._send_started(client)
+        elif kind == wire.STDIN and client.stdin:
+            if payload:
+                self._input += payload
+                self._write_input()
+                self._watch(client)
+            else:
+                self._end_input()
+        elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
+            size = json.loads(payload)
+            pty.set_size(self._input_fd, size["rows"], size["columns"])
+
+    # -- streams
+
+    def _output_ready(self, fd: int, events: int) -> None:
+        if events & (READ | HANGUP):
+            self._read_output(fd)
+        if events & WRITE and fd == self._input_fd:
+            self._write_input()
+
+    def _input_ready(self, _events: int) -> None:
+        self._write_input()
+
+    def _read_output(self, fd: int) -> int:
+        """Pass on what the process wrote; returns how much, 0 at the end of the stream or when nothing is there."""
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            data = b""  # EIO: the last process closed the terminal
+        stream = self._outputs[fd]
+        if not data:
+            self._close_output(fd)
+            return 0
+        if self._log is not None:
+            self._log.write(stream, data)
+        framed = wire.frame(stream, data)
+        for client in list(self._clients.values()):
+            if client.stdout if stream == wire.STDOUT else client.stderr:
+                try:
+                    client.send(framed)
+                    if client.outbox:
+                        self._watch(client)
+                except OSError:
+                    self._drop(client)
+        return len(data)
+
+    def _close_output(self, fd: int) -> None:
+        del self._outputs[fd]
+        self._loop.forget(fd)
+        if fd == self._input_fd:
+            self._input_fd = -1
+        os.close(fd)
+
+    def _write_input(self) -> None:
+        if self._input_fd < 0:
+            self._input.clear()
+            return
+        try:
+            while self._input:
+                del self._input[: os.write(self._input_fd, self._input[:_READ_BYTES])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._input.clear()  # EPIPE: the process does not read any more
+        self._watch_input()
+        for client in self._clients.values():
+            if client.stdin:
+                self._watch(client)
+
+    def _watch_input(self) -> None:
+        writing = WRITE if self._input else 0
+        if self._input_fd in self._outputs:
+            self._loop.change(self._input_fd, READ | writing)
+        elif writing:
+            if not self._input_watched:
+                self._loop.watch(self._input_fd, WRITE, self._input_ready)
+                self._input_watched = True
+        else:
+            self._loop.forget(self._input_fd)
+            self._input_watched = False
+            if self._message["stdin"] == "closing":
+                self._end_of_input()
+
+    def _end_input(self) -> None:
+        """A client's input is over: with "once" so is the process's, after it has taken what waits."""
+        if self._message["stdin"] != "once" or self._terminal or self._input_fd < 0:
+            return
+        self._message["stdin"] = "closing"
+        if not self._input:
+            self._end_of_input()
+
+    def _close_input(self) -> None:
+        if self._input_fd >= 0 and self._input_fd not in self._outputs:
+            self._loop.forget(self._input_fd)
+            os.close(self._input_fd)
+        self._input_watched = False
+        self._input_fd = -1
+        self._input.clear()
+
+    def _end_of_input(self) -> None:
+        self._close_input()
+        for client in list(self._clients.values()):
+            if client.control:
+                self._send_or_drop(client, wire.frame(wire.INPUT_CLOSED))
+
+    def _send_or_drop(self, client: _Client, data: bytes) -> None:
+        try:
+            client.send(data)
+        except OSError:
+            self._drop(client)
+
+    # -- the end
+
+    def _process_ended(self, _events: int) -> None:
+        self._loop.forget(self._pidfd)
+        record = {**_exit_code(self._wait()), "finished_at_ns": time.time_ns(), "oom_killed": False}
+        for fd in list(self._outputs):
+            left = _DRAIN_BYTES
+            while left > 0 and (count := self._read_output(fd)):
+                left -= count
+        for fd in list(self._outputs):
+            self._close_output(fd)
+        self._close_input()
+        if self._log is not None:
+            self._log.close()
+            if self._log.error is not None:
+                record["log_error"] = f"{self._log.lost_bytes} bytes of log lost: {self._log.error}"
+            self._log = None
+        plan = self._message.get("cgroup")
+        if not plan or self._message.get("resumed_kind", self._message["kind"]) != "create":
+            self._tell_end(record)
+            return
+        try:
+            record["oom_killed"] = cgroups.oom_kills(plan) > 0
+            if self._message.get("kill_cgroup"):
+                cgroups.kill(plan)
+        except OSError as error:
+            record["cgroup_error"] = str(error)
+        self._remove_cgroup(plan, self._cgroup_removed, record)
+
+    def _cgroup_removed(self, record: dict[str, object], error: str | None) -> None:
+        if error is not None:
+            record["cgroup_error"] = error
+        self._tell_end(record)
+
+    def _wait(self) -> int | None:
+        """The wait status of the ended process; None when nobody can know it."""
+        if self.status is not None:
+            return self.status
+        try:
+            self.status = os.waitpid(self.pid, 0)[1]
+            return self.status
+        except ChildProcessError:
+            # Taken over from a keeper that was killed: our parent, the engine, has it as a zombie, or the kernel remembers.
+            return process.exit_status_of(self.pid, self._pidfd)
+
+    def _remove_cgroup(self, plan: cgroups.Plan, then: _Then, record: dict[str, object], retries: int = _CGROUP_RETRIES) -> None:
+        """Remove it, then call; while the kernel is not done with its last processes, other containers have their turn."""
+        try:
+            cgroups.remove(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
+        except OSError as error:
+            if error.errno == errno.EBUSY and retries > 0:
+                self._loop.call_later(_CGROUP_RETRY_SECONDS, self._remove_cgroup, plan, then, record, retries - 1)
+            else:
+                then(record, str(error))
+        else:
+            then(record, None)
+
+    def _tell_end(self, record: dict[str, object]) -> None:
+        """Write the record down, tell everybody, and stay until every client has what is theirs and has gone.
+
+        Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
+        """
+        try:
+            _write_whole(f"{self._directory}/{EXIT_FILE}", record, durable=True)
+        except OSError as error:
+            record.setdefault("cgroup_error", f"write the exit record: {error}")
+        self._stop_listening()
+        os.close(self._pidfd)
+        self._pidfd = -1
+        exited = wire.frame(wire.EXITED, json.dumps(record).encode())
+        for client in list(self._clients.values()):
+            self._send_or_drop(client, exited)
+        self._ended = True
+        for client in self._clients.values():
+            self._watch(client)
+        if not self._clients:
+            self.close()
+
+
+def _exit_code(status: int | None) -> dict[str, object]:
+    if status is None:
+        return {"exit_code": 255, "error": "the exit status was lost with the process's parent"}
+    code = os.waitstatus_to_exitcode(status)
+    return {"exit_code": code} if code >= 0 else {"exit_code": 128 - code, "signal": -code}
+
+
+def _write_whole(path: str, facts: dict[str, object], *, durable: bool = False) -> None:
+    """Write it so that it is whole or not there; `durable`: on disk before anybody hears of it. Raises `OSError`."""
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, json.dumps(facts).encode())
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(f"{path}.new", path)
+
+
+def _open_log(message: dict) -> LogFile | None:  # type: ignore[type-arg]
+    log = message.get("log")
+    if not log:
+        return None
+    return LogFile(log["path"], max_bytes=log["max_bytes"], max_files=log["max_files"], attrs=log.get("attrs") or "")
+
+
+def _report(step: str, error: Exception) -> dict[str, object]:
+    number = error.errno if isinstance(error, OSError) else None
+    return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}

@@ -1,0 +1,244 @@
+"""Makes one process and hands it to the keeper, in a fork of the keeper's that then leaves.
+
+While the child builds its root, the starter makes the network link beside it, so that on two processors the slower of the two
+decides. The child is the keeper's own (CLONE_PARENT), so it never changes its parent. If the keeper is killed meanwhile, nobody
+could watch over what is being made, and it is undone.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import gc
+import json
+import os
+import select
+import signal
+import socket
+from typing import NoReturn
+
+from teul.linux import cgroups, process
+from teul.linux.netlink import links
+from teul.runtime.child.main import Child
+from teul.runtime.messages import receive_message, send_message
+
+LOST: dict[str, object] = {
+    "step": "start",
+    "errno": None,
+    "message": "the container's starter ended before it could start the process",
+    "kind": "OSError",
+}
+_FAILED_WITHOUT_WORD = {"step": "start", "errno": None, "message": "the process ended before it could be started", "kind": "OSError"}
+_STREAMS = {"stdout": 1, "stderr": 2}
+
+
+class StartFailed(Exception):
+    """Nothing was started; `report` says which step failed and why."""
+
+    def __init__(self, report: dict) -> None:  # type: ignore[type-arg]
+        super().__init__(report.get("message"))
+        self.report = report
+
+
+class Started:
+    """A running process and the near ends of its streams, by their roles: "terminal", or "stdin", "stdout" and "stderr"."""
+
+    __slots__ = ("input_fd", "outputs", "pid", "pidfd", "start_time", "terminal")
+
+    def __init__(self, pid: int, pidfd: int, streams: dict[str, int]) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.terminal = "terminal" in streams
+        self.input_fd = streams.get("terminal", streams.get("stdin", -1))
+        self.outputs = {streams[role]: stream for role, stream in (("terminal", 1), *_STREAMS.items()) if role in streams}
+        self.start_time = process.started_at(pid)
+
+    @classmethod
+    def received(cls, word: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+        """From a starter's last word."""
+        pidfd, *streams = descriptors
+        return cls(word["started"], pidfd, dict(zip(word["streams"], streams, strict=True)))
+
+    @classmethod
+    def resumed(cls, message: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+        """Where a killed keeper stopped, with the descriptors that the engine kept."""
+        pidfd, *kept = descriptors
+        return cls(message["pid"], pidfd, dict(zip(message["kept"], kept, strict=True)))
+
+
+def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
+    """In a fork: wait for a request of the keeper's, then do as `main`. Ends with the keeper."""
+    _leave_keeper(line, set())
+    process.set_title("teul: standby", title_area)
+    received = receive_message(line)
+    if received is None:
+        os._exit(0)
+    main(line, *received, title_area)
+
+
+def main(line: socket.socket, message: dict, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:  # type: ignore[type-arg]
+    """In a fork: start the process of `message`, hand it over by `line`, and leave."""
+    _leave_keeper(line, set(descriptors))
+    process.set_title(f"teul: starter {message['id'][:12]}", title_area)
+    launch = _Launch(message, line, pidfd=descriptors[0] if message["kind"] == "exec" else -1, title_area=title_area)
+    try:
+        pid, pidfd, streams = launch.run()
+        send_message(line, {"started": pid, "streams": list(streams)}, [pidfd, *streams.values()])
+    except (OSError, StartFailed, ValueError) as error:
+        launch.abandon()
+        try:
+            send_message(line, {"failed": _report(launch.step, error)}, [])
+        except OSError:
+            pass  # the keeper is gone: its engine has noticed
+    os._exit(0)
+
+
+def _leave_keeper(line: socket.socket, descriptors: set[int]) -> None:
+    """Give up what is the keeper's alone: other containers' streams first of all, which must end when it closes them."""
+    process.close_all_but({line.fileno(), *descriptors})
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    gc.disable()
+    process.set_name("teul-starter")
+
+
+def _report(step: str, error: Exception) -> dict:  # type: ignore[type-arg]
+    if isinstance(error, StartFailed):
+        return error.report
+    number = error.errno if isinstance(error, OSError) else None
+    return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
+
+
+class _Launch:
+    """State while a process is being made."""
+
+    def __init__(self, message: dict, line: socket.socket, *, pidfd: int, title_area: tuple[int, int]) -> None:  # type: ignore[type-arg]
+        self._title_area = title_area
+        self._message = message
+        self._line = line
+        self._container_pidfd = pidfd
+        self._pid = 0
+        self._pidfd = -1
+        self._master_fd = -1
+        self._cgroup_made = False
+        self.step = "start"
+
+    def run(self) -> tuple[int, int, dict[str, int]]:
+        """Returns the pid, a pidfd, and the near ends of the streams by their roles."""
+        message = self._message
+        terminal = bool(message["terminal"])
+        near, far = ((-1, -1, -1), (-1, -1, -1)) if terminal else _pipes(with_input=message["stdin"] != "null")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        plan = message.get("cgroup")
+        if plan and message["kind"] == "create":
+            self.step = "make the cgroup"
+            cgroups.create(plan)  # undoes itself; one that is not ours must not be removed
+            self._cgroup_made = True
+        self.step = "enter the pid namespace"
+        self._enter_pid_namespace()
+        directory_fd = os.open(message["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.step = "fork"
+        self._pid = self._fork(plan)
+        if self._pid == 0:
+            # Nothing of the starter's may live on in a child that takes its time: it would hold open what others wait for.
+            process.close_all_but({theirs.fileno(), directory_fd, self._container_pidfd, *far})
+            # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
+            process.set_name("teul-init")
+            process.set_title("teul-init", self._title_area)
+            Child(message, theirs, far).run(directory_fd, self._container_pidfd)
+        send_message(self._line, {"forked": self._pid}, [])
+        theirs.close()
+        os.close(directory_fd)
+        for fd in far:
+            if fd >= 0:
+                os.close(fd)
+        self._pidfd = process.open_pidfd(self._pid)
+        self._converse(ours)
+        if terminal:
+            return self._pid, self._pidfd, {"terminal": self._master_fd}
+        return self._pid, self._pidfd, {role: fd for role, fd in zip(("stdin", "stdout", "stderr"), near, strict=True) if fd >= 0}
+
+    def abandon(self) -> None:
+        """Undo: end the child and remove its cgroup. The kernel removes links and mounts with the namespaces."""
+        if self._pidfd >= 0:
+            process.kill_and_wait(self._pidfd)
+        if self._cgroup_made:
+            cgroups.remove(self._message["cgroup"])
+
+    def _enter_pid_namespace(self) -> None:
+        if self._message["kind"] == "exec":
+            process.setns(self._container_pidfd, process.CLONE_NEWPID)
+            return
+        wanted = self._message.get("pid_namespace")
+        if wanted == "new":
+            process.unshare(process.CLONE_NEWPID)
+        elif wanted:
+            fd = os.open(wanted, os.O_RDONLY | os.O_CLOEXEC)
+            process.setns(fd, process.CLONE_NEWPID)
+            os.close(fd)
+
+    def _fork(self, plan: dict | None) -> int:  # type: ignore[type-arg]
+        if not plan or not plan["unified_directory"]:
+            return process.fork_sibling()
+        cgroup_fd = os.open(plan["unified_directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return process.fork_sibling(cgroup_fd)
+        finally:
+            os.close(cgroup_fd)
+
+    def _make_link(self, network: dict, sync: socket.socket) -> None:  # type: ignore[type-arg]
+        self.step = "make the network link"
+        try:
+            links.create_veth(network, self._pid)
+            sync.send(b"network")
+        except OSError:
+            # If the child has failed meanwhile, its namespace is gone, and what it says is the cause.
+            self._raise_child_failure(sync)
+            raise
+
+    @staticmethod
+    def _raise_child_failure(sync: socket.socket) -> None:
+        try:
+            data = sync.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if data.startswith(b"{"):
+            raise StartFailed(json.loads(data))
+
+    def _converse(self, sync: socket.socket) -> None:
+        """Serve the child until its exec closes the line. Raises `StartFailed` with what it reports."""
+        executed = False
+        either = select.poll()
+        either.register(sync.fileno(), select.POLLIN)
+        either.register(self._line.fileno(), 0)
+        while True:
+            self.step = "start"
+            if any(fd == self._line.fileno() for fd, _events in either.poll()):
+                raise OSError(errno.EPIPE, "the keeper is gone")
+            data, ancillary, _flags, _address = sync.recvmsg(65536, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+            if not data:
+                break
+            if data == b"exec":
+                executed = True
+            elif data == b"namespaces":
+                network = self._message.get("network")
+                if network:
+                    self._make_link(network, sync)
+            elif data == b"terminal":
+                numbers = array.array("i")
+                numbers.frombytes(ancillary[0][2])
+                self._master_fd = numbers[0]
+            else:
+                raise StartFailed(json.loads(data))
+        sync.close()
+        # A child killed on its way (by its own memory limit, say) closes the line as well, but without the last word.
+        if not executed:
+            raise StartFailed(_FAILED_WITHOUT_WORD)
+
+
+def _pipes(*, with_input: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Near and far ends of stdin, stdout and stderr; -1 stands for /dev/null."""
+    in_read, in_write = os.pipe() if with_input else (-1, -1)
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    return (in_write, out_read, err_read), (in_read, out_write, err_write)

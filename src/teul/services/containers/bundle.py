@@ -1,0 +1,71 @@
+"""The bundle of a container, and the files that the engine writes for its processes: the network's three, config.json, launch.json."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from teul.runtime.messages import CONFIG_FILE
+from teul.services.containers.directories import EngineDirectories
+from teul.store.atomic import remove_tree
+
+LAUNCH_FILE = "launch.json"
+
+
+def make_bundle(directories: EngineDirectories, container_id: str, files: dict[str, str]) -> str:
+    """An empty bundle, and the kept `files` by name; returns the bundle's path. What an earlier run left is removed."""
+    bundle = directories.bundle(container_id)
+    remove_tree(bundle)
+    os.mkdir(bundle, 0o711)
+    os.mkdir(f"{bundle}/rootfs", 0o755)
+    kept = directories.container(container_id)
+    for name, text in files.items():
+        with open(f"{kept}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+    return bundle
+
+
+def write_bundle_files(bundle: str, spec: dict[str, Any], message: dict[str, Any]) -> None:
+    """The OCI config, and the launch message that a later engine needs to take the container over."""
+    _write(f"{bundle}/{CONFIG_FILE}", spec)
+    _write(f"{bundle}/{LAUNCH_FILE}", message)
+
+
+def write_exec_config(directory: str, config: dict[str, Any]) -> None:
+    """What an exec's process is to be: an OCI `process` and our extension. In a file, since an environment may be large."""
+    _write(f"{directory}/{CONFIG_FILE}", config)
+
+
+def read_bundle_files(bundle: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
+    return _read(f"{bundle}/{CONFIG_FILE}"), _read(f"{bundle}/{LAUNCH_FILE}")
+
+
+def read_host_file(path: str) -> str:
+    """The text of one of the host's files, empty if there is none. Blocks."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
+    """Idempotent."""
+    remove_tree(directories.bundle(container_id))
+
+
+def _write(path: str, document: dict[str, Any]) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, msgspec.json.encode(document))
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        document: dict[str, Any] = msgspec.json.decode(file.read())
+    return document

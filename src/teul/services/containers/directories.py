@@ -1,0 +1,93 @@
+"""Where the files of containers are: what is kept of each, and what is there only while it runs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from teul.store.atomic import remove_tree
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDirectories:
+    """The engine's two places: `root` keeps, `run` is for what lives only while processes do."""
+
+    root: str
+    run: str
+
+    def container(self, container_id: str) -> str:
+        """What is kept of a container."""
+        return f"{self.root}/containers/{container_id}"
+
+    def bundle(self, container_id: str) -> str:
+        """Its OCI bundle, there while it runs."""
+        return f"{self.run}/containers/{container_id}"
+
+    def exec(self, container_id: str, exec_id: str) -> str:
+        """Where the monitor of one of its execs keeps its files."""
+        return f"{self.bundle(container_id)}/exec-{exec_id[:16]}"
+
+    def upper(self, container_id: str) -> str:
+        """The container's own changes."""
+        return f"{self.container(container_id)}/upper"
+
+    def log(self, container_id: str) -> str:
+        """The json-file log."""
+        return f"{self.container(container_id)}/{container_id}-json.log"
+
+
+def make_container_directories(directories: EngineDirectories, container_id: str) -> None:
+    """The kept part, at create."""
+    path = directories.container(container_id)
+    os.mkdir(path, 0o710)
+    os.mkdir(f"{path}/upper", 0o755)
+    os.mkdir(f"{path}/work", 0o711)
+
+
+def discard(directories: EngineDirectories, container_id: str) -> None:
+    """Remove a container's kept files: out of sight in one step first, for that may take a while. Idempotent."""
+    aside = f"{directories.root}/tmp/removed-{container_id}"
+    try:
+        os.rename(directories.container(container_id), aside)
+    except FileNotFoundError:
+        return
+    remove_tree(aside)
+
+
+def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
+    """Discard kept files without a record; returns the ids of bundles without one, whose processes must be ended first."""
+    for name in os.listdir(f"{directories.root}/containers"):
+        if name not in known:
+            discard(directories, name)
+    return [name for name in os.listdir(f"{directories.run}/containers") if name not in known]
+
+
+def size_of_tree(path: str) -> int:
+    """Bytes of the regular files and links below `path`, hard links counted once."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    stack = [path]
+    while stack:
+        for entry, status in _list_directory(stack.pop()):
+            if stat.S_ISDIR(status.st_mode):
+                stack.append(entry)
+            elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_size
+    return total
+
+
+def _list_directory(path: str) -> list[tuple[str, os.stat_result]]:
+    """What is in a directory of a running container; what disappears meanwhile is not."""
+    listed: list[tuple[str, os.stat_result]] = []
+    try:
+        names = os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return listed
+    for name in names:
+        try:
+            listed.append((f"{path}/{name}", os.lstat(f"{path}/{name}")))
+        except FileNotFoundError:
+            continue
+    return listed

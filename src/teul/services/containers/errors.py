@@ -1,0 +1,67 @@
+"""Errors of containers in Docker's words; the CLI and docker-py search some of them."""
+
+from __future__ import annotations
+
+from teul.errors import Conflict, InvalidParameter, NotModified, System, TeulError
+from teul.runtime.engine.process import StartError
+
+_NOT_FOUND = ("executable file not found", "no such file or directory")
+_NOT_INVOCABLE = ("permission denied", "is a directory")
+_CREATE_PREFIX = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: error during container init: "
+)
+_EXEC_PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
+EXIT_NOT_FOUND = 127
+EXIT_NOT_INVOCABLE = 126
+EXIT_UNKNOWN = 128
+
+
+class NotRunning(Conflict):
+    """It must run for this."""
+
+    def __init__(self, container_id: str) -> None:
+        super().__init__(f"container {container_id} is not running")
+
+
+class AlreadyStarted(NotModified):
+    """start on a running container."""
+
+    def __init__(self) -> None:
+        super().__init__("Container is already started")
+
+
+class AlreadyStopped(NotModified):
+    """stop on a container that does not run."""
+
+    def __init__(self) -> None:
+        super().__init__("Container is already stopped")
+
+
+class CannotInvoke(InvalidParameter):
+    """The program of a container or exec cannot be run; clients turn the text into exit code 126 or 127."""
+
+
+class StartFailure(System):
+    """The container could not be started for another reason."""
+
+
+def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple[TeulError, int]:
+    """Docker's error and the exit code that the container or exec gets. moby daemon/errors.go, setExitCodeFromError."""
+    if error.kind == "UserError":
+        return StartFailure(error.message), EXIT_UNKNOWN if not for_exec else EXIT_NOT_INVOCABLE
+    prefix = _EXEC_PREFIX if for_exec else _CREATE_PREFIX
+    detail = error.message if error.kind == "ProgramError" else f"{error.step}: {error.message}"
+    text = f"{prefix}{detail}: unknown"
+    lowered = detail.lower()
+    if error.kind == "ProgramError" and any(words in lowered for words in _NOT_FOUND):
+        return CannotInvoke(text), EXIT_NOT_FOUND
+    if any(words in lowered for words in _NOT_INVOCABLE):
+        return CannotInvoke(text), EXIT_NOT_INVOCABLE
+    if "not a directory" in lowered:
+        text += (
+            ": Are you trying to mount a directory onto a file (or vice-versa)? "
+            "Check if the specified host path exists and is the expected type"
+        )
+        return CannotInvoke(text), EXIT_NOT_FOUND
+    return StartFailure(text), EXIT_UNKNOWN

@@ -1,0 +1,200 @@
+"""Further processes in running containers (`docker exec`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from typing import Any
+
+from teul.aio import Tasks, run_blocking
+from teul.errors import Conflict, NotFound
+from teul.model.container import Container
+from teul.model.exec import Exec, ExecConfig
+from teul.model.lifecycle import Move, Status
+from teul.runtime.engine.attachment import Attachment
+from teul.runtime.engine.process import Process, StartError
+from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
+from teul.services.containers import bundle as bundles
+from teul.services.containers.errors import NotRunning, translate_start_error
+from teul.services.containers.launch import Launcher
+from teul.services.containers.request.check import check_exec
+from teul.services.containers.service import Containers
+from teul.services.containers.spec.build import build_exec_process
+from teul.services.events import Events, container_event
+from teul.store.atomic import remove_tree
+
+# docker: an exec can be asked for its exit code for some minutes after its end.
+_KEPT_SECONDS = 300
+
+
+class Execs:
+    """All execs of one engine, in memory."""
+
+    def __init__(self, containers: Containers, launcher: Launcher, supervisor: Supervisor, events: Events, tasks: Tasks) -> None:
+        self._containers = containers
+        self._launcher = launcher
+        self._supervisor = supervisor
+        self._events = events
+        self._tasks = tasks
+        self._execs: dict[str, Exec] = {}
+        self._processes: dict[str, Process] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        containers.follow(self._forget_unstarted)
+
+    def get(self, exec_id: str) -> Exec:
+        """By full id. Raises NotFound, also for one whose container is gone."""
+        record = self._execs.get(exec_id)
+        if record is None or not self._containers.exists(record.container_id):
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return record
+
+    def ids(self, container_id: str) -> list[str]:
+        """Those of a container that run or may yet be started."""
+        return [record.id for record in self._execs.values() if record.container_id == container_id and record.exit_code is None]
+
+    def forget(self, exec_id: str) -> None:
+        """Nobody will ask for it any more. Idempotent."""
+        self._execs.pop(exec_id, None)
+
+    async def create(self, container_reference: str, config: ExecConfig) -> str:
+        """Prepare an exec in a running container; returns its id. Raises Conflict, InvalidParameter."""
+        container = self._active(container_reference)
+        check_exec(config)
+        command = config.cmd or []
+        record = Exec(id=secrets.token_hex(32), container_id=container.id, config=config, path=command[0], args=command[1:])
+        self._execs[record.id] = record
+        self._events.publish(container_event(container, f"exec_create: {' '.join(command)}", execID=record.id))
+        return record.id
+
+    async def start(self, exec_id: str, *, detach: bool, terminal: bool) -> Attachment | None:
+        """Run it; unless detached, returns its streams. Raises Conflict when it ran before, and what a failing start raises."""
+        record = self.get(exec_id)
+        if record.started:
+            detail = "is already running" if record.running else "has already run"
+            raise Conflict(f"exec command {exec_id} {detail}")
+        container = self._active(record.container_id)
+        record.started = record.running = True
+        record.config.tty = record.config.tty or terminal
+        attachment: Attachment | None = None
+        pending: list[PendingAttachment] = []
+        if not detach:
+            wants = {"stdin": record.config.attach_stdin, "stdout": record.config.attach_stdout, "stderr": record.config.attach_stderr}
+            attachment, far = await Attachment.pending(terminal=record.config.tty, wants=wants)
+            pending.append(PendingAttachment(far, wants))
+        self._events.publish(container_event(container, f"exec_start: {' '.join([record.path, *record.args])}", execID=exec_id))
+        try:
+            process = await self._run(container, record, pending)
+        except StartError as error:
+            failure, record.exit_code = translate_start_error(error, for_exec=True)
+            await self._failed(record, attachment)
+            raise failure from error
+        except BaseException:
+            record.exit_code = 126
+            await self._failed(record, attachment)
+            raise
+        record.pid = process.pid
+        self._processes[exec_id] = process
+        self._watches[exec_id] = self._tasks.start(self._watch(container, record, process), name=f"watch exec {exec_id[:12]}")
+        return attachment
+
+    async def wait(self, exec_id: str) -> int | None:
+        """Return the exit code when it has ended and that was told; None if it never ran."""
+        record = self.get(exec_id)
+        if (watch := self._watches.get(exec_id)) is not None:
+            await asyncio.shield(watch)
+        return record.exit_code
+
+    def kill(self, exec_id: str) -> None:
+        """End it by force, if it runs. `wait` tells when it is over."""
+        if (process := self._processes.get(exec_id)) is not None:
+            process.signal(signal.SIGKILL)
+
+    async def resize(self, exec_id: str, *, height: int, width: int) -> None:
+        """Set its terminal's size. Raises Conflict when it does not run."""
+        record = self.get(exec_id)
+        process = self._processes.get(exec_id)
+        if process is None:
+            raise Conflict(f"exec process is not started: {record.id}") if not record.started else NotRunning(record.container_id)
+        process.resize(height, width)
+
+    def _forget_unstarted(self, container: Container, move: Move) -> None:
+        """docker: what was prepared in a container and not started is gone with the container's run."""
+        if move in (Move.EXITED, Move.RESTARTING):
+            unstarted = [record.id for record in self._execs.values() if record.container_id == container.id and not record.started]
+            for exec_id in unstarted:
+                self.forget(exec_id)
+
+    def _active(self, reference: str) -> Container:
+        container = self._containers.get(reference)
+        match container.state.status:
+            case Status.RUNNING:
+                return container
+            case Status.PAUSED:
+                raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+            case Status.RESTARTING:
+                raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+            case _:
+                raise NotRunning(container.id)
+
+    async def _run(self, container: Container, record: Exec, pending: list[PendingAttachment]) -> Process:
+        run = self._containers.run_of(container.id)
+        if run.process is None or run.process.pidfd < 0:
+            raise NotRunning(container.id)
+        # security: a copy, taken now. The container may end while we prepare, and its number be another container's by then.
+        pidfd = os.dup(run.process.pidfd)
+        try:
+            try:
+                message = await run_blocking(self._prepare, container, record)
+            except FileNotFoundError as error:
+                raise NotRunning(container.id) from error
+            return await self._supervisor.start(message, attach=pending, pidfd=pidfd)
+        finally:
+            os.close(pidfd)
+
+    def _prepare(self, container: Container, record: Exec) -> dict[str, Any]:
+        """The exec's directory and launch message. Blocking."""
+        directories = self._launcher.directories
+        spec, launch = bundles.read_bundle_files(directories.bundle(container.id))
+        process, extension = build_exec_process(container, record.config, spec, self._launcher.host)
+        directory = directories.exec(container.id, record.id)
+        os.mkdir(directory, 0o700)
+        bundles.write_exec_config(directory, {"process": process, "teul": extension})
+        config = record.config
+        rows, columns = config.console_size or (0, 0)
+        return {
+            "kind": "exec",
+            "id": record.id,
+            "directory": directory,
+            "spill_directory": directories.container(container.id),
+            "terminal": config.tty,
+            "rows": rows,
+            "columns": columns,
+            "stdin": "once" if config.attach_stdin else "null",
+            "log": None,
+            "cgroup": launch["cgroup"],
+            "network": None,
+        }
+
+    async def _failed(self, record: Exec, attachment: Attachment | None) -> None:
+        record.running = False
+        if attachment is not None:
+            await attachment.close()
+        await self._retire(record)
+
+    async def _watch(self, container: Container, record: Exec, process: Process) -> None:
+        ended = await asyncio.shield(process.exit)
+        record.exit_code = ended.exit_code
+        record.running = False
+        record.pid = 0
+        self._processes.pop(record.id, None)
+        self._watches.pop(record.id, None)
+        self._events.publish(container_event(container, "exec_die", execID=record.id, exitCode=str(ended.exit_code)))
+        await self._retire(record)
+
+    async def _retire(self, record: Exec) -> None:
+        """Its files go at once, its exit code a while later."""
+        record.can_remove = True
+        await run_blocking(remove_tree, self._launcher.directories.exec(record.container_id, record.id))
+        asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._execs.pop, record.id, None)

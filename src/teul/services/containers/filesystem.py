@@ -1,0 +1,194 @@
+"""The files of containers: the use cases of `docker cp`, `docker export` and `docker diff`.
+
+A container that does not run is kept from starting while its files are worked on, as dockerd does it: two mounts of one upper directory
+must not be. One that runs is held only until the worker has entered its root, so its end is noticed while a slow client reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Protocol, TypeVar
+
+from teul.aio import run_blocking
+from teul.errors import Conflict, NotFound, System, TeulError
+from teul.model.container import Container
+from teul.model.filesystem import Change, PathStat
+from teul.model.lifecycle import Status
+from teul.oci.digest import Digest
+from teul.services.containers.launch import Launcher
+from teul.services.containers.request.mounts import plan_mounts
+from teul.services.containers.run import ContainerRun
+from teul.services.containers.spec.build import namespace_donors
+from teul.services.events import Events, container_event
+from teul.services.images.service import Images
+from teul.workers import rootfs
+from teul.workers.rootfs import Bind, ContainerGone, NoSuchPath, Placement, View
+
+T = TypeVar("T")
+
+_NETWORK_FILES = ("resolv.conf", "hostname", "hosts")
+
+
+class FileNotInContainer(NotFound):
+    """Docker's text; its CLI shows it."""
+
+    def __init__(self, path: str, reference: str) -> None:
+        super().__init__(f"Could not find the file {path} in container {reference}")
+
+
+class ContainerLookup(Protocol):
+    """What is needed of `services.containers.Containers`."""
+
+    def get(self, reference: str) -> Container: ...
+
+    def run_of(self, container_id: str) -> ContainerRun: ...
+
+
+class Filesystems:
+    """The files of all containers of one engine."""
+
+    def __init__(self, containers: ContainerLookup, launcher: Launcher, images: Images, events: Events) -> None:
+        self._containers = containers
+        self._launcher = launcher
+        self._images = images
+        self._events = events
+
+    async def stat(self, reference: str, path: str) -> PathStat:
+        """What is at `path`. Raises NotFound, also as `FileNotInContainer`, and System."""
+        container = self._containers.get(reference)
+
+        @asynccontextmanager
+        async def begin(view: View) -> AsyncIterator[PathStat]:
+            yield await rootfs.stat_path(view, path)
+
+        async with self._entered(container, begin, told=(path, reference)) as found:
+            return found
+
+    @asynccontextmanager
+    async def archive(self, reference: str, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
+        """What is at `path`, and a tar archive of it. Raises as `stat`."""
+        container = self._containers.get(reference)
+        async with self._entered(container, lambda view: rootfs.packed(view, path), told=(path, reference)) as (found, chunks):
+            self._publish(container, "archive-path")
+            yield found, chunks
+
+    async def extract(
+        self, reference: str, path: str, stream: AsyncIterator[bytes], *, copy_owner: bool = False, no_overwrite: bool = False
+    ) -> None:
+        """Place the tar archive that `stream` brings in the directory `path`.
+
+        With `copy_owner` everything will belong to the container's user; with `no_overwrite` a directory and something else do not
+        take each other's place. Raises NotFound, InvalidParameter, System, and what `stream` raises. What was placed before stays.
+        """
+        container = self._containers.get(reference)
+        placement = Placement(
+            path,
+            user=container.config.user if copy_owner else "",
+            no_overwrite=no_overwrite,
+            read_only_root=container.host_config.readonly_rootfs,
+        )
+        async with self._entered(container, lambda view: rootfs.placing(view, placement, stream), told=(path, reference)):
+            pass
+        self._publish(container, "extract-to-dir")
+
+    @asynccontextmanager
+    async def export(self, reference: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Everything in its root as a tar archive, without what is mounted there. Raises NotFound, Conflict, System."""
+        container = self._containers.get(reference)
+        if container.state.status is Status.DEAD:
+            raise Conflict(f"You cannot export container {container.id} which is Dead")
+        if container.state.status is Status.REMOVING:
+            raise Conflict(f"You cannot export container {container.id} which is being removed")
+        try:
+            async with self._entered(container, rootfs.exported, binds=False) as chunks:
+                yield chunks
+        except System as error:
+            raise System(f"Error exporting container {reference}: {error.message}", hint=error.hint) from error
+        self._publish(container, "export")
+
+    async def changes(self, reference: str) -> list[Change]:
+        """What it changed in its image's files. Raises NotFound, System."""
+        container = self._containers.get(reference)
+        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
+        return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
+
+    def _publish(self, container: Container, action: str) -> None:
+        self._events.publish(container_event(container, action))
+
+    @asynccontextmanager
+    async def _entered(
+        self,
+        container: Container,
+        begin: Callable[[View], AbstractAsyncContextManager[T]],
+        *,
+        binds: bool = True,
+        told: tuple[str, str] | None = None,
+    ) -> AsyncIterator[T]:
+        """What `begin` makes of a view of the container, with the container's lock as the top of this module says.
+
+        `told` is the path and container that a client will hear of if there is no such path.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                yield await self._enter(container, begin, stack, binds=binds)
+        except NoSuchPath as error:
+            raise FileNotInContainer(*told) if told is not None else error from error
+
+    async def _enter(
+        self, container: Container, begin: Callable[[View], AbstractAsyncContextManager[T]], stack: AsyncExitStack, *, binds: bool
+    ) -> T:
+        run = self._containers.run_of(container.id)
+        while True:
+            async with AsyncExitStack() as locked:
+                await locked.enter_async_context(run.lock)
+                self._containers.get(container.id)  # it may have been removed while we waited
+                view = await self._view(container, run, binds=binds)
+                if view.pidfd is None:
+                    stack.push_async_exit(locked.pop_all())
+                with suppress(ContainerGone):
+                    return await stack.enter_async_context(begin(view))
+            await run.wait_settled()
+
+    async def _view(self, container: Container, run: ContainerRun, *, binds: bool) -> View:
+        directories = self._launcher.directories
+        pidfd = run.process.pidfd if run.process is not None else -1
+        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
+        return View(
+            pidfd=pidfd if pidfd >= 0 else None,
+            lower=tuple(lower),
+            upper=directories.upper(container.id),
+            work=f"{directories.container(container.id)}/work",
+            stage=f"{directories.root}/tmp",
+            binds=await run_blocking(self._binds, container) if binds else (),
+        )
+
+    def _binds(self, container: Container) -> tuple[Bind, ...]:
+        """What is bound into the container, or would be if it ran; those with fewer path components first. Blocking."""
+        try:
+            self._launcher.make_bind_sources(container)
+        except OSError as error:
+            raise System(str(error)) from error
+        planned = plan_mounts(container.host_config)
+        found = [
+            Bind(mount.source, mount.destination, read_only=mount.read_only, recursive=not mount.non_recursive)
+            for mount in planned
+            if mount.type == "bind"
+        ]
+        taken = {mount.destination for mount in planned}
+        directory = self._network_directory(container)
+        found += [
+            Bind(f"{directory}/{name}", f"/etc/{name}", read_only=container.host_config.readonly_rootfs, asked=False)
+            for name in _NETWORK_FILES
+            if f"/etc/{name}" not in taken and os.path.exists(f"{directory}/{name}")
+        ]
+        return tuple(sorted(found, key=lambda bind: bind.destination.count("/")))
+
+    def _network_directory(self, container: Container) -> str:
+        """Where its network files are: another container's, if it uses that one's network."""
+        donor = namespace_donors(container.host_config).get("network")
+        with suppress(TeulError):  # a donor that is gone has none
+            if donor is not None:
+                return self._launcher.directories.container(self._containers.get(donor).id)
+        return self._launcher.directories.container(container.id)

@@ -1,0 +1,253 @@
+"""Starting a container: from its record to a running process, and back to nothing when a step fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from teul.aio import run_blocking
+from teul.errors import Conflict, NotFound, System
+from teul.linux import cgroups, seccomp
+from teul.linux.cgroups.usage import Usage, read_usage
+from teul.model.container import Container
+from teul.oci.digest import Digest
+from teul.runtime.engine.process import Process
+from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
+from teul.services.containers import bundle as bundles
+from teul.services.containers.directories import EngineDirectories
+from teul.services.containers.request.log_options import log_attributes, parse_log_options
+from teul.services.containers.request.mounts import plan_mounts
+from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path, namespace_donors
+from teul.services.containers.spec.devices import asks_for_devices, gather_devices
+from teul.services.containers.spec.network_files import render_container_files
+from teul.services.host import HostFacts
+from teul.services.images.service import Images
+from teul.services.networks.service import Networks
+
+# What a log may grow to when a container does not say: on by default, unlike Docker's.
+_LOG_BYTES = 20_000_000
+_LOG_FILES = 5
+
+
+class Launcher:
+    """Carries out starts. Keeps compiled seccomp filters by what they were compiled from."""
+
+    def __init__(
+        self,
+        directories: EngineDirectories,
+        *,
+        cgroup_parent: str,
+        layout: cgroups.Layout,
+        host: HostFacts,
+        images: Images,
+        networks: Networks,
+        supervisor: Supervisor,
+        find_container: Callable[[str], Container | None],
+    ) -> None:
+        self.directories = directories
+        self.host = host
+        self._layout = layout
+        self._cgroup_parent = cgroup_parent
+        self._images = images
+        self._networks = networks
+        self._supervisor = supervisor
+        self._find_container = find_container
+        self._filters: dict[str, str] = {}
+
+    async def launch(self, container: Container, attach: list[PendingAttachment]) -> Process:
+        """Start PID 1 and note the endpoint in the record. Raises `StartError` and others; then nothing is left behind."""
+        try:
+            return await self._start(container, attach)
+        except asyncio.CancelledError:
+            raise  # the engine is leaving; what has been started by now is the next one's to take over
+        except BaseException:
+            container.endpoint = None
+            for pending in attach:
+                pending.connection.close()
+            await self.clean_up(container)
+            raise
+
+    async def adopt(self, container_id: str) -> Process | None:
+        """The process that an earlier engine started for this container; None if there is none to be found."""
+        bundle = self.directories.bundle(container_id)
+        try:
+            _spec, message = await run_blocking(bundles.read_bundle_files, bundle)
+        except FileNotFoundError:
+            return None
+        return await self._supervisor.adopt(bundle, message)
+
+    async def clean_up(self, container: Container) -> None:
+        """Give back what a run held outside of its process: addresses and the bundle. Idempotent."""
+        await self._networks.release(container.id)
+        await run_blocking(bundles.remove_bundle, self.directories, container.id)
+
+    def cgroup_plan(self, container: Container) -> cgroups.Plan:
+        """The container's cgroup, without its limits."""
+        return cgroups.plan(self._layout, self._cgroups_path(container))
+
+    def usage(self, container: Container) -> Usage:
+        """What its cgroup uses now. Blocking. Raises FileNotFoundError when it is gone."""
+        return read_usage(self._layout, self._cgroups_path(container))
+
+    def has_cgroup(self, container: Container) -> bool:
+        """Whether its cgroup is there. Blocking."""
+        return any(os.path.exists(directory) for directory in self.cgroup_plan(container)["directories"])
+
+    def change_limits(self, container: Container, resources: dict[str, Any]) -> None:
+        """Set OCI `resources` on its living cgroup, all of them or none. Blocking. Raises `OSError`."""
+        cgroups.update(self._layout, self.cgroup_plan(container), resources)
+
+    def orphan_plan(self, container_id: str) -> cgroups.Plan:
+        """The cgroup of a container of which there is no record any more."""
+        return cgroups.plan(self._layout, f"{self._cgroup_parent}/{container_id}")
+
+    def remove_cgroup_parent(self) -> None:
+        """Remove the engine's own cgroup when no container is in it. Blocking, idempotent."""
+        cgroups.prune(self._layout, self._cgroup_parent)
+
+    def image_size(self, container: Container) -> int:
+        """Bytes of the image's layers; 0 for an image that is gone."""
+        try:
+            return self._images.get(Digest(container.image_id)).size_bytes
+        except NotFound:
+            return 0
+
+    def _cgroups_path(self, container: Container) -> str:
+        return cgroups_path(container.host_config, self._cgroup_parent, container.id)
+
+    async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
+        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
+        donors = self._donors(container)
+        if "network" in donors:
+            # docker: whoever joins a network joins its names as well.
+            donor = donors["network"].config
+            container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
+        plan = await self._allocate(container)
+        message = await run_blocking(self._prepare, container, lower, donors, plan)
+        return await self._supervisor.start(message, attach=attach)
+
+    def _donors(self, container: Container) -> dict[str, Container]:
+        """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
+        donors: dict[str, Container] = {}
+        for kind, reference in namespace_donors(container.host_config).items():
+            donor = self._find_container(reference)
+            if donor is None:
+                raise NotFound(f"No such container: {reference}")
+            if not donor.state.has_process:
+                verb = "join network of" if kind == "network" else f"join {kind.upper()} of"
+                raise Conflict(f"cannot {verb} a non running container: {donor.id}")
+            donors[kind] = donor
+        return donors
+
+    async def _allocate(self, container: Container) -> dict[str, Any] | None:
+        mode = container.host_config.network_mode
+        if container.config.network_disabled or mode.startswith("container:"):
+            return None
+        if mode not in ("", "default", "bridge"):
+            self._networks.get(mode)  # docker: a network that is not there is missed when the container starts
+        if mode in ("none", "host"):
+            container.endpoint = self._networks.nominal_endpoint(container.id, mode)
+            return None
+        settings = (container.networking.endpoints_config or {}).get("bridge") if container.networking else None
+        allocation = await self._networks.allocate(container.id, "bridge", hostname=container.config.hostname, requested=settings)
+        container.endpoint = allocation.endpoint
+        return allocation.plan
+
+    def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None) -> dict[str, Any]:
+        """Everything on disk that the child will need; returns the launch message. Blocking."""
+        self.make_bind_sources(container)
+        host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
+        bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
+        network_donor = donors.get("network")
+        paths = ContainerPaths(
+            bundle=bundle,
+            directory=self.directories.container(container.id),
+            cgroup=self._cgroups_path(container),
+            lower=lower,
+            network_files=self.directories.container(network_donor.id) if network_donor is not None else None,
+        )
+        spec = build_spec(
+            container,
+            self.host,
+            paths,
+            plan,
+            devices=gather_devices(container.host_config) if asks_for_devices(container.host_config) else None,
+            donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
+        )
+        # The child takes the compiled filter; its source, long and read by nobody on the way, stays out of the bundle.
+        profile = spec["linux"].pop("seccomp", None)
+        if profile is not None:
+            spec["teul"] |= {"seccomp_bpf": self._compiled_filter(profile), "seccomp_flags": seccomp.filter_flags(profile)}
+        message = self._message(container, spec, plan)
+        bundles.write_bundle_files(bundle, spec, message)
+        return message
+
+    def make_bind_sources(self, container: Container) -> None:
+        """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
+        for mount in plan_mounts(container.host_config):
+            if mount.type != "bind":
+                continue
+            if mount.create_source:
+                try:
+                    os.makedirs(mount.source, exist_ok=True)
+                except FileExistsError:
+                    continue  # a file: it is bound as it is
+                except OSError as error:
+                    raise System(f"error while creating mount source path '{mount.source}': {error}") from error
+            elif not os.path.lexists(mount.source):
+                raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+
+    def _message(self, container: Container, spec: dict[str, Any], plan: dict[str, Any] | None) -> dict[str, Any]:
+        config = container.config
+        pid = next((item for item in spec["linux"]["namespaces"] if item["type"] == "pid"), None)
+        height, width = container.host_config.console_size
+        stdin = "null" if not config.open_stdin else "once" if config.stdin_once else "open"
+        return {
+            "kind": "create",
+            "id": container.id,
+            "directory": self.directories.bundle(container.id),
+            "spill_directory": self.directories.container(container.id),
+            "terminal": config.tty,
+            "rows": height,
+            "columns": width,
+            "stdin": stdin,
+            "log": self._log_options(container),
+            "cgroup": cgroups.plan(self._layout, spec["linux"]["cgroupsPath"], spec["linux"].get("resources")),
+            "kill_cgroup": pid is None or bool(pid.get("path")),
+            "network": plan,
+            "pid_namespace": None if pid is None else pid.get("path") or "new",
+        }
+
+    def _log_options(self, container: Container) -> dict[str, Any] | None:
+        log_config = container.host_config.log_config
+        if log_config.type == "none":
+            return None
+        options = parse_log_options(log_config.config or {})
+        attrs = log_attributes(log_config.config or {}, container.config)
+        # docker: with a size alone there is one file, which starts over when it is full.
+        files_kept = options.max_files or (_LOG_FILES if options.max_bytes is None else 1)
+        return {
+            "path": self.directories.log(container.id),
+            "max_bytes": _LOG_BYTES if options.max_bytes is None else options.max_bytes,
+            "max_files": files_kept,
+            "attrs": msgspec.json.encode(attrs).decode() if attrs else "",
+        }
+
+    def _compiled_filter(self, profile: dict[str, Any]) -> str:
+        """The path of the compiled filter: made once per profile, read by every child."""
+        name = hashlib.sha256(msgspec.json.encode(profile)).hexdigest()
+        path = self._filters.get(name)
+        if path is None:
+            path = f"{self.directories.run}/seccomp/{name}.bpf"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            temporary = f"{path}.{os.getpid()}"
+            with open(temporary, "wb") as file:
+                file.write(seccomp.compile_filter(profile))
+            os.rename(temporary, path)
+            self._filters[name] = path
+        return path

@@ -1,0 +1,87 @@
+"""What the engine holds in memory for a container beyond its record: its process, who waits for it, who is attached early."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from teul.errors import Unavailable
+from teul.model.container import ContainerExit
+from teul.runtime.engine.process import Process
+from teul.runtime.engine.supervisor import PendingAttachment
+
+NOT_RUNNING = "not-running"
+NEXT_EXIT = "next-exit"
+REMOVED = "removed"
+# One message to the keeper carries at most 64 descriptors (runtime.messages).
+_MAX_PENDING = 48
+
+
+class ContainerRun:
+    """Guards one container: whoever changes its state holds `lock`."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.process: Process | None = None
+        self.pending: list[PendingAttachment] = []
+        self.restart: asyncio.Task[None] | None = None
+        self.restart_delay_seconds = 0.0
+        # Set when the latest process has ended and all that follows from it was recorded.
+        self.settled = asyncio.Event()
+        # True while --rm does not apply: the stop in the middle of a restart.
+        self.kept = False
+        self._waiters: dict[str, list[asyncio.Future[ContainerExit]]] = {NOT_RUNNING: [], NEXT_EXIT: [], REMOVED: []}
+
+    def waiter(self, condition: str) -> asyncio.Future[ContainerExit]:
+        """A future that is done when `condition` comes true."""
+        future: asyncio.Future[ContainerExit] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters[condition]
+        waiters[:] = [waiter for waiter in waiters if not waiter.done()]
+        waiters.append(future)
+        return future
+
+    def notify(self, end: ContainerExit, *conditions: str) -> None:
+        """Tell everybody who waits for one of `conditions`."""
+        for condition in conditions:
+            waiters, self._waiters[condition] = self._waiters[condition], []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(end)
+
+    async def wait_settled(self) -> None:
+        """Return when the end of the latest process was recorded."""
+        await self.settled.wait()
+
+    def add_pending(self, pending: PendingAttachment) -> None:
+        """Have `pending` attached by the next start. Raises Unavailable when too many wait already."""
+        self.pending = self.take_pending()
+        if len(self.pending) >= _MAX_PENDING:
+            pending.connection.close()
+            raise Unavailable(f"{len(self.pending)} clients wait for this container's start already")
+        self.pending.append(pending)
+
+    def take_pending(self) -> list[PendingAttachment]:
+        """Those who attached early and are still there."""
+        alive: list[PendingAttachment] = []
+        for pending in self.pending:
+            if _has_peer(pending.connection):
+                alive.append(pending)
+            else:
+                pending.connection.close()
+        self.pending = []
+        return alive
+
+    def drop_pending(self) -> None:
+        """Nobody will start for those who attached early: let them see the end."""
+        for pending in self.pending:
+            pending.connection.close()
+        self.pending.clear()
+
+
+def _has_peer(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False

@@ -1,0 +1,267 @@
+"""A container's record to the OCI runtime spec that its first process carries out. Pure: same arguments, same spec.
+
+What stands in it is what dockerd's container has (28.5, oci/defaults.go and daemon/oci_linux.go), except that the cgroup namespace is
+private on every host. Our own additions, for which the OCI spec has no word, stand under "teul" (see `_extension`).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teul.model.config import ContainerConfig
+from teul.model.container import Container
+from teul.model.exec import ExecConfig
+from teul.model.host_config import HostConfig
+from teul.services.containers.request.capabilities import choose_capabilities
+from teul.services.containers.request.network import has_own_network
+from teul.services.containers.request.security import choose_apparmor, choose_seccomp, normal_sysctl, parse_security_options
+from teul.services.containers.spec.devices import ContainerDevices, asks_for_devices
+from teul.services.containers.spec.mounts import build_mounts, root_propagation
+from teul.services.containers.spec.resources import build_devices, build_resources, build_rlimits
+from teul.services.host import HostFacts
+
+OCI_VERSION = "1.2.0"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPaths:
+    """Where things of the container are on the host.
+
+    `bundle` is its directory below the run root, with the empty `rootfs` at which the child mounts the overlay; `directory` the one
+    below the root, with upper, work and the network files; `network_files` the one whose network files it gets, if they are another
+    container's (`container:` networks). `cgroup` as of `cgroups_path()`. `lower` are the image's layers, the topmost first.
+    """
+
+    bundle: str
+    directory: str
+    cgroup: str
+    lower: Sequence[str]
+    network_files: str | None = None
+
+
+def build_spec(
+    container: Container,
+    host: HostFacts,
+    paths: ContainerPaths,
+    network: Mapping[str, Any] | None,
+    *,
+    devices: ContainerDevices | None = None,
+    donor_pids: Mapping[str, int] | None = None,
+) -> Spec:
+    """The spec of `container` as a JSON-able dict.
+
+    `network` is the plan of linux.netlink, None without one. `devices` are those of `gather_devices`; a container that asks for any
+    (or is privileged) needs them. `donor_pids` are the first processes of the containers whose namespaces are joined, by "network"
+    and "pid" (see `namespace_donors`). Raises InvalidParameter for options that only now turn out wrong.
+    """
+    config, host_config = container.config, container.host_config
+    donor_pids = donor_pids or {}
+    if devices is None and asks_for_devices(host_config):
+        raise ValueError("the container asks for devices, and none were gathered")
+    if set(donor_pids) != set(namespace_donors(host_config)):
+        # security: without its donor it would silently get a namespace that nobody asked for.
+        raise ValueError("donor_pids does not fit the container's namespace modes")
+    devices = devices or ContainerDevices()
+    security = parse_security_options(host_config.security_opt or ())
+    capabilities = choose_capabilities(host_config.cap_add, host_config.cap_drop, privileged=host_config.privileged, host=host)
+    writable_cgroups = host_config.privileged if security.writable_cgroups is None else security.writable_cgroups
+    mounts = build_mounts(
+        host_config,
+        host,
+        network_files=_network_files(paths),
+        writable_cgroups=writable_cgroups,
+    )
+    spec: Spec = {
+        "ociVersion": OCI_VERSION,
+        "process": _build_process(container, capabilities),
+        "root": {"path": f"{paths.bundle}/rootfs", "readonly": host_config.readonly_rootfs},
+        "mounts": mounts,
+        "linux": {
+            "namespaces": _build_namespaces(host_config, donor_pids),
+            "cgroupsPath": paths.cgroup,
+            "resources": build_resources(host_config, devices),
+            # A /dev of the client's own is used as it is.
+            "devices": [] if _brings_dev(mounts) else build_devices(devices),
+            "sysctl": _build_sysctls(host_config, host),
+            "maskedPaths": list(host_config.masked_paths or ()),
+            "readonlyPaths": list(host_config.readonly_paths or ()),
+        },
+        "teul": _extension(config, host_config, paths, network),
+    }
+    if host_config.uts_mode != "host":
+        spec["hostname"], spec["domainname"] = config.hostname, config.domainname
+    if host_config.annotations:
+        spec["annotations"] = dict(host_config.annotations)
+    if security.no_new_privileges:
+        spec["process"]["noNewPrivileges"] = True
+    apparmor = choose_apparmor(security, privileged=host_config.privileged, host=host)
+    if apparmor is not None:
+        spec["process"]["apparmorProfile"] = apparmor
+    propagation = root_propagation(mounts)
+    if propagation is not None:
+        spec["linux"]["rootfsPropagation"] = propagation
+    seccomp = choose_seccomp(security, privileged=host_config.privileged, capabilities=capabilities, host=host)
+    if seccomp is not None:
+        spec["linux"]["seccomp"] = seccomp
+    return spec
+
+
+def build_exec_process(container: Container, exec_config: ExecConfig, spec: Spec, host: HostFacts) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One more process in a running container: its OCI `process`, and the "teul" extension that goes with it.
+
+    It inherits from the container's own process in `spec` what the request does not say. docker: daemon/exec.go, exec_linux.go.
+    """
+    config = container.config
+    process: dict[str, Any] = dict(spec["process"])
+    process["args"] = list(exec_config.cmd or ())
+    process["env"] = merge_environment(build_environment(config, terminal=exec_config.tty), exec_config.env or ())
+    process["cwd"] = exec_config.working_dir or config.working_dir or "/"
+    process["terminal"] = exec_config.tty
+    process.pop("consoleSize", None)
+    if exec_config.tty and exec_config.console_size is not None:
+        process["consoleSize"] = _console_size(exec_config.console_size)
+    if exec_config.privileged:
+        # docker: the container's seccomp filter and AppArmor profile stay, as for every exec.
+        process["capabilities"] = _capability_sets(host.capabilities)
+    extension = {
+        "user": exec_config.user or config.user,
+        "groups": _named_groups(container.host_config),
+        "seccomp_bpf": spec["teul"]["seccomp_bpf"],
+        "seccomp_flags": spec["teul"]["seccomp_flags"],
+    }
+    return process, extension
+
+
+def namespace_donors(host_config: HostConfig) -> dict[str, str]:
+    """The containers whose namespaces `host_config` joins, by namespace ("network", "pid")."""
+    modes = {"network": host_config.network_mode, "pid": host_config.pid_mode}
+    donors = {name: mode.partition(":")[2] for name, mode in modes.items() if mode.startswith("container:")}
+    return {name: donor for name, donor in donors.items() if donor}
+
+
+def cgroups_path(host_config: HostConfig, default_parent: str, container_id: str) -> str:
+    """The container's cgroup below the root of the hierarchies.
+
+    security: the client's parent is cleaned as a path from the root, so it cannot lead out (docker: daemon/oci_linux.go withCgroups).
+    """
+    parent = posixpath.normpath("/" + (host_config.cgroup_parent or default_parent).lstrip("/"))
+    return posixpath.join(parent, container_id)
+
+
+def build_environment(config: ContainerConfig, *, terminal: bool) -> list[str]:
+    """The environment of a container's processes but for HOME, which is in its passwd file."""
+    environment = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={config.hostname}"]
+    if terminal:
+        environment.append("TERM=xterm")
+    return merge_environment(environment, config.env or ())
+
+
+def merge_environment(variables: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Each name once, at its first place, with its last value; an override without `=` takes the variable out.
+
+    docker: container/env.go ReplaceOrAppendEnvValues.
+    """
+    merged = {variable.partition("=")[0]: variable for variable in variables}
+    for override in overrides:
+        name, equals, _ = override.partition("=")
+        if equals:
+            merged[name] = override
+        else:
+            merged.pop(name, None)
+    return list(merged.values())
+
+
+def _build_process(container: Container, capabilities: Sequence[str]) -> dict[str, Any]:
+    config, host_config = container.config, container.host_config
+    process: dict[str, Any] = {
+        "terminal": config.tty,
+        # Who it runs as is in the image's passwd file, which only the child sees: "teul" has the name.
+        "user": {"uid": 0, "gid": 0, "additionalGids": [int(group) for group in host_config.group_add or () if _is_number(group)]},
+        "args": [container.path, *container.args],
+        "env": build_environment(config, terminal=config.tty),
+        "cwd": config.working_dir or "/",
+        "capabilities": _capability_sets(capabilities),
+        "rlimits": build_rlimits(host_config),
+        "oomScoreAdj": host_config.oom_score_adj,
+    }
+    if config.tty and any(host_config.console_size):
+        process["consoleSize"] = _console_size(host_config.console_size)
+    return process
+
+
+def _capability_sets(capabilities: Sequence[str]) -> dict[str, list[str]]:
+    # security: nothing inheritable (CVE-2022-24769), nothing ambient: a user other than root gets none of them through exec.
+    return {name: list(capabilities) for name in ("bounding", "effective", "permitted")}
+
+
+def _console_size(size: tuple[int, int]) -> dict[str, int]:
+    return {"height": size[0], "width": size[1]}
+
+
+def _build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[dict[str, str]]:
+    wanted = {
+        "mount": True,
+        "network": host_config.network_mode != "host",
+        "uts": host_config.uts_mode != "host",
+        "pid": host_config.pid_mode != "host",
+        "ipc": host_config.ipc_mode != "host",
+        "cgroup": host_config.cgroupns_mode != "host",
+    }
+    files = {"network": "net", "pid": "pid"}
+    namespaces = []
+    for kind, is_wanted in wanted.items():
+        if kind in donor_pids:
+            namespaces.append({"type": kind, "path": f"/proc/{donor_pids[kind]}/ns/{files[kind]}"})
+        elif is_wanted:
+            namespaces.append({"type": kind})
+    return namespaces
+
+
+def _build_sysctls(host_config: HostConfig, host: HostFacts) -> dict[str, str]:
+    unwritable = {"net.ipv4.ping_group_range"} if host.in_user_namespace else set()
+    # kernel: group ids that a user namespace does not map cannot be written.
+    known = host.sysctls - unwritable if has_own_network(host_config) else frozenset()
+    sysctls = {name: value for name, value in _NETWORK_SYSCTLS.items() if name in known}
+    return sysctls | {normal_sysctl(name): value for name, value in (host_config.sysctls or {}).items()}
+
+
+def _extension(
+    config: ContainerConfig, host_config: HostConfig, paths: ContainerPaths, network: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The "teul" member: overlay directories, the path of the compiled seccomp filter (filled in by the runtime), the network plan,
+    the user and groups by name, and whether PID 1 forwards signals and reaps (`--init`).
+    """
+    own_pids = host_config.pid_mode in ("", "private")
+    return {
+        "rootfs": {"lower": list(paths.lower), "upper": f"{paths.directory}/upper", "work": f"{paths.directory}/work"},
+        "seccomp_bpf": None,
+        "seccomp_flags": 0,
+        "network": None if network is None else dict(network),
+        "user": config.user,
+        "groups": _named_groups(host_config),
+        "init": bool(host_config.init) and own_pids,
+    }
+
+
+def _network_files(paths: ContainerPaths) -> list[tuple[str, str]]:
+    directory = paths.network_files or paths.directory
+    return [(f"/etc/{name}", f"{directory}/{name}") for name in ("resolv.conf", "hostname", "hosts")]
+
+
+def _named_groups(host_config: HostConfig) -> list[str]:
+    return [group for group in host_config.group_add or () if not _is_number(group)]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _brings_dev(mounts: Sequence[Mapping[str, Any]]) -> bool:
+    return any(mount["destination"] == "/dev" and mount["type"] == "bind" for mount in mounts)

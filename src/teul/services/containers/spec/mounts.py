@@ -1,0 +1,100 @@
+"""The `mounts` of an OCI spec: Docker's defaults with the client's laid over them. Pure.
+
+docker: oci/defaults.go (the list), daemon/oci_linux.go (withMounts), container/container_unix.go (the three network files).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from teul.errors import InvalidParameter
+from teul.model.host_config import HostConfig
+from teul.services.containers.request.mounts import DEFAULT_PROPAGATION, PlannedMount, plan_mounts
+from teul.services.containers.request.tmpfs import merge_tmpfs_options
+from teul.services.host import HostFacts
+
+SpecMount = dict[str, Any]
+
+# kernel: mount_setattr(2) with AT_RECURSIVE, which "rro" stands for, came with 5.12.
+_RECURSIVE_READ_ONLY_SINCE = (5, 12)
+
+
+def build_mounts(
+    host_config: HostConfig,
+    host: HostFacts,
+    *,
+    network_files: Sequence[tuple[str, str]],
+    writable_cgroups: bool,
+) -> list[SpecMount]:
+    """All mounts of a container, in the order in which they are made: Docker's own, then the asked ones from the top down.
+
+    `network_files` are (destination, host path); a bind that the client put at the same place wins. Raises InvalidParameter.
+    """
+    asked = plan_mounts(host_config)
+    taken = {mount.destination for mount in asked}
+    mounts = _default_mounts(host_config, writable_cgroups=writable_cgroups)
+    if "/dev" in taken:
+        mounts = [mount for mount in mounts if not mount["destination"].startswith("/dev/")]
+    mounts = [mount for mount in mounts if mount["destination"] not in taken]
+    rendered = [_render(mount, host) for mount in asked]
+    if host_config.ipc_mode == "host" and "/dev/shm" not in taken:
+        rendered.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", DEFAULT_PROPAGATION]))
+    rendered += [
+        _render(
+            PlannedMount(
+                type="bind", source=path, destination=destination, read_only=host_config.readonly_rootfs, propagation=DEFAULT_PROPAGATION
+            ),
+            host,
+        )
+        for destination, path in network_files
+        if destination not in taken
+    ]
+    # docker: fewer path components first, so that a mount never covers one that was made below it (mountSort).
+    return mounts + sorted(rendered, key=lambda mount: mount["destination"].count("/"))
+
+
+def root_propagation(mounts: Sequence[SpecMount]) -> str | None:
+    """The propagation of the root that these mounts need: a slave mount sees nothing below a private one."""
+    return "rslave" if any(word in ("slave", "rslave") for mount in mounts for word in mount["options"]) else None
+
+
+def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[SpecMount]:
+    sys_mode = [] if host_config.privileged else ["ro"]
+    cgroup_mode = [] if writable_cgroups else ["ro"]
+    mounts = [
+        _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+        _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        _mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *sys_mode]),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*cgroup_mode, "nosuid", "noexec", "nodev"]),
+        _mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+    ]
+    if host_config.ipc_mode in ("", "private", "shareable"):
+        options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={host_config.shm_size}"]
+        mounts.append(_mount("/dev/shm", "tmpfs", "shm", options))
+    return mounts
+
+
+def _render(mount: PlannedMount, host: HostFacts) -> SpecMount:
+    if mount.type == "tmpfs":
+        return _mount(mount.destination, "tmpfs", "tmpfs", merge_tmpfs_options(mount.tmpfs_options))
+    options = ["bind" if mount.non_recursive else "rbind"]
+    if mount.read_only:
+        options.append(_read_only_word(mount, host))
+    options.append(mount.propagation)
+    return _mount(mount.destination, "bind", mount.source, options)
+
+
+def _read_only_word(mount: PlannedMount, host: HostFacts) -> str:
+    if mount.read_only_non_recursive:
+        return "ro"
+    if host.kernel >= _RECURSIVE_READ_ONLY_SINCE:
+        return "rro"
+    if mount.read_only_force_recursive:
+        raise InvalidParameter("rro is not supported: kernel is older than 5.12")
+    return "ro"
+
+
+def _mount(destination: str, kind: str, source: str, options: list[str]) -> SpecMount:
+    return {"destination": destination, "type": kind, "source": source, "options": options}

@@ -1,0 +1,72 @@
+"""Importing: a root filesystem as a tar archive becomes an image of one layer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from teul.dockerfile.instructions import apply_changes
+from teul.errors import InvalidParameter
+from teul.oci.descriptor import OCI_CONFIG, Descriptor, layer_media_type
+from teul.oci.digest import Digest
+from teul.oci.documents import encode_manifest
+from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, encode_image_config
+from teul.oci.platform import Platform
+from teul.oci.reference import Reference
+from teul.oci.timestamp import render_time
+from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.workers.layers import Ingested, Limits, ingest
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What `docker import` may say: the name to give, Dockerfile instructions, a comment, the platform of the programs."""
+
+    reference: Reference | None = None
+    changes: Sequence[str] = ()
+    message: str = ""
+    platform: Platform | None = None
+
+
+async def import_archive(
+    store: ImageStore, stream: AsyncIterator[bytes], request: ImportRequest, *, host: Platform, limits: Limits, slots: asyncio.Semaphore
+) -> NewImage:
+    """Store the image. Raises InvalidParameter (also for a malformed archive) or System; then nothing is stored."""
+    platform = request.platform or host
+    if platform.os != "linux":
+        raise InvalidParameter(f'operating system "{platform.os}" is not supported')
+    config = apply_changes(ImageConfig(), request.changes)
+    async with store.workspace() as directory:
+        root = os.path.join(directory, "layer", "fs")
+        os.makedirs(root, 0o755)
+        blob_path = os.path.join(directory, "blob")
+        async with slots:
+            layer = await ingest(stream, blob_path, root, limits)
+        diff_id = layer.unpacked.diff_id
+        image = _image(layer, blob_path, platform, config, request)
+        prepared = {diff_id: PreparedLayer(diff_id, os.path.dirname(root), layer.unpacked.size_bytes)}
+        committed = await store.commit([image], prepared, tagged_at_ns=time.time_ns())
+        assert committed, "the only layer is prepared"
+    return image
+
+
+def _image(layer: Ingested, blob_path: str, platform: Platform, config: ImageConfig, request: ImportRequest) -> NewImage:
+    created = render_time(time.time_ns())
+    document = ImageDocument(
+        architecture=platform.architecture,
+        os=platform.os,
+        variant=platform.variant,
+        created=created,
+        comment=request.message,
+        config=config,
+        rootfs=RootFS(diff_ids=[layer.unpacked.diff_id]),
+        history=[History(created=created, comment=request.message)],
+    )
+    raw = encode_image_config(document)
+    descriptor = Descriptor(media_type=layer_media_type(layer.compression), digest=layer.digest, size_bytes=layer.blob_size_bytes)
+    manifest = encode_manifest(Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw)), [descriptor])
+    tags = (request.reference,) if request.reference is not None else ()
+    return NewImage(raw, document, manifest, (descriptor,), {layer.digest: blob_path}, tags)

@@ -1,0 +1,141 @@
+"""What `docker images` and `docker history` show: pure functions over the catalog.
+
+Source: moby daemon/images/image_list.go, image_history.go; daemon/internal/timestamp.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from teul.errors import Integrity, InvalidParameter
+from teul.model.filter import Filters
+from teul.model.image import Image
+from teul.oci.digest import Digest
+from teul.oci.reference import Reference
+from teul.oci.timestamp import parse_time_ns
+from teul.services.images.catalog import Catalog
+
+ACCEPTED = frozenset({"dangling", "label", "before", "since", "reference", "until"})
+_DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))")
+_UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_UNIX_TIME = re.compile(r"([0-9]+)(?:\.([0-9]{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageQuery:
+    """What to list."""
+
+    filters: Filters = field(default_factory=Filters)
+    shared_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSummary:
+    """A row of the list. `shared_size_bytes` is -1 if nobody asked."""
+
+    image: Image
+    tags: list[Reference]
+    digests: list[Reference]
+    containers: int
+    shared_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryItem:
+    """A step, newest first; `image_id` and `tags` are known of the newest only."""
+
+    image_id: Digest | None
+    created_ns: int | None
+    created_by: str
+    comment: str
+    size_bytes: int
+    tags: list[Reference]
+
+
+def list_images(catalog: Catalog, query: ImageQuery, *, count_users: Callable[[Digest], int], now_ns: int) -> list[ImageSummary]:
+    """Newest first. Raises InvalidParameter for a filter that does not exist, NotFound for an image in `before` or `since`."""
+    filters = query.filters
+    filters.validate(ACCEPTED)
+    dangling = filters.boolean("dangling", default=False)
+    bounds = _bounds(catalog, filters, now_ns)
+    shared = _shared_sizes(catalog) if query.shared_size else None
+    summaries = []
+    for image in catalog.shown():
+        if not _is_between(image, bounds) or not filters.pairs("label", image.labels):
+            continue
+        names = catalog.references(image.image_id)
+        if "reference" in filters:
+            names = [name for name in names if any(name.matches(pattern) for pattern in filters.get("reference"))]
+        tags, digests = split_names(names)
+        if (dangling and tags) or (not names and ("reference" in filters or ("dangling" in filters and not dangling))):
+            continue
+        size_bytes = sum(shared[chain_id] for chain_id in image.chain_ids) if shared is not None else -1
+        summaries.append(ImageSummary(image, tags, digests, count_users(image.image_id), size_bytes))
+    return sorted(summaries, key=lambda summary: summary.image.created_ns or 0, reverse=True)
+
+
+def image_history(catalog: Catalog, image: Image) -> list[HistoryItem]:
+    """Raises Integrity if the image's history speaks of more layers than there are."""
+    items: list[HistoryItem] = []
+    layers = iter(image.chain_ids)
+    for step in image.document.history or ():
+        size_bytes = 0
+        if not step.empty_layer:
+            chain_id = next(layers, None)
+            if chain_id is None:
+                raise Integrity("too many non-empty layers in History section")
+            size_bytes = catalog.layer_size_bytes(chain_id)
+        created_ns = parse_time_ns(step.created) if step.created else None
+        items.insert(0, HistoryItem(None, created_ns, step.created_by, step.comment, size_bytes, []))
+    if items:
+        newest = items[0]
+        tags = [name for name in catalog.references(image.image_id) if name.tag is not None]
+        items[0] = HistoryItem(image.image_id, newest.created_ns, newest.created_by, newest.comment, newest.size_bytes, tags)
+    return items
+
+
+def parse_until_ns(value: str, now_ns: int) -> int:
+    """A moment as Docker's `until` filters take it: a duration before now, seconds since 1970, or a date in local time or with a zone."""
+    if value and not _DURATION.sub("", value):
+        return now_ns - sum(round(float(number) * _UNITS_NS[unit]) for number, unit in _DURATION.findall(value))
+    if (match := _UNIX_TIME.fullmatch(value)) is not None:
+        return int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidParameter(f'failed to parse value as time or duration: "{value}"') from None
+    return int(moment.replace(microsecond=0).astimezone().timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+
+
+def _bounds(catalog: Catalog, filters: Filters, now_ns: int) -> tuple[int | None, int | None]:
+    """Created after the first and before the second. Several values of a filter all hold, so the strictest does."""
+    since = [catalog.resolve(value).created_ns for value in filters.get("since")]
+    before = [catalog.resolve(value).created_ns for value in filters.get("before")]
+    before += [parse_until_ns(value, now_ns) for value in filters.get("until")]
+    return (
+        max((time_ns for time_ns in since if time_ns is not None), default=None),
+        min((time_ns for time_ns in before if time_ns is not None), default=None),
+    )
+
+
+def _is_between(image: Image, bounds: tuple[int | None, int | None]) -> bool:
+    since_ns, before_ns = bounds
+    created_ns = image.created_ns
+    if created_ns is None:
+        return since_ns is None and before_ns is None
+    return (since_ns is None or created_ns > since_ns) and (before_ns is None or created_ns < before_ns)
+
+
+def _shared_sizes(catalog: Catalog) -> dict[Digest, int]:
+    """The size of every layer, zero for those that one image has alone."""
+    users = Counter(chain_id for image in catalog.shown() for chain_id in image.chain_ids)
+    return {chain_id: catalog.layer_size_bytes(chain_id) if count > 1 else 0 for chain_id, count in users.items()}
+
+
+def split_names(names: Sequence[Reference]) -> tuple[list[Reference], list[Reference]]:
+    """Tags and digests."""
+    return [name for name in names if name.digest is None], [name for name in names if name.digest is not None]

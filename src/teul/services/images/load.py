@@ -1,0 +1,185 @@
+"""Loading an image archive while it arrives.
+
+One worker takes the archive apart; as soon as a member is whole that may be a layer, another one unpacks it, although nobody knows yet
+whether an image wants it: names and documents come last in most archives, and receiving and unpacking overlap this way. When all is
+there the documents decide. What they claim is compared with what was measured, layers that are still missing are unpacked, and everything
+is stored in one step, or nothing is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from teul.aio import Tasks, run_blocking
+from teul.errors import System, TeulError
+from teul.oci.digest import Digest, chain_ids
+from teul.oci.image_config import ImageDocument
+from teul.oci.platform import Platform
+from teul.oci.reference import Reference
+from teul.services.images.catalog import Catalog
+from teul.services.images.plan import ArchiveContents, PlannedImage, plan_load
+from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.store.metadata.images import TagRow
+from teul.workers.client import InvalidArchive
+from teul.workers.layers import Limits, Member, Unpacked, split, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image that was loaded; `replaced` are names it took from others, with the ids they stood for."""
+
+    image_id: Digest
+    document: ImageDocument
+    tags: tuple[Reference, ...]
+    replaced: dict[Reference, Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProgress:
+    """A layer's blob of `total_bytes` is being unpacked (`current_bytes` 0) or has been."""
+
+    diff_id: Digest
+    current_bytes: int
+    total_bytes: int
+
+
+Progress = Callable[[LayerProgress], Awaitable[None]]
+
+
+async def load_archive(
+    store: ImageStore,
+    stream: AsyncIterator[bytes],
+    progress: Progress,
+    *,
+    host: Platform,
+    wanted: Platform | None,
+    limits: Limits,
+    slots: asyncio.Semaphore,
+) -> list[LoadedImage]:
+    """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
+    async with store.workspace() as directory, Tasks() as tasks:
+        unpacking = _Unpacking(store.catalog, directory, limits, slots=slots, tasks=tasks)
+        members = os.path.join(directory, "members")
+        os.mkdir(members, 0o700)
+        contents = ArchiveContents(_read)
+        async for member in split(stream, members, limits):
+            contents.add(member)
+            unpacking.offer(member)
+        planned = await run_blocking(plan_load, contents, host, wanted)
+        unpacking.keep_only({file.path for image in planned for file in image.files})
+        prepared: dict[Digest, PreparedLayer] = {}
+        before = dict(store.catalog.tags)
+        while True:
+            for image in planned:
+                await _prepare(store, image, unpacking, prepared, progress)
+            new = [_new_image(image) for image in planned]
+            # False: a layer that was there when we looked has been removed with its image meanwhile.
+            if await store.commit(new, prepared, tagged_at_ns=0):
+                break
+    return [_loaded(image, before) for image in new]
+
+
+async def _prepare(
+    store: ImageStore, image: PlannedImage, unpacking: _Unpacking, prepared: dict[Digest, PreparedLayer], progress: Progress
+) -> None:
+    """See to it that every layer of `image` is verified, and unpacked or about to be stored."""
+    known = store.catalog.images.get(Digest.of(image.raw))
+    if known is not None and known.manifest_digest is not None:
+        return
+    diff_ids = image.document.diff_ids
+    for index, (file, diff_id, chain_id) in enumerate(zip(image.files, diff_ids, chain_ids(diff_ids), strict=True)):
+        if chain_id in prepared or (chain_id in store.catalog.snapshots and _is_verified(store.catalog, file, diff_id)):
+            continue
+        await progress(LayerProgress(diff_id, 0, file.size_bytes))
+        layer, unpacked = await unpacking.take(file)
+        if unpacked.diff_id != diff_id:
+            raise InvalidArchive(f'invalid diffID for layer {index}: expected "{diff_id}", got "{unpacked.diff_id}"')
+        prepared[chain_id] = PreparedLayer(chain_id, layer, unpacked.size_bytes)
+        await progress(LayerProgress(diff_id, file.size_bytes, file.size_bytes))
+
+
+def _is_verified(catalog: Catalog, file: Member, diff_id: Digest) -> bool:
+    """Whether it is known without unpacking that `file` is the layer `diff_id`."""
+    assert file.digest is not None, "only files are looked up"
+    return (not file.compression and file.digest == diff_id) or catalog.knows_layer(file.digest, diff_id)
+
+
+# A directory that contains the layer's `fs`, and what is in it; or why there is none.
+_Outcome = tuple[str, Unpacked] | Exception
+
+
+class _Unpacking:
+    """Layers that are being unpacked, by the file they are in. The group of `tasks` ends what nobody has taken."""
+
+    def __init__(self, catalog: Catalog, directory: str, limits: Limits, *, slots: asyncio.Semaphore, tasks: Tasks) -> None:
+        self._catalog = catalog
+        self._directory = directory
+        self._limits = limits
+        self._slots = slots
+        self._tasks = tasks
+        self._count = 0
+        self._running: dict[str, tuple[asyncio.Task[None], asyncio.Future[_Outcome]]] = {}
+
+    def offer(self, member: Member) -> None:
+        """Start on `member` if it may be a layer that is new."""
+        if member.is_archive and member.digest not in self._catalog.blobs:
+            self._start(member)
+
+    def keep_only(self, paths: set[str]) -> None:
+        """Give up what turned out to belong to no wanted image."""
+        for path in self._running.keys() - paths:
+            task, _ = self._running.pop(path)
+            task.cancel()
+
+    async def take(self, member: Member) -> tuple[str, Unpacked]:
+        """The layer of `member`, whose directory is the caller's from now on. Raises what unpacking raised."""
+        if member.path not in self._running:
+            self._start(member)
+        _, future = self._running.pop(member.path)
+        outcome = await future
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _start(self, member: Member) -> None:
+        self._count += 1
+        directory = os.path.join(self._directory, f"layer-{self._count}")
+        future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+        task = self._tasks.start(self._unpack(member, directory, future), name=f"unpack {member.name}")
+        self._running[member.path] = (task, future)
+
+    async def _unpack(self, member: Member, directory: str, future: asyncio.Future[_Outcome]) -> None:
+        outcome: _Outcome = System(f"unpacking {member.name} was given up")
+        try:
+            async with self._slots:
+                root = os.path.join(directory, "fs")
+                os.makedirs(root, 0o755)
+                # The archive's worker has hashed the file: if it is not compressed, that is the diff_id.
+                is_known = not member.compression and member.digest is not None and member.digest.algorithm == "sha256"
+                unpacked = await unpack(member.path, member.compression, root, self._limits, diff_id=member.digest if is_known else None)
+                outcome = (directory, unpacked)
+        except (TeulError, OSError) as error:
+            outcome = error
+        finally:
+            if not future.done():
+                future.set_result(outcome)
+
+
+def _read(member: Member) -> bytes:
+    with open(member.path, "rb") as file:
+        return file.read()
+
+
+def _new_image(image: PlannedImage) -> NewImage:
+    blobs = {file.digest: file.path for file in image.files if file.digest is not None}
+    return NewImage(image.raw, image.document, image.manifest, image.layers, blobs, image.tags)
+
+
+def _loaded(image: NewImage, before: dict[str, TagRow]) -> LoadedImage:
+    replaced = {
+        tag: row.image_id for tag in image.tags if (row := before.get(tag.canonical)) is not None and row.image_id != image.image_id
+    }
+    return LoadedImage(image.image_id, image.document, tuple(image.tags), replaced)

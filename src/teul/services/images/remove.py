@@ -1,0 +1,168 @@
+"""Removing names and images, with Docker's rules about what forbids it.
+
+A name goes if the image keeps another one, or nobody stands on the image, or by force. The image follows its last name if nothing
+forbids it. Hard reasons: a running container. Soft ones, which force overrides: other names, stopped containers.
+Source: moby daemon/images/image_delete.go, image_prune.go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from teul.errors import Conflict
+from teul.model.filter import Filters
+from teul.model.image import Image
+from teul.oci.digest import Digest
+from teul.oci.reference import Reference
+from teul.services.images.listing import parse_until_ns
+from teul.services.images.store import ImageStore
+
+log = logging.getLogger(__name__)
+
+_PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
+
+
+class ImageInUse(Conflict):
+    """Something forbids it. `by_container`: a container does, which stays so when names go."""
+
+    def __init__(self, message: str, *, by_container: bool) -> None:
+        super().__init__(message)
+        self.by_container = by_container
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUser:
+    """A container that stands on an image."""
+
+    container_id: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """One thing that went: a name, or the id of an image or of a layer."""
+
+    untagged: str | None = None
+    deleted: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune removed."""
+
+    removed: list[Removed]
+    reclaimed_bytes: int
+
+
+class Remover:
+    """`users` tells which containers stand on an image; `publish` announces (image, action)."""
+
+    def __init__(self, store: ImageStore, users: Callable[[Digest], Sequence[ImageUser]], publish: Callable[[Image, str], None]) -> None:
+        self._store = store
+        self._users = users
+        self._publish = publish
+
+    async def remove(self, text: str, *, force: bool) -> list[Removed]:
+        """Remove the name `text`, or the image that it is the id of. Raises `ImageInUse`, NotFound or InvalidParameter."""
+        image, name = self._store.catalog.lookup(text)
+        removed: list[Removed] = []
+        names = self._store.catalog.references(image.image_id)
+        if name is not None:
+            users = self._users(image.image_id)
+            if users and not force and _is_single(names):
+                raise ImageInUse(
+                    f'conflict: unable to remove repository reference "{text}" (must force) - container {users[0].container_id[:12]} '
+                    f"is using its referenced image {image.image_id.short}",
+                    by_container=True,
+                )
+            await self._untag(image, self._with_digests(name, names), removed)
+            if self._store.catalog.references(image.image_id):
+                return removed
+        elif _is_single(names):
+            self._check(image, force=force, names_forbid=False)
+            await self._untag(image, names, removed)
+        try:
+            self._check(image, force=force, names_forbid=True)
+        except ImageInUse as error:
+            if name is not None and (error.by_container or self._store.catalog.references(image.image_id)):
+                return removed  # the name went, as was asked; that the image stays is nobody's fault
+            raise
+        await self._delete(image, removed)
+        return removed
+
+    async def prune(self, filters: Filters, now_ns: int) -> Pruned:
+        """Remove images without a name, or with `dangling=false` all that no container stands on. Raises InvalidParameter."""
+        filters.validate(_PRUNE_FILTERS)
+        dangling_only = filters.boolean("dangling", default=True)
+        until_ns = min((parse_until_ns(value, now_ns) for value in filters.get("until")), default=None)
+        sizes = {chain_id: row.size_bytes for chain_id, row in self._store.catalog.snapshots.items()}
+        removed: list[Removed] = []
+        for image in list(self._store.catalog.shown()):
+            if until_ns is not None and (image.created_ns is None or image.created_ns > until_ns):
+                continue
+            if not filters.pairs("label", image.labels) or ("label!" in filters and filters.pairs("label!", image.labels)):
+                continue
+            removed += await self._prune_one(image, dangling_only=dangling_only)
+        return Pruned(removed, sum(sizes.get(item.deleted, 0) for item in removed if item.deleted is not None))
+
+    async def _prune_one(self, image: Image, *, dangling_only: bool) -> list[Removed]:
+        names = self._store.catalog.references(image.image_id)
+        if dangling_only and any(name.tag is not None for name in names):
+            return []
+        removed: list[Removed] = []
+        for text in [name.familiar for name in names] or [str(image.image_id)]:
+            try:
+                removed += await self.remove(text, force=False)
+            except Conflict as error:
+                log.debug("not pruned: %s", error.message)
+        return removed
+
+    def _with_digests(self, name: Reference, names: Sequence[Reference]) -> list[Reference]:
+        """`name`, and if it was the repository's last tag also the repository's digests, which would be left without a sense."""
+        name = name.without_tag() if name.digest is not None else name
+        if name.digest is not None or any(other.tag is not None and other.name == name.name and other != name for other in names):
+            return [name]
+        return [name, *(other for other in names if other.digest is not None and other.name == name.name)]
+
+    async def _untag(self, image: Image, names: Sequence[Reference], removed: list[Removed]) -> None:
+        await self._store.untag(names)
+        for name in names:
+            self._publish(image, "untag")
+            removed.append(Removed(untagged=name.familiar))
+
+    async def _delete(self, image: Image, removed: list[Removed]) -> None:
+        await self._untag(image, self._store.catalog.references(image.image_id), removed)
+        layers = await self._store.delete(image, keep_layers=bool(self._users(image.image_id)))
+        if layers is None:
+            return  # somebody named it meanwhile, or was faster
+        self._publish(image, "delete")
+        removed.append(Removed(deleted=image.image_id))
+        removed += [Removed(deleted=chain_id) for chain_id in layers]
+
+    def _check(self, image: Image, *, force: bool, names_forbid: bool) -> None:
+        """Raise what forbids deleting `image`."""
+        users = self._users(image.image_id)
+        for user in users:
+            if user.running:
+                raise _in_use(image, f"image is being used by running container {user.container_id[:12]}", hard=True)
+        if force:
+            return
+        if names_forbid and self._store.catalog.references(image.image_id):
+            text = f"conflict: unable to delete {image.image_id.short} (must be forced) - image is referenced in multiple repositories"
+            raise ImageInUse(text, by_container=False)
+        for user in users:
+            raise _in_use(image, f"image is being used by stopped container {user.container_id[:12]}", hard=False)
+
+
+def _in_use(image: Image, why: str, *, hard: bool) -> ImageInUse:
+    how = "cannot be forced" if hard else "must be forced"
+    return ImageInUse(f"conflict: unable to delete {image.image_id.short} ({how}) - {why}", by_container=True)
+
+
+def _is_single(names: Sequence[Reference]) -> bool:
+    """Whether all names are of one repository and at most one of them is a tag."""
+    if len(names) <= 1:
+        return len(names) == 1
+    return sum(name.digest is None for name in names) <= 1 and len({name.name for name in names}) == 1

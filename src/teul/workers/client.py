@@ -1,0 +1,175 @@
+"""Workers seen from the engine: start one, feed it, read its report, and never outlive it.
+
+The engine opens no archive itself (`workers.program` does). A cancelled caller kills its worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from teul.aio import Tasks
+from teul.errors import InvalidParameter, System
+
+log = logging.getLogger(__name__)
+
+# What a worker writes per line: a name, a link's target, and little else; the last line has the paths of opaque directories.
+_MAX_LINE_BYTES = 64 << 20
+_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.workers.program.{program} import main; main(sys.argv[1])"
+
+
+class InvalidArchive(InvalidParameter):
+    """An archive that is corrupt, truncated, hostile, or larger than allowed. The message may quote names from it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class Worker:
+    """A worker process. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.pid = process.pid
+        self.stdin = process.stdin
+        self._stdout = process.stdout
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._pidfd = -1  # ended and reaped already
+
+    def kill(self) -> None:
+        """Idempotent, also when it has ended."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+
+    async def message(self) -> dict[str, Any] | None:
+        """The next line of its report; None if it ended without one."""
+        assert self._stdout is not None
+        line = await self._stdout.readline()
+        if not line.endswith(b"\n"):
+            return None
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def result(self) -> dict[str, Any]:
+        """What it reports at its end, or the error it reports instead."""
+        return self.check(await self.message())
+
+    def check(self, message: dict[str, Any] | None) -> dict[str, Any]:
+        """What the last line says, as a result or as the error it is."""
+        if message is None:
+            raise System(f"the worker {self.pid} that unpacks the archive died", hint="was it killed, by the kernel for want of memory?")
+        if "done" in message:
+            done: dict[str, Any] = message["done"]
+            return done
+        if message["kind"] == "bug":
+            log.error("worker %d failed:\n%s", self.pid, message["error"])
+            raise System("internal error while unpacking the archive: the engine's log has the details")
+        if message["kind"] == "system":
+            raise System(printable(message["error"]))
+        raise InvalidArchive(message["error"])
+
+
+@asynccontextmanager
+async def running_worker(order: dict[str, Any], *, program: str, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
+    """A running worker, which is gone when the `with` ends. `program` is the module of `workers.program` that carries out the order."""
+    text = json.dumps({**order, "parent_pid": os.getpid()})
+    # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-I", "-S", "-c", _BOOT.format(program=program), text),
+        *(path for path in sys.path if path),
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_MAX_LINE_BYTES,
+        pass_fds=pass_fds,
+        env={},
+    )
+    worker = Worker(process)
+    try:
+        yield worker
+    finally:
+        # What it had to say is said, or nobody wants to hear it.
+        worker.kill()
+        await process.wait()
+        worker.close()
+
+
+@asynccontextmanager
+async def feeding(worker: Worker, stream: AsyncIterator[bytes]) -> AsyncIterator[Feed]:
+    """Write `stream` to the worker while the `with` runs.
+
+    If the stream fails, so that no whole archive will ever come, the worker is killed, and what the stream raised is raised here.
+    """
+    feed = Feed(worker, stream)
+    async with Tasks() as tasks:
+        tasks.start(feed.run(), name=f"feed worker {worker.pid}")
+        try:
+            yield feed
+        except System:
+            # Killed for want of input: the reader's complaint is the consequence, the stream's error the cause.
+            feed.check()
+            raise
+
+
+class Feed:
+    """The way of a stream into a worker."""
+
+    def __init__(self, worker: Worker, stream: AsyncIterator[bytes]) -> None:
+        self._worker = worker
+        self._stream = stream
+        self._error: Exception | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Ends with the stream, or when the worker ends before its input does; then its report says why."""
+        assert self._worker.stdin is not None
+        try:
+            async for chunk in self._stream:
+                if not await self._write(self._worker.stdin, chunk):
+                    return
+        except Exception as error:  # noqa: BLE001 - boundary: it is raised where the feed is waited for
+            self._error = error
+            self._worker.kill()
+        finally:
+            self._worker.stdin.close()
+            self._ended.set()
+
+    async def finish(self) -> None:
+        """Wait for the stream's end; raises what it raised."""
+        await self._ended.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the stream raised, if it did."""
+        if self._error is not None:
+            raise self._error
+
+    @staticmethod
+    async def _write(pipe: asyncio.StreamWriter, chunk: bytes) -> bool:
+        try:
+            pipe.write(chunk)
+            await pipe.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+
+def printable(text: str) -> str:
+    """`text` with escapes for what is no character, or would do something to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,0 +1,151 @@
+"""Layers and archives, taken apart by worker processes (`workers.program.layers`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from teul.aio import run_blocking
+from teul.linux.paths import open_in_root
+from teul.oci.digest import Digest
+from teul.workers.client import feeding, running_worker
+
+_PROGRAM = "layers"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may contain before it is taken for a bomb. Bytes are those after decompression."""
+
+    archive_bytes: int = 256 << 30
+    archive_entries: int = 100_000
+    layer_bytes: int = 256 << 30
+    layer_entries: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of an image archive. A file's bytes are in `path`; a link has a `target` instead.
+
+    `compression` is what its first bytes say; `is_archive` if it may be a layer.
+    """
+
+    name: str
+    type: str
+    path: str = ""
+    target: str = ""
+    size_bytes: int = 0
+    digest: Digest | None = None
+    compression: str = ""
+    is_archive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A layer that lies unpacked in a directory."""
+
+    diff_id: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A layer that was unpacked and kept while it arrived; `digest`, `blob_size_bytes` and `compression` are of what was kept."""
+
+    unpacked: Unpacked
+    digest: Digest
+    blob_size_bytes: int
+    compression: str
+
+
+async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, *, diff_id: Digest | None) -> Unpacked:
+    """Unpack the layer in `blob_path` into the empty `directory`.
+
+    `diff_id` is given if the file is uncompressed and its digest known; otherwise it is computed. Raises `InvalidArchive` or `System`.
+    """
+    order = {"job": "unpack", "root": directory, "compression": compression, "hash": diff_id is None, **_layer_limits(limits)}
+    source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        async with running_worker(order, program=_PROGRAM, stdin=source_fd) as worker:
+            done = await worker.result()
+    finally:
+        os.close(source_fd)
+    await run_blocking(_mark_opaque, directory, done["opaque"])
+    return Unpacked(diff_id or Digest(done["diff_id"]), done["size"])
+
+
+async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits) -> Ingested:
+    """Unpack the layer that `stream` brings into the empty `directory` and keep it in the new file `keep_path`.
+
+    Raises `InvalidArchive` or `System`, and whatever `stream` raises.
+    """
+    keep_fd = os.open(keep_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        order = {"job": "ingest", "root": directory, "keep_fd": keep_fd, **_layer_limits(limits)}
+        async with (
+            running_worker(order, program=_PROGRAM, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker,
+            feeding(worker, stream) as feed,
+        ):
+            done = await worker.result()
+            await feed.finish()
+    finally:
+        os.close(keep_fd)
+    await run_blocking(_mark_opaque, directory, done["opaque"])
+    unpacked = Unpacked(Digest(done["diff_id"]), done["size"])
+    return Ingested(unpacked, Digest(done["digest"]), done["blob_size"], done["compression"])
+
+
+async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> AsyncIterator[Member]:
+    """Take the image archive that `stream` brings apart into files in the empty `directory`; each member as soon as it is whole.
+
+    Nothing of it may be believed before the iteration ends without an error. Raises `InvalidArchive` or `System`, and whatever
+    `stream` raises.
+    """
+    order = {"job": "split", "root": directory, "limit_bytes": limits.archive_bytes, "limit_entries": limits.archive_entries}
+    async with running_worker(order, program=_PROGRAM, stdin=asyncio.subprocess.PIPE) as worker, feeding(worker, stream) as feed:
+        while (message := await worker.message()) is not None and "member" in message:
+            yield _member(message, directory)
+        worker.check(message)
+        await feed.finish()
+
+
+def _member(message: dict[str, Any], directory: str) -> Member:
+    if message["type"] != "file":
+        return Member(message["member"], message["type"], target=message["target"])
+    return Member(
+        message["member"],
+        "file",
+        path=os.path.join(directory, message["file"]),
+        size_bytes=message["size"],
+        digest=Digest(message["digest"]),
+        compression=message["compression"],
+        is_archive=message["archive"],
+    )
+
+
+def _layer_limits(limits: Limits) -> dict[str, int]:
+    return {"limit_bytes": limits.layer_bytes, "limit_entries": limits.layer_entries}
+
+
+def _mark_opaque(directory: str, paths: list[str]) -> None:
+    """Mark directories of a layer that hide what lower layers have under their names.
+
+    Done here since it takes CAP_SYS_ADMIN, which no worker has. The layer's owner is done with it, and no path goes through a symlink:
+    the worker got them from the kernel; the look-up stays inside the layer whatever they are.
+    """
+    if not paths:
+        return
+    root_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in paths:
+            fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                # kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"
+                os.setxattr(fd, "trusted.overlay.opaque", b"y")
+            finally:
+                os.close(fd)
+    finally:
+        os.close(root_fd)

@@ -1,0 +1,373 @@
+"""One layer archive into the current root directory, in the shape that overlayfs reads.
+
+Whiteouts become character devices 0:0; opaque directories are reported, for the engine to mark. Runs inside `confine`: "/" is the layer's
+own directory, so no name can lead out of it. What tries to is refused all the same, since such an archive means harm or is broken:
+names with "..", symlinks that leave the layer used as directories, hard links to what is not there.
+
+spec: OCI image-spec layer.md. kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
+docker: names that begin with a slash are taken as relative, since widely used builders write them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+
+from teul.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_how
+from teul.linux.syscalls import prototype
+from teul.store.atomic import remove_tree, write_all
+from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.workers.program.streams import LimitExceeded
+
+_MAX_PATH_BYTES = 4096
+_OPEN_DIRECTORIES = 256
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_WHITEOUT_METADATA = b".wh..wh."
+# Beyond these a time is nonsense; the kernel cuts it further to what the filesystem can store.
+_MIN_TIME_NS, _MAX_TIME_NS = -(1 << 62), 1 << 62
+# security: trusted.overlay.* would let an image redirect itself to other directories; user.overlay.* is the same for rootless mounts,
+# and nothing in an image has business with the rest of trusted.* either (containerd drops it too).
+_FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_openat2 = prototype("openat2", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(open_how), ctypes.c_size_t)
+
+
+class Hostile(ValueError):
+    """An entry that no honest archive has."""
+
+
+class Extractor:
+    """Writes the entries of one layer below "/". Use once: `run`, then read the counters."""
+
+    def __init__(self, reader: TarReader, *, limit_bytes: int, limit_entries: int) -> None:
+        self._reader = reader
+        self._limit_bytes = limit_bytes
+        self._limit_entries = limit_entries
+        self._root_fd = os.open("/", _DIRECTORY_FLAGS)
+        self._directories: dict[bytes, int] = {b"": self._root_fd}
+        self._directory_times: dict[bytes, int] = {}
+        self._set_group_id: dict[bytes, int] = {}
+        self._whiteouts: set[bytes] = set()
+        self._written_bytes = 0
+        self.entries = 0
+        # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
+        self.size_bytes = 0
+        self.opaque: set[bytes] = set()
+
+    def run(self) -> None:
+        """Raises `TarError`, `StreamError`, `Hostile` or `OSError`; what is there then is to be thrown away."""
+        while (entry := self._reader.next()) is not None:
+            self.entries += 1
+            if self.entries > self._limit_entries:
+                raise LimitExceeded(f"the layer has more than {self._limit_entries} entries")
+            self._written_bytes += entry.size_bytes
+            if self._written_bytes > self._limit_bytes:
+                raise LimitExceeded(f"the layer is larger than the limit of {self._limit_bytes} bytes")
+            self._close_old_directories()
+            try:
+                self._extract(entry)
+            except OSError as error:
+                name = os.fsdecode(entry.name)
+                raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
+        # Only now: what is made in a set-gid directory would inherit its group, and changes any directory's time.
+        for path, mode in self._set_group_id.items():
+            self._close_old_directories()
+            self._set_directory_mode(path, mode)
+        for path, time_ns in self._directory_times.items():
+            self._close_old_directories()
+            self._set_directory_time(path, time_ns)
+
+    def _extract(self, entry: Entry) -> None:
+        path = normalize(entry.name)
+        if not path:
+            if entry.type == DIRECTORY:
+                self._set_directory(b"", entry)
+            return
+        parent, _, base = path.rpartition(b"/")
+        if _WHITEOUT in path:
+            if _WHITEOUT_METADATA in parent:
+                return  # aufs kept its own records under such names
+            if base.startswith(_WHITEOUT):
+                self._whiteout(parent, base)
+                return
+        parent_fd = self._directories.get(parent)
+        if parent_fd is None:
+            parent_fd = self._open_directory(parent)
+        if entry.type == REGULAR:
+            self._regular(parent_fd, base, path, entry)
+        elif entry.type == DIRECTORY:
+            self._directory(parent_fd, base, path, entry)
+        else:
+            self._special(parent_fd, base, path, entry)
+
+    def _regular(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        mode = entry.mode & 0o7777
+        try:
+            fd = os.open(base, _CREATE_FLAGS, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            self._clear(parent_fd, base, path)
+            fd = os.open(base, _CREATE_FLAGS, mode, dir_fd=parent_fd)
+        try:
+            if entry.segments is None:
+                for piece in self._reader.data():
+                    write_all(fd, piece)
+            else:
+                self._sparse(fd, entry)
+            if entry.uid or entry.gid:
+                os.fchown(fd, entry.uid, entry.gid)
+                # chown(2) takes the set-id bits away.
+                if mode & 0o6000:
+                    os.fchmod(fd, mode)
+            if entry.xattrs is not None:
+                _set_xattrs(fd, entry.xattrs)
+            time_ns = _bounded_time(entry.mtime_ns)
+            os.utime(fd, ns=(time_ns, time_ns))
+        finally:
+            os.close(fd)
+        self.size_bytes += entry.size_bytes
+
+    def _sparse(self, fd: int, entry: Entry) -> None:
+        for offset, length in entry.segments or ():
+            os.lseek(fd, offset, os.SEEK_SET)
+            for piece in self._reader.data(length):
+                write_all(fd, piece)
+        os.ftruncate(fd, entry.size_bytes)
+
+    def _directory(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        try:
+            os.mkdir(base, entry.mode & 0o1777, dir_fd=parent_fd)
+        except FileExistsError:
+            status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                self._replace_by_directory(parent_fd, base, path)
+            self._set_directory(path, entry)
+            return
+        if entry.uid or entry.gid or entry.mode & 0o6000 or entry.xattrs is not None:
+            self._set_directory(path, entry)
+        else:
+            self._directory_times[path] = entry.mtime_ns
+
+    def _set_directory(self, path: bytes, entry: Entry) -> None:
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode & 0o5777)
+            if entry.xattrs is not None:
+                _set_xattrs(fd, entry.xattrs)
+        finally:
+            os.close(fd)
+        self._directory_times[path] = entry.mtime_ns
+        self._set_group_id.pop(path, None)
+        if entry.mode & 0o2000:
+            self._set_group_id[path] = entry.mode & 0o7777
+
+    def _special(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        try:
+            self._make(parent_fd, base, path, entry)
+        except FileExistsError:
+            if entry.type == LINK and normalize(entry.link) == path:
+                return
+            self._clear(parent_fd, base, path)
+            self._make(parent_fd, base, path, entry)
+        if entry.type == LINK:
+            return  # owner, mode and times are the file's, and it has them
+        if entry.uid or entry.gid:
+            os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
+        if entry.type == SYMLINK:
+            self.size_bytes += len(entry.link)
+        elif entry.mode & 0o6000:
+            os.chmod(base, entry.mode & 0o7777, dir_fd=parent_fd)
+        if entry.xattrs is not None:
+            os.fchdir(parent_fd)
+            _set_xattrs(base, entry.xattrs)
+        time_ns = _bounded_time(entry.mtime_ns)
+        os.utime(base, ns=(time_ns, time_ns), dir_fd=parent_fd, follow_symlinks=False)
+
+    def _make(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        if entry.type == SYMLINK:
+            if not entry.link:
+                raise Hostile(f'invalid symlink "{os.fsdecode(path)}" -> ""')
+            os.symlink(entry.link, base, dir_fd=parent_fd)
+        elif entry.type == LINK:
+            self._link(parent_fd, base, path, entry)
+        elif entry.type == FIFO:
+            os.mkfifo(base, entry.mode & 0o7777, dir_fd=parent_fd)
+        else:
+            self._device(parent_fd, base, path, entry)
+
+    def _link(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        text = f'invalid hardlink "{os.fsdecode(path)}" -> "{os.fsdecode(entry.link)}"'
+        target = normalize(entry.link)
+        if not target:
+            raise Hostile(text)
+        target_parent, _, target_base = target.rpartition(b"/")
+        try:
+            target_fd = self._open_directory(target_parent, create=False)
+            os.link(target_base, base, src_dir_fd=target_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Hostile(f"{text}: the layer has no such file") from None
+        except PermissionError:
+            raise Hostile(f"{text}: not a file") from None
+
+    def _device(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        kind = stat.S_IFCHR if entry.type == CHARACTER else stat.S_IFBLK
+        assert entry.type in (CHARACTER, BLOCK), "the reader passes no other types"
+        # security: to overlayfs this is a whiteout; an archive says that with a .wh. name.
+        if kind == stat.S_IFCHR and not entry.major and not entry.minor:
+            raise Hostile(f'invalid device "{os.fsdecode(path)}": character device 0:0')
+        # kernel: 12 bits of major and 20 of minor (linux/kdev_t.h)
+        if entry.major >> 12 or entry.minor >> 20 or entry.major < 0 or entry.minor < 0:
+            raise Hostile(f'invalid device "{os.fsdecode(path)}": no device {entry.major}:{entry.minor}')
+        os.mknod(base, kind | (entry.mode & 0o7777), os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
+
+    def _whiteout(self, parent: bytes, base: bytes) -> None:
+        if base == _OPAQUE:
+            self._mark_opaque(self._open_directory(parent))
+            return
+        if base.startswith(_WHITEOUT_METADATA):
+            return
+        hidden = base[len(_WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise Hostile(f'invalid whiteout "{os.fsdecode(base)}"')
+        parent_fd = self._open_directory(parent)
+        path = parent + b"/" + hidden if parent else hidden
+        try:
+            os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent_fd)
+            self._whiteouts.add(path)
+        except FileExistsError:
+            # spec: a whiteout hides what lower layers have, not what this one brings. A file does that by being there.
+            if stat.S_ISDIR(os.stat(hidden, dir_fd=parent_fd, follow_symlinks=False).st_mode):
+                self._mark_opaque(self._open_directory(path))
+
+    def _mark_opaque(self, directory_fd: int) -> None:
+        # The path that the kernel knows, not the archive's: that one may lead through symlinks.
+        os.fchdir(directory_fd)
+        self.opaque.add(os.getcwdb())
+
+    def _clear(self, parent_fd: int, base: bytes, path: bytes) -> None:
+        """Make room for an entry whose name is taken: in a tar archive the later one wins."""
+        status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
+        if status.st_nlink == 1 and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            self.size_bytes -= status.st_size
+        self._forget(path, directory=stat.S_ISDIR(status.st_mode))
+        remove_tree(base, dir_fd=parent_fd)
+
+    def _replace_by_directory(self, parent_fd: int, base: bytes, path: bytes) -> None:
+        was_hidden = path in self._whiteouts
+        self._clear(parent_fd, base, path)
+        os.mkdir(base, 0o755, dir_fd=parent_fd)
+        # The whiteout said that nothing of the lower directory remains; a plain directory would be merged with it.
+        if was_hidden:
+            self._mark_opaque(self._open_directory(path))
+
+    def _open_directory(self, path: bytes, *, create: bool = True) -> int:
+        """A descriptor of directory `path` that the cache owns. Missing parents are made, as Docker makes them: root's, 0755."""
+        fd = self._directories.get(path)
+        if fd is not None:
+            return fd
+        parent, _, base = path.rpartition(b"/")
+        parts = [base]
+        while parent not in self._directories:
+            parent, _, base = parent.rpartition(b"/")
+            parts.append(base)
+        fd = self._directories[parent]
+        for part in reversed(parts):
+            parent = parent + b"/" + part if parent else part
+            fd = self._step(fd, part, parent, create=create)
+            self._directories[parent] = fd
+        return fd
+
+    def _step(self, parent_fd: int, base: bytes, path: bytes, *, create: bool) -> int:
+        try:
+            return os.open(base, _DIRECTORY_FLAGS, dir_fd=parent_fd)
+        except FileNotFoundError:
+            if not create:
+                raise
+            os.mkdir(base, 0o755, dir_fd=parent_fd)
+            return os.open(base, _DIRECTORY_FLAGS, dir_fd=parent_fd)
+        except NotADirectoryError:
+            if create and path in self._whiteouts:
+                self._replace_by_directory(parent_fd, base, path)
+                return os.open(base, _DIRECTORY_FLAGS, dir_fd=parent_fd)
+            return self._through_symlink(path)
+
+    def _through_symlink(self, path: bytes) -> int:
+        """A directory that the layer reaches by a relative symlink of its own (`bin -> usr/bin`). Nothing else is followed."""
+        how = open_how(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+        try:
+            return _openat2(self._root_fd, path, ctypes.byref(how), ctypes.sizeof(how), path=path)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.ELOOP, errno.ENOENT):
+                raise Hostile(f'invalid path: "{os.fsdecode(path)}" is a symlink out of the layer') from error
+            raise
+
+    def _close_old_directories(self) -> None:
+        """Keep the cache small. Between entries only: while one is at work, the descriptors it was given stay open."""
+        if len(self._directories) > _OPEN_DIRECTORIES:
+            # The oldest go; the root is the first key and stays.
+            for old in list(self._directories)[1 : -_OPEN_DIRECTORIES // 2]:
+                os.close(self._directories.pop(old))
+
+    def _forget(self, path: bytes, *, directory: bool) -> None:
+        """Before `path` goes: descriptors that it led to, and what was to be done to directories below."""
+        below = path + b"/"
+        for old in [old for old in self._directories if old == path or old.startswith(below)]:
+            os.close(self._directories.pop(old))
+        self._whiteouts.discard(path)
+        if directory:
+            for old in [old for old in self._directory_times if old == path or old.startswith(below)]:
+                del self._directory_times[old]
+                self._set_group_id.pop(old, None)
+            self.opaque = {old for old in self.opaque if old != b"/" + path and not old.startswith(b"/" + below)}
+
+    def _set_directory_mode(self, path: bytes, mode: int) -> None:
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
+    def _set_directory_time(self, path: bytes, time_ns: int) -> None:
+        time_ns = _bounded_time(time_ns)
+        parent, _, base = path.rpartition(b"/")
+        os.utime(base or b".", ns=(time_ns, time_ns), dir_fd=self._open_directory(parent), follow_symlinks=False)
+
+
+def normalize(name: bytes) -> bytes:
+    """A name in the archive as a path below the root without "." and doubled slashes. Raises `Hostile` for ".." and endless names."""
+    path = name[2:] if name.startswith(b"./") else name
+    path = path.strip(b"/")
+    if b"//" in path or b"/." in path or path.startswith(b"."):
+        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+        if b".." in parts:
+            raise Hostile(f'invalid path "{os.fsdecode(name)}": is outside of the layer')
+        path = b"/".join(parts)
+    if len(path) >= _MAX_PATH_BYTES:
+        raise Hostile(f'invalid path "{os.fsdecode(name[:64])}…": {os.strerror(errno.ENAMETOOLONG)}')
+    return path
+
+
+def _set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
+    for name, value in xattrs.items():
+        if name.startswith(_FORBIDDEN_XATTRS):
+            continue
+        try:
+            if isinstance(target, int):
+                os.setxattr(target, name, value)
+            else:
+                os.setxattr(target, name, value, follow_symlinks=False)
+        except OSError as error:
+            # docker: a filesystem without the attribute, or one that this kind of file cannot have, is no reason to refuse the image;
+            # neither are labels of a security module (security.selinux) that only the host's own policy may set.
+            if error.errno == errno.ENOTSUP or (error.errno == errno.EPERM and name != b"security.capability"):
+                continue
+            raise
+
+
+def _bounded_time(time_ns: int) -> int:
+    return min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)

@@ -1,0 +1,150 @@
+"""GET /networks and its neighbours: documents as dockerd writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from teul.errors import Forbidden, NotFound, NotImplementedHere
+from teul.model.filter import Filters
+from teul.model.network import AddressRange, Ipam, Network
+from teul.services.networks.filters import list_filter
+from teul.services.networks.records import attachment_of, network_of
+from unit.api.fake_services import FakeServices, attached_endpoint, make_container
+
+BRIDGE = Network(
+    id="1" * 64,
+    name="bridge",
+    created_at_ns=1_700_000_000_120_000_000,
+    driver="bridge",
+    ipam=Ipam(ranges=[AddressRange(subnet="172.17.0.0/16", gateway="172.17.0.1")]),
+    options={"com.docker.network.bridge.name": "teul0"},
+)
+NONE = Network(id="2" * 64, name="none", created_at_ns=0, driver="null")
+
+
+class FakeNetworks:
+    """Two networks, one container, and a memory of what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.box = make_container(endpoint=attached_endpoint())
+
+    def list(self, filters: Filters | None = None) -> list[Network]:
+        is_wanted = list_filter(filters or Filters(), lambda _: False)
+        return [network for network in (BRIDGE, NONE) if is_wanted(network)]
+
+    def get(self, reference: str, *, scope: str = "") -> Network:
+        self.asked.append((reference, scope))
+        for network in (BRIDGE, NONE):
+            if reference in {network.name, network.id} and scope in {"", "local"}:
+                return network
+        raise NotFound(f"network {reference} not found")
+
+    def attachments(self, network: Network) -> Any:
+        return [attachment_of(self.box, network)] if network_of(self.box) == network.name else []
+
+    async def create(self, name: str) -> None:
+        self.asked.append(("create", name))
+        raise Forbidden(f"operation is not permitted on predefined {name} network ")
+
+    async def remove(self, reference: str) -> None:
+        raise Forbidden(f"{self.get(reference).name} is a pre-defined network and cannot be removed")
+
+    async def prune(self, filters: Filters) -> list[str]:
+        self.asked.append(("prune", filters))
+        return []
+
+    async def connect(self, reference: str) -> None:
+        raise NotImplementedHere(f"connect {reference}")
+
+    async def disconnect(self, reference: str) -> None:
+        raise NotImplementedHere(f"disconnect {reference}")
+
+
+@pytest.fixture
+def networks(services: FakeServices) -> FakeNetworks:
+    services.networks = FakeNetworks()
+    return services.networks
+
+
+DOCUMENT = {
+    "Name": "bridge",
+    "Id": "1" * 64,
+    "Created": "2023-11-14T22:13:20.12Z",
+    "Scope": "local",
+    "Driver": "bridge",
+    "EnableIPv4": True,
+    "EnableIPv6": False,
+    "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1"}]},
+    "Internal": False,
+    "Attachable": False,
+    "Ingress": False,
+    "ConfigFrom": {"Network": ""},
+    "ConfigOnly": False,
+    "Containers": {},
+    "Options": {"com.docker.network.bridge.name": "teul0"},
+    "Labels": {},
+}
+MEMBER = {
+    "Name": "box",
+    "EndpointID": "e" * 64,
+    "MacAddress": "02:42:ac:11:00:02",
+    "IPv4Address": "172.17.0.2/16",
+    "IPv6Address": "",
+}
+
+
+async def test_inspect_shows_who_is_on_the_network(api: Any, networks: FakeNetworks) -> None:
+    status, document = await api.request("GET", "/v1.51/networks/bridge")
+    assert (status, document) == (200, {**DOCUMENT, "Containers": {networks.box.id: MEMBER}})
+    assert list(document) == list(DOCUMENT), "the order is dockerd's, too"
+
+
+async def test_a_network_without_addresses_has_no_configuration(api: Any, networks: FakeNetworks) -> None:
+    _, document = await api.request("GET", "/v1.51/networks/none?scope=local&verbose=true")
+    assert document["IPAM"] == {"Driver": "default", "Options": None, "Config": None}
+    assert (document["Driver"], document["Containers"]) == ("null", {})
+
+
+async def test_the_list_says_who_only_to_old_clients(api: Any, networks: FakeNetworks) -> None:
+    _, listed = await api.request("GET", "/v1.51/networks")
+    assert [network["Name"] for network in listed] == ["bridge", "none"]
+    assert listed[0] == DOCUMENT
+    _, listed = await api.request("GET", "/v1.27/networks")
+    assert listed[0]["Containers"] == {networks.box.id: MEMBER}
+
+
+async def test_the_list_is_filtered(api: Any, networks: FakeNetworks) -> None:
+    _, listed = await api.request("GET", '/v1.51/networks?filters={"driver":["null"]}')
+    assert [network["Name"] for network in listed] == ["none"]
+    status, document = await api.request("GET", '/v1.51/networks?filters={"nonsense":["1"]}')
+    assert (status, document) == (400, {"message": "invalid filter 'nonsense'"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/networks/nonsense", 404, "network nonsense not found"),
+        ("GET", "/networks/bridge?scope=swarm", 404, "network bridge not found"),
+        ("GET", "/networks/bridge?verbose=yes", 400, 'invalid value for verbose: yes: strconv.ParseBool: parsing "yes": invalid syntax'),
+        ("DELETE", "/networks/bridge", 403, "bridge is a pre-defined network and cannot be removed"),
+        ("DELETE", "/networks/nonsense", 404, "network nonsense not found"),
+        ("POST", "/networks/bridge/connect", 501, "connect bridge"),
+        ("POST", "/networks/bridge/disconnect", 501, "disconnect bridge"),
+    ],
+)
+@pytest.mark.usefixtures("networks")
+async def test_what_is_refused_and_how(api: Any, method: str, path: str, status: int, message: str) -> None:
+    assert await api.request(method, f"/v1.51{path}") == (status, {"message": message})
+
+
+async def test_create_hands_on_the_name(api: Any, networks: FakeNetworks) -> None:
+    answer = await api.request("POST", "/v1.51/networks/create", json={"Name": "host", "Driver": "bridge"})
+    assert answer == (403, {"message": "operation is not permitted on predefined host network "})
+    assert networks.asked == [("create", "host")]
+
+
+async def test_prune_says_null_where_nothing_was_removed(api: Any, networks: FakeNetworks) -> None:
+    assert await api.request("POST", "/v1.51/networks/prune") == (200, {"NetworksDeleted": None})

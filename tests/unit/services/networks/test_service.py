@@ -1,0 +1,368 @@
+"""Networks over a host that does as it is told, and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from teul.errors import Conflict, Forbidden, InvalidParameter, NotImplementedHere, System, TeulError, Unavailable
+from teul.linux.nftables import LibraryMissing
+from teul.model.config import ContainerConfig
+from teul.model.container import Container
+from teul.model.filter import Filters
+from teul.model.host_config import HostConfig
+from teul.model.lifecycle import ContainerState, Status
+from teul.model.network_config import EndpointIPAMConfig, EndpointSettings
+from teul.network.bridge import Bridge
+from teul.network.host import HostNetwork
+from teul.network.ipam import NoFreeSubnet, Subnet
+from teul.network.names import names_for_root
+from teul.services.networks import service as module
+from teul.services.networks.service import Networks, NoSuchNetwork
+from teul.store.metadata import networks as store
+from teul.store.metadata.database import Database
+
+NAMES = names_for_root("/test")
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+
+
+class FakeHost(HostNetwork):
+    """Remembers what it was asked; fails with `error` while one is set."""
+
+    def __init__(self) -> None:
+        super().__init__(NAMES)
+        self.calls: list[str] = []
+        self.error: Exception | None = None
+        self.firewall_error: Exception | None = None
+        self.subnet: Subnet = ipaddress.ip_network("172.17.0.0/16")
+        self.ports: list[str] = []
+        self.removed_ports: list[set[str]] = []
+
+    def ensure_bridge(self, *, recorded: Subnet | None, is_in_use: bool) -> Bridge:
+        self.calls.append(f"bridge {recorded} {is_in_use}")
+        if self.error:
+            raise self.error
+        return Bridge(NAMES.bridge, recorded or self.subnet, 1400)
+
+    def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
+        self.calls.append(f"firewall {[str(network.subnet) for network in networks]}")
+        if self.firewall_error:
+            raise self.firewall_error
+
+    def ensure_forwarding(self, networks: Sequence[Bridge]) -> None:
+        self.calls.append("forwarding")
+
+    def list_ports(self) -> list[str]:
+        return self.ports
+
+    def remove_ports(self, names: set[str]) -> list[str]:
+        self.removed_ports.append(names)
+        return sorted(names)
+
+    def remove(self) -> None:
+        self.calls.append("remove")
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(str(tmp_path / "teul.db"))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+async def networks(database: Database, host: FakeHost) -> AsyncIterator[Networks]:
+    async with Networks(database, host) as opened:
+        yield opened
+
+
+async def allocate(networks: Networks, container_id: str, **settings: Any) -> module.Allocation:
+    requested = EndpointSettings(**settings) if settings else None
+    return await networks.allocate(container_id, "bridge", hostname="h", requested=requested)
+
+
+async def test_every_engine_has_three_networks(networks: Networks) -> None:
+    found = {network.name: network for network in networks.list()}
+    assert {name: network.driver for name, network in found.items()} == {"bridge": "bridge", "host": "host", "none": "null"}
+    assert found["none"].ipam.ranges is None
+    [addresses] = found["bridge"].ipam.ranges or []
+    assert (addresses.subnet, addresses.gateway) == ("172.17.0.0/16", "172.17.0.1")
+    assert found["bridge"].options["com.docker.network.bridge.name"] == NAMES.bridge
+    assert found["bridge"].options["com.docker.network.driver.mtu"] == "1400"
+
+
+async def test_networks_keep_their_ids_from_one_engine_to_the_next(database: Database, host: FakeHost) -> None:
+    async with Networks(database, host) as first:
+        before = first.list()
+    async with Networks(database, host) as second:
+        assert second.list() == before
+
+
+async def test_an_allocation_is_a_complete_plan(networks: Networks) -> None:
+    allocation = await allocate(networks, A)
+    assert (allocation.ipv4, allocation.ipv4_prefix, allocation.gateway) == ("172.17.0.2", 16, "172.17.0.1")
+    assert allocation.plan == {
+        "type": "veth",
+        "host_name": allocation.host_interface,
+        "bridge": NAMES.bridge,
+        "mac": "02:42:ac:11:00:02",
+        "mtu": 1400,
+        "container_name": "eth0",
+        "addresses": ["172.17.0.2/16"],
+        "gateway": "172.17.0.1",
+        "gateway6": None,
+    }
+    assert allocation.endpoint.host_interface == allocation.host_interface
+    assert allocation.endpoint.network_id == networks.get("bridge").id
+
+
+async def test_the_default_mode_is_the_bridge(networks: Networks) -> None:
+    allocation = await networks.allocate(A, "default", hostname="h", requested=None)
+    assert allocation.network_name == "bridge"
+
+
+async def test_containers_that_start_together_get_different_addresses(networks: Networks) -> None:
+    allocations = await asyncio.gather(*(allocate(networks, f"{number:064x}") for number in range(50)))
+    assert len({allocation.ipv4 for allocation in allocations}) == 50
+
+
+async def test_addresses_survive_the_engine(database: Database, host: FakeHost) -> None:
+    """Killed, that is: nothing was closed or released."""
+    first = Networks(database, host)
+    await first.open()
+    await allocate(first, A)
+    second = Networks(database, host)
+    await second.open()
+    assert (await allocate(second, B)).ipv4 == "172.17.0.3"
+    assert (await allocate(second, A)).ipv4 == "172.17.0.2"
+    assert host.calls[-2:] == ["bridge 172.17.0.0/16 True", "firewall ['172.17.0.0/16']"]
+    for networks in (first, second):
+        await networks.close()
+
+
+async def test_release_forgets_and_is_idempotent(networks: Networks, database: Database) -> None:
+    await allocate(networks, A)
+    await networks.release(A)
+    await networks.release(A)
+    assert await database.transact(store.load_held) == []
+
+
+async def test_a_container_that_restarts_keeps_its_address_but_has_a_new_link(networks: Networks) -> None:
+    first = await allocate(networks, A)
+    await networks.release(A)
+    assert (await allocate(networks, B)).ipv4 == "172.17.0.3", "the address rests"
+    second = await allocate(networks, A)
+    assert (second.ipv4, second.mac) == (first.ipv4, first.mac)
+    assert second.host_interface != first.host_interface
+
+
+async def test_an_allocation_that_could_not_be_written_down_is_none(networks: Networks, database: Database) -> None:
+    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN ipv4 TO gone") and None)
+    with pytest.raises(Exception, match="ipv4"):
+        await allocate(networks, A)
+    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN gone TO ipv4") and None)
+    assert (await allocate(networks, A)).ipv4 == "172.17.0.2"
+
+
+async def test_a_cancelled_allocation_leaves_no_row(networks: Networks, database: Database) -> None:
+    task = asyncio.ensure_future(allocate(networks, A))
+    await until(lambda: A in networks._held)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await database.transact(store.load_held) == []
+    assert A not in networks._held
+
+
+async def test_a_mac_address_may_be_asked_for(networks: Networks) -> None:
+    assert (await allocate(networks, A, mac_address="92:D0:C6:0A:29:33")).plan["mac"] == "92:d0:c6:0a:29:33"
+    with pytest.raises(InvalidParameter, match="invalid MAC address: nonsense"):
+        await allocate(networks, B, mac_address="nonsense")
+    assert B not in networks._held
+
+
+async def test_an_address_may_be_asked_for_once(networks: Networks) -> None:
+    wanted = EndpointIPAMConfig(ipv4_address="172.17.9.9")
+    assert (await allocate(networks, A, ipam_config=wanted)).ipv4 == "172.17.9.9"
+    with pytest.raises(Forbidden, match="Address already in use"):
+        await allocate(networks, B, ipam_config=wanted)
+    with pytest.raises(InvalidParameter):
+        await allocate(networks, C, ipam_config=EndpointIPAMConfig(ipv4_address="nonsense"))
+
+
+async def test_the_host_is_made_ready_before_anybody_needs_it(networks: Networks, host: FakeHost) -> None:
+    await allocate(networks, A)
+    calls = list(host.calls)
+    assert calls == ["bridge None False", "firewall ['172.17.0.0/16']"]
+    await allocate(networks, B)
+    assert host.calls == calls, "nothing more is done at the next start"
+
+
+async def test_another_firewall_is_looked_at_again_after_a_while(
+    networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await allocate(networks, A)
+    monkeypatch.setattr(module, "_FORWARDING_AGE_SECONDS", -1.0)
+    await allocate(networks, B)
+    await until(lambda: "forwarding" in host.calls)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            PermissionError(errno.EPERM, "RTM_NEWLINK `x`: Operation not permitted"),
+            System,
+            "failed to set up the bridge network: RTM_NEWLINK",
+        ),
+        (NoFreeSubnet(), Unavailable, "all predefined address pools have been fully subnetted"),
+    ],
+)
+async def test_a_host_that_refuses_is_complained_of_by_those_who_need_it(
+    database: Database, host: FakeHost, error: Exception, kind: type[TeulError], message: str
+) -> None:
+    """The engine opens all the same: host and none need nothing. Once the reason is gone, containers start."""
+    host.error = error
+    async with Networks(database, host) as networks:
+        with pytest.raises(kind, match=message):
+            await allocate(networks, A)
+        host.error = None
+        assert (await allocate(networks, A)).ipv4 == "172.17.0.2"
+
+
+async def test_a_missing_library_is_one_sentence_with_the_package(database: Database, host: FakeHost) -> None:
+    host.firewall_error = LibraryMissing(errno.ENOENT, "libnftables.so.1 is not installed (Debian package libnftables1)")
+    async with Networks(database, host) as networks:
+        with pytest.raises(Unavailable, match="libnftables1") as caught:
+            await allocate(networks, A)
+        assert caught.value.hint == "apt-get install libnftables1"
+
+
+async def test_sweeping_releases_the_dead_and_removes_links_of_nobody(
+    database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.0)
+    async with Networks(database, host) as networks:
+        live, dead = await allocate(networks, A), await allocate(networks, B)
+        networks._links.clear()  # as after a new start
+        host.ports = [live.host_interface, dead.host_interface]
+        await networks.sweep({A})
+        assert [held.container_id for held in await database.transact(store.load_held)] == [A]
+        await until(lambda: bool(host.removed_ports))
+        assert host.removed_ports == [{dead.host_interface}]
+
+
+async def test_a_link_that_outlives_its_container_is_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.05)
+    links = {(await allocate(networks, container)).host_interface for container in (A, B)}
+    await networks.release(A)
+    await networks.release(B)
+    await until(lambda: bool(host.removed_ports))
+    assert host.removed_ports == [links], "one look serves both"
+
+
+async def test_a_link_that_is_in_use_again_is_not_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.05)
+    first = await allocate(networks, A)
+    await networks.release(A)
+    networks._generation += 35
+    assert (await allocate(networks, A)).host_interface == first.host_interface
+    await until(lambda: bool(host.removed_ports))
+    assert host.removed_ports == [set()]
+
+
+async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(database: Database, host: FakeHost) -> None:
+    networks = Networks(database, host)
+    await networks.open()
+    await allocate(networks, A)
+    await networks.close()
+    assert "remove" not in host.calls
+    await networks.open()
+    await networks.release(A)
+    await networks.close(remove=False)
+    assert "remove" not in host.calls
+    await networks.open()
+    await networks.close()
+    assert host.calls[-1] == "remove"
+
+
+def container(container_id: str, *, mode: str = "bridge", status: Status = Status.RUNNING, endpoint: Any = None) -> Container:
+    return Container(
+        id=container_id,
+        name=f"name-{container_id[0]}",
+        created_at_ns=0,
+        image_id="sha256:0",
+        image_reference="i",
+        path="sh",
+        args=[],
+        config=ContainerConfig(),
+        host_config=HostConfig(network_mode=mode),
+        state=ContainerState(status=status),
+        endpoint=endpoint,
+    )
+
+
+async def test_running_containers_are_shown_on_their_network(networks: Networks) -> None:
+    allocation = await allocate(networks, A)
+    networks.containers = lambda: [
+        container(A, endpoint=allocation.endpoint),
+        container(B, mode="host"),
+        container(C, mode="host", status=Status.EXITED),
+    ]
+    [bridged] = networks.attachments(networks.get("bridge"))
+    assert (bridged.container_name, bridged.ipv4, bridged.mac) == ("name-a", "172.17.0.2/16", "02:42:ac:11:00:02")
+    assert bridged.endpoint_id == allocation.endpoint_id
+    [hosted] = networks.attachments(networks.get("host"))
+    assert (hosted.container_id, hosted.ipv4, hosted.mac) == (B, "", "")
+    assert networks.attachments(networks.get("none")) == []
+
+
+async def test_a_network_is_found_by_id_name_and_beginning_of_its_id(networks: Networks) -> None:
+    bridge = networks.get("bridge")
+    assert networks.get(bridge.id) == networks.get(bridge.id[:12]) == bridge
+    for unknown in ("", "nonsense", "bridg"):
+        with pytest.raises(NoSuchNetwork) as caught:
+            networks.get(unknown)
+        assert caught.value.message == f"network {unknown} not found"
+    with pytest.raises(NoSuchNetwork):
+        networks.get("bridge", scope="swarm")
+
+
+async def test_what_cannot_be_done_says_so_in_dockers_words(networks: Networks) -> None:
+    with pytest.raises(Forbidden, match=r"^operation is not permitted on predefined host network $"):
+        await networks.create("host")
+    with pytest.raises(NotImplementedHere):
+        await networks.create("mine")
+    with pytest.raises(Forbidden, match=r"^bridge is a pre-defined network and cannot be removed$"):
+        await networks.remove("bridge")
+    for refuse in (networks.connect, networks.disconnect):
+        with pytest.raises(NotImplementedHere):
+            await refuse("bridge")
+        with pytest.raises(NoSuchNetwork):
+            await refuse("nonsense")
+    with pytest.raises(InvalidParameter):
+        await networks.allocate(A, "host", hostname="h", requested=None)
+    with pytest.raises(NoSuchNetwork):
+        await networks.allocate(A, "mine", hostname="h", requested=None)
+    assert not isinstance(NotImplementedHere("x"), Conflict)
+
+
+async def test_prune_finds_nothing_to_remove(networks: Networks) -> None:
+    assert await networks.prune(Filters({"label": ["a"]})) == []
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
