@@ -52,6 +52,8 @@ class Job:
     results_options: str
     network_commands: Sequence[Sequence[str]] = ()
     directory: str = PROJECT_PATH
+    without_vectors: bool = False
+    """Whether AVX must look absent, since the machine does not keep its registers."""
     environment: dict[str, str] = field(default_factory=dict)
     visible: Sequence[str] = (PROJECT_PATH, sys.prefix, sys.base_prefix)
     """Paths that the command needs wherever they are, even in /tmp."""

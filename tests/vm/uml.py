@@ -17,8 +17,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from vm import small_xstate
 from vm.machine import GUEST_PATH, Job, MachineMissing, contained, main
 
-# Where the machine keeps no vector registers (vm/small_xstate.py) they are lost at every page fault: glibc must do without them.
-_WITHOUT_VECTORS = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-AVX_Fast_Unaligned_Load"}
+# Where the machine keeps no vector registers (vm/small_xstate.py) they are lost at every page fault: its first process, for a start, must
+# do without them (guest.hide_vectors does it for all others).
+_WITHOUT_VECTORS = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-AVX_Fast_Unaligned_Load"
 
 
 class UserModeLinux:
@@ -41,7 +42,7 @@ class UserModeLinux:
             results_type="hostfs",
             results_source="none",
             results_options=job_path,
-            environment=_WITHOUT_VECTORS if small_xstate.is_needed() else {},
+            without_vectors=small_xstate.is_needed(),
         )
 
     @contextlib.contextmanager
@@ -61,7 +62,7 @@ class UserModeLinux:
             "con=null",
             f"init={os.path.realpath(sys.executable)}",
             # What the kernel does not know becomes the environment of its first process.
-            *(f"{name}={value}" for name, value in (_WITHOUT_VECTORS if small_xstate.is_needed() else {}).items()),
+            *([_WITHOUT_VECTORS] if small_xstate.is_needed() else []),
             "--",
             GUEST_PATH,
             job_path,
