@@ -170,7 +170,7 @@ class Engine:
             await run_blocking(cgroups.kill, plan)
             await run_blocking(cgroups.remove, plan)
             await run_blocking(remove_bundle, launcher.directories, container_id)
-        await networks.sweep({container.id for container in registry.all() if container.state.counts_as_running})
+        await networks.endpoints.sweep({container.id for container in registry.all() if container.state.counts_as_running})
 
     async def _listen(self, services: Services) -> None:
         app = create_app(services)

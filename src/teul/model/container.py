@@ -15,7 +15,7 @@ from teul.model.network_config import NetworkingConfig
 
 
 class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The container's attachment to a network while it runs: addresses without prefix, lengths apart; "" where there is none."""
+    """A container's attachment to a network while it runs: addresses without prefix, lengths apart; "" where there is none."""
 
     network_name: str
     network_id: str
@@ -34,7 +34,8 @@ class Container(msgspec.Struct, kw_only=True):
     """One container.
 
     `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
-    configuration is merged in and Docker's defaults are filled. `image_reference` is what the client wrote. `state` is replaced as
+    configuration is merged in and Docker's defaults are filled. `endpoints` are by the network's name, in the order of the container's
+    interfaces, and empty while it does not run. `image_reference` is what the client wrote. `state` is replaced as
     a whole, by the functions of `model.lifecycle`, `health` by those of `model.health`; it is None as long as nothing was ever probed.
     `manually_stopped` keeps `unless-stopped` from starting it again.
     """
@@ -54,9 +55,15 @@ class Container(msgspec.Struct, kw_only=True):
     driver: str = "overlay2"
     platform: str = "linux"
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
-    endpoint: ContainerEndpoint | None = None
+    endpoints: dict[str, ContainerEndpoint] = msgspec.field(default_factory=dict)
     manually_stopped: bool = False
     health: Health | None = None
+
+    @property
+    def gateway_endpoint(self) -> ContainerEndpoint | None:
+        """The attachment by which the container reaches the outside: the first with a gateway, else the first; None without any."""
+        candidates = self.endpoints.values()
+        return next((endpoint for endpoint in candidates if endpoint.gateway or endpoint.gateway6), next(iter(candidates), None))
 
     @property
     def health_status(self) -> str:

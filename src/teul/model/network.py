@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
-
-from teul.model.container import ContainerEndpoint
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
@@ -83,39 +80,3 @@ class Attachment:
     mac: str = ""
     ipv4: str = ""
     ipv6: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
-    """What a container holds of a network while it runs. `plan` is what `teul.linux.netlink.links` carries out."""
-
-    container_id: str
-    network_name: str
-    network_id: str
-    endpoint_id: str
-    host_interface: str
-    mac: str
-    ipv4: str = ""
-    ipv4_prefix: int = 0
-    gateway: str = ""
-    ipv6: str = ""
-    ipv6_prefix: int = 0
-    gateway6: str = ""
-    plan: dict[str, Any]
-
-    @property
-    def endpoint(self) -> ContainerEndpoint:
-        """The part that the container's record keeps."""
-        return ContainerEndpoint(
-            network_name=self.network_name,
-            network_id=self.network_id,
-            endpoint_id=self.endpoint_id,
-            ipv4=self.ipv4,
-            ipv4_prefix=self.ipv4_prefix,
-            gateway=self.gateway,
-            mac=self.mac,
-            ipv6=self.ipv6,
-            ipv6_prefix=self.ipv6_prefix,
-            gateway6=self.gateway6,
-            host_interface=self.host_interface,
-        )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
 
+from teul.linux.netlink.links import Plan
 from teul.network.ipam import Address
 
 _GENERATIONS = "0123456789abcdefghijklmnopqrstuvwxyz"
-CONTAINER_INTERFACE = "eth0"
 
 
 def host_interface_name(container_id: str, generation: int) -> str:
@@ -53,18 +52,25 @@ def parse_mac(text: str) -> str | None:
 
 
 def make_plan(
-    *, host_name: str, bridge: str, mac: str, mtu: int, addresses: Sequence[str], gateway: str | None, gateway6: str | None
-) -> dict[str, Any]:
+    *,
+    host_name: str,
+    bridge: str,
+    mac: str,
+    mtu: int,
+    container_name: str,
+    addresses: Sequence[str],
+    gateway: str | None,
+    gateway6: str | None,
+) -> Plan:
     """The network plan of `teul.linux.netlink.links`. Raises ValueError for what is no address: nothing unchecked reaches the kernel."""
     for address in addresses:
         ipaddress.ip_interface(address)
     return {
-        "type": "veth",
         "host_name": host_name,
         "bridge": bridge,
         "mac": mac,
         "mtu": mtu,
-        "container_name": CONTAINER_INTERFACE,
+        "container_name": container_name,
         "addresses": list(addresses),
         "gateway": gateway,
         "gateway6": gateway6,

@@ -1,20 +1,14 @@
-"""What the engine tells the keeper: one JSON message per process to start, with descriptors riding along.
+"""What engine, keeper, starter and child tell each other: every document that travels between them, written down once for all ends.
 
-The shapes are plain dicts on the wire; this module names their keys once for both sides. stdlib only.
+    engine  -- Request + descriptors -->  keeper  -- Launch + descriptors -->  starter  -- arguments -->  child
+    keeper  <-- Forked, Started + descriptors, Failed --  starter  <-- Failure, words on `sync` --  child
+    engine  <-- Running + descriptors, Failure, ExitDocument (frames, see teul.wire.monitor) --  monitor in the keeper
 
-A message carries:
-  kind        "create" (a container's first process), "exec" (one more process in it), "resume" (watch what an earlier
-              monitor left)
-  id          container or exec id; shown in the monitor's process name
-  directory   <run>/containers/<id> (or …/exec-<exec id>), where config.json is; monitor.sock and exit.json appear there
-  container_pid  the container's first process ("exec" and "resume")
-  terminal    bool, with rows and columns
-  stdin       "null" | "open" (stays open) | "once" (closes with its first client)
-  log         {"path", "max_bytes", "max_files", "attrs"} or null
-  cgroup      plan of linux.cgroups
-  network     plan of linux.netlink or null
-  attach      one object per attachment descriptor: {"stdin", "stdout", "stderr"}
-Descriptors, in order: the control connection, then one per `attach`; for "resume" the kept descriptors come last.
+On the wire they are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only: the
+keeper pays for every class with memory. stdlib only.
+
+Descriptors of a `Request`, in order: the control connection, then one per `attach`, then for an exec the pidfd of the container's first
+process, or for a `resume` the process's pidfd and the descriptors that `kept` names.
 """
 
 from __future__ import annotations
@@ -25,6 +19,109 @@ import json
 import os
 import socket
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal, NotRequired, TypedDict
+
+    from teul.linux.cgroups import Plan as CgroupPlan
+    from teul.linux.netlink.links import Plan as LinkPlan
+
+    Role = Literal["terminal", "stdin", "stdout", "stderr"]
+
+    class Wants(TypedDict, total=False):
+        """What a connection to a monitor is for; also the payload of its HELLO. `control`: the engine's own."""
+
+        control: bool
+        stdin: bool
+        stdout: bool
+        stderr: bool
+
+    class LogOptions(TypedDict):
+        path: str
+        max_bytes: int
+        max_files: int
+        attrs: str  # JSON object that each line gets, or ""
+
+    class Launch(TypedDict):
+        """A process to be made. Kept in launch.json as long as the container runs, for an engine that takes it over."""
+
+        kind: Literal["create", "exec"]  # a container's first process, or one more
+        id: str  # of the container or exec; shown in the starter's process name
+        directory: str  # <run>/containers/<id>, or …/exec-<exec id>: config.json is there; monitor.sock and exit.json appear there
+        spill_directory: str  # where what waits for slow clients may lie
+        terminal: bool
+        rows: int  # of the terminal, 0 where nobody said
+        columns: int
+        stdin: Literal["null", "open", "once"]  # none, stays open, closes with its first client
+        log: LogOptions | None
+        cgroup: CgroupPlan | None
+        kill_cgroup: bool  # at the end of the process: it has no pid namespace of its own that would end the others
+        pid_namespace: str | None  # "new", the path of one to join, None for the host's; an exec joins by its pidfd
+        networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
+
+    class Resumption(TypedDict):
+        """A process that runs already, whose monitor was lost."""
+
+        pid: int
+        kept: list[Role]
+
+    class Request(TypedDict):
+        """From the engine to the keeper."""
+
+        launch: Launch
+        attach: list[Wants]  # one per attachment descriptor
+        resume: Resumption | None  # None: start it
+
+    class Failure(TypedDict):
+        """Why a process was not started. `kind` is the name of an exception's class."""
+
+        step: str
+        errno: int | None
+        message: str
+        kind: str
+
+    class StarterWord(TypedDict, total=False):
+        """From a starter to the keeper: `forked` at once, then either `started` with `streams`, or `failed`."""
+
+        forked: int  # pid
+        started: int  # pid; its pidfd and the near ends of its streams ride along
+        streams: list[Role]
+        failed: Failure
+
+    class Running(TypedDict):
+        """From a monitor to the engine: the process runs. The descriptors of `kept` ride along."""
+
+        pid: int
+        kept: list[Role]
+
+    class TerminalSize(TypedDict):
+        """From the engine to a monitor."""
+
+        rows: int
+        columns: int
+
+    class ProcessFile(TypedDict):
+        """pid.json: enough to know the process again. `start_time` as in /proc/PID/stat."""
+
+        pid: int
+        keeper_pid: int
+        start_time: int
+
+    class ExitDocument(TypedDict):
+        """exit.json, and what the monitor tells everybody at the end."""
+
+        exit_code: int
+        finished_at_ns: int
+        oom_killed: bool
+        signal: NotRequired[int]
+        error: NotRequired[str]
+        log_error: NotRequired[str]
+        cgroup_error: NotRequired[str]
+else:
+    Role = str
+    Wants = LogOptions = Launch = Resumption = Request = Failure = StarterWord = Running = TerminalSize = ProcessFile = ExitDocument = dict
+
 MAX_DESCRIPTORS = 64
 _DESCRIPTOR_ROOM = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
 
@@ -34,7 +131,7 @@ SOCKET_FILE = "monitor.sock"
 CONFIG_FILE = "config.json"
 
 
-def send_message(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
+def send_message(connection: socket.socket, message: Mapping[str, object], descriptors: list[int]) -> None:
     """Send one message. Raises `OSError` when the peer is gone (EPIPE) or busy (EAGAIN), or the message is too large (EMSGSIZE)."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     connection.sendmsg([json.dumps(message).encode()], ancillary)
@@ -44,8 +141,11 @@ class Cut(OSError):
     """A message or its descriptors did not fit; what came of it is closed."""
 
 
-def receive_message(connection: socket.socket) -> tuple[dict[str, object], list[int]] | None:
-    """Receive one message and its descriptors (close-on-exec); None at the end of the connection. Raises `Cut`."""
+def receive_message(connection: socket.socket) -> tuple[Any, list[int]] | None:
+    """Receive one message and its descriptors (close-on-exec); None at the end of the connection. Raises `Cut`, `ValueError`.
+
+    What it is, the caller knows: a connection carries one kind of document in each direction.
+    """
     # Room for what is there and no more: a buffer for the largest would stay with the process.
     size = connection.recv_into(bytearray(1), 0, socket.MSG_PEEK | socket.MSG_TRUNC)
     data, ancillary, flags, _address = connection.recvmsg(size, _DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC)
@@ -57,7 +157,7 @@ def receive_message(connection: socket.socket) -> tuple[dict[str, object], list[
             raise Cut(errno.EMSGSIZE, "a launch message was cut off")
         return None
     try:
-        message: dict[str, object] = json.loads(data)
+        message = json.loads(data)
     except ValueError:
         for fd in descriptors:
             os.close(fd)

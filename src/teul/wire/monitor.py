@@ -1,7 +1,7 @@
 """The frames that a monitor and an engine exchange: one type byte, a 32-bit length, the payload.
 
-A connection opens with HELLO from the engine, saying what it wants: `{"control": true}` for a control connection, or
-`{"stdin": bool, "stdout": bool, "stderr": bool}` for an attachment. The monitor answers with STARTED (or FAILED), sends
+A connection opens with HELLO from the engine, saying what it wants: to be a control connection, or an attachment to some of the
+streams. The payloads' shapes stand in `teul.runtime.messages`. The monitor answers with STARTED (or FAILED), sends
 output as it comes, and EXITED last. A control connection never carries output, so nothing on it waits for a slow reader.
 
 Sans I/O: bytes in, frames out. stdlib only, since every monitor loads it.
@@ -14,9 +14,9 @@ import struct
 STDIN = 0  # engine → monitor: bytes for the process; an empty frame closes the input
 STDOUT = 1  # monitor → engine
 STDERR = 2
-HELLO = 3  # engine → monitor: JSON, see above
-STARTED = 4  # monitor → engine: JSON {"pid"}; its descriptors ride along on a control connection
-FAILED = 5  # monitor → engine: JSON {"step", "errno", "message"}: nothing was started
+HELLO = 3  # engine → monitor: JSON: what the connection is for
+STARTED = 4  # monitor → engine: JSON; the descriptors of its streams ride along on a control connection
+FAILED = 5  # monitor → engine: JSON: nothing was started, and why
 EXITED = 6  # monitor → engine: JSON, the exit record
 RESIZE = 7  # engine → monitor: JSON {"rows", "columns"}
 INPUT_CLOSED = 8  # monitor → engine, control: give up the kept copy of the input descriptor

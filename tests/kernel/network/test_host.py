@@ -13,7 +13,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -65,7 +64,8 @@ def outside() -> Iterator[Member]:
 @contextlib.contextmanager
 def container(bridge: Bridge, number: int = 2) -> Iterator[Member]:
     address = bridge.subnet.network_address + number
-    plan: dict[str, Any] = endpoints.make_plan(
+    plan = endpoints.make_plan(
+        container_name="eth0",
         host_name=f"veth{number}",
         bridge=bridge.name,
         mac=endpoints.mac_for(address),
@@ -75,9 +75,9 @@ def container(bridge: Bridge, number: int = 2) -> Iterator[Member]:
         gateway6=None,
     )
     with member() as process, Netlink() as host:
-        process.run(lambda: links.prepare_inside(plan))
+        process.run(lambda: links.prepare_inside([plan]))
         links.create_veth(plan, process.pid)
-        process.run(lambda: links.configure_inside(plan, host))
+        process.run(lambda: links.configure_inside([plan], host))
         yield process
 
 
@@ -237,7 +237,8 @@ def attach_to_docker_like_bridge(dockers: Member) -> None:
     shell("ip", "link", "add", "docker9", "type", "bridge")
     shell("ip", "address", "add", "10.88.0.1/24", "dev", "docker9")
     shell("ip", "link", "set", "docker9", "up")
-    plan: dict[str, Any] = endpoints.make_plan(
+    plan = endpoints.make_plan(
+        container_name="eth0",
         host_name="vethdocker",
         bridge="docker9",
         mac="02:42:0a:58:00:02",
@@ -247,7 +248,7 @@ def attach_to_docker_like_bridge(dockers: Member) -> None:
         gateway6=None,
     )
     links.create_veth(plan, dockers.pid)
-    dockers.run(lambda: links.configure_inside(plan))
+    dockers.run(lambda: links.configure_inside([plan]))
 
 
 @isolated

@@ -191,7 +191,7 @@ class Running:
         extension = {name: self.spec["teul"][name] for name in ("user", "groups", "seccomp_bpf", "seccomp_flags")}
         directory = self.bench.new_directory(f"{self.name}-exec")
         (directory / "config.json").write_text(json.dumps({"process": request, "teul": {**extension, **(teul or {})}}))
-        message = {"kind": "exec", "network": None, "cgroup": self.plan}
+        message = {"kind": "exec", "cgroup": self.plan}
         return await self.bench.launch(message, directory, self.plan, self.spec, pidfd=self.process.pidfd, **options)
 
     async def ask(self, script: str) -> str:
@@ -307,7 +307,6 @@ class Bench:
         launch = {
             "kind": "create",
             "cgroup": plan,
-            "network": None,
             "pid_namespace": None if pid is None else pid.get("path") or "new",
             "kill_cgroup": pid is None or bool(pid.get("path")),
             **(message or {}),
@@ -337,7 +336,11 @@ class Bench:
             "rows": size[0],
             "columns": size[1],
             "stdin": stdin,
-            "log": None if log is None else {"path": str(directory / "log.json"), "max_bytes": 0, "max_files": 1, **log},
+            "log": None if log is None else {"path": str(directory / "log.json"), "max_bytes": 0, "max_files": 1, "attrs": "", **log},
+            "spill_directory": str(directory),
+            "kill_cgroup": False,
+            "pid_namespace": None,
+            "networks": [],
             **message,
         }
         attachment, pending = None, []

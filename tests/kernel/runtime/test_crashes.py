@@ -274,9 +274,10 @@ class KilledEngine:
                 "rows": 0,
                 "columns": 0,
                 "stdin": "open",
-                "log": {"path": str(directory / "log.json"), **LOG},
+                "log": {"path": str(directory / "log.json"), "attrs": "", **LOG},
                 "cgroup": plan,
-                "network": None,
+                "spill_directory": str(directory),
+                "networks": [],
                 "pid_namespace": "new",
                 "kill_cgroup": False,
             }
@@ -295,7 +296,7 @@ class KilledEngine:
 
     async def adopt(self, supervisor: Supervisor, number: int) -> Process | None:
         message = self.messages[number]
-        return await within(supervisor.adopt(message["directory"], message), "the adoption")
+        return await within(supervisor.adopt(message), "the adoption")
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -96,7 +96,6 @@ async def test_spec_that_makes_no_sense_is_reported(bench: Bench) -> None:
 async def test_failed_link_leaves_no_link(bench: Bench) -> None:
     """The bridge is not there: the child, which waits for its link, is ended."""
     plan = {
-        "type": "veth",
         "host_name": f"tl{os.getpid()}",
         "bridge": "no-such-bridge",
         "mac": "02:42:0a:00:00:02",
@@ -107,7 +106,7 @@ async def test_failed_link_leaves_no_link(bench: Bench) -> None:
         "gateway6": None,
     }
     with pytest.raises(StartError, match="no-such-bridge") as caught:
-        await bench.start("true", message={"network": plan})
+        await bench.start("true", message={"networks": [plan]})
     assert caught.value.step == "make the network link"
     assert not os.path.exists(f"/sys/class/net/{plan['host_name']}")
     assert bench.remains() == []

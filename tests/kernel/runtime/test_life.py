@@ -132,19 +132,6 @@ async def test_namespaces_of_another_container_are_joined(bench: Bench) -> None:
     assert (await guest.ended()).code == 137
 
 
-async def test_shared_memory_of_another_container_is_joined(bench: Bench) -> None:
-    """`--ipc container:` shares /dev/shm too, a mount that exists in the donor's namespace only."""
-    donor = await bench.start("sh", "-c", "echo donated > /dev/shm/note; echo ready; exec sleep 1000")
-    await donor.read_until("ready")
-
-    def change(spec: Spec) -> None:
-        for entry in spec["mounts"]:
-            if entry["destination"] == "/dev/shm":
-                entry.update(type="bind", source="/dev/shm", options=["rbind", "rprivate"], namespace=f"/proc/{donor.pid}/ns/mnt")
-
-    assert await bench.ask("cat /dev/shm/note", change=change) == "donated\n"
-
-
 async def test_host_and_domain_names_are_set(bench: Bench) -> None:
     assert (
         await bench.ask("hostname; cat /proc/sys/kernel/domainname", change=lambda spec: spec.update(domainname="here")) == "bare\nhere\n"

@@ -134,7 +134,7 @@ class FakeContainers:
         if container.state.counts_as_running:
             raise NotModified("already running")
         container.state = started(container.state, pid=4242, now_ns=NOW_NS)
-        container.endpoint = attached_endpoint()
+        container.endpoints = {"bridge": attached_endpoint()}
         self.events.publish(container_event(container, "start"))
 
     async def stop(self, reference: str, *, signal: str | None = None, timeout_seconds: int | None = None) -> None:

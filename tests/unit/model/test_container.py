@@ -32,7 +32,7 @@ def _container() -> Container:
         networking=NetworkingConfig(endpoints_config={"bridge": EndpointSettings(gw_priority=2), "x": None}),
         state=lifecycle.started(lifecycle.ContainerState(), pid=5, now_ns=9),
         mounts=[MountPoint(type="tmpfs", destination="/t", rw=True)],
-        endpoint=ContainerEndpoint(network_name="bridge", network_id="n", endpoint_id="e", ipv4="172.17.0.2", ipv4_prefix=16),
+        endpoints={"bridge": ContainerEndpoint(network_name="bridge", network_id="n", endpoint_id="e", ipv4="172.17.0.2", ipv4_prefix=16)},
     )
 
 
@@ -51,8 +51,22 @@ def test_the_configuration_is_stored_in_dockers_spelling() -> None:
 
 def test_a_record_of_an_older_teul_gets_the_new_fields_defaults() -> None:
     stored = json.loads(_container().encode())
-    for name in ("endpoint", "manually_stopped", "mounts", "networking"):
+    for name in ("endpoints", "manually_stopped", "mounts", "networking"):
         del stored[name]
     del stored["host_config"]["Init"]
     container = Container.decode(json.dumps(stored))
-    assert (container.endpoint, container.manually_stopped, container.mounts) == (None, False, [])
+    assert (container.endpoints, container.manually_stopped, container.mounts) == ({}, False, [])
+
+
+def test_the_gateway_is_that_of_the_first_network_that_has_one() -> None:
+    container = _container()
+    inner, outer, last = (
+        ContainerEndpoint(network_name=name, network_id="n", endpoint_id="e", ipv4="10.0.0.2", gateway=gateway)
+        for name, gateway in (("inner", ""), ("outer", "10.0.0.1"), ("last", "10.1.0.1"))
+    )
+    container.endpoints = {"inner": inner, "outer": outer, "last": last}
+    assert container.gateway_endpoint == outer
+    container.endpoints = {"inner": inner}
+    assert container.gateway_endpoint == inner
+    container.endpoints = {}
+    assert container.gateway_endpoint is None

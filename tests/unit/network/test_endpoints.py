@@ -51,7 +51,14 @@ def test_an_endpoint_keeps_its_id_from_start_to_start() -> None:
 def test_a_plan_holds_only_addresses() -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         endpoints.make_plan(
-            host_name="veth1", bridge="teul0", mac="02:42:ac:11:00:02", mtu=1500, addresses=["; drop"], gateway=None, gateway6=None
+            host_name="veth1",
+            bridge="teul0",
+            mac="02:42:ac:11:00:02",
+            mtu=1500,
+            container_name="eth0",
+            addresses=["; drop"],
+            gateway=None,
+            gateway6=None,
         )
 
 

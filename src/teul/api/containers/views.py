@@ -94,24 +94,24 @@ def networks(container: Container) -> dict[str, Any]:
     if mode.startswith("container:"):
         return {}
     asked = (container.networking.endpoints_config if container.networking else None) or {}
-    endpoint = container.endpoint
-    if endpoint is None:
+    if not container.endpoints:
         name = "bridge" if mode in ("", "default") else mode
         return {name: render(asked.get(name) or EndpointSettings())}
-    wanted = asked.get(endpoint.network_name) or asked.get(mode) or EndpointSettings()
-    document = render(wanted)
-    document |= {
-        "NetworkID": endpoint.network_id,
-        "EndpointID": endpoint.endpoint_id,
-        "Gateway": endpoint.gateway,
-        "IPAddress": endpoint.ipv4,
-        "IPPrefixLen": endpoint.ipv4_prefix,
-        "IPv6Gateway": endpoint.gateway6,
-        "GlobalIPv6Address": endpoint.ipv6,
-        "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
-        "MacAddress": endpoint.mac,
+    return {
+        name: render(asked.get(name) or asked.get(mode) or EndpointSettings())
+        | {
+            "NetworkID": endpoint.network_id,
+            "EndpointID": endpoint.endpoint_id,
+            "Gateway": endpoint.gateway,
+            "IPAddress": endpoint.ipv4,
+            "IPPrefixLen": endpoint.ipv4_prefix,
+            "IPv6Gateway": endpoint.gateway6,
+            "GlobalIPv6Address": endpoint.ipv6,
+            "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
+            "MacAddress": endpoint.mac,
+        }
+        for name, endpoint in container.endpoints.items()
     }
-    return {endpoint.network_name: document}
 
 
 def command_line(container: Container) -> str:

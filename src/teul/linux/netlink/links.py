@@ -1,10 +1,7 @@
 """The few exchanges that make a container's network: its link, and what it is given inside.
 
 `prepare_inside`, `create_veth` and `configure_inside` are on the path of every container start: one send with several messages,
-of which only the last asks for an acknowledgement (the kernel answers in order, and reports a os_error unasked). stdlib only.
-
-A plan is a dict: `host_name`, `bridge`, `mac`, `mtu`, `container_name`, `addresses` (["172.17.0.2/16"]), `gateway` and
-`gateway6` (None for none).
+of which only the last asks for an acknowledgement (the kernel answers in order, and reports a failure unasked). stdlib only.
 """
 
 from __future__ import annotations
@@ -13,24 +10,40 @@ import errno
 import os
 import socket
 import time
-from typing import Any
 
 from teul.linux.netlink import messages
 from teul.linux.netlink.socket import Netlink, os_error
 
-Plan = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypedDict
+
+    class Plan(TypedDict):
+        """One link of a container, JSON all through."""
+
+        host_name: str  # of the host's end
+        bridge: str  # the bridge that the host's end becomes a port of
+        mac: str  # of the container's end
+        mtu: int
+        container_name: str  # of the container's end: eth0, eth1, …
+        addresses: list[str]  # with prefix lengths: "172.17.0.2/16"
+        gateway: str | None  # the default route's, None for none
+        gateway6: str | None
+else:
+    Plan = dict
 
 _FORWARDING_SECONDS = 0.25
 _LOOPBACK_INDEX = 1  # linux/net_namespace.h, LOOPBACK_IFINDEX
 
 
-def prepare_inside(plan: Plan) -> None:
-    """Right after the namespace was made, before `create_veth`: links born in it get no IPv6 unless the plan has an address for them.
+def prepare_inside(plans: Sequence[Plan]) -> None:
+    """Right after the namespace was made, before `create_veth`: links born in it get no IPv6 unless a plan has an address of it.
 
     Docker's containers have IPv6 off on links without an address, too; without this a neighbour's router advertisement would
     configure one. Setting the default for links to come is cheap; switching a live link is not (`configure_inside` does it if need be).
     """
-    if not _wants_ipv6(plan):
+    if not any(_wants_ipv6(plan) for plan in plans):
         _write_sysctl("net/ipv6/conf/default/disable_ipv6", b"1")
 
 
@@ -58,33 +71,35 @@ def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None) -> None
     try:
         host.execute(*requests, subject=name)
     except OSError as error:
-        # EEXIST is another's link. After any other os_error there is at most ours.
+        # EEXIST is another's link. After any other failure there is at most ours.
         if error.errno != errno.EEXIST:
             _delete_quietly(host, name, error)
         raise
 
 
-def configure_inside(plan: Plan, host: Netlink | None = None) -> None:
-    """In the container's namespace: loopback up, the link's addresses, the link up, default routes.
+def configure_inside(plans: Sequence[Plan], host: Netlink | None = None) -> None:
+    """In the container's namespace: loopback up, each link's addresses, the link up, default routes. In the order of `plans`.
 
-    With `host`, a socket opened in the host's namespace, it also waits until the bridge forwards what the link sends. Without, a
+    With `host`, a socket opened in the host's namespace, it also waits until the bridges forward what the links send. Without, a
     program that is quick to connect (within a millisecond or so) may lose its first ARP request and wait a second for the next.
     """
-    name = plan["container_name"]
-    index = socket.if_nametoindex(name)
-    if not _wants_ipv6(plan):
-        _ensure_ipv6_off(name)
     requests = [messages.set_link(index=_LOOPBACK_INDEX, is_up=True)]
-    for text in plan["addresses"]:
-        address, _, length = text.partition("/")
-        requests.append(messages.new_address(link_index=index, address=address, prefix_length=int(length)))
-    requests.append(messages.set_link(index=index, is_up=True))
-    # After the link is up, for only then is the gateway within reach.
-    requests += [messages.new_default_route(link_index=index, gateway=gateway) for gateway in _gateways(plan)]
+    for plan in plans:
+        name = plan["container_name"]
+        index = socket.if_nametoindex(name)
+        if not _wants_ipv6(plan):
+            _ensure_ipv6_off(name)
+        for text in plan["addresses"]:
+            address, _, length = text.partition("/")
+            requests.append(messages.new_address(link_index=index, address=address, prefix_length=int(length)))
+        requests.append(messages.set_link(index=index, is_up=True))
+        # After the link is up, for only then is the gateway within reach.
+        requests += [messages.new_default_route(link_index=index, gateway=gateway) for gateway in _gateways(plan)]
     with Netlink() as inside:
-        inside.execute(*requests, subject=name)
+        inside.execute(*requests, subject=", ".join(plan["container_name"] for plan in plans))
     if host is not None:
-        await_forwarding(plan, host)
+        for plan in plans:
+            await_forwarding(plan, host)
 
 
 def await_forwarding(plan: Plan, host: Netlink) -> None:
@@ -110,7 +125,7 @@ def set_loopback_up() -> None:
 
 
 def _gateways(plan: Plan) -> list[str]:
-    return [gateway for gateway in (plan.get("gateway"), plan.get("gateway6")) if gateway]
+    return [gateway for gateway in (plan["gateway"], plan["gateway6"]) if gateway]
 
 
 def _wants_ipv6(plan: Plan) -> bool:

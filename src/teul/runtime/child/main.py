@@ -1,10 +1,10 @@
 """From a fork to the container's program: the two roads, `create` and `execute`, told in order.
 
-Every step is named before it is taken. When one fails, its name, errno and text travel to the monitor as one message on
-`sync`, and the process ends. When all succeed, exec closes `sync`, and the monitor reads its end.
+Every step is named before it is taken. When one fails, its name, errno and text travel to the starter as one message on
+`sync`, and the process ends. When all succeed, exec closes `sync`, and the starter reads its end.
 
-Words on `sync` (SOCK_SEQPACKET): child to monitor `namespaces` (they exist now), `terminal` (its master rides along), `exec` (the last
-word of a success), or a JSON failure; monitor to child `network` when the link is there.
+Words on `sync` (SOCK_SEQPACKET): child to starter `namespaces` (they exist now), `terminal` (its master rides along), `exec` (the last
+word of a success), or a JSON failure (`messages.Failure`); starter to child `network` when the links are there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ import resource
 import signal
 import socket
 import stat
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from teul.linux import caps, cgroups, mounts, paths, process, pty, seccomp, users
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
 from teul.runtime.child import init, program
 from teul.runtime.child.rootfs import Rootfs
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from teul.oci.runtime_spec import Capabilities, ExecExtension, ExecSpec, Mount, Namespace, Process, Rlimit, Spec
+    from teul.runtime.messages import Failure, Launch
 
 _NAMESPACES = {
     "mount": process.CLONE_NEWNS,
@@ -34,15 +40,15 @@ _NAMESPACES = {
     "time": process.CLONE_NEWTIME,
 }
 _EXEC_FAILED_STATUS = 255
-_MESSAGE_CHARACTERS = 8192  # a message may quote what a client sent, and the line to the monitor takes 64 KiB at once
+_MESSAGE_CHARACTERS = 8192  # a message may quote what a client sent, and the line to the starter takes 64 KiB at once
 _RLIMIT_LOCKS = 10  # asm-generic/resource.h; without effect since Linux 2.4, and unknown to Python, but Docker takes it
 
 
 class Child:
     """One process on its way to exec."""
 
-    def __init__(self, message: dict, sync: socket.socket, stdio: tuple[int, int, int]) -> None:  # type: ignore[type-arg]
-        self._message = message
+    def __init__(self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int]) -> None:
+        self._launch = launch
         self._sync = sync
         self._stdio = stdio
         self._host_netlink: Netlink | None = None
@@ -52,35 +58,41 @@ class Child:
     def run(self, directory_fd: int, pidfd: int) -> NoReturn:
         """Become the container's process; never returns."""
         try:
-            if self._message["kind"] == "create":
+            if self._launch["kind"] == "create":
                 self._create(directory_fd)
             else:
                 self._execute(directory_fd, pidfd)
-        except Exception as error:  # noqa: BLE001 - boundary: whatever it is, only the monitor can tell anybody
+        except Exception as error:  # noqa: BLE001 - boundary: whatever it is, only the starter can tell anybody
             number = error.errno if isinstance(error, OSError) else None
-            failure = {"step": self.step, "errno": number, "message": str(error)[:_MESSAGE_CHARACTERS], "kind": type(error).__name__}
+            failure: Failure = {
+                "step": self.step,
+                "errno": number,
+                "message": str(error)[:_MESSAGE_CHARACTERS],
+                "kind": type(error).__name__,
+            }
             self._sync.send(json.dumps(failure).encode())
         finally:
             os._exit(1)
 
     def _create(self, directory_fd: int) -> NoReturn:
-        spec = self._read_config(directory_fd)
+        spec: Spec = self._read_config(directory_fd)
+        networks = self._launch["networks"]
         new, joined = self._open_namespaces(spec["linux"]["namespaces"])
-        bpf = self._read_filter(spec.get("teul", {}))
+        extension: ExecExtension = spec["teul"]
+        bpf = self._read_filter(extension)
 
         self._prepare_self(spec["process"])
         foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
-        if self._message.get("network"):
+        if networks:
             self._host_netlink = Netlink()  # a socket stays in the namespace it was opened in
         self.step = "enter namespaces"
         for fd, flag in joined:
             process.setns(fd, flag)
         process.unshare(new)
-        network = self._message.get("network")
-        if network:
+        if networks:
             self.step = "configure the network"
-            links.prepare_inside(network)
+            links.prepare_inside(networks)
         self._sync.send(b"namespaces")
         os.umask(0)
 
@@ -93,7 +105,7 @@ class Child:
 
         self.step = "make devices"
         rootfs.make_devices()
-        terminal_fd = self._open_terminal(rootfs.fd) if self._message["terminal"] else None
+        terminal_fd = self._open_terminal(rootfs.fd) if self._launch["terminal"] else None
         if terminal_fd is not None:
             rootfs.bind_console(terminal_fd)
 
@@ -107,18 +119,20 @@ class Child:
         self.step = "set the host name"
         if new & process.CLONE_NEWUTS:
             process.set_hostname(spec.get("hostname") or "")
-            if spec.get("domainname"):
-                process.set_domainname(spec["domainname"])
+            domain_name = spec.get("domainname")
+            if domain_name:
+                process.set_domainname(domain_name)
 
         self.step = "hide paths"
         rootfs.hide()
         self.step = "enter the root file system"
         rootfs.enter()
-        self._become(spec["process"], spec.get("teul", {}), bpf, terminal_fd)
+        self._become(spec["process"], extension, bpf, terminal_fd)
 
     def _execute(self, directory_fd: int, pidfd: int) -> NoReturn:
-        spec = self._read_config(directory_fd)
-        request, extension = spec["process"], spec.get("teul", {})
+        spec: ExecSpec = self._read_config(directory_fd)
+        request = spec["process"]
+        extension: ExecExtension = spec["teul"]
         bpf = self._read_filter(extension)
         self._prepare_self(request)
         self._join_cgroup()
@@ -128,90 +142,82 @@ class Child:
             process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWNET | process.CLONE_NEWCGROUP,
         )
         root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        terminal_fd = self._open_terminal(root_fd) if self._message["terminal"] else None
+        terminal_fd = self._open_terminal(root_fd) if self._launch["terminal"] else None
         os.umask(0)
         self._become(request, extension, bpf, terminal_fd)
 
-    def _read_config(self, directory_fd: int) -> dict:  # type: ignore[type-arg]
+    def _read_config(self, directory_fd: int) -> Any:
         self.step = "read config.json"
         with open(os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd), "rb") as file:
-            spec: dict = json.load(file)  # type: ignore[type-arg]
-            return spec
+            return json.load(file)
 
-    def _open_namespaces(self, namespaces: list[dict]) -> tuple[int, list[tuple[int, int]]]:  # type: ignore[type-arg]
-        """Flags of the namespaces to make, and opened (descriptor, flag) of those to join. pid is the monitor's affair."""
+    def _open_namespaces(self, namespaces: list[Namespace]) -> tuple[int, list[tuple[int, int]]]:
+        """Flags of the namespaces to make, and opened (descriptor, flag) of those to join. pid is the starter's affair."""
         new, joined = 0, []
         for namespace in namespaces:
             flag = _NAMESPACES.get(namespace["type"], 0)
             self.step = f"open {namespace['type']} namespace"
             if not flag:
                 continue
-            if namespace.get("path"):
-                joined.append((os.open(namespace["path"], os.O_RDONLY | os.O_CLOEXEC), flag))
+            path = namespace.get("path")
+            if path:
+                joined.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag))
             else:
                 new |= flag
         return new, joined
 
-    def _clone_foreign_mounts(self, wanted: list[dict]) -> dict[str, int]:  # type: ignore[type-arg]
+    def _clone_foreign_mounts(self, wanted: list[Mount]) -> dict[str, int]:
         """Detached copies, by destination, of sources that must be taken before our own mount namespace is made.
 
-        That is what exists only in another container's (its /dev/shm), and what is shared with the host: in a namespace of slaves, a
-        copy would hear of the host's mounts, but the host not of its.
+        That is what is shared with the host: in a namespace of slaves, a copy would hear of the host's mounts, but the host not of its.
         """
         clones: dict[str, int] = {}
         for mount in wanted:
-            self.step = f"open the source of {mount['destination']}"
-            if not mount.get("namespace"):
-                words = mount.get("options") or ()
-                if "rshared" in words or "shared" in words:
-                    clones[mount["destination"]] = mounts.clone_tree(mount["source"], recursive="rbind" in words)
-                continue
-            ours_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-            theirs_fd = os.open(mount["namespace"], os.O_RDONLY | os.O_CLOEXEC)
-            process.setns(theirs_fd, process.CLONE_NEWNS)
-            clones[mount["destination"]] = mounts.clone_tree(mount["source"])
-            process.setns(ours_fd, process.CLONE_NEWNS)
-            os.close(ours_fd)
-            os.close(theirs_fd)
+            words = mount.get("options") or ()
+            if "rshared" in words or "shared" in words:
+                self.step = f"open the source of {mount['destination']}"
+                clones[mount["destination"]] = mounts.clone_tree(mount["source"], recursive="rbind" in words)
         return clones
 
-    def _prepare_self(self, request: dict) -> None:  # type: ignore[type-arg]
+    def _prepare_self(self, request: Process) -> None:
         """What goes through /proc/self, while /proc is the host's.
 
         security: what a container has at /proc may be a fake, and a label written there would be none (CVE-2019-16884).
         """
-        if request.get("oomScoreAdj") is not None:
+        adjustment = request.get("oomScoreAdj")
+        if adjustment is not None:
             self.step = "set oom_score_adj"
-            _write("/proc/self/oom_score_adj", str(request["oomScoreAdj"]))
+            _write("/proc/self/oom_score_adj", str(adjustment))
         self.step = "open the label's file"
         if request.get("apparmorProfile"):
             self._label_fd = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY | os.O_CLOEXEC)
         elif request.get("selinuxLabel"):
             self._label_fd = os.open("/proc/self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
 
-    def _read_filter(self, extension: dict) -> bytes | None:  # type: ignore[type-arg]
+    def _read_filter(self, extension: ExecExtension) -> bytes | None:
         self.step = "read the seccomp filter"
-        if not extension.get("seccomp_bpf"):
+        path = extension.get("seccomp_bpf")
+        if not path:
             return None
-        with open(extension["seccomp_bpf"], "rb") as file:
+        with open(path, "rb") as file:
             return file.read()
 
     def _await(self, word: bytes) -> None:
         received = self._sync.recv(64)
         if received != word:
-            os._exit(1)  # the monitor gave up and knows why
+            os._exit(1)  # the starter gave up and knows why
 
     def _join_cgroup(self) -> None:
         self.step = "join the cgroup"
-        plan = self._message.get("cgroup")
+        plan = self._launch["cgroup"]
         if plan:
             cgroups.join(plan, unified=False)  # born in the unified one
 
     def _configure_network(self, new: int) -> None:
-        plan = self._message.get("network")
-        if plan:
+        networks = self._launch["networks"]
+        if networks:
             self._await(b"network")
-            links.configure_inside(plan, self._host_netlink)
+            links.configure_inside(networks, self._host_netlink)
         elif new & process.CLONE_NEWNET:
             links.set_loopback_up()
 
@@ -220,19 +226,13 @@ class Child:
         pts_fd = paths.open_in_root(root_fd, "/dev/pts", os.O_PATH | os.O_DIRECTORY)
         master_fd, slave_fd, _number = pty.open_pair("ptmx", dir_fd=pts_fd)
         os.close(pts_fd)
-        if self._message.get("rows"):
-            pty.set_size(slave_fd, self._message["rows"], self._message["columns"])
+        if self._launch["rows"]:
+            pty.set_size(slave_fd, self._launch["rows"], self._launch["columns"])
         self._sync.sendmsg([b"terminal"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master_fd]))])
         os.close(master_fd)
         return slave_fd
 
-    def _become(
-        self,
-        request: dict,  # type: ignore[type-arg]
-        extension: dict,  # type: ignore[type-arg]
-        bpf: bytes | None,
-        terminal_fd: int | None,
-    ) -> NoReturn:
+    def _become(self, request: Process, extension: ExecExtension, bpf: bytes | None, terminal_fd: int | None) -> NoReturn:
         self.step = "set labels"
         self._set_label(request)
         self.step = "set the standard streams"
@@ -254,17 +254,17 @@ class Child:
         self._own_stdio(who.uid)
 
         self.step = "set the working directory"
-        if self._message["kind"] == "create":
+        if self._launch["kind"] == "create":
             os.umask(0o022)  # makedirs() gives its mode to the last directory only
             os.makedirs(request["cwd"], 0o755, exist_ok=True)
         entered = _change_directory(request["cwd"])
 
         self.step = "drop privileges"
-        wanted = request.get("capabilities") or {}
+        wanted: Capabilities = request.get("capabilities") or {}
         caps.drop_bounding(wanted.get("bounding") or [])
         no_new_privileges = bool(request.get("noNewPrivileges"))
         if bpf is not None and not no_new_privileges:
-            seccomp.install_filter(bpf, extension["seccomp_flags"])  # needs CAP_SYS_ADMIN, which goes next
+            seccomp.install_filter(bpf, extension.get("seccomp_flags", 0))  # needs CAP_SYS_ADMIN, which goes next
         process.prctl(process.PR_SET_KEEPCAPS, 1)
         os.setgroups(who.groups)
         os.setresgid(who.gid, who.gid, who.gid)
@@ -278,11 +278,11 @@ class Child:
         path = program.find(arguments[0], env)
         self.step = "drop privileges"
         _set_capabilities(wanted)
-        os.umask((request.get("user") or {}).get("umask") or 0o022)
+        os.umask(request["user"].get("umask") or 0o022)
         if no_new_privileges:
             process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
             if bpf is not None:
-                seccomp.install_filter(bpf, extension["seccomp_flags"])
+                seccomp.install_filter(bpf, extension.get("seccomp_flags", 0))
         if extension.get("init"):
             init.become_init(self._sync, terminal=terminal_fd is not None)
         _exec(path, arguments, env, self._sync)
@@ -303,29 +303,30 @@ class Child:
             else:
                 os.dup2(fd, number)
 
-    def _set_label(self, request: dict) -> None:  # type: ignore[type-arg]
+    def _set_label(self, request: Process) -> None:
         if self._label_fd >= 0:
             profile = request.get("apparmorProfile")
-            os.write(self._label_fd, (f"exec {profile}" if profile else str(request["selinuxLabel"])).encode())
+            os.write(self._label_fd, (f"exec {profile}" if profile else request.get("selinuxLabel", "")).encode())
 
     def _own_stdio(self, uid: int) -> None:
         """A program that reopens /dev/stdout must be allowed to: give the streams to its user, as runc does."""
         for number, fd in enumerate(self._stdio):
-            if fd >= 0 or self._message["terminal"]:
+            if fd >= 0 or self._launch["terminal"]:
                 os.fchown(number, uid, -1)
 
 
-def _resolve_user(root_fd: int, request: dict, extension: dict) -> users.ResolvedUser:  # type: ignore[type-arg]
-    numbers = request.get("user") or {}
-    if extension.get("user") is not None:
-        who = users.resolve(root_fd, extension["user"], extension.get("groups") or [])
+def _resolve_user(root_fd: int, request: Process, extension: ExecExtension) -> users.ResolvedUser:
+    numbers = request["user"]
+    name = extension.get("user")
+    if name is not None:
+        who = users.resolve(root_fd, name, extension.get("groups") or [])
         who.groups = list(dict.fromkeys([*who.groups, *(numbers.get("additionalGids") or [])]))
         return who
     who = users.resolve(root_fd, str(numbers.get("uid") or 0), [])
     return users.ResolvedUser(who.uid, numbers.get("gid") or 0, numbers.get("additionalGids") or [], who.home)
 
 
-def _set_capabilities(wanted: dict) -> None:  # type: ignore[type-arg]
+def _set_capabilities(wanted: Capabilities) -> None:
     caps.set_capabilities(
         effective=wanted.get("effective") or [],
         permitted=wanted.get("permitted") or [],
@@ -349,7 +350,7 @@ def _change_directory(path: str) -> bool:
     return True
 
 
-def _set_rlimit(limit: dict) -> None:  # type: ignore[type-arg]
+def _set_rlimit(limit: Rlimit) -> None:
     name = limit["type"]
     kind = _RLIMIT_LOCKS if name == "RLIMIT_LOCKS" else getattr(resource, name, None)
     if kind is None:

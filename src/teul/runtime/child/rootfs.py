@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from teul.linux import mounts, paths
 from teul.linux.overlay import mount_overlay
 from teul.runtime.child.mount_options import MountOptions
 
-Spec = dict[str, object]
+if TYPE_CHECKING:
+    from teul.oci.runtime_spec import Device, Mount, Spec
 
 _LINKS = (("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr"))
 _KERNEL_VIEWS = ("proc", "sysfs")
@@ -23,9 +25,9 @@ _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": s
 class Rootfs:
     """The root under construction; `fd` is its top directory."""
 
-    def __init__(self, spec: dict) -> None:  # type: ignore[type-arg]
+    def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._path: str = spec["root"]["path"]
+        self._path = spec["root"]["path"]
         self._devpts: str | None = None
         self.fd = -1
         self.proc_fd = -1
@@ -34,7 +36,7 @@ class Rootfs:
         """Mount the overlay (or bind the given directory) at the bundle's rootfs and open it."""
         # Nothing that happens in here may travel to the host; what the host mounts later may still reach `rslave` binds.
         mounts.set_propagation("/", mounts.MS_SLAVE | mounts.MS_REC)
-        overlay = self._spec.get("teul", {}).get("rootfs")
+        overlay = self._spec["teul"].get("rootfs")
         if overlay:
             self.fd = mount_overlay(overlay["lower"], overlay["upper"], overlay["work"], self._path)
         else:
@@ -42,11 +44,11 @@ class Rootfs:
             mounts.attach_at(self.fd, self._path)
         mounts.set_attributes(self.fd, propagation=mounts.MS_PRIVATE, recursive=True)
 
-    def mount(self, mount: dict, *, source_fd: int | None = None) -> None:  # type: ignore[type-arg]
+    def mount(self, mount: Mount, *, source_fd: int | None = None) -> None:
         """Carry out one entry of the spec's `mounts`; `source_fd` is a bind's source that was cloned already."""
         options = MountOptions(mount.get("options") or [])
-        destination: str = mount["destination"]
-        kind: str = mount.get("type") or "bind"
+        destination = mount["destination"]
+        kind = mount.get("type") or "bind"
         if kind == "bind" or options.bind:
             self._bind(mount["source"], destination, options, source_fd)
         elif kind == "cgroup":
@@ -89,7 +91,7 @@ class Rootfs:
         os.close(dev_fd)
 
     @staticmethod
-    def _is_bind_of_dev(mount: dict) -> bool:  # type: ignore[type-arg]
+    def _is_bind_of_dev(mount: Mount) -> bool:
         is_bind = mount.get("type") in (None, "bind") or MountOptions(mount.get("options") or []).bind
         return is_bind and os.path.normpath(mount["destination"]) == "/dev"
 
@@ -180,8 +182,8 @@ class Rootfs:
             mounts.set_attributes(tmpfs_fd, add=mounts.MOUNT_ATTR_RDONLY)
         os.close(tmpfs_fd)
 
-    def _make_device(self, device: dict) -> None:  # type: ignore[type-arg]
-        path: str = device["path"]
+    def _make_device(self, device: Device) -> None:
+        path = device["path"]
         parent_fd = paths.make_directories_in_root(self.fd, os.path.dirname(path))
         try:
             name = os.path.basename(path)

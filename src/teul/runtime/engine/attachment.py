@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 
+from teul.runtime.messages import Wants
 from teul.wire import monitor as wire
 
 _CHUNK_BYTES = 32 * 1024
@@ -20,7 +21,7 @@ class Attachment:
     What the reader does not take waits in the monitor, so a slow reader loses nothing and holds up nobody.
     """
 
-    def __init__(self, *, terminal: bool, wants: dict[str, bool]) -> None:
+    def __init__(self, *, terminal: bool, wants: Wants) -> None:
         self.terminal = terminal
         self.wants = wants
         self._reader: asyncio.StreamReader | None = None
@@ -29,7 +30,7 @@ class Attachment:
         self._ended = False
 
     @classmethod
-    async def pending(cls, *, terminal: bool, wants: dict[str, bool]) -> tuple[Attachment, socket.socket]:
+    async def pending(cls, *, terminal: bool, wants: Wants) -> tuple[Attachment, socket.socket]:
         """An attachment to a process that is yet to start, and the far end to hand over with the start."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         attachment = cls(terminal=terminal, wants=wants)
@@ -37,7 +38,7 @@ class Attachment:
         return attachment, far
 
     @classmethod
-    async def connect(cls, path: str, *, terminal: bool, wants: dict[str, bool]) -> Attachment:
+    async def connect(cls, path: str, *, terminal: bool, wants: Wants) -> Attachment:
         """Attach to a running process by its monitor's socket. Raises `OSError` when nobody listens there."""
         attachment = cls(terminal=terminal, wants=wants)
         await attachment._open(await connect_socket(path))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from teul.errors import System
 from teul.linux.process import open_pidfd
 from teul.runtime.engine.attachment import Attachment
-from teul.runtime.messages import EXIT_FILE, SOCKET_FILE
+from teul.runtime.messages import EXIT_FILE, SOCKET_FILE, ExitDocument, Failure, Role, Running, TerminalSize, Wants
 from teul.wire import monitor as wire
 
 _RECEIVE_BYTES = 64 * 1024
@@ -37,20 +37,19 @@ class ExitRecord:
     @classmethod
     def parse(cls, data: bytes | str) -> ExitRecord:
         """Read the monitor's JSON."""
-        record = json.loads(data)
+        record: ExitDocument = json.loads(data)
         error = record.get("error") or record.get("log_error") or record.get("cgroup_error")
-        return cls(record["exit_code"], record["finished_at_ns"], bool(record.get("oom_killed")), record.get("signal"), error)
+        return cls(record["exit_code"], record["finished_at_ns"], record["oom_killed"], record.get("signal"), error)
 
 
 class StartError(System):
     """The process was not started. `step` says where it ended, `kind` what class of trouble it was, `errno` the kernel's word."""
 
-    def __init__(self, report: dict[str, object]) -> None:
-        super().__init__(str(report.get("message")))
-        self.step = str(report.get("step"))
-        self.kind = str(report.get("kind"))
-        number = report.get("errno")
-        self.errno = number if isinstance(number, int) else None
+    def __init__(self, report: Failure) -> None:
+        super().__init__(report["message"])
+        self.step = report["step"]
+        self.kind = report["kind"]
+        self.errno = report["errno"]
 
 
 class Process:
@@ -62,7 +61,7 @@ class Process:
         self.terminal = terminal
         self.pid = 0
         self.pidfd = -1
-        self.kept: dict[str, int] = {}  # role → descriptor, for a monitor that must take over
+        self.kept: dict[Role, int] = {}  # role → descriptor, for a monitor that must take over
         self.started: asyncio.Future[None] = loop.create_future()
         self._rescued_at_seconds: list[float] = []
         self.exit: asyncio.Future[ExitRecord] = loop.create_future()
@@ -80,7 +79,7 @@ class Process:
 
     async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> Attachment:
         """Open a stream to it. Raises `OSError` when it has just ended."""
-        wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        wants: Wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         return await Attachment.connect(f"{self.directory}/{SOCKET_FILE}", terminal=self.terminal, wants=wants)
 
     def signal(self, number: int) -> None:
@@ -130,7 +129,7 @@ class Process:
         except FileNotFoundError:
             return None
 
-    def _say(self, kind: int, payload: dict[str, int]) -> None:
+    def _say(self, kind: int, payload: TerminalSize) -> None:
         if self._connection.fileno() < 0:
             return
         try:
@@ -158,7 +157,7 @@ class Process:
 
     def _take(self, kind: int, payload: bytes, descriptors: list[int]) -> None:
         if kind == wire.STARTED:
-            report = json.loads(payload)
+            report: Running = json.loads(payload)
             self.pid = report["pid"]
             for fd in self.kept.values():
                 os.close(fd)
@@ -175,7 +174,8 @@ class Process:
             self.started.set_exception(StartError(json.loads(payload)))
             self.forget()
         elif kind == wire.FAILED:
-            self.abandon(f"no monitor could take over: {json.loads(payload).get('message')}")
+            refusal: Failure = json.loads(payload)
+            self.abandon(f"no monitor could take over: {refusal['message']}")
         elif kind == wire.INPUT_CLOSED:
             fd = self.kept.pop("stdin", -1)
             if fd >= 0:
@@ -187,11 +187,12 @@ class Process:
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
         if not self.started.done():
-            report: dict[str, object] = {
+            failure: Failure = {
                 "step": "start",
+                "errno": None,
                 "message": "the keeper ended before it could start the process",
                 "kind": "OSError",
             }
-            self.started.set_exception(StartError(report))
+            self.started.set_exception(StartError(failure))
         elif not self.exit.done():
             self._lost(self)

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import cast
 
 import teul
 from teul.aio import Tasks, run_blocking
@@ -21,7 +20,7 @@ from teul.linux import cgroups, mounts
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, open_pidfd, prctl, started_at
 from teul.runtime.engine.attachment import connect_socket
 from teul.runtime.engine.process import ExitRecord, Process, StartError
-from teul.runtime.messages import PROCESS_FILE, SOCKET_FILE, send_message
+from teul.runtime.messages import PROCESS_FILE, SOCKET_FILE, Launch, ProcessFile, Request, Resumption, Wants, send_message
 from teul.wire import monitor as wire
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class PendingAttachment:
     """The far end of an attachment made before its process, and what it wants."""
 
     connection: socket.socket
-    wants: dict[str, bool]
+    wants: Wants
 
 
 class Supervisor:
@@ -47,7 +46,7 @@ class Supervisor:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._restart = asyncio.Lock()
-        self._guarded: dict[str, tuple[Process, dict[str, object]]] = {}  # by directory, with the message it was started with
+        self._guarded: dict[str, tuple[Process, Launch]] = {}  # by directory, with what it was started from
         self._inherits = False  # a keeper was killed: what it had started is now the engine's
 
     async def open(self) -> None:
@@ -80,18 +79,17 @@ class Supervisor:
         """The keeper's pid, 0 before it runs."""
         return self._keeper.pid if self._keeper is not None else 0
 
-    async def start(self, message: dict[str, object], *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
-        """Start what `message` (see `runtime.messages`) describes; returns when its program runs.
+    async def start(self, launch: Launch, *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
+        """Start what `launch` describes; returns when its program runs.
 
         `attach` see its output from the first byte. `pidfd` is the container's first process, for an exec. Raises `StartError`;
         then nothing is left of it.
         """
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        directory = str(message["directory"])
-        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
+        process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
         try:
             descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *([pidfd] if pidfd >= 0 else [])]
-            await self._send({**message, "attach": [pending.wants for pending in attach]}, descriptors)
+            await self._send({"launch": launch, "attach": [pending.wants for pending in attach], "resume": None}, descriptors)
         except OSError as error:
             process.forget()
             raise System(f"the keeper cannot be reached: {error}") from error
@@ -99,7 +97,7 @@ class Supervisor:
             far.close()
             for pending in attach:
                 pending.connection.close()
-        self._remember(process, message)
+        self._remember(process, launch)
         try:
             await process.started
         except StartError:
@@ -107,36 +105,37 @@ class Supervisor:
             raise
         return process
 
-    async def adopt(self, directory: str, message: dict[str, object]) -> Process | None:
-        """Take over the process that an earlier engine started in `directory`; None if its monitor never started one.
+    async def adopt(self, launch: Launch) -> Process | None:
+        """Take over the process that an earlier engine started from `launch`; None if its monitor never started one.
 
-        `message` is what a new monitor would be told if the present one is gone. The result may have ended meanwhile.
+        The result may have ended meanwhile.
         """
+        directory = launch["directory"]
         try:
             connection = await connect_socket(f"{directory}/{SOCKET_FILE}")
         except OSError:
-            return await self._adopt_without_monitor(directory, message)
-        process = Process(directory, connection, terminal=bool(message["terminal"]), lost=self._lost)
-        self._remember(process, message)
+            return await self._adopt_without_monitor(launch)
+        process = Process(directory, connection, terminal=launch["terminal"], lost=self._lost)
+        self._remember(process, launch)
         connection.send(wire.frame(wire.HELLO, json.dumps({"control": True}).encode()))
         either: tuple[asyncio.Future[None], asyncio.Future[ExitRecord]] = (process.started, process.exit)
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if process.started.done() and process.started.exception() is not None:
             process.forget()
             self._forget(process)
-            return await self._adopt_without_monitor(directory, message)  # it ended between our connecting and its answer
+            return await self._adopt_without_monitor(launch)  # it ended between our connecting and its answer
         return process
 
-    async def _adopt_without_monitor(self, directory: str, message: dict[str, object]) -> Process | None:
+    async def _adopt_without_monitor(self, launch: Launch) -> Process | None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        process = Process(directory, near, terminal=bool(message["terminal"]), lost=self._lost)
+        process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
         record = await run_blocking(process.read_exit_file)
         if record is None:
-            facts = await run_blocking(_read_process_file, directory)
+            facts = await run_blocking(_read_process_file, launch["directory"])
             process.pidfd = -1 if facts is None else _open_process(facts)
             if facts is not None and process.pidfd >= 0:
-                self._remember(process, message)
-                process.pid = int(facts["pid"])
+                self._remember(process, launch)
+                process.pid = facts["pid"]
                 await self._take_over(process, far)
                 return process
             record = None if facts is None else _LOST
@@ -147,8 +146,8 @@ class Supervisor:
         process.finish(record)
         return process
 
-    def _remember(self, process: Process, message: dict[str, object]) -> None:
-        self._guarded[process.directory] = (process, message)
+    def _remember(self, process: Process, launch: Launch) -> None:
+        self._guarded[process.directory] = (process, launch)
         process.exit.add_done_callback(lambda _exit: self._forget(process))
 
     def _forget(self, process: Process) -> None:
@@ -161,7 +160,7 @@ class Supervisor:
 
         Not of what the keeper after it has yet to read the status of, nor of the engine's own helpers, which have our session.
         """
-        ours = {process.pid for process, _message in self._guarded.values()} | {self.keeper_pid}
+        ours = {process.pid for process, _launch in self._guarded.values()} | {self.keeper_pid}
         for pid in _children():
             with contextlib.suppress(ChildProcessError, ProcessLookupError):
                 if pid not in ours and os.getsid(pid) != os.getsid(0):
@@ -188,31 +187,30 @@ class Supervisor:
             await self._give_up(process, f"no monitor could take over: {error}")
 
     async def _give_up(self, process: Process, reason: str) -> None:
-        _process, message = self._guarded[process.directory]
+        _process, launch = self._guarded[process.directory]
         process.abandon(reason)
-        plan = message.get("cgroup")
-        if plan and message["kind"] == "create":
+        plan = launch["cgroup"]
+        if plan and launch["kind"] == "create":
             try:
-                await run_blocking(cgroups.remove, cast("cgroups.Plan", plan))
+                await run_blocking(cgroups.remove, plan)
             except OSError as error:
                 log.error("the cgroup of process %d stays: %s", process.pid, error)
 
     async def _take_over(self, process: Process, far: socket.socket) -> None:
-        _process, original = self._guarded[process.directory]
-        kept = {"pid": process.pid, "kept": list(process.kept)}
-        message = {**original, "kind": "resume", "resumed_kind": original["kind"], "attach": [], **kept}
+        _process, launch = self._guarded[process.directory]
+        resume: Resumption = {"pid": process.pid, "kept": list(process.kept)}
         try:
-            await self._send(message, [far.fileno(), process.pidfd, *process.kept.values()])
+            await self._send({"launch": launch, "attach": [], "resume": resume}, [far.fileno(), process.pidfd, *process.kept.values()])
         finally:
             far.close()
 
-    async def _send(self, message: dict[str, object], descriptors: list[int]) -> None:
-        """Hand a message to the keeper, starting a new one if it was killed. Raises `OSError`."""
+    async def _send(self, request: Request, descriptors: list[int]) -> None:
+        """Hand a request to the keeper, starting a new one if it was killed. Raises `OSError`."""
         for attempt in (1, 2):
             connection = self._connection
             if connection is not None:
                 try:
-                    await _send_soon(connection, message, descriptors)
+                    await _send_soon(connection, request, descriptors)
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     if attempt == 2:
@@ -263,11 +261,11 @@ def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
     return keeper, ours
 
 
-async def _send_soon(connection: socket.socket, message: dict[str, object], descriptors: list[int]) -> None:
+async def _send_soon(connection: socket.socket, request: Request, descriptors: list[int]) -> None:
     """Send in one step of the loop, so that no descriptor can change its meaning meanwhile; wait only while the keeper is busy."""
     while True:
         try:
-            send_message(connection, message, descriptors)
+            send_message(connection, request, descriptors)
         except BlockingIOError:
             await asyncio.sleep(0.001)
         else:
@@ -304,16 +302,16 @@ def _children() -> set[int]:
     return found
 
 
-def _read_process_file(directory: str) -> dict[str, int] | None:
+def _read_process_file(directory: str) -> ProcessFile | None:
     try:
         with open(f"{directory}/{PROCESS_FILE}", encoding="utf-8") as file:
-            facts: dict[str, int] = json.load(file)
+            facts: ProcessFile = json.load(file)
             return facts
     except FileNotFoundError:
         return None
 
 
-def _open_process(facts: dict[str, int]) -> int:
+def _open_process(facts: ProcessFile) -> int:
     """A pidfd of the process that was started, or -1 if its pid, by its start time, is nobody's or another's by now."""
     try:
         pidfd = open_pidfd(facts["pid"])

@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from teul.linux import process
 from teul.runtime.keeper import starter
@@ -24,6 +24,9 @@ from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import Started
 from teul.runtime.messages import Cut, receive_message, send_message
+
+if TYPE_CHECKING:
+    from teul.runtime.messages import Launch, Request, StarterWord
 
 # How long to stay quiet after a request before the next standby is forked: the process just started needs the processors more.
 _STANDBY_DELAY_SECONDS = 0.008
@@ -94,22 +97,23 @@ class Keeper:
             self._standby.close()
             self._standby = None
 
-    def _watch_over(self, message: dict, descriptors: list[int]) -> None:  # type: ignore[type-arg]
-        count = 1 + len(message["attach"])
+    def _watch_over(self, request: Request, descriptors: list[int]) -> None:
+        launch, resume = request["launch"], request["resume"]
+        count = 1 + len(request["attach"])
         connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
         rest = descriptors[count:]
-        monitor = Monitor(self._loop, message, connections, on_close=self._let_go)
+        monitor = Monitor(self._loop, request, connections, on_close=self._let_go)
         self._monitors.add(monitor)
-        if message["kind"] == "resume":
+        if resume is not None:
             monitor.prepare()
-            before = self._by_pid.get(message["pid"])
-            self._know(monitor, message["pid"])
+            before = self._by_pid.get(resume["pid"])
+            self._know(monitor, resume["pid"])
             monitor.status = before.status if before is not None else None
-            monitor.begin(Started.resumed(message, rest))
+            monitor.begin(Started.resumed(resume, rest))
             return
-        line = self._hand_over(message, rest)
+        line = self._hand_over(launch, rest)
         if line is None:
-            line = self._fork(message, rest, monitor)
+            line = self._fork(launch, rest, monitor)
         for fd in rest:
             os.close(fd)
         if line is not None:
@@ -124,7 +128,7 @@ class Keeper:
             received = receive_message(line)
         except (OSError, ValueError):
             received = None
-        word: dict[str, Any] = received[0] if received else {}
+        word: StarterWord = received[0] if received else {}
         descriptors = received[1] if received else []
         if "forked" in word:
             self._know(monitor, word["forked"])
@@ -145,27 +149,27 @@ class Keeper:
 
     # -- forks
 
-    def _hand_over(self, message: dict, descriptors: list[int]) -> socket.socket | None:  # type: ignore[type-arg]
-        """Give the request to the starter that stands by; returns the line to it, None if there is none."""
+    def _hand_over(self, launch: Launch, descriptors: list[int]) -> socket.socket | None:
+        """Give the work to the starter that stands by; returns the line to it, None if there is none."""
         standby, self._standby = self._standby, None
         self._plan_standby()
         if standby is None:
             return None
         try:
-            send_message(standby, message, descriptors)
+            send_message(standby, launch, descriptors)
         except (BrokenPipeError, ConnectionResetError):
             standby.close()  # it was killed
             return None
         return standby
 
-    def _fork(self, message: dict, descriptors: list[int], monitor: Monitor) -> socket.socket | None:  # type: ignore[type-arg]
+    def _fork(self, launch: Launch, descriptors: list[int], monitor: Monitor) -> socket.socket | None:
         try:
             pid, line = self._fork_with_line()
         except OSError as error:
             monitor.fail({"step": "fork", "errno": error.errno, "message": str(error), "kind": "OSError"})
             return None
         if pid == 0:
-            starter.main(line, message, descriptors, self._title_area)
+            starter.main(line, launch, descriptors, self._title_area)
         return line
 
     def _plan_standby(self) -> None:

@@ -13,7 +13,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from teul.linux import cgroups, process, pty
 from teul.runtime.keeper.logs import LogFile
@@ -23,6 +24,9 @@ from teul.runtime.keeper.starter import Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
 from teul.wire import monitor as wire
 
+if TYPE_CHECKING:
+    from teul.runtime.messages import ExitDocument, Failure, LogOptions, ProcessFile, Request, Role, Running, TerminalSize, Wants
+
 _READ_BYTES = 64 * 1024
 _DRAIN_BYTES = 8 << 20  # more than a pipe holds: what was written before the end; a background process may go on writing
 _INPUT_BYTES = 256 * 1024
@@ -31,8 +35,6 @@ _CGROUP_PATIENCE_SECONDS = 0.003
 _CGROUP_RETRY_SECONDS = 0.005
 _CGROUP_RETRIES = 400
 _ACCEPT_PAUSE_SECONDS = 0.5
-
-_Then = Callable[[dict[str, object], "str | None"], None]
 
 
 class _Client:
@@ -47,9 +49,9 @@ class _Client:
         self.outbox = Outbox(spill_directory)
         self.control = self.stdin = self.stdout = self.stderr = False
 
-    def hello(self, wants: dict) -> None:  # type: ignore[type-arg]
+    def hello(self, wants: Wants) -> None:
         self.control = bool(wants.get("control"))
-        self.stdin, self.stdout, self.stderr = (bool(wants.get(name)) for name in ("stdin", "stdout", "stderr"))
+        self.stdin, self.stdout, self.stderr = bool(wants.get("stdin")), bool(wants.get("stdout")), bool(wants.get("stderr"))
 
     def send(self, data: bytes) -> None:
         """Send, or keep for later. Raises `OSError` when the peer is gone."""
@@ -75,15 +77,23 @@ class _Client:
 class Monitor:
     """Around one process, from the moment it is asked for. All its work is done in turns of the keeper's loop."""
 
-    def __init__(self, loop: Loop, message: dict, connections: list[socket.socket], *, on_close: Callable[[Monitor], None]) -> None:  # type: ignore[type-arg]
+    def __init__(self, loop: Loop, request: Request, connections: list[socket.socket], *, on_close: Callable[[Monitor], None]) -> None:
+        launch = request["launch"]
         self._loop = loop
-        self._message = message
         self._on_close = on_close
-        self._directory: str = message["directory"]
+        self._directory = launch["directory"]
+        self._spill_directory = launch["spill_directory"]
+        self._log_options = launch["log"]
+        # An exec's cgroup is its container's, and none of the exec's business at its end.
+        self._cgroup = launch["cgroup"] if launch["kind"] == "create" else None
+        self._kill_cgroup = launch["kill_cgroup"]
+        self._resumed = request["resume"] is not None
+        self._closes_input = launch["stdin"] == "once"  # with its first client
+        self._input_ending = False  # no client will write any more; what waits is still to be taken
         self._clients: dict[int, _Client] = {}
         self._listener: socket.socket | None = None
         self._log: LogFile | None = None
-        self._trouble: dict[str, object] | None = None  # why the process must not run, though it can be made
+        self._trouble: Failure | None = None  # why the process must not run, though it can be made
         self._pidfd = -1
         self._terminal = False
         self._input_fd = -1
@@ -93,13 +103,14 @@ class Monitor:
         self._ended = False
         self.pid = 0
         self.status: int | None = None  # of the ended process, when the keeper has reaped it
-        for connection, want in zip(connections, [{"control": True}, *message["attach"]], strict=True):
-            self._take(connection).hello(want)
+        engine: Wants = {"control": True}
+        for connection, wants in zip(connections, [engine, *request["attach"]], strict=True):
+            self._take(connection).hello(wants)
 
     def prepare(self) -> None:
         """Open the log and the socket. What goes wrong is told once the starter is done."""
         try:
-            self._log = _open_log(self._message)  # without a log it should not run
+            self._log = _open_log(self._log_options)  # without a log it should not run
             self._listen()
         except (OSError, ValueError) as error:
             self._trouble = _report("monitor", error)
@@ -130,7 +141,7 @@ class Monitor:
         assert self._listener is not None
         self._loop.watch(self._listener.fileno(), READ, self._accept)
 
-    def fail(self, report: dict[str, object]) -> None:
+    def fail(self, report: Failure) -> None:
         """Nothing was started. The directory is the engine's again as soon as it hears of it."""
         if self._listener is not None:
             self._stop_listening()
@@ -141,21 +152,17 @@ class Monitor:
                 self._send_or_drop(client, failed)
         self.close()
 
-    def abandon(self, report: dict[str, object]) -> None:
+    def abandon(self, report: Failure) -> None:
         """End a process that nobody can watch over, or whose starter was killed, and say why."""
-        if self._message["kind"] == "resume" or self.pid == 0:
+        if self._resumed or self.pid == 0:
             self.fail(report)  # one that is to be taken over is the engine's to end
             return
         # Nobody but us can have reaped it, so this pid is still its own.
         os.kill(self.pid, signal.SIGKILL)
-        plan = self._message.get("cgroup")
-        if plan and self._message["kind"] == "create":
-            self._remove_cgroup(plan, self._abandoned, report)
+        if self._cgroup is not None:
+            self._remove_cgroup(self._cgroup, lambda _error: self.fail(report))
         else:
             self.fail(report)
-
-    def _abandoned(self, report: dict[str, object], _cgroup_error: str | None) -> None:
-        self.fail(report)
 
     def close(self) -> None:
         """Let go of everything, without a word."""
@@ -175,7 +182,7 @@ class Monitor:
         self._on_close(self)
 
     def _write_process_file(self, started: Started) -> None:
-        facts: dict[str, object] = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
+        facts: ProcessFile = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
         _write_whole(f"{self._directory}/{PROCESS_FILE}", facts)
 
     # -- connections
@@ -220,7 +227,7 @@ class Monitor:
             self._loop.change(self._listener.fileno(), READ)
 
     def _take(self, connection: socket.socket) -> _Client:
-        client = _Client(connection, self._message.get("spill_directory") or self._directory)
+        client = _Client(connection, self._spill_directory)
         self._clients[connection.fileno()] = client
         return client
 
@@ -237,17 +244,19 @@ class Monitor:
         kept = [fd for fd in (self._input_fd, *self._outputs) if fd >= 0]
         kept = list(dict.fromkeys(kept))
         roles = [self._role(fd) for fd in kept]
-        payload = json.dumps({"pid": self.pid, "kept": roles}).encode()
+        running: Running = {"pid": self.pid, "kept": roles}
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", kept))] if kept else []
         try:
-            client.socket.sendmsg([wire.frame(wire.STARTED, payload)], rights)
+            client.socket.sendmsg([wire.frame(wire.STARTED, json.dumps(running).encode())], rights)
         except OSError:
             self._drop(client)
 
-    def _role(self, fd: int) -> str:
+    def _role(self, fd: int) -> Role:
         if self._terminal:
             return "terminal"
-        return "stdin" if fd == self._input_fd else ("", "stdout", "stderr")[self._outputs[fd]]
+        if fd == self._input_fd:
+            return "stdin"
+        return "stdout" if self._outputs[fd] == wire.STDOUT else "stderr"
 
     def _drop(self, client: _Client) -> None:
         self._release(client)
@@ -297,7 +306,7 @@ class Monitor:
             else:
                 self._end_input()
         elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
-            size = json.loads(payload)
+            size: TerminalSize = json.loads(payload)
             pty.set_size(self._input_fd, size["rows"], size["columns"])
 
     # -- streams
@@ -370,14 +379,14 @@ class Monitor:
         else:
             self._loop.forget(self._input_fd)
             self._input_watched = False
-            if self._message["stdin"] == "closing":
+            if self._input_ending:
                 self._end_of_input()
 
     def _end_input(self) -> None:
         """A client's input is over: with "once" so is the process's, after it has taken what waits."""
-        if self._message["stdin"] != "once" or self._terminal or self._input_fd < 0:
+        if not self._closes_input or self._terminal or self._input_fd < 0:
             return
-        self._message["stdin"] = "closing"
+        self._input_ending = True
         if not self._input:
             self._end_of_input()
 
@@ -405,7 +414,7 @@ class Monitor:
 
     def _process_ended(self, _events: int) -> None:
         self._loop.forget(self._pidfd)
-        record = {**_exit_code(self._wait()), "finished_at_ns": time.time_ns(), "oom_killed": False}
+        record = _exit_document(self._wait())
         for fd in list(self._outputs):
             left = _DRAIN_BYTES
             while left > 0 and (count := self._read_output(fd)):
@@ -418,19 +427,19 @@ class Monitor:
             if self._log.error is not None:
                 record["log_error"] = f"{self._log.lost_bytes} bytes of log lost: {self._log.error}"
             self._log = None
-        plan = self._message.get("cgroup")
-        if not plan or self._message.get("resumed_kind", self._message["kind"]) != "create":
+        plan = self._cgroup
+        if plan is None:
             self._tell_end(record)
             return
         try:
             record["oom_killed"] = cgroups.oom_kills(plan) > 0
-            if self._message.get("kill_cgroup"):
+            if self._kill_cgroup:
                 cgroups.kill(plan)
         except OSError as error:
             record["cgroup_error"] = str(error)
-        self._remove_cgroup(plan, self._cgroup_removed, record)
+        self._remove_cgroup(plan, lambda error: self._cgroup_removed(record, error))
 
-    def _cgroup_removed(self, record: dict[str, object], error: str | None) -> None:
+    def _cgroup_removed(self, record: ExitDocument, error: str | None) -> None:
         if error is not None:
             record["cgroup_error"] = error
         self._tell_end(record)
@@ -446,20 +455,20 @@ class Monitor:
             # Taken over from a keeper that was killed: our parent, the engine, has it as a zombie, or the kernel remembers.
             return process.exit_status_of(self.pid, self._pidfd)
 
-    def _remove_cgroup(self, plan: cgroups.Plan, then: _Then, record: dict[str, object], retries: int = _CGROUP_RETRIES) -> None:
-        """Remove it, then call; while the kernel is not done with its last processes, other containers have their turn."""
+    def _remove_cgroup(self, plan: cgroups.Plan, then: Callable[[str | None], None], retries: int = _CGROUP_RETRIES) -> None:
+        """Remove it, then call with what went wrong. While the kernel is not done with its last processes, others have their turn."""
         try:
             cgroups.remove(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
         except OSError as error:
             if error.errno == errno.EBUSY and retries > 0:
-                self._loop.call_later(_CGROUP_RETRY_SECONDS, self._remove_cgroup, plan, then, record, retries - 1)
+                self._loop.call_later(_CGROUP_RETRY_SECONDS, self._remove_cgroup, plan, then, retries - 1)
             else:
-                then(record, str(error))
+                then(str(error))
         else:
-            then(record, None)
+            then(None)
 
-    def _tell_end(self, record: dict[str, object]) -> None:
-        """Write the record down, tell everybody, and stay until every client has what is theirs and has gone.
+    def _tell_end(self, record: ExitDocument) -> None:
+        """Write the record down, tell everybody, and stay until every client has all of the output and has gone.
 
         Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
         """
@@ -480,14 +489,19 @@ class Monitor:
             self.close()
 
 
-def _exit_code(status: int | None) -> dict[str, object]:
+def _exit_document(status: int | None) -> ExitDocument:
+    """What is known from the wait status of a process that has ended just now."""
     if status is None:
-        return {"exit_code": 255, "error": "the exit status was lost with the process's parent"}
+        lost = "the exit status was lost with the process's parent"
+        return {"exit_code": 255, "finished_at_ns": time.time_ns(), "oom_killed": False, "error": lost}
     code = os.waitstatus_to_exitcode(status)
-    return {"exit_code": code} if code >= 0 else {"exit_code": 128 - code, "signal": -code}
+    record: ExitDocument = {"exit_code": code if code >= 0 else 128 - code, "finished_at_ns": time.time_ns(), "oom_killed": False}
+    if code < 0:
+        record["signal"] = -code
+    return record
 
 
-def _write_whole(path: str, facts: dict[str, object], *, durable: bool = False) -> None:
+def _write_whole(path: str, facts: Mapping[str, object], *, durable: bool = False) -> None:
     """Write it so that it is whole or not there; `durable`: on disk before anybody hears of it. Raises `OSError`."""
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -499,13 +513,12 @@ def _write_whole(path: str, facts: dict[str, object], *, durable: bool = False) 
     os.rename(f"{path}.new", path)
 
 
-def _open_log(message: dict) -> LogFile | None:  # type: ignore[type-arg]
-    log = message.get("log")
-    if not log:
+def _open_log(options: LogOptions | None) -> LogFile | None:
+    if options is None:
         return None
-    return LogFile(log["path"], max_bytes=log["max_bytes"], max_files=log["max_files"], attrs=log.get("attrs") or "")
+    return LogFile(options["path"], max_bytes=options["max_bytes"], max_files=options["max_files"], attrs=options["attrs"])
 
 
-def _report(step: str, error: Exception) -> dict[str, object]:
+def _report(step: str, error: Exception) -> Failure:
     number = error.errno if isinstance(error, OSError) else None
     return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}

@@ -15,28 +15,38 @@ import os
 import select
 import signal
 import socket
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from teul.linux import cgroups, process
 from teul.linux.netlink import links
+from teul.linux.netlink.socket import Netlink
 from teul.runtime.child.main import Child
 from teul.runtime.messages import receive_message, send_message
 
-LOST: dict[str, object] = {
+if TYPE_CHECKING:
+    from teul.runtime.messages import Failure, Launch, Resumption, Role, StarterWord
+
+LOST: Failure = {
     "step": "start",
     "errno": None,
     "message": "the container's starter ended before it could start the process",
     "kind": "OSError",
 }
-_FAILED_WITHOUT_WORD = {"step": "start", "errno": None, "message": "the process ended before it could be started", "kind": "OSError"}
-_STREAMS = {"stdout": 1, "stderr": 2}
+_FAILED_WITHOUT_WORD: Failure = {
+    "step": "start",
+    "errno": None,
+    "message": "the process ended before it could be started",
+    "kind": "OSError",
+}
+_PIPES: tuple[Role, ...] = ("stdin", "stdout", "stderr")
+_OUTPUTS: tuple[tuple[Role, int], ...] = (("terminal", 1), ("stdout", 1), ("stderr", 2))
 
 
 class StartFailed(Exception):
     """Nothing was started; `report` says which step failed and why."""
 
-    def __init__(self, report: dict) -> None:  # type: ignore[type-arg]
-        super().__init__(report.get("message"))
+    def __init__(self, report: Failure) -> None:
+        super().__init__(report["message"])
         self.report = report
 
 
@@ -45,25 +55,25 @@ class Started:
 
     __slots__ = ("input_fd", "outputs", "pid", "pidfd", "start_time", "terminal")
 
-    def __init__(self, pid: int, pidfd: int, streams: dict[str, int]) -> None:
+    def __init__(self, pid: int, pidfd: int, streams: dict[Role, int]) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.terminal = "terminal" in streams
         self.input_fd = streams.get("terminal", streams.get("stdin", -1))
-        self.outputs = {streams[role]: stream for role, stream in (("terminal", 1), *_STREAMS.items()) if role in streams}
+        self.outputs = {streams[role]: stream for role, stream in _OUTPUTS if role in streams}
         self.start_time = process.started_at(pid)
 
     @classmethod
-    def received(cls, word: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+    def received(cls, word: StarterWord, descriptors: list[int]) -> Started:
         """From a starter's last word."""
         pidfd, *streams = descriptors
         return cls(word["started"], pidfd, dict(zip(word["streams"], streams, strict=True)))
 
     @classmethod
-    def resumed(cls, message: dict, descriptors: list[int]) -> Started:  # type: ignore[type-arg]
+    def resumed(cls, resumption: Resumption, descriptors: list[int]) -> Started:
         """Where a killed keeper stopped, with the descriptors that the engine kept."""
         pidfd, *kept = descriptors
-        return cls(message["pid"], pidfd, dict(zip(message["kept"], kept, strict=True)))
+        return cls(resumption["pid"], pidfd, dict(zip(resumption["kept"], kept, strict=True)))
 
 
 def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
@@ -76,18 +86,18 @@ def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
     main(line, *received, title_area)
 
 
-def main(line: socket.socket, message: dict, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:  # type: ignore[type-arg]
-    """In a fork: start the process of `message`, hand it over by `line`, and leave."""
+def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:
+    """In a fork: start the process that `launch` describes, hand it over by `line`, and leave."""
     _leave_keeper(line, set(descriptors))
-    process.set_title(f"teul: starter {message['id'][:12]}", title_area)
-    launch = _Launch(message, line, pidfd=descriptors[0] if message["kind"] == "exec" else -1, title_area=title_area)
+    process.set_title(f"teul: starter {launch['id'][:12]}", title_area)
+    start = _Start(launch, line, pidfd=descriptors[0] if launch["kind"] == "exec" else -1, title_area=title_area)
     try:
-        pid, pidfd, streams = launch.run()
-        send_message(line, {"started": pid, "streams": list(streams)}, [pidfd, *streams.values()])
+        pid, pidfd, streams = start.run()
+        _say(line, {"started": pid, "streams": list(streams)}, [pidfd, *streams.values()])
     except (OSError, StartFailed, ValueError) as error:
-        launch.abandon()
+        start.abandon()
         try:
-            send_message(line, {"failed": _report(launch.step, error)}, [])
+            _say(line, {"failed": _report(start.step, error)})
         except OSError:
             pass  # the keeper is gone: its engine has noticed
     os._exit(0)
@@ -102,19 +112,23 @@ def _leave_keeper(line: socket.socket, descriptors: set[int]) -> None:
     process.set_name("teul-starter")
 
 
-def _report(step: str, error: Exception) -> dict:  # type: ignore[type-arg]
+def _say(line: socket.socket, word: StarterWord, descriptors: list[int] | None = None) -> None:
+    send_message(line, word, descriptors or [])
+
+
+def _report(step: str, error: Exception) -> Failure:
     if isinstance(error, StartFailed):
         return error.report
     number = error.errno if isinstance(error, OSError) else None
     return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
 
 
-class _Launch:
+class _Start:
     """State while a process is being made."""
 
-    def __init__(self, message: dict, line: socket.socket, *, pidfd: int, title_area: tuple[int, int]) -> None:  # type: ignore[type-arg]
+    def __init__(self, launch: Launch, line: socket.socket, *, pidfd: int, title_area: tuple[int, int]) -> None:
         self._title_area = title_area
-        self._message = message
+        self._launch = launch
         self._line = line
         self._container_pidfd = pidfd
         self._pid = 0
@@ -123,20 +137,20 @@ class _Launch:
         self._cgroup_made = False
         self.step = "start"
 
-    def run(self) -> tuple[int, int, dict[str, int]]:
+    def run(self) -> tuple[int, int, dict[Role, int]]:
         """Returns the pid, a pidfd, and the near ends of the streams by their roles."""
-        message = self._message
-        terminal = bool(message["terminal"])
-        near, far = ((-1, -1, -1), (-1, -1, -1)) if terminal else _pipes(with_input=message["stdin"] != "null")
+        launch = self._launch
+        terminal = launch["terminal"]
+        near, far = ((-1, -1, -1), (-1, -1, -1)) if terminal else _pipes(with_input=launch["stdin"] != "null")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        plan = message.get("cgroup")
-        if plan and message["kind"] == "create":
+        plan = launch["cgroup"]
+        if plan and launch["kind"] == "create":
             self.step = "make the cgroup"
             cgroups.create(plan)  # undoes itself; one that is not ours must not be removed
             self._cgroup_made = True
         self.step = "enter the pid namespace"
         self._enter_pid_namespace()
-        directory_fd = os.open(message["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory_fd = os.open(launch["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.step = "fork"
         self._pid = self._fork(plan)
         if self._pid == 0:
@@ -145,8 +159,8 @@ class _Launch:
             # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
-            Child(message, theirs, far).run(directory_fd, self._container_pidfd)
-        send_message(self._line, {"forked": self._pid}, [])
+            Child(launch, theirs, far).run(directory_fd, self._container_pidfd)
+        _say(self._line, {"forked": self._pid})
         theirs.close()
         os.close(directory_fd)
         for fd in far:
@@ -156,20 +170,21 @@ class _Launch:
         self._converse(ours)
         if terminal:
             return self._pid, self._pidfd, {"terminal": self._master_fd}
-        return self._pid, self._pidfd, {role: fd for role, fd in zip(("stdin", "stdout", "stderr"), near, strict=True) if fd >= 0}
+        return self._pid, self._pidfd, {role: fd for role, fd in zip(_PIPES, near, strict=True) if fd >= 0}
 
     def abandon(self) -> None:
         """Undo: end the child and remove its cgroup. The kernel removes links and mounts with the namespaces."""
         if self._pidfd >= 0:
             process.kill_and_wait(self._pidfd)
-        if self._cgroup_made:
-            cgroups.remove(self._message["cgroup"])
+        plan = self._launch["cgroup"]
+        if plan and self._cgroup_made:
+            cgroups.remove(plan)
 
     def _enter_pid_namespace(self) -> None:
-        if self._message["kind"] == "exec":
+        if self._launch["kind"] == "exec":
             process.setns(self._container_pidfd, process.CLONE_NEWPID)
             return
-        wanted = self._message.get("pid_namespace")
+        wanted = self._launch["pid_namespace"]
         if wanted == "new":
             process.unshare(process.CLONE_NEWPID)
         elif wanted:
@@ -177,7 +192,7 @@ class _Launch:
             process.setns(fd, process.CLONE_NEWPID)
             os.close(fd)
 
-    def _fork(self, plan: dict | None) -> int:  # type: ignore[type-arg]
+    def _fork(self, plan: cgroups.Plan | None) -> int:
         if not plan or not plan["unified_directory"]:
             return process.fork_sibling()
         cgroup_fd = os.open(plan["unified_directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -186,10 +201,12 @@ class _Launch:
         finally:
             os.close(cgroup_fd)
 
-    def _make_link(self, network: dict, sync: socket.socket) -> None:  # type: ignore[type-arg]
+    def _make_links(self, sync: socket.socket) -> None:
         self.step = "make the network link"
         try:
-            links.create_veth(network, self._pid)
+            with Netlink() as host:
+                for plan in self._launch["networks"]:
+                    links.create_veth(plan, self._pid, host)
             sync.send(b"network")
         except OSError:
             # If the child has failed meanwhile, its namespace is gone, and what it says is the cause.
@@ -221,9 +238,8 @@ class _Launch:
             if data == b"exec":
                 executed = True
             elif data == b"namespaces":
-                network = self._message.get("network")
-                if network:
-                    self._make_link(network, sync)
+                if self._launch["networks"]:
+                    self._make_links(sync)
             elif data == b"terminal":
                 numbers = array.array("i")
                 numbers.frombytes(ancillary[0][2])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from teul.runtime.messages import CONFIG_FILE
+from teul.oci.runtime_spec import ExecSpec, Spec
+from teul.runtime.messages import CONFIG_FILE, Launch
 from teul.services.containers.directories import EngineDirectories
 from teul.store.atomic import remove_tree
 
@@ -27,20 +29,23 @@ def make_bundle(directories: EngineDirectories, container_id: str, files: dict[s
     return bundle
 
 
-def write_bundle_files(bundle: str, spec: dict[str, Any], message: dict[str, Any]) -> None:
-    """The OCI config, and the launch message that a later engine needs to take the container over."""
+def write_bundle_files(bundle: str, spec: Spec, launch: Launch) -> None:
+    """The OCI config, and what a later engine needs to take the container over."""
     _write(f"{bundle}/{CONFIG_FILE}", spec)
-    _write(f"{bundle}/{LAUNCH_FILE}", message)
+    _write(f"{bundle}/{LAUNCH_FILE}", launch)
 
 
-def write_exec_config(directory: str, config: dict[str, Any]) -> None:
+def write_exec_config(directory: str, config: ExecSpec) -> None:
     """What an exec's process is to be: an OCI `process` and our extension. In a file, since an environment may be large."""
     _write(f"{directory}/{CONFIG_FILE}", config)
 
 
-def read_bundle_files(bundle: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_bundle_files(bundle: str) -> tuple[Spec, Launch]:
     """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
-    return _read(f"{bundle}/{CONFIG_FILE}"), _read(f"{bundle}/{LAUNCH_FILE}")
+    spec: Spec = _read(f"{bundle}/{CONFIG_FILE}")
+    launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}")
+    launch.setdefault("networks", [])  # written by an engine that knew one network only, which needs nothing more of it
+    return spec, launch
 
 
 def read_host_file(path: str) -> str:
@@ -57,7 +62,7 @@ def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
     remove_tree(directories.bundle(container_id))
 
 
-def _write(path: str, document: dict[str, Any]) -> None:
+def _write(path: str, document: Mapping[str, object]) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, msgspec.json.encode(document))
@@ -65,7 +70,6 @@ def _write(path: str, document: dict[str, Any]) -> None:
         os.close(fd)
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str) -> Any:
     with open(path, "rb") as file:
-        document: dict[str, Any] = msgspec.json.decode(file.read())
-    return document
+        return msgspec.json.decode(file.read())

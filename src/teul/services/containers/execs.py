@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import signal
-from typing import Any
 
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, NotFound
@@ -16,12 +15,13 @@ from teul.model.lifecycle import Move, Status
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.process import Process, StartError
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
+from teul.runtime.messages import Launch, Wants
 from teul.services.containers import bundle as bundles
 from teul.services.containers.errors import NotRunning, translate_start_error
 from teul.services.containers.launch import Launcher
 from teul.services.containers.request.check import check_exec
 from teul.services.containers.service import Containers
-from teul.services.containers.spec.build import build_exec_process
+from teul.services.containers.spec.build import build_exec_spec
 from teul.services.events import Events, container_event
 from teul.store.atomic import remove_tree
 
@@ -80,7 +80,11 @@ class Execs:
         attachment: Attachment | None = None
         pending: list[PendingAttachment] = []
         if not detach:
-            wants = {"stdin": record.config.attach_stdin, "stdout": record.config.attach_stdout, "stderr": record.config.attach_stderr}
+            wants: Wants = {
+                "stdin": record.config.attach_stdin,
+                "stdout": record.config.attach_stdout,
+                "stderr": record.config.attach_stderr,
+            }
             attachment, far = await Attachment.pending(terminal=record.config.tty, wants=wants)
             pending.append(PendingAttachment(far, wants))
         self._events.publish(container_event(container, f"exec_start: {' '.join([record.path, *record.args])}", execID=exec_id))
@@ -146,21 +150,21 @@ class Execs:
         pidfd = os.dup(run.process.pidfd)
         try:
             try:
-                message = await run_blocking(self._prepare, container, record)
+                launch = await run_blocking(self._prepare, container, record)
             except FileNotFoundError as error:
                 raise NotRunning(container.id) from error
-            return await self._supervisor.start(message, attach=pending, pidfd=pidfd)
+            return await self._supervisor.start(launch, attach=pending, pidfd=pidfd)
         finally:
             os.close(pidfd)
 
-    def _prepare(self, container: Container, record: Exec) -> dict[str, Any]:
-        """The exec's directory and launch message. Blocking."""
+    def _prepare(self, container: Container, record: Exec) -> Launch:
+        """The exec's directory, and what the keeper needs. Blocking."""
         directories = self._launcher.directories
         spec, launch = bundles.read_bundle_files(directories.bundle(container.id))
-        process, extension = build_exec_process(container, record.config, spec, self._launcher.host)
+        exec_spec = build_exec_spec(container, record.config, spec, self._launcher.host)
         directory = directories.exec(container.id, record.id)
         os.mkdir(directory, 0o700)
-        bundles.write_exec_config(directory, {"process": process, "teul": extension})
+        bundles.write_exec_config(directory, exec_spec)
         config = record.config
         rows, columns = config.console_size or (0, 0)
         return {
@@ -174,7 +178,9 @@ class Execs:
             "stdin": "once" if config.attach_stdin else "null",
             "log": None,
             "cgroup": launch["cgroup"],
-            "network": None,
+            "kill_cgroup": False,
+            "pid_namespace": None,
+            "networks": [],
         }
 
     async def _failed(self, record: Exec, attachment: Attachment | None) -> None:

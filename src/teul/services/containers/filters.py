@@ -123,9 +123,8 @@ def _is_mounted(container: Container, volume: str) -> bool:
 
 
 def _is_connected(container: Container, network: str) -> bool:
-    endpoint = container.endpoint
-    if endpoint is not None:
-        return network == endpoint.network_name or endpoint.network_id.startswith(network)
+    if container.endpoints:
+        return any(network == name or endpoint.network_id.startswith(network) for name, endpoint in container.endpoints.items())
     mode = container.host_config.network_mode or "bridge"
     return network == ("bridge" if mode == "default" else mode)
 

@@ -14,10 +14,14 @@ from teul.aio import run_blocking
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import Usage, read_usage
+from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
+from teul.model.network import BRIDGE
 from teul.oci.digest import Digest
+from teul.oci.runtime_spec import Spec
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
+from teul.runtime.messages import Launch, LogOptions
 from teul.services.containers import bundle as bundles
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
@@ -66,7 +70,7 @@ class Launcher:
         except asyncio.CancelledError:
             raise  # the engine is leaving; what has been started by now is the next one's to take over
         except BaseException:
-            container.endpoint = None
+            container.endpoints = {}
             for pending in attach:
                 pending.connection.close()
             await self.clean_up(container)
@@ -76,14 +80,14 @@ class Launcher:
         """The process that an earlier engine started for this container; None if there is none to be found."""
         bundle = self.directories.bundle(container_id)
         try:
-            _spec, message = await run_blocking(bundles.read_bundle_files, bundle)
+            _spec, launch = await run_blocking(bundles.read_bundle_files, bundle)
         except FileNotFoundError:
             return None
-        return await self._supervisor.adopt(bundle, message)
+        return await self._supervisor.adopt(launch)
 
     async def clean_up(self, container: Container) -> None:
         """Give back what a run held outside of its process: addresses and the bundle. Idempotent."""
-        await self._networks.release(container.id)
+        await self._networks.endpoints.release(container.id)
         await run_blocking(bundles.remove_bundle, self.directories, container.id)
 
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
@@ -127,9 +131,9 @@ class Launcher:
             # docker: whoever joins a network joins its names as well.
             donor = donors["network"].config
             container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
-        plan = await self._allocate(container)
-        message = await run_blocking(self._prepare, container, lower, donors, plan)
-        return await self._supervisor.start(message, attach=attach)
+        networks = await self._allocate(container)
+        launch = await run_blocking(self._prepare, container, lower, donors, networks)
+        return await self._supervisor.start(launch, attach=attach)
 
     def _donors(self, container: Container) -> dict[str, Container]:
         """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
@@ -144,22 +148,24 @@ class Launcher:
             donors[kind] = donor
         return donors
 
-    async def _allocate(self, container: Container) -> dict[str, Any] | None:
+    async def _allocate(self, container: Container) -> list[LinkPlan]:
+        """Give the container its endpoints, noted in its record; returns the links to make."""
         mode = container.host_config.network_mode
         if container.config.network_disabled or mode.startswith("container:"):
-            return None
-        if mode not in ("", "default", "bridge"):
-            self._networks.get(mode)  # docker: a network that is not there is missed when the container starts
-        if mode in ("none", "host"):
-            container.endpoint = self._networks.nominal_endpoint(container.id, mode)
-            return None
-        settings = (container.networking.endpoints_config or {}).get("bridge") if container.networking else None
-        allocation = await self._networks.allocate(container.id, "bridge", hostname=container.config.hostname, requested=settings)
-        container.endpoint = allocation.endpoint
-        return allocation.plan
+            return []
+        # docker: a network that is not there is missed when the container starts.
+        network = self._networks.get(BRIDGE if mode in ("", "default") else mode)
+        endpoints = self._networks.endpoints
+        if network.driver != "bridge":
+            container.endpoints = {network.name: endpoints.nominal(network, container.id)}
+            return []
+        asked = (container.networking.endpoints_config or {}) if container.networking else {}
+        allocation = await endpoints.allocate(network, container.id, requested=asked.get(network.name))
+        container.endpoints = {network.name: allocation.endpoint}
+        return [allocation.plan]
 
-    def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], plan: dict[str, Any] | None) -> dict[str, Any]:
-        """Everything on disk that the child will need; returns the launch message. Blocking."""
+    def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], networks: list[LinkPlan]) -> Launch:
+        """Everything on disk that the child will need; returns what the keeper needs. Blocking."""
         self.make_bind_sources(container)
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
         bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
@@ -175,17 +181,17 @@ class Launcher:
             container,
             self.host,
             paths,
-            plan,
             devices=gather_devices(container.host_config) if asks_for_devices(container.host_config) else None,
             donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
         )
         # The child takes the compiled filter; its source, long and read by nobody on the way, stays out of the bundle.
         profile = spec["linux"].pop("seccomp", None)
         if profile is not None:
-            spec["teul"] |= {"seccomp_bpf": self._compiled_filter(profile), "seccomp_flags": seccomp.filter_flags(profile)}
-        message = self._message(container, spec, plan)
-        bundles.write_bundle_files(bundle, spec, message)
-        return message
+            spec["teul"]["seccomp_bpf"] = self._compiled_filter(profile)
+            spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
+        launch = self._describe(container, spec, networks)
+        bundles.write_bundle_files(bundle, spec, launch)
+        return launch
 
     def make_bind_sources(self, container: Container) -> None:
         """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
@@ -202,11 +208,10 @@ class Launcher:
             elif not os.path.lexists(mount.source):
                 raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
 
-    def _message(self, container: Container, spec: dict[str, Any], plan: dict[str, Any] | None) -> dict[str, Any]:
+    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan]) -> Launch:
         config = container.config
         pid = next((item for item in spec["linux"]["namespaces"] if item["type"] == "pid"), None)
         height, width = container.host_config.console_size
-        stdin = "null" if not config.open_stdin else "once" if config.stdin_once else "open"
         return {
             "kind": "create",
             "id": container.id,
@@ -215,15 +220,15 @@ class Launcher:
             "terminal": config.tty,
             "rows": height,
             "columns": width,
-            "stdin": stdin,
+            "stdin": "null" if not config.open_stdin else "once" if config.stdin_once else "open",
             "log": self._log_options(container),
             "cgroup": cgroups.plan(self._layout, spec["linux"]["cgroupsPath"], spec["linux"].get("resources")),
             "kill_cgroup": pid is None or bool(pid.get("path")),
-            "network": plan,
             "pid_namespace": None if pid is None else pid.get("path") or "new",
+            "networks": networks,
         }
 
-    def _log_options(self, container: Container) -> dict[str, Any] | None:
+    def _log_options(self, container: Container) -> LogOptions | None:
         log_config = container.host_config.log_config
         if log_config.type == "none":
             return None

@@ -26,6 +26,7 @@ from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.process import ExitRecord, Process, StartError
 from teul.runtime.engine.supervisor import PendingAttachment
+from teul.runtime.messages import Wants
 from teul.services.containers.directories import discard, make_container_directories, size_of_tree
 from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning, translate_start_error
 from teul.services.containers.launch import Launcher
@@ -326,7 +327,7 @@ class Containers:
             except OSError:
                 log.info("container %s ended while a client attached", container.name)
         if attachment is None:
-            wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+            wants: Wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
             attachment, far = await Attachment.pending(terminal=container.config.tty, wants=wants)
             run.add_pending(PendingAttachment(far, wants))
         self._events.publish(container_event(container, "attach"))
@@ -423,7 +424,7 @@ class Containers:
             container.state = lifecycle.exited(
                 container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns, error=record.error or ""
             )
-        container.endpoint = None
+        container.endpoints = {}
         self._tell(container, Move.RESTARTING if decision.again else Move.EXITED)
         if record.oom_killed:
             self._events.publish(container_event(container, "oom"))

@@ -41,17 +41,17 @@ def subnet_of(network: Network) -> Subnet | None:
     return ipaddress.ip_network(network.ipam.ranges[0].subnet) if network.ipam.ranges else None
 
 
-def network_of(container: Container) -> str:
-    """Name of the network that a container is on; for one that shares another's, its network mode."""
-    if container.endpoint is not None:
-        return container.endpoint.network_name
+def is_on(container: Container, network: Network) -> bool:
+    """Whether a container is on a network: has an endpoint there, or while it has none at all, would get one."""
+    if container.endpoints:
+        return network.name in container.endpoints
     mode = container.host_config.network_mode
-    return BRIDGE if mode in {"", "default"} else mode
+    return network.name == (BRIDGE if mode in {"", "default"} else mode)
 
 
 def attachment_of(container: Container, network: Network) -> Attachment:
     """What `network inspect` tells of a container."""
-    endpoint = container.endpoint
+    endpoint = container.endpoints.get(network.name)
     if endpoint is None:
         return Attachment(
             container_id=container.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 
@@ -35,4 +36,13 @@ def _first_schema(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema,)
+def _endpoints_by_network(connection: sqlite3.Connection) -> None:
+    """A container's record had one `endpoint` or null; it has `endpoints`, by the network's name."""
+    for row in connection.execute("SELECT id, record FROM containers").fetchall():
+        record = json.loads(row["record"])
+        endpoint = record.pop("endpoint", None)
+        record["endpoints"] = {endpoint["network_name"]: endpoint} if endpoint else {}
+        connection.execute("UPDATE containers SET record = ? WHERE id = ?", (json.dumps(record), row["id"]))
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _endpoints_by_network)

@@ -47,6 +47,6 @@ def save_held(connection: sqlite3.Connection, held: HeldAddresses) -> None:
     )
 
 
-def delete_held(connection: sqlite3.Connection, container_id: str) -> None:
-    """The container holds nothing any more."""
-    connection.execute("DELETE FROM endpoints WHERE container_id = ?", (container_id,))
+def delete_held(connection: sqlite3.Connection, network_id: str, container_id: str) -> None:
+    """The container holds nothing of the network any more. Idempotent."""
+    connection.execute("DELETE FROM endpoints WHERE network_id = ? AND container_id = ?", (network_id, container_id))

@@ -32,7 +32,6 @@ def make_bridge(name: str = "br0") -> int:
 
 def make_plan(number: int = 2, **changes: Any) -> links.Plan:
     return {
-        "type": "veth",
         "host_name": f"veth{number}",
         "bridge": "br0",
         "mac": f"02:42:0a:4d:00:{number:02x}",
@@ -48,9 +47,9 @@ def make_plan(number: int = 2, **changes: Any) -> links.Plan:
 def connect(container: Member, plan: links.Plan) -> None:
     """As a container's start does it, with a socket in the namespace of the host."""
     with Netlink() as host:
-        container.run(lambda: links.prepare_inside(plan))
+        container.run(lambda: links.prepare_inside([plan]))
         links.create_veth(plan, container.pid)
-        container.run(lambda: links.configure_inside(plan, host))
+        container.run(lambda: links.configure_inside([plan], host))
 
 
 def read(path: str) -> str:
@@ -105,16 +104,42 @@ def test_a_program_may_connect_in_the_first_instant() -> None:
         for number in range(2, 42):
             plan = make_plan(number)
             with member() as container, Netlink() as host:
-                container.run(functools.partial(links.prepare_inside, plan))
+                container.run(functools.partial(links.prepare_inside, [plan]))
                 links.create_veth(plan, container.pid)
                 assert container.run(functools.partial(seconds_to_connect, plan, host)) < 0.5
 
 
 def seconds_to_connect(plan: links.Plan, host: Netlink) -> float:
-    links.configure_inside(plan, host)
+    links.configure_inside([plan], host)
     started = time.monotonic()
     address_seen_by(GATEWAY)
     return time.monotonic() - started
+
+
+@isolated
+def test_a_container_on_two_networks_has_an_interface_on_each() -> None:
+    """In the order of the plans; the default route is that of the one with a gateway."""
+    make_bridge()
+    with Netlink() as host:
+        host.execute(messages.new_bridge(name="br1", mac="02:42:0a:4e:00:01", mtu=1400), subject="br1")
+        bridge = host.get_link(name="br1")
+        assert bridge is not None
+        host.execute(messages.new_address(link_index=bridge.ifindex, address="10.78.0.1", prefix_length=16), subject="br1")
+    plans = [make_plan(2), make_plan(3, bridge="br1", container_name="eth1", addresses=["10.78.0.3/16"], gateway=None)]
+
+    def look() -> tuple[list[str], list[bytes]]:
+        with Netlink() as inside:
+            names = [link.name for link in sorted(inside.list_links(), key=lambda link: link.ifindex)]
+            return names, [route.gateway for route in inside.list_routes() if route.length == 0]
+
+    with member() as container, Netlink() as host, echo_server("10.77.0.1"), echo_server("10.78.0.1"):
+        container.run(lambda: links.prepare_inside(plans))
+        for plan in plans:
+            links.create_veth(plan, container.pid, host)
+        container.run(lambda: links.configure_inside(plans, host))
+        assert container.run(look) == (["lo", "eth0", "eth1"], [socket.inet_aton(GATEWAY)])
+        assert container.run(lambda: address_seen_by("10.77.0.1")) == "10.77.0.2"
+        assert container.run(lambda: address_seen_by("10.78.0.1")) == "10.78.0.3"
 
 
 @isolated
@@ -150,7 +175,7 @@ def test_ipv6_is_switched_off_even_if_nobody_prepared_the_namespace() -> None:
     make_bridge()
     with member() as container:
         links.create_veth(make_plan(), container.pid)
-        container.run(lambda: links.configure_inside(make_plan()))
+        container.run(lambda: links.configure_inside([make_plan()]))
         assert container.run(lambda: read("/proc/sys/net/ipv6/conf/eth0/disable_ipv6")) == "1"
 
 

@@ -101,7 +101,7 @@ def test_commands_are_quoted_as_docker_quotes_them() -> None:
 def test_a_summary() -> None:
     container = make_container(
         state=ContainerState(status=Status.RUNNING, pid=7, started_at_ns=NOW_NS),
-        endpoint=attached_endpoint(),
+        endpoints={"bridge": attached_endpoint()},
         mounts=[MountPoint(type="bind", source="/srv", destination="/www", rw=True, propagation="rprivate")],
     )
     container.config.exposed_ports = {"80/tcp": Empty()}
@@ -130,7 +130,9 @@ def test_an_inspection_has_dockerds_fields_in_its_order() -> None:
 
 
 def test_a_running_containers_inspection() -> None:
-    container = make_container(state=ContainerState(status=Status.PAUSED, pid=7, started_at_ns=NOW_NS), endpoint=attached_endpoint())
+    container = make_container(
+        state=ContainerState(status=Status.PAUSED, pid=7, started_at_ns=NOW_NS), endpoints={"bridge": attached_endpoint()}
+    )
     container.config.exposed_ports = {"80/tcp": Empty()}
     document = inspection(container, Surroundings(root="/r", lower_directories=["/top", "/bottom"], exec_ids=["e1"]))
     state, data, network = document["State"], document["GraphDriver"]["Data"], document["NetworkSettings"]
@@ -163,7 +165,7 @@ def test_what_was_asked_of_a_network_is_told_with_what_came_of_it() -> None:
     asked = NetworkingConfig(endpoints_config={"bridge": EndpointSettings(aliases=["a"], mac_address="02:00:00:00:00:01")})
     before = networks(make_container(networking=asked))["bridge"]
     assert (before["Aliases"], before["MacAddress"], before["IPAddress"]) == (["a"], "02:00:00:00:00:01", "")
-    after = networks(make_container(networking=asked, endpoint=attached_endpoint()))["bridge"]
+    after = networks(make_container(networking=asked, endpoints={"bridge": attached_endpoint()}))["bridge"]
     assert (after["Aliases"], after["MacAddress"], after["NetworkID"]) == (["a"], "02:42:ac:11:00:02", "n" * 64)
 
 

@@ -91,9 +91,9 @@ def test_the_newest_request_is_left_alone() -> None:
 
 
 async def test_the_short_id_is_an_alias_for_old_clients(api: Api) -> None:
-    container = api.services.containers.add(make_container(endpoint=attached_endpoint()))
+    container = api.services.containers.add(make_container(endpoints={"bridge": attached_endpoint()}))
     container.host_config.network_mode = "mine"
-    container.endpoint = type(attached_endpoint())(network_name="mine", network_id="n", endpoint_id="e")
+    container.endpoints = {"mine": type(attached_endpoint())(network_name="mine", network_id="n", endpoint_id="e")}
     container.host_config.annotations = {"k": "v"}
     for version, aliases in (("1.51", None), ("1.44", [container.id[:12], "box"])):
         _, document = await api.request("GET", f"/v{version}/containers/box/json")

@@ -10,7 +10,7 @@ from teul.errors import Forbidden, NotFound, NotImplementedHere
 from teul.model.filter import Filters
 from teul.model.network import AddressRange, Ipam, Network
 from teul.services.networks.filters import list_filter
-from teul.services.networks.records import attachment_of, network_of
+from teul.services.networks.records import attachment_of, is_on
 from unit.api.fake_services import FakeServices, attached_endpoint, make_container
 
 BRIDGE = Network(
@@ -29,7 +29,7 @@ class FakeNetworks:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
-        self.box = make_container(endpoint=attached_endpoint())
+        self.box = make_container(endpoints={"bridge": attached_endpoint()})
 
     def list(self, filters: Filters | None = None) -> list[Network]:
         is_wanted = list_filter(filters or Filters(), lambda _: False)
@@ -43,7 +43,7 @@ class FakeNetworks:
         raise NotFound(f"network {reference} not found")
 
     def attachments(self, network: Network) -> Any:
-        return [attachment_of(self.box, network)] if network_of(self.box) == network.name else []
+        return [attachment_of(self.box, network)] if is_on(self.box, network) else []
 
     async def create(self, name: str) -> None:
         self.asked.append(("create", name))

@@ -1,6 +1,6 @@
 """The containers whose specs are kept in golden/, and the host they are planned for.
 
-Run as a program (`python tests/unit/services/container_cases.py`) it writes the golden files again; review the difference.
+Run as a program (`python tests/unit/services/containers/cases.py`) it writes the golden files again; review the difference.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from teul.model.container import Container, CreateContainer
 from teul.model.image import Image
 from teul.oci.digest import Digest
 from teul.oci.image_config import ImageConfig, ImageDocument
+from teul.oci.runtime_spec import Spec
 from teul.services.containers.request.check import CheckedRequest, check_request
 from teul.services.containers.request.complete import complete
-from teul.services.containers.spec.build import ContainerPaths, Spec, build_spec
+from teul.services.containers.spec.build import ContainerPaths, build_spec
 from teul.services.containers.spec.devices import ContainerDevices, DeviceNode
 from teul.services.host import NETWORK_SYSCTLS, HostFacts, LimitSupport
 
@@ -45,7 +46,6 @@ PATHS = ContainerPaths(
     cgroup=f"/teul/{CONTAINER_ID}",
     lower=("/var/lib/teul/snapshots/bb/fs", "/var/lib/teul/snapshots/aa/fs"),
 )
-NETWORK = {"type": "veth", "host_name": "veth0123456", "container_name": "eth0", "addresses": ["172.17.0.2/16"], "gateway": "172.17.0.1"}
 LOOP = DeviceNode(path="/dev/loop7", kind="b", major=7, minor=7, mode=0o660, uid=0, gid=6, access="rw")
 DISK = {"/dev/sda": (8, 0)}
 
@@ -84,7 +84,7 @@ def container(body: dict[str, Any], *, host: HostFacts = HOST, of: Image | None 
 
 
 def _default() -> Spec:
-    return build_spec(container({}), HOST, PATHS, NETWORK)
+    return build_spec(container({}), HOST, PATHS)
 
 
 def _limits() -> Spec:
@@ -107,12 +107,12 @@ def _limits() -> Spec:
         "Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 2048}, {"Name": "core", "Soft": 0, "Hard": -1}],
         "OomScoreAdj": 500,
     }
-    return build_spec(container({"HostConfig": host_config}, host=V1_HOST), V1_HOST, PATHS, NETWORK, devices=devices)
+    return build_spec(container({"HostConfig": host_config}, host=V1_HOST), V1_HOST, PATHS, devices=devices)
 
 
 def _privileged() -> Spec:
     devices = ContainerDevices((LOOP, replace(LOOP, path="/dev/null", kind="c", major=1, minor=3)))
-    return build_spec(container({"HostConfig": {"Privileged": True}}), HOST, PATHS, NETWORK, devices=devices)
+    return build_spec(container({"HostConfig": {"Privileged": True}}), HOST, PATHS, devices=devices)
 
 
 def _terminal() -> Spec:
@@ -126,7 +126,7 @@ def _terminal() -> Spec:
         "Domainname": "example.org",
         "HostConfig": {"ConsoleSize": [24, 80], "GroupAdd": ["44", "video"], "Init": True, "Annotations": {"org.example": "yes"}},
     }
-    return build_spec(container(body), HOST, PATHS, NETWORK)
+    return build_spec(container(body), HOST, PATHS)
 
 
 def _mounts() -> Spec:
@@ -141,19 +141,19 @@ def _mounts() -> Spec:
         "ReadonlyRootfs": True,
         "ShmSize": 1 << 20,
     }
-    return build_spec(container({"HostConfig": host_config}), HOST, PATHS, NETWORK)
+    return build_spec(container({"HostConfig": host_config}), HOST, PATHS)
 
 
 def _host_namespaces() -> Spec:
     host_config = {"NetworkMode": "host", "PidMode": "host", "IpcMode": "host", "UTSMode": "host", "CgroupnsMode": "host"}
-    return build_spec(container({"HostConfig": host_config}), HOST, PATHS, None)
+    return build_spec(container({"HostConfig": host_config}), HOST, PATHS)
 
 
 def _donor_namespaces() -> Spec:
     donor = "container:" + "f" * 64
     record = container({"HostConfig": {"NetworkMode": donor, "PidMode": donor}})
     paths = replace(PATHS, network_files="/var/lib/teul/containers/" + "f" * 64)
-    return build_spec(record, HOST, paths, None, donor_pids={"network": 41, "pid": 42})
+    return build_spec(record, HOST, paths, donor_pids={"network": 41, "pid": 42})
 
 
 def _hardened() -> Spec:
@@ -166,7 +166,7 @@ def _hardened() -> Spec:
         "ReadonlyPaths": [],
     }
     host = replace(HOST, apparmor_profiles=frozenset({"strict", "docker-default"}))
-    return build_spec(container({"HostConfig": host_config}, host=host), host, PATHS, NETWORK)
+    return build_spec(container({"HostConfig": host_config}, host=host), host, PATHS)
 
 
 CASES = {

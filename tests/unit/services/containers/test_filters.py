@@ -101,7 +101,7 @@ def test_health() -> None:
 
 def test_networks_by_name_and_beginning_of_the_id() -> None:
     endpoint = ContainerEndpoint(network_name="mine", network_id="abcdef", endpoint_id="e")
-    attached = container("attached", Status.RUNNING, 9, endpoint=endpoint)
+    attached = container("attached", Status.RUNNING, 9, endpoints={endpoint.network_name: endpoint})
     assert select([attached], network=["mine"]) == select([attached], network=["abc"]) == ["attached"]
     assert select([attached], network=["bcd"]) == []
 

@@ -19,12 +19,15 @@ from teul.model.filter import Filters
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import EndpointIPAMConfig, EndpointSettings
+from teul.network.allocation import Allocation
 from teul.network.bridge import Bridge
 from teul.network.host import HostNetwork
 from teul.network.ipam import NoFreeSubnet, Subnet
 from teul.network.names import names_for_root
-from teul.services.networks import service as module
-from teul.services.networks.service import Networks, NoSuchNetwork
+from teul.services.networks import endpoints as endpoints_module
+from teul.services.networks import host_setup
+from teul.services.networks.registry import NoSuchNetwork
+from teul.services.networks.service import Networks
 from teul.store.metadata import networks as store
 from teul.store.metadata.database import Database
 
@@ -87,9 +90,9 @@ async def networks(database: Database, host: FakeHost) -> AsyncIterator[Networks
         yield opened
 
 
-async def allocate(networks: Networks, container_id: str, **settings: Any) -> module.Allocation:
+async def allocate(networks: Networks, container_id: str, **settings: Any) -> Allocation:
     requested = EndpointSettings(**settings) if settings else None
-    return await networks.allocate(container_id, "bridge", hostname="h", requested=requested)
+    return await networks.endpoints.allocate(networks.get("bridge"), container_id, requested=requested)
 
 
 async def test_every_engine_has_three_networks(networks: Networks) -> None:
@@ -111,10 +114,10 @@ async def test_networks_keep_their_ids_from_one_engine_to_the_next(database: Dat
 
 async def test_an_allocation_is_a_complete_plan(networks: Networks) -> None:
     allocation = await allocate(networks, A)
-    assert (allocation.ipv4, allocation.ipv4_prefix, allocation.gateway) == ("172.17.0.2", 16, "172.17.0.1")
+    endpoint = allocation.endpoint
+    assert (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) == ("172.17.0.2", 16, "172.17.0.1")
     assert allocation.plan == {
-        "type": "veth",
-        "host_name": allocation.host_interface,
+        "host_name": endpoint.host_interface,
         "bridge": NAMES.bridge,
         "mac": "02:42:ac:11:00:02",
         "mtu": 1400,
@@ -123,18 +126,12 @@ async def test_an_allocation_is_a_complete_plan(networks: Networks) -> None:
         "gateway": "172.17.0.1",
         "gateway6": None,
     }
-    assert allocation.endpoint.host_interface == allocation.host_interface
-    assert allocation.endpoint.network_id == networks.get("bridge").id
-
-
-async def test_the_default_mode_is_the_bridge(networks: Networks) -> None:
-    allocation = await networks.allocate(A, "default", hostname="h", requested=None)
-    assert allocation.network_name == "bridge"
+    assert endpoint.network_id == networks.get("bridge").id
 
 
 async def test_containers_that_start_together_get_different_addresses(networks: Networks) -> None:
     allocations = await asyncio.gather(*(allocate(networks, f"{number:064x}") for number in range(50)))
-    assert len({allocation.ipv4 for allocation in allocations}) == 50
+    assert len({allocation.endpoint.ipv4 for allocation in allocations}) == 50
 
 
 async def test_addresses_survive_the_engine(database: Database, host: FakeHost) -> None:
@@ -144,8 +141,8 @@ async def test_addresses_survive_the_engine(database: Database, host: FakeHost) 
     await allocate(first, A)
     second = Networks(database, host)
     await second.open()
-    assert (await allocate(second, B)).ipv4 == "172.17.0.3"
-    assert (await allocate(second, A)).ipv4 == "172.17.0.2"
+    assert (await allocate(second, B)).endpoint.ipv4 == "172.17.0.3"
+    assert (await allocate(second, A)).endpoint.ipv4 == "172.17.0.2"
     assert host.calls[-2:] == ["bridge 172.17.0.0/16 True", "firewall ['172.17.0.0/16']"]
     for networks in (first, second):
         await networks.close()
@@ -153,18 +150,18 @@ async def test_addresses_survive_the_engine(database: Database, host: FakeHost) 
 
 async def test_release_forgets_and_is_idempotent(networks: Networks, database: Database) -> None:
     await allocate(networks, A)
-    await networks.release(A)
-    await networks.release(A)
+    await networks.endpoints.release(A)
+    await networks.endpoints.release(A)
     assert await database.transact(store.load_held) == []
 
 
 async def test_a_container_that_restarts_keeps_its_address_but_has_a_new_link(networks: Networks) -> None:
     first = await allocate(networks, A)
-    await networks.release(A)
-    assert (await allocate(networks, B)).ipv4 == "172.17.0.3", "the address rests"
+    await networks.endpoints.release(A)
+    assert (await allocate(networks, B)).endpoint.ipv4 == "172.17.0.3", "the address rests"
     second = await allocate(networks, A)
-    assert (second.ipv4, second.mac) == (first.ipv4, first.mac)
-    assert second.host_interface != first.host_interface
+    assert (second.endpoint.ipv4, second.endpoint.mac) == (first.endpoint.ipv4, first.endpoint.mac)
+    assert second.endpoint.host_interface != first.endpoint.host_interface
 
 
 async def test_an_allocation_that_could_not_be_written_down_is_none(networks: Networks, database: Database) -> None:
@@ -172,29 +169,29 @@ async def test_an_allocation_that_could_not_be_written_down_is_none(networks: Ne
     with pytest.raises(Exception, match="ipv4"):
         await allocate(networks, A)
     await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN gone TO ipv4") and None)
-    assert (await allocate(networks, A)).ipv4 == "172.17.0.2"
+    assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
 
 
 async def test_a_cancelled_allocation_leaves_no_row(networks: Networks, database: Database) -> None:
     task = asyncio.ensure_future(allocate(networks, A))
-    await until(lambda: A in networks._held)
+    await until(networks.endpoints.is_in_use)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await database.transact(store.load_held) == []
-    assert A not in networks._held
+    assert not networks.endpoints.is_in_use()
 
 
 async def test_a_mac_address_may_be_asked_for(networks: Networks) -> None:
     assert (await allocate(networks, A, mac_address="92:D0:C6:0A:29:33")).plan["mac"] == "92:d0:c6:0a:29:33"
     with pytest.raises(InvalidParameter, match="invalid MAC address: nonsense"):
         await allocate(networks, B, mac_address="nonsense")
-    assert B not in networks._held
+    assert len(networks.endpoints._held) == 1
 
 
 async def test_an_address_may_be_asked_for_once(networks: Networks) -> None:
     wanted = EndpointIPAMConfig(ipv4_address="172.17.9.9")
-    assert (await allocate(networks, A, ipam_config=wanted)).ipv4 == "172.17.9.9"
+    assert (await allocate(networks, A, ipam_config=wanted)).endpoint.ipv4 == "172.17.9.9"
     with pytest.raises(Forbidden, match="Address already in use"):
         await allocate(networks, B, ipam_config=wanted)
     with pytest.raises(InvalidParameter):
@@ -213,7 +210,7 @@ async def test_another_firewall_is_looked_at_again_after_a_while(
     networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await allocate(networks, A)
-    monkeypatch.setattr(module, "_FORWARDING_AGE_SECONDS", -1.0)
+    monkeypatch.setattr(host_setup, "_FORWARDING_AGE_SECONDS", -1.0)
     await allocate(networks, B)
     await until(lambda: "forwarding" in host.calls)
 
@@ -238,7 +235,7 @@ async def test_a_host_that_refuses_is_complained_of_by_those_who_need_it(
         with pytest.raises(kind, match=message):
             await allocate(networks, A)
         host.error = None
-        assert (await allocate(networks, A)).ipv4 == "172.17.0.2"
+        assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
 
 
 async def test_a_missing_library_is_one_sentence_with_the_package(database: Database, host: FakeHost) -> None:
@@ -252,32 +249,32 @@ async def test_a_missing_library_is_one_sentence_with_the_package(database: Data
 async def test_sweeping_releases_the_dead_and_removes_links_of_nobody(
     database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(endpoints_module, "_LINK_GRACE_SECONDS", 0.0)
     async with Networks(database, host) as networks:
         live, dead = await allocate(networks, A), await allocate(networks, B)
-        networks._links.clear()  # as after a new start
-        host.ports = [live.host_interface, dead.host_interface]
-        await networks.sweep({A})
+        networks.endpoints._links.clear()  # as after a new start
+        host.ports = [live.endpoint.host_interface, dead.endpoint.host_interface]
+        await networks.endpoints.sweep({A})
         assert [held.container_id for held in await database.transact(store.load_held)] == [A]
         await until(lambda: bool(host.removed_ports))
-        assert host.removed_ports == [{dead.host_interface}]
+        assert host.removed_ports == [{dead.endpoint.host_interface}]
 
 
 async def test_a_link_that_outlives_its_container_is_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.05)
-    links = {(await allocate(networks, container)).host_interface for container in (A, B)}
-    await networks.release(A)
-    await networks.release(B)
+    monkeypatch.setattr(endpoints_module, "_LINK_GRACE_SECONDS", 0.05)
+    links = {(await allocate(networks, container)).endpoint.host_interface for container in (A, B)}
+    await networks.endpoints.release(A)
+    await networks.endpoints.release(B)
     await until(lambda: bool(host.removed_ports))
     assert host.removed_ports == [links], "one look serves both"
 
 
 async def test_a_link_that_is_in_use_again_is_not_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LINK_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(endpoints_module, "_LINK_GRACE_SECONDS", 0.05)
     first = await allocate(networks, A)
-    await networks.release(A)
-    networks._generation += 35
-    assert (await allocate(networks, A)).host_interface == first.host_interface
+    await networks.endpoints.release(A)
+    networks.endpoints._generation += 35
+    assert (await allocate(networks, A)).endpoint.host_interface == first.endpoint.host_interface
     await until(lambda: bool(host.removed_ports))
     assert host.removed_ports == [set()]
 
@@ -289,7 +286,7 @@ async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(dat
     await networks.close()
     assert "remove" not in host.calls
     await networks.open()
-    await networks.release(A)
+    await networks.endpoints.release(A)
     await networks.close(remove=False)
     assert "remove" not in host.calls
     await networks.open()
@@ -297,7 +294,9 @@ async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(dat
     assert host.calls[-1] == "remove"
 
 
-def container(container_id: str, *, mode: str = "bridge", status: Status = Status.RUNNING, endpoint: Any = None) -> Container:
+def container(
+    container_id: str, *, mode: str = "bridge", status: Status = Status.RUNNING, allocation: Allocation | None = None
+) -> Container:
     return Container(
         id=container_id,
         name=f"name-{container_id[0]}",
@@ -309,20 +308,20 @@ def container(container_id: str, *, mode: str = "bridge", status: Status = Statu
         config=ContainerConfig(),
         host_config=HostConfig(network_mode=mode),
         state=ContainerState(status=status),
-        endpoint=endpoint,
+        endpoints={allocation.endpoint.network_name: allocation.endpoint} if allocation is not None else {},
     )
 
 
 async def test_running_containers_are_shown_on_their_network(networks: Networks) -> None:
     allocation = await allocate(networks, A)
     networks.containers = lambda: [
-        container(A, endpoint=allocation.endpoint),
+        container(A, allocation=allocation),
         container(B, mode="host"),
         container(C, mode="host", status=Status.EXITED),
     ]
     [bridged] = networks.attachments(networks.get("bridge"))
     assert (bridged.container_name, bridged.ipv4, bridged.mac) == ("name-a", "172.17.0.2/16", "02:42:ac:11:00:02")
-    assert bridged.endpoint_id == allocation.endpoint_id
+    assert bridged.endpoint_id == allocation.endpoint.endpoint_id
     [hosted] = networks.attachments(networks.get("host"))
     assert (hosted.container_id, hosted.ipv4, hosted.mac) == (B, "", "")
     assert networks.attachments(networks.get("none")) == []
@@ -352,9 +351,7 @@ async def test_what_cannot_be_done_says_so_in_dockers_words(networks: Networks) 
         with pytest.raises(NoSuchNetwork):
             await refuse("nonsense")
     with pytest.raises(InvalidParameter):
-        await networks.allocate(A, "host", hostname="h", requested=None)
-    with pytest.raises(NoSuchNetwork):
-        await networks.allocate(A, "mine", hostname="h", requested=None)
+        await networks.endpoints.allocate(networks.get("host"), A)
     assert not isinstance(NotImplementedHere("x"), Conflict)
 
 

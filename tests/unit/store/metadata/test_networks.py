@@ -69,5 +69,5 @@ def test_a_container_can_let_go(database: Database) -> None:
     save(database, "a", "172.17.0.2")
     save(database, "b", "172.17.0.3")
     for _ in range(2):
-        database.transact_blocking(lambda connection: store.delete_held(connection, "a"))
+        database.transact_blocking(lambda connection: store.delete_held(connection, NETWORK.id, "a"))
     assert held(database) == [("b", "172.17.0.3", None)]

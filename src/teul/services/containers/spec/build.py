@@ -9,12 +9,12 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from teul.model.config import ContainerConfig
 from teul.model.container import Container
 from teul.model.exec import ExecConfig
 from teul.model.host_config import HostConfig
+from teul.oci.runtime_spec import Capabilities, ConsoleSize, ExecExtension, ExecSpec, Extension, Mount, Namespace, Process, Spec
 from teul.services.containers.request.capabilities import choose_capabilities
 from teul.services.containers.request.network import has_own_network
 from teul.services.containers.request.security import choose_apparmor, choose_seccomp, normal_sysctl, parse_security_options
@@ -26,8 +26,6 @@ from teul.services.host import HostFacts
 OCI_VERSION = "1.2.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
-
-Spec = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +48,15 @@ def build_spec(
     container: Container,
     host: HostFacts,
     paths: ContainerPaths,
-    network: Mapping[str, Any] | None,
     *,
     devices: ContainerDevices | None = None,
     donor_pids: Mapping[str, int] | None = None,
 ) -> Spec:
     """The spec of `container` as a JSON-able dict.
 
-    `network` is the plan of linux.netlink, None without one. `devices` are those of `gather_devices`; a container that asks for any
-    (or is privileged) needs them. `donor_pids` are the first processes of the containers whose namespaces are joined, by "network"
-    and "pid" (see `namespace_donors`). Raises InvalidParameter for options that only now turn out wrong.
+    `devices` are those of `gather_devices`; a container that asks for any (or is privileged) needs them. `donor_pids` are the first
+    processes of the containers whose namespaces are joined, by "network" and "pid" (see `namespace_donors`). Raises InvalidParameter for
+    options that only now turn out wrong.
     """
     config, host_config = container.config, container.host_config
     donor_pids = donor_pids or {}
@@ -93,7 +90,7 @@ def build_spec(
             "maskedPaths": list(host_config.masked_paths or ()),
             "readonlyPaths": list(host_config.readonly_paths or ()),
         },
-        "teul": _extension(config, host_config, paths, network),
+        "teul": _extension(config, host_config, paths),
     }
     if host_config.uts_mode != "host":
         spec["hostname"], spec["domainname"] = config.hostname, config.domainname
@@ -113,13 +110,13 @@ def build_spec(
     return spec
 
 
-def build_exec_process(container: Container, exec_config: ExecConfig, spec: Spec, host: HostFacts) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One more process in a running container: its OCI `process`, and the "teul" extension that goes with it.
+def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, host: HostFacts) -> ExecSpec:
+    """One more process in a running container.
 
     It inherits from the container's own process in `spec` what the request does not say. docker: daemon/exec.go, exec_linux.go.
     """
     config = container.config
-    process: dict[str, Any] = dict(spec["process"])
+    process = spec["process"].copy()
     process["args"] = list(exec_config.cmd or ())
     process["env"] = merge_environment(build_environment(config, terminal=exec_config.tty), exec_config.env or ())
     process["cwd"] = exec_config.working_dir or config.working_dir or "/"
@@ -130,13 +127,14 @@ def build_exec_process(container: Container, exec_config: ExecConfig, spec: Spec
     if exec_config.privileged:
         # docker: the container's seccomp filter and AppArmor profile stay, as for every exec.
         process["capabilities"] = _capability_sets(host.capabilities)
-    extension = {
+    inherited = spec["teul"]
+    extension: ExecExtension = {
         "user": exec_config.user or config.user,
         "groups": _named_groups(container.host_config),
-        "seccomp_bpf": spec["teul"]["seccomp_bpf"],
-        "seccomp_flags": spec["teul"]["seccomp_flags"],
+        "seccomp_bpf": inherited["seccomp_bpf"],
+        "seccomp_flags": inherited["seccomp_flags"],
     }
-    return process, extension
+    return {"process": process, "teul": extension}
 
 
 def namespace_donors(host_config: HostConfig) -> dict[str, str]:
@@ -178,9 +176,9 @@ def merge_environment(variables: Sequence[str], overrides: Sequence[str]) -> lis
     return list(merged.values())
 
 
-def _build_process(container: Container, capabilities: Sequence[str]) -> dict[str, Any]:
+def _build_process(container: Container, capabilities: Sequence[str]) -> Process:
     config, host_config = container.config, container.host_config
-    process: dict[str, Any] = {
+    process: Process = {
         "terminal": config.tty,
         # Who it runs as is in the image's passwd file, which only the child sees: "teul" has the name.
         "user": {"uid": 0, "gid": 0, "additionalGids": [int(group) for group in host_config.group_add or () if _is_number(group)]},
@@ -196,16 +194,16 @@ def _build_process(container: Container, capabilities: Sequence[str]) -> dict[st
     return process
 
 
-def _capability_sets(capabilities: Sequence[str]) -> dict[str, list[str]]:
+def _capability_sets(capabilities: Sequence[str]) -> Capabilities:
     # security: nothing inheritable (CVE-2022-24769), nothing ambient: a user other than root gets none of them through exec.
-    return {name: list(capabilities) for name in ("bounding", "effective", "permitted")}
+    return {"bounding": list(capabilities), "effective": list(capabilities), "permitted": list(capabilities)}
 
 
-def _console_size(size: tuple[int, int]) -> dict[str, int]:
+def _console_size(size: tuple[int, int]) -> ConsoleSize:
     return {"height": size[0], "width": size[1]}
 
 
-def _build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[dict[str, str]]:
+def _build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[Namespace]:
     wanted = {
         "mount": True,
         "network": host_config.network_mode != "host",
@@ -215,7 +213,7 @@ def _build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) ->
         "cgroup": host_config.cgroupns_mode != "host",
     }
     files = {"network": "net", "pid": "pid"}
-    namespaces = []
+    namespaces: list[Namespace] = []
     for kind, is_wanted in wanted.items():
         if kind in donor_pids:
             namespaces.append({"type": kind, "path": f"/proc/{donor_pids[kind]}/ns/{files[kind]}"})
@@ -232,18 +230,13 @@ def _build_sysctls(host_config: HostConfig, host: HostFacts) -> dict[str, str]:
     return sysctls | {normal_sysctl(name): value for name, value in (host_config.sysctls or {}).items()}
 
 
-def _extension(
-    config: ContainerConfig, host_config: HostConfig, paths: ContainerPaths, network: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The "teul" member: overlay directories, the path of the compiled seccomp filter (filled in by the runtime), the network plan,
-    the user and groups by name, and whether PID 1 forwards signals and reaps (`--init`).
-    """
+def _extension(config: ContainerConfig, host_config: HostConfig, paths: ContainerPaths) -> Extension:
+    """What the OCI spec has no word for. The compiled seccomp filter is filled in by who compiles it."""
     own_pids = host_config.pid_mode in ("", "private")
     return {
         "rootfs": {"lower": list(paths.lower), "upper": f"{paths.directory}/upper", "work": f"{paths.directory}/work"},
         "seccomp_bpf": None,
         "seccomp_flags": 0,
-        "network": None if network is None else dict(network),
         "user": config.user,
         "groups": _named_groups(host_config),
         "init": bool(host_config.init) and own_pids,
@@ -263,5 +256,5 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _brings_dev(mounts: Sequence[Mapping[str, Any]]) -> bool:
+def _brings_dev(mounts: Sequence[Mount]) -> bool:
     return any(mount["destination"] == "/dev" and mount["type"] == "bind" for mount in mounts)

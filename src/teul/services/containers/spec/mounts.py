@@ -6,15 +6,13 @@ docker: oci/defaults.go (the list), daemon/oci_linux.go (withMounts), container/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from teul.errors import InvalidParameter
 from teul.model.host_config import HostConfig
+from teul.oci.runtime_spec import Mount
 from teul.services.containers.request.mounts import DEFAULT_PROPAGATION, PlannedMount, plan_mounts
 from teul.services.containers.request.tmpfs import merge_tmpfs_options
 from teul.services.host import HostFacts
-
-SpecMount = dict[str, Any]
 
 # kernel: mount_setattr(2) with AT_RECURSIVE, which "rro" stands for, came with 5.12.
 _RECURSIVE_READ_ONLY_SINCE = (5, 12)
@@ -26,7 +24,7 @@ def build_mounts(
     *,
     network_files: Sequence[tuple[str, str]],
     writable_cgroups: bool,
-) -> list[SpecMount]:
+) -> list[Mount]:
     """All mounts of a container, in the order in which they are made: Docker's own, then the asked ones from the top down.
 
     `network_files` are (destination, host path); a bind that the client put at the same place wins. Raises InvalidParameter.
@@ -54,12 +52,12 @@ def build_mounts(
     return mounts + sorted(rendered, key=lambda mount: mount["destination"].count("/"))
 
 
-def root_propagation(mounts: Sequence[SpecMount]) -> str | None:
+def root_propagation(mounts: Sequence[Mount]) -> str | None:
     """The propagation of the root that these mounts need: a slave mount sees nothing below a private one."""
     return "rslave" if any(word in ("slave", "rslave") for mount in mounts for word in mount["options"]) else None
 
 
-def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[SpecMount]:
+def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[Mount]:
     sys_mode = [] if host_config.privileged else ["ro"]
     cgroup_mode = [] if writable_cgroups else ["ro"]
     mounts = [
@@ -76,7 +74,7 @@ def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[
     return mounts
 
 
-def _render(mount: PlannedMount, host: HostFacts) -> SpecMount:
+def _render(mount: PlannedMount, host: HostFacts) -> Mount:
     if mount.type == "tmpfs":
         return _mount(mount.destination, "tmpfs", "tmpfs", merge_tmpfs_options(mount.tmpfs_options))
     options = ["bind" if mount.non_recursive else "rbind"]
@@ -96,5 +94,5 @@ def _read_only_word(mount: PlannedMount, host: HostFacts) -> str:
     return "ro"
 
 
-def _mount(destination: str, kind: str, source: str, options: list[str]) -> SpecMount:
+def _mount(destination: str, kind: str, source: str, options: list[str]) -> Mount:
     return {"destination": destination, "type": kind, "source": source, "options": options}

@@ -31,14 +31,14 @@ def render_container_files(container: Container, *, host_hosts: str, host_resolv
 
     docker: with the host's network, the host's hosts file is kept unless there are extra hosts.
     """
-    config, host_config, endpoint = container.config, container.host_config, container.endpoint
+    config, host_config, endpoint = container.config, container.host_config, container.gateway_endpoint
     own_network = has_own_network(host_config)
-    ipv6 = endpoint is not None and bool(endpoint.ipv6)
+    ipv6 = any(each.ipv6 for each in container.endpoints.values())
     hosts = host_hosts
     if own_network or host_config.extra_hosts:
         hosts = render_hosts(
             config,
-            addresses=[address for address in (endpoint.ipv4, endpoint.ipv6) if address] if endpoint is not None else [],
+            addresses=[address for each in container.endpoints.values() for address in (each.ipv4, each.ipv6) if address],
             extra_hosts=host_config.extra_hosts or (),
             host_gateway=endpoint.gateway or None if endpoint is not None else None,
             ipv6=True,

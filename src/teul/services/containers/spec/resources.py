@@ -10,6 +10,7 @@ from typing import Any
 
 from teul.errors import InvalidParameter
 from teul.model.host_config import HostConfig, ThrottleDevice
+from teul.oci.runtime_spec import Device, Rlimit
 from teul.services.containers.request.security import parse_device_rule
 from teul.services.containers.spec.devices import ContainerDevices, DeviceNode
 
@@ -40,7 +41,7 @@ def build_resources(host_config: HostConfig, devices: ContainerDevices) -> dict[
     return resources | {name: section for name, section in sections.items() if section}
 
 
-def build_devices(devices: ContainerDevices) -> list[dict[str, Any]]:
+def build_devices(devices: ContainerDevices) -> list[Device]:
     """The nodes to make in /dev: the six that every container has, then those asked for."""
     nodes = {node.path: node for node in _DEFAULT_NODES}
     for node in devices.nodes:
@@ -59,7 +60,7 @@ def build_devices(devices: ContainerDevices) -> list[dict[str, Any]]:
     ]
 
 
-def build_rlimits(host_config: HostConfig) -> list[dict[str, Any]]:
+def build_rlimits(host_config: HostConfig) -> list[Rlimit]:
     """Ulimits as rlimits; unlimited is the largest 64-bit number, as in the OCI spec."""
     return [
         {"type": f"RLIMIT_{ulimit.name.upper()}", "hard": _rlimit(ulimit.hard), "soft": _rlimit(ulimit.soft)}

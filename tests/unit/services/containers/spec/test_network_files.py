@@ -85,7 +85,9 @@ def test_settings_replace_the_hosts() -> None:
 
 def test_the_files_of_a_container() -> None:
     record = container({"Hostname": "web", "HostConfig": {"Dns": ["192.0.2.7"]}})
-    record.endpoint = ContainerEndpoint(network_name="bridge", network_id="n", endpoint_id="e", ipv4="172.17.0.2", gateway="172.17.0.1")
+    record.endpoints = {
+        "bridge": ContainerEndpoint(network_name="bridge", network_id="n", endpoint_id="e", ipv4="172.17.0.2", gateway="172.17.0.1")
+    }
     files = render_container_files(record, host_hosts="host's\n", host_resolv_conf=_HOST_RESOLV_CONF)
     assert files["hostname"] == "web\n"
     assert files["hosts"] == _LOOPBACK + _LOOPBACK6 + "172.17.0.2\tweb\n"

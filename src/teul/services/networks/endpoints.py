@@ -1,0 +1,183 @@
+"""What containers hold of networks while they run: addresses and links.
+
+Allocation is decided in memory, on the event loop, and written down before it is told, so that a start has nothing to wait for but one
+row in the database.
+
+A container's link is left to the kernel, which takes it down with the namespace: deleting it costs 25 to 35 ms with the lock held that
+every other start needs, where namespaces that die together are taken down together in the background. A link whose namespace does not die
+(somebody else is in it) is deleted a moment later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import time
+from collections.abc import Collection
+
+from teul.aio import Tasks
+from teul.errors import Forbidden, InvalidParameter, Unavailable
+from teul.model.container import ContainerEndpoint
+from teul.model.network import Network
+from teul.model.network_config import EndpointSettings
+from teul.network import allocation, endpoints
+from teul.network.allocation import Allocation
+from teul.network.bridge import Bridge
+from teul.network.ipam import Address, AddressPool, AddressTaken, NoFreeAddress
+from teul.services.networks.host_setup import HostSetup
+from teul.store.metadata import networks as rows
+from teul.store.metadata.database import Database
+
+log = logging.getLogger(__name__)
+
+# How long a link may outlive its container before it is deleted; shorter than an address rests (network.ipam).
+_LINK_GRACE_SECONDS = 1.5
+
+# (network id, container id)
+_Key = tuple[str, str]
+
+
+class Endpoints:
+    """The endpoints of all containers of one engine. Used from the event loop only."""
+
+    def __init__(self, database: Database, host: HostSetup, tasks: Tasks) -> None:
+        self._database = database
+        self._host = host
+        self._tasks = tasks
+        self._held: dict[_Key, rows.HeldAddresses] = {}
+        self._pools: dict[str, AddressPool] = {}  # by the network's id
+        self._links: dict[_Key, str] = {}  # name of the host's end, of containers that this engine started
+        self._departed: set[str] = set()  # names of links whose containers have ended
+        self._generation = secrets.randbelow(36)
+
+    async def open(self) -> None:
+        """Read what containers hold."""
+        for held in await self._database.transact(rows.load_held):
+            self._held[held.network_id, held.container_id] = held
+
+    def is_in_use(self, network_id: str | None = None) -> bool:
+        """Whether a container holds anything of this network, or of any."""
+        return any(network_id in (None, key[0]) for key in self._held)
+
+    async def allocate(
+        self, network: Network, container_id: str, *, requested: EndpointSettings | None = None, position: int = 0
+    ) -> Allocation:
+        """Give a container its place on `network`, a bridge; recorded when this returns. `position` among the container's interfaces.
+
+        One that holds a place already keeps its address. Raises InvalidParameter, Forbidden if the address is taken, Unavailable or
+        System if the host does not let us.
+        """
+        if network.driver != "bridge":
+            raise InvalidParameter(f"network {network.name} has no addresses to give")
+        mac = _requested_mac(requested)
+        bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
+        address = self._take_address(network, bridge, container_id, requested)
+        held = rows.HeldAddresses(network.id, container_id, *((str(address), None) if address.version == 4 else (None, str(address))))
+        self._held[network.id, container_id] = held
+        try:
+            await self._database.transact(lambda connection: rows.save_held(connection, held))
+        except BaseException:
+            # Cancelled, too: the row may be written all the same, so it is deleted after.
+            await self._release(network.id, container_id)
+            raise
+        return self._describe(network, bridge, container_id, address, mac=mac, position=position)
+
+    def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:
+        """What inspection shows of a container on a network where there is nothing to allocate (none, host)."""
+        identifier = endpoints.endpoint_id(network.id, container_id)
+        return ContainerEndpoint(network_name=network.name, network_id=network.id, endpoint_id=identifier)
+
+    async def release(self, container_id: str) -> None:
+        """The container has ended, or was not started: what it held of any network is free again. Idempotent."""
+        for network_id in [network_id for network_id, holder in self._held if holder == container_id]:
+            await self._release(network_id, container_id)
+
+    async def sweep(self, live_container_ids: Collection[str]) -> None:
+        """Release what containers hold that are not live, and delete links on our bridges that are nobody's.
+
+        For an engine that takes over from one that was killed. Raises System.
+        """
+        for network_id, container_id in [key for key in self._held if key[1] not in live_container_ids]:
+            await self._release(network_id, container_id)
+        prefixes = tuple(endpoints.host_interface_prefix(container_id) for container_id in live_container_ids)
+        self._take_down({link for link in await self._host.list_links() if not link.startswith(prefixes)})
+
+    async def _release(self, network_id: str, container_id: str) -> None:
+        self._forget(network_id, container_id)
+        await self._database.transact(lambda connection: rows.delete_held(connection, network_id, container_id))
+
+    def _forget(self, network_id: str, container_id: str) -> None:
+        held = self._held.pop((network_id, container_id))
+        pool = self._pools.get(network_id)
+        if pool is not None:
+            pool.release(_address_of(held), now_ns=time.monotonic_ns())
+        link = self._links.pop((network_id, container_id), None)
+        if link is not None:
+            self._take_down({link})
+
+    def _take_address(self, network: Network, bridge: Bridge, container_id: str, requested: EndpointSettings | None) -> Address:
+        pool = self._pool_of(network, bridge)
+        held = self._held.get((network.id, container_id))
+        if held is not None:
+            return _address_of(held)
+        wanted = requested.ipam_config.ipv4_address if requested is not None and requested.ipam_config is not None else ""
+        try:
+            return pool.allocate(container_id, now_ns=time.monotonic_ns(), wanted=ipaddress.ip_address(wanted) if wanted else None)
+        except ValueError:
+            raise InvalidParameter(f"invalid IPv4 address: {wanted}") from None
+        except AddressTaken:
+            raise Forbidden("Address already in use") from None
+        except NoFreeAddress:
+            raise Unavailable(f"no available IPv4 addresses on this network's address pools: {network.name} ({network.id})") from None
+
+    def _pool_of(self, network: Network, bridge: Bridge) -> AddressPool:
+        pool = self._pools.get(network.id)
+        if pool is None or pool.subnet != bridge.subnet:
+            pool = self._pools[network.id] = AddressPool(bridge.subnet, reserved=[bridge.gateway])
+            for held in self._held.values():
+                if held.network_id != network.id:
+                    continue
+                try:
+                    pool.claim(_address_of(held), held.container_id)
+                except AddressTaken:
+                    log.warning("container %s holds %s, which is not of %s", held.container_id, _address_of(held), bridge.subnet)
+        return pool
+
+    def _describe(
+        self, network: Network, bridge: Bridge, container_id: str, address: Address, *, mac: str | None, position: int
+    ) -> Allocation:
+        self._generation += 1
+        name = endpoints.host_interface_name(container_id, self._generation)
+        self._links[network.id, container_id] = name
+        return allocation.describe(
+            network, bridge, container_id, address, mac=mac or endpoints.mac_for(address), host_interface=name, position=position
+        )
+
+    def _take_down(self, links: set[str]) -> None:
+        """See to it that these links are gone soon. One look at the bridges serves all that ended meanwhile."""
+        if links and not self._departed:
+            self._tasks.start(self._remove_departed(), name="links of ended containers")
+        self._departed |= links
+
+    async def _remove_departed(self) -> None:
+        await asyncio.sleep(_LINK_GRACE_SECONDS)
+        # A name may have come round again meanwhile.
+        links, self._departed = self._departed - set(self._links.values()), set()
+        removed = await self._host.remove_links(links)
+        if removed:
+            log.info("deleted links that outlived their containers: %s", ", ".join(removed))
+
+
+def _address_of(held: rows.HeldAddresses) -> Address:
+    return ipaddress.ip_address(held.ipv4 or held.ipv6 or "")
+
+
+def _requested_mac(requested: EndpointSettings | None) -> str | None:
+    if requested is None or not requested.mac_address:
+        return None
+    mac = endpoints.parse_mac(requested.mac_address)
+    if mac is None:
+        raise InvalidParameter(f"invalid MAC address: {requested.mac_address}")
+    return mac
