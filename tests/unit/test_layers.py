@@ -115,7 +115,7 @@ WHAT_BELONGS_WHERE = {
 # What the keeper has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
 # are these and what they import, step by step; all of them stand in the rooms named second.
 KEEPER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.keeper.keeper", "teul.runtime.keeper.monitor")
-KEEPER_ROOMS = ("teul.linux", "teul.runtime", "teul.wire")
+KEEPER_ROOMS = ("teul.linux", "teul.runtime", "teul.store.atomic", "teul.wire")
 KEEPER_STDLIB = {
     "__future__",
     "_socket",

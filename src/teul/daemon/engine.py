@@ -43,6 +43,7 @@ from teul.services.host import gather_host_facts
 from teul.services.images.service import Images, ImageUser
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
+from teul.store.atomic import replace_file
 from teul.store.metadata.database import Database
 
 log = logging.getLogger(__name__)
@@ -212,8 +213,8 @@ def _note_boot(root: str) -> bool:
                 return False
     except FileNotFoundError:
         pass  # the first engine here
-    with open(path, "w", encoding="ascii") as file:
-        file.write(boot_id)
+    # A power cut may take it: after one there is another boot id, so nothing is told apart by the one that was lost.
+    replace_file(path, boot_id.encode(), 0o644, durable=False)
     return True
 
 
@@ -225,6 +226,5 @@ def _engine_id(root: str) -> str:
             return file.read().strip()
     except FileNotFoundError:
         identifier = str(uuid.uuid4())
-        with open(path, "w", encoding="ascii") as file:
-            file.write(identifier + "\n")
+        replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
         return identifier

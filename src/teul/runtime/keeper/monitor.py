@@ -21,6 +21,7 @@ from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.outbox import Outbox
 from teul.runtime.keeper.starter import Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
+from teul.store.atomic import replace_file
 from teul.wire import monitor as wire
 
 _READ_BYTES = 64 * 1024
@@ -176,7 +177,7 @@ class Monitor:
 
     def _write_process_file(self, started: Started) -> None:
         facts: dict[str, object] = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
-        _write_whole(f"{self._directory}/{PROCESS_FILE}", facts)
+        replace_file(f"{self._directory}/{PROCESS_FILE}", json.dumps(facts).encode(), durable=False)
 
     # -- connections
 
@@ -464,7 +465,7 @@ class Monitor:
         Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
         """
         try:
-            _write_whole(f"{self._directory}/{EXIT_FILE}", record, durable=True)
+            replace_file(f"{self._directory}/{EXIT_FILE}", json.dumps(record).encode(), durable=True)
         except OSError as error:
             record.setdefault("cgroup_error", f"write the exit record: {error}")
         self._stop_listening()
@@ -485,18 +486,6 @@ def _exit_code(status: int | None) -> dict[str, object]:
         return {"exit_code": 255, "error": "the exit status was lost with the process's parent"}
     code = os.waitstatus_to_exitcode(status)
     return {"exit_code": code} if code >= 0 else {"exit_code": 128 - code, "signal": -code}
-
-
-def _write_whole(path: str, facts: dict[str, object], *, durable: bool = False) -> None:
-    """Write it so that it is whole or not there; `durable`: on disk before anybody hears of it. Raises `OSError`."""
-    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, json.dumps(facts).encode())
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(f"{path}.new", path)
 
 
 def _open_log(message: dict) -> LogFile | None:  # type: ignore[type-arg]
