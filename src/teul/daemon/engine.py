@@ -88,7 +88,7 @@ class Engine:
     async def _open(self) -> None:
         config, stack = self._config, self._stack
         if config.tls is not None:
-            self._tls = await run_blocking(load_tls, config.tls)  # before anything is touched: a wrong path is the likeliest mistake
+            self._tls = await run_blocking(load_tls, config.tls)  # before the host is touched: a wrong path is the likeliest mistake
         # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
         process.prctl(process.PR_SET_DUMPABLE, 0)
         tasks = await stack.enter_async_context(Tasks())
@@ -126,7 +126,7 @@ class Engine:
         health = HealthChecks(containers, execs, registry, events, tasks)
         await containers.open()
         stack.callback(containers.close)
-        stack.push_async_callback(tasks.cancel)  # before what they use is closed
+        stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         filesystems = Filesystems(containers, launcher, images, events)
         resources = ContainerResources(containers, registry, launcher, events)
         health.resume()
@@ -213,13 +213,13 @@ def _note_boot(root: str) -> bool:
                 return False
     except FileNotFoundError:
         pass  # the first engine here
-    # A power cut may take it: after one there is another boot id, so nothing is told apart by the one that was lost.
+    # Not durable: after a power cut the kernel has another boot id, and the file differs from it whatever became of the file.
     replace_file(path, boot_id.encode(), 0o644, durable=False)
     return True
 
 
 def _engine_id(root: str) -> str:
-    """Made once per root."""
+    """The UUID by which clients tell this engine from others: made when an engine first has this root, and then kept."""
     path = f"{root}/engine-id"
     try:
         with open(path, encoding="ascii") as file:

@@ -95,7 +95,7 @@ def sync_filesystem(path: str) -> None:
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write every byte: write(2) may take fewer."""
+    """Write every byte of `data`: one write(2) may take fewer. Raises `OSError`; then a part of it may be written."""
     written = os.write(fd, data)
     if written < len(data):
         rest = memoryview(data)
@@ -105,7 +105,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 @contextmanager
 def ignoring_absence() -> Iterator[None]:
-    """For removals: somebody else having been faster is as good."""
+    """Around a removal: a file that somebody else has removed before us is removed."""
     try:
         yield
     except FileNotFoundError:
@@ -113,10 +113,10 @@ def ignoring_absence() -> Iterator[None]:
 
 
 def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
-    """Remove `path` and all that is below it; it not being there is fine.
+    """Remove `path`, a file or a directory with all that is below it; a `path` that is not there is fine.
 
     Goes by descriptors, follows no symlink, and neither recurses nor holds more than two descriptors, since an image may nest directories
-    deeper than Python's stack and the descriptor table. The tree must not be moved by others meanwhile.
+    deeper than Python's stack and the descriptor table. Nobody may move the tree or a directory in it meanwhile.
     """
     try:
         os.unlink(path, dir_fd=dir_fd)
@@ -126,7 +126,7 @@ def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
     except IsADirectoryError:
         current_fd = _open_directory(path, dir_fd)
     try:
-        # One list per level: the subdirectories that are still to be removed; the last one of a list is the one we are in.
+        # One list per level, of the subdirectories still to be removed; in every list but the deepest, the last one is the one we are in.
         pending = [_empty(current_fd)]
         while True:
             if pending[-1]:
@@ -152,7 +152,7 @@ def _open_directory(name: str | bytes, dir_fd: int | None) -> int:
 
 
 def _empty(directory_fd: int) -> list[str]:
-    """Unlink what is not a directory; the names of what is."""
+    """Unlink everything in the directory that is no directory itself; returns the names of those that are."""
     directories = []
     with os.scandir(directory_fd) as entries:
         for entry in entries:

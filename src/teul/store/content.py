@@ -29,12 +29,12 @@ class ContentStore:
         self._root = root
 
     def open(self) -> None:
-        """Make the directories. Idempotent."""
+        """Make the directory of each algorithm. Idempotent."""
         for algorithm in ("sha256", "sha384", "sha512"):
             os.makedirs(os.path.join(self._root, algorithm), mode=0o700, exist_ok=True)
 
     def path(self, digest: Digest) -> str:
-        """Where the blob is, if it is."""
+        """Where the blob is, or would be if it were stored."""
         return os.path.join(self._root, digest.algorithm, digest.hex)
 
     def has(self, digest: Digest) -> bool:
@@ -54,7 +54,7 @@ class ContentStore:
         os.rename(path, self.path(digest))
 
     def read(self, digest: Digest, *, limit_bytes: int) -> bytes:
-        """The whole blob. Raises `BlobUnknown`, or `Integrity` if it is not what its name says or larger than `limit_bytes`."""
+        """The whole blob. Raises `BlobUnknown`, or `Integrity` if its bytes have another digest or are more than `limit_bytes`."""
         try:
             with open(self.path(digest), "rb") as file:
                 data = file.read(limit_bytes + 1)
@@ -72,7 +72,7 @@ class ContentStore:
             os.unlink(self.path(digest))
 
     def sweep(self, known: Collection[Digest]) -> int:
-        """Remove every file that is none of the `known` blobs; how many there were. Only before anything is being stored."""
+        """Remove every file that is none of the `known` blobs; returns how many. To be called before anybody stores a blob."""
         removed = 0
         for algorithm in os.listdir(self._root):
             directory = os.path.join(self._root, algorithm)
