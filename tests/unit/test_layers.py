@@ -7,6 +7,7 @@ The exception lists at the top may only shrink: an exception that is no longer n
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ WHAT_BELONGS_WHERE = {
 # What the keeper has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
 # are these and what they import, step by step; all of them stand in the rooms named second.
 KEEPER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.keeper.keeper", "teul.runtime.keeper.monitor")
-KEEPER_ROOMS = ("teul.linux", "teul.oci.runtime_spec", "teul.runtime", "teul.wire")
+KEEPER_ROOMS = ("teul.linux", "teul.oci.runtime_spec", "teul.runtime", "teul.store.atomic", "teul.wire")
 KEEPER_STDLIB = {
     "__future__",
     "_socket",
@@ -152,6 +153,25 @@ KEEPER_STDLIB = {
 PROCESS_ROOMS = ("teul.cli", "teul.daemon", "teul.__main__")
 PROCESS_EXCEPTIONS = {
     ("teul.runtime.keeper.keeper", "sys.argv"): "a program of its own, started by the engine",
+}
+
+# Who writes whole files: store/atomic for the engine and the keeper. The command line writes to its user's places, and the workers'
+# program fills directories that are thrown away when it fails. Others may have one of the calls for something else:
+# (module, call) -> what.
+WHOLE_FILE_ROOMS = ("teul.store.atomic", "teul.cli", "teul.workers.program")
+WHOLE_FILE_EXCEPTIONS = {
+    ("teul.daemon.listeners", "os.rename"): "the API's socket: bound under another name, and seen with its final mode only",
+    ("teul.daemon.lock", "os.O_CREAT"): "the lock file: locked, never written",
+    ("teul.linux.paths", "os.O_CREAT"): "an empty file for a mount to cover, made inside of a root by descriptors",
+    ("teul.network.bridge", "open(..., 'w')"): "a setting of the kernel, in /proc",
+    ("teul.runtime.keeper.logs", "os.O_CREAT"): "the log: appended to for as long as its container runs",
+    ("teul.runtime.keeper.logs", "os.rename"): "the log's rotation",
+    ("teul.runtime.keeper.monitor", "os.rename"): "the monitor's socket: bound under another name, and seen when it is listened to",
+    ("teul.runtime.keeper.outbox", "os.O_TMPFILE"): "what a slow client has not read: never has a name",
+    ("teul.services.containers.directories", "os.rename"): "a directory, put out of sight before it is removed",
+    ("teul.snapshots.layers", "os.rename"): "the directory of a layer",
+    ("teul.store.content", "os.rename"): "a blob that a worker wrote, moved to its place",
+    ("teul.workers.layers", "os.O_CREAT"): "a blob that a worker is about to write, in a directory that is thrown away if it fails",
 }
 
 JUNK_DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "shared", "tools"}
@@ -392,6 +412,68 @@ def _process_touches(module: Module) -> Iterator[tuple[ast.expr | ast.stmt, str]
                     yield node, touch
 
 
+_RENAMES = {"rename", "renames", "replace"}
+_CREATING_FLAGS = {"O_CREAT", "O_TRUNC", "O_TMPFILE"}
+
+
+def test_whole_files_have_one_writer() -> None:
+    """What `store.atomic` promises of a file nobody promises by hand: whole or not there, no temporary left, no two writers in one."""
+    violations = []
+    used = set()
+    for module in modules():
+        if is_inside(module.name, WHOLE_FILE_ROOMS):
+            continue
+        for node, call in _file_writes(module.tree):
+            if (module.name, call) in WHOLE_FILE_EXCEPTIONS:
+                used.add((module.name, call))
+                continue
+            violations.append(f"{module.at(node)}: {call}")
+    report(violations, "write whole files with store.atomic's replace_file and write_new_file:")
+    report([f"{pair}" for pair in set(WHOLE_FILE_EXCEPTIONS) - used], "writers of files that are none any more:")
+
+
+def _file_writes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
+    """What could make or replace a file by name, and how an exception would call it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            mode = _opening_mode(node)
+            if mode is not None:
+                yield node, f"open(..., {mode})"
+            elif isinstance(node.func, ast.Attribute) and _is_renaming_method(node, node.func):
+                yield node, f"Path.{node.func.attr}"
+        elif isinstance(node, ast.Attribute):
+            if node.attr in {"write_text", "write_bytes"}:
+                yield node, f"Path.{node.attr}"
+            elif ast.unparse(node.value) == "os" and node.attr in _RENAMES | _CREATING_FLAGS:
+                yield node, f"os.{node.attr}"
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            for alias in node.names:
+                if alias.name in _RENAMES | _CREATING_FLAGS:
+                    yield node, f"os.{alias.name}"
+
+
+def _is_renaming_method(call: ast.Call, method: ast.Attribute) -> bool:
+    """`Path.rename` and `Path.replace` take one argument; their namesakes of strings and services take two."""
+    alone = len(call.args) == 1 and not call.keywords
+    return alone and method.attr in _RENAMES and ast.unparse(method.value) not in {"copy", "dataclasses", "msgspec.structs", "os"}
+
+
+def _opening_mode(call: ast.Call) -> str | None:
+    """The mode, as source, of an `open` that may write; None if the call opens nothing or is known to read. `os.open` has flags instead."""
+    by_name = isinstance(call.func, ast.Name) and call.func.id == "open"
+    if not by_name and not (isinstance(call.func, ast.Attribute) and call.func.attr == "open"):
+        return None
+    if ast.unparse(call.func) == "os.open":
+        return None
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
+    if by_name:
+        modes = given + call.args[1:2]
+        return next((ast.unparse(mode) for mode in modes if not isinstance(mode, ast.Constant) or set(str(mode.value)) & set("wxa+")), None)
+    # Some class's `open`: of a path, which takes the mode first, or of a module like `io`, which takes it second.
+    constants = [mode for mode in given + call.args[:2] if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    return next((ast.unparse(mode) for mode in constants if re.fullmatch(r"[rbt]*[wxa+][wxabt+]*([:|][a-z0-9]*)?", mode.value)), None)
+
+
 def test_nothing_happens_at_import() -> None:
     """Importing a module defines names; it calls nothing for its effect."""
     violations = [
@@ -511,3 +593,46 @@ def test_no_registry_is_named() -> None:
 def test_the_import_rule_knows_right_from_wrong(importer: str, imported: str, *, allowed: bool) -> None:
     """The judge is judged: a rule that lets everything through would pass every test above."""
     assert (_import_problem(importer, imported) is None) == allowed
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("open(path, 'w')", ["open(..., 'w')"]),
+        ("with open(path, 'wb') as file: file.write(data)", ["open(..., 'wb')"]),
+        ("open(path, mode='x', encoding='utf-8')", ["open(..., 'x')"]),
+        ("open(path, 'r+b')", ["open(..., 'r+b')"]),
+        ("open(path, 'ab')", ["open(..., 'ab')"]),
+        ("open(path, mode)", ["open(..., mode)"]),
+        ("io.open(path, 'w')", ["open(..., 'w')"]),
+        ("Path(path).open('w')", ["open(..., 'w')"]),
+        ("tarfile.open(path, 'w:gz')", ["open(..., 'w:gz')"]),
+        ("os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)", ["os.O_CREAT", "os.O_TRUNC"]),
+        ("FLAGS = os.O_WRONLY | os.O_CREAT", ["os.O_CREAT"]),
+        ("from os import O_TRUNC, rename", ["os.O_TRUNC", "os.rename"]),
+        ("os.rename(temporary, path)", ["os.rename"]),
+        ("os.replace(temporary, path)", ["os.replace"]),
+        ("os.renames(temporary, path)", ["os.renames"]),
+        ("move = os.rename", ["os.rename"]),
+        ("temporary.rename(path)", ["Path.rename"]),
+        ("temporary.replace(path)", ["Path.replace"]),
+        ("path.write_text('x')", ["Path.write_text"]),
+        ("path.write_bytes(b'x')", ["Path.write_bytes"]),
+        ("open(path)", []),
+        ("open(path, 'rb')", []),
+        ("open(path, encoding='ascii')", []),
+        ("path.open()", []),
+        ("path.open('rb')", []),
+        ("self.content.open()", []),
+        ("os.open('w', os.O_RDONLY | os.O_CLOEXEC)", []),
+        ("os.open(path, os.O_WRONLY)", []),
+        ("text.replace('a', 'b')", []),
+        ("moment.replace(tzinfo=None)", []),
+        ("msgspec.structs.replace(config)", []),
+        ("containers.rename(container, name)", []),
+        ("replace_file(path, data, durable=True)", []),
+    ],
+)
+def test_the_rule_about_whole_files_knows_writing_from_reading(source: str, calls: list[str]) -> None:
+    """The judge is judged here, too."""
+    assert sorted(call for _, call in _file_writes(ast.parse(source))) == calls

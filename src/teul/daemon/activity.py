@@ -1,4 +1,4 @@
-"""Whether anybody uses the engine."""
+"""Whether anybody uses the engine: when nobody does it gives back memory, and one that was started on demand leaves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUIET_SECONDS = 1.0
 
 
 class Activity:
-    """Counts requests in progress and remembers when there was none any more."""
+    """Counts the requests in progress and remembers when the last of them ended."""
 
     def __init__(self, on_quiet: Callable[[], None]) -> None:
         """`on_quiet` is called once after each burst of requests, from the loop."""
@@ -24,7 +24,7 @@ class Activity:
         self._watch: asyncio.TimerHandle | None = None
 
     def middleware(self) -> Middleware:
-        """For the application: counts each request, hijacked sessions to their end."""
+        """What the application is to call around each request; a hijacked connection's request lasts until that connection ends."""
 
         @web.middleware
         async def count(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
@@ -51,7 +51,7 @@ class Activity:
             self._on_quiet()
 
     async def wait_until_idle(self, timeout_seconds: float, busy: Callable[[], bool]) -> None:
-        """Return when there was no request and `busy` was false for `timeout_seconds`."""
+        """Return when for `timeout_seconds` no request was in progress and `busy` was false (which is asked once a second)."""
         while True:
             if self._requests or busy():
                 self._quiet_since = time.monotonic()

@@ -20,7 +20,7 @@ _TLS_PORT = 2376
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """The engine's certificate and key; `verify`: a client must show a certificate that `ca` has signed."""
+    """Paths of the engine's certificate and key. With `verify` a client must show a certificate that the one in `ca` has signed."""
 
     ca: str
     cert: str
@@ -30,18 +30,18 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """`hosts` are the addresses to listen on; `idle_timeout_seconds` None means never to leave by oneself."""
+    """`hosts` are the addresses to listen on; with `idle_timeout_seconds` None the engine stays until it is told to stop."""
 
     root: str
     run_root: str
     hosts: tuple[str, ...]
     idle_timeout_seconds: float | None = None
     debug: bool = False
-    tls: TlsFiles | None = None  # for every TCP address
+    tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
     def is_default_root(self) -> bool:
-        """Whether names on the host need no suffix."""
+        """Whether this engine's cgroups, bridge and tables have the plain names, without a suffix that tells engines apart."""
         return self.root == _DEFAULT_ROOT
 
     @property
@@ -51,12 +51,15 @@ class EngineConfig:
 
     @property
     def cgroup_parent(self) -> str:
-        """Below each cgroup mount."""
+        """The cgroup above those of this engine's containers, as a path below each cgroup mount."""
         return "/teul" if self.is_default_root else f"/teul-{self.root_key}"
 
 
 def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> EngineConfig:
-    """Read `teul serve`'s options; `TEUL_ROOT` and `TEUL_RUN_ROOT` stand in for missing ones. Exits with usage on bad ones."""
+    """Read the options of `teul serve`; `TEUL_ROOT` and `TEUL_RUN_ROOT` stand in for `--root` and `--run-root`.
+
+    Ends the process with a usage message on options that are unknown or malformed. Raises `InvalidParameter` for a bad address.
+    """
     options = _parser(environment).parse_args(arguments)
     run_root = os.path.realpath(options.run_root)
     tls = None
@@ -93,7 +96,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 def check_host(host: str, *, tls: TlsFiles | None = None, insecure: bool = False) -> str:
     """`host` with its port filled in. Raises InvalidParameter for an address that the engine cannot or must not listen on.
 
-    security: whoever reaches an engine is root on its host. Beyond loopback it wants to see a certificate, unless the user insists.
+    security: whoever reaches an engine is root on its host. Beyond loopback the engine demands a certificate, unless its user insists.
     """
     scheme, separator, rest = host.partition("://")
     if scheme == "unix" and separator and rest.startswith("/"):
@@ -134,7 +137,7 @@ def _is_address(text: str, version: int) -> bool:
 
 
 def _is_loopback(name: str) -> bool:
-    """Of a name only `localhost` is known never to leave the machine."""
+    """Whether what is sent to `name` stays on this machine; of host names that is known of `localhost` only."""
     if name == "localhost":
         return True
     try:

@@ -43,6 +43,7 @@ from teul.services.host import gather_host_facts
 from teul.services.images.service import Images, ImageUser
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
+from teul.store.atomic import replace_file
 from teul.store.metadata.database import Database
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Engine:
     async def _open(self) -> None:
         config, stack = self._config, self._stack
         if config.tls is not None:
-            self._tls = await run_blocking(load_tls, config.tls)  # before anything is touched: a wrong path is the likeliest mistake
+            self._tls = await run_blocking(load_tls, config.tls)  # before the host is touched: a wrong path is the likeliest mistake
         # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
         process.prctl(process.PR_SET_DUMPABLE, 0)
         tasks = await stack.enter_async_context(Tasks())
@@ -125,7 +126,7 @@ class Engine:
         health = HealthChecks(containers, execs, registry, events, tasks)
         await containers.open()
         stack.callback(containers.close)
-        stack.push_async_callback(tasks.cancel)  # before what they use is closed
+        stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         filesystems = Filesystems(containers, launcher, images, events)
         resources = ContainerResources(containers, registry, launcher, events)
         health.resume()
@@ -212,19 +213,18 @@ def _note_boot(root: str) -> bool:
                 return False
     except FileNotFoundError:
         pass  # the first engine here
-    with open(path, "w", encoding="ascii") as file:
-        file.write(boot_id)
+    # Not durable: after a power cut the kernel has another boot id, and the file differs from it whatever became of the file.
+    replace_file(path, boot_id.encode(), 0o644, durable=False)
     return True
 
 
 def _engine_id(root: str) -> str:
-    """Made once per root."""
+    """The UUID by which clients tell this engine from others: made when an engine first has this root, and then kept."""
     path = f"{root}/engine-id"
     try:
         with open(path, encoding="ascii") as file:
             return file.read().strip()
     except FileNotFoundError:
         identifier = str(uuid.uuid4())
-        with open(path, "w", encoding="ascii") as file:
-            file.write(identifier + "\n")
+        replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
         return identifier

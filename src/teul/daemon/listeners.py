@@ -1,4 +1,4 @@
-"""The engine's sockets, and what TLS on them asks of clients."""
+"""The sockets that the engine listens on, and what TLS on them asks of clients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_listener(host: str) -> socket.socket:
 
 
 def load_tls(files: TlsFiles) -> ssl.SSLContext:
-    """What a server shows and demands: TLS 1.2 or newer, and with `verify` a client certificate. Raises `InvalidParameter`.
+    """The engine's side of TLS: its certificate, TLS 1.2 or newer, and with `verify` a demand for the client's. Raises `InvalidParameter`.
 
     security: clients are checked against this one CA and never against the host's list of public ones.
     """
@@ -58,19 +58,19 @@ def load_tls(files: TlsFiles) -> ssl.SSLContext:
 
 
 def _why(error: OSError) -> str:
-    """`ssl.SSLError` is an OSError whose number means something else."""
+    """The reason in words. `ssl.SSLError` is an OSError too, but its number is none of the kernel's."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     return (error.strerror or str(error)).lower()
 
 
 def _refuse_password() -> str:
-    """Instead of asking on the terminal, which a service has not."""
+    """Stands in for OpenSSL's question for a passphrase on the terminal, which a service does not have."""
     raise InvalidParameter("the TLS key is encrypted", hint="give --tlskey as a PEM file without a passphrase")
 
 
 def _open_unix(path: str) -> socket.socket:
-    """0660 root:docker, and never seen with any other mode: bound under another name, then renamed."""
+    """A listening socket at `path`, 0660 root:docker. Nobody sees it with another mode: it is bound under another name, then renamed."""
     directory, name = os.path.split(path)
     os.makedirs(directory, exist_ok=True)
     _check_free(path)
@@ -84,7 +84,7 @@ def _open_unix(path: str) -> socket.socket:
         try:
             os.chown(temporary, 0, grp.getgrnam("docker").gr_gid)
         except KeyError:
-            pass  # no such group here: root's socket it stays
+            pass  # no group "docker" on this host: the socket stays root's
         listener.listen(1024)
         os.rename(temporary, path)
     except OSError as error:
@@ -96,7 +96,7 @@ def _open_unix(path: str) -> socket.socket:
 
 
 def _check_free(path: str) -> None:
-    """A socket that nobody answers is left over from a killed engine; anything else is not ours to replace."""
+    """Raise `Conflict` unless `path` is free, or a socket that a killed engine left: one that nobody answers. The rest is not ours."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

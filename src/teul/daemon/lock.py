@@ -15,7 +15,7 @@ class LockTaken(Conflict):
 
 
 class RootLock:
-    """An exclusive lock that the kernel drops with the process. Raises Conflict when another engine has it."""
+    """An exclusive lock on `directory`, which the kernel drops with the process. Entering raises `LockTaken` if another engine has it."""
 
     def __init__(self, directory: str) -> None:
         self._path = f"{directory}/lock"

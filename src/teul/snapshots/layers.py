@@ -1,8 +1,9 @@
 """Unpacked layers: `<root>/snapshots/<chain id hex>/fs`, one directory per chain id, shared by all images that have it.
 
-The lifecycle of a layer: it is unpacked in the temporary area, renamed to its place (`place`), and counts from the moment the database
-has its row; what is there without one is swept at start. The mount of an image is the list of its layers' directories, topmost first;
-none is ever written to again.
+The lifecycle of a layer: it is unpacked in the temporary area, renamed to its place (`place`), on the disk with all its files and its
+name once whoever placed it has synced the filesystem, and counts from the moment the database has its row, which is added after that;
+what is there without one is swept at start. The mount of an image is the list of its layers' directories, topmost first; none is ever
+written to again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class Layers:
         return os.path.isdir(self.directory(chain_id))
 
     def place(self, prepared: str, chain_id: Digest) -> None:
-        """Give `prepared`, a directory that contains `fs`, its final name. If the layer is there already, that one stays."""
+        """Give `prepared`, a directory that contains `fs`, its final name. If the layer is there already, that one stays.
+
+        The caller syncs, once for all that it places, before a row counts on them.
+        """
         try:
             os.rename(prepared, os.path.join(self._root, chain_id.hex))
         except OSError:

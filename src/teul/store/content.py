@@ -1,8 +1,9 @@
 """The content store: immutable blobs in blobs/<algorithm>/<hex>, each under the digest of its bytes.
 
-Success of `put` or `adopt` promises that the blob is there, not that this call put it there: two that store the same are both right. A
-blob counts once the database has a row for it (store/metadata/images.py); files without one are left over from something that was
-interrupted, and are swept when the engine starts. Readers check what they read.
+Success of `put` or `adopt` promises that the blob is there, not that this call put it there: two that store the same are both right. It
+does not promise that the blob outlives a power cut: whoever stored blobs syncs the filesystem once, bytes and names together, and only
+then adds their rows. A blob counts once the database has a row for it (store/metadata/images.py); files without one are left over from
+something that was interrupted, and are swept when the engine starts. Readers check what they read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Collection
 
 from teul.errors import Integrity, NotFound
 from teul.oci.digest import Digest, find_digest
-from teul.store.atomic import ignoring_absence, write_new_file
+from teul.store.atomic import ignoring_absence, replace_file
 
 _CHUNK_BYTES = 1 << 20
 
@@ -26,38 +27,34 @@ class ContentStore:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._temporary = 0
 
     def open(self) -> None:
-        """Make the directories. Idempotent."""
+        """Make the directory of each algorithm. Idempotent."""
         for algorithm in ("sha256", "sha384", "sha512"):
             os.makedirs(os.path.join(self._root, algorithm), mode=0o700, exist_ok=True)
 
     def path(self, digest: Digest) -> str:
-        """Where the blob is, if it is."""
+        """Where the blob is, or would be if it were stored."""
         return os.path.join(self._root, digest.algorithm, digest.hex)
 
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
 
     def put(self, data: bytes) -> Digest:
-        """Store `data`; it is on the disk when this returns, its name when the directory is synced."""
+        """Store `data` and return its digest. The caller syncs."""
         digest = Digest.of(data)
         path = self.path(digest)
         if not os.path.exists(path):
-            self._temporary += 1
-            temporary = f"{path}.{os.getpid()}.{self._temporary}.new"
-            write_new_file(temporary, data)
-            os.rename(temporary, path)
+            replace_file(path, data, durable=False)
         return digest
 
     def adopt(self, path: str, digest: Digest) -> None:
-        """Take the file `path`, on the same filesystem, whose digest the caller has verified and whose data the caller syncs."""
+        """Make the file `path`, on the same filesystem, the blob with this digest, which the caller has verified. The caller syncs."""
         os.chmod(path, 0o600)
         os.rename(path, self.path(digest))
 
     def read(self, digest: Digest, *, limit_bytes: int) -> bytes:
-        """The whole blob. Raises `BlobUnknown`, or `Integrity` if it is not what its name says or larger than `limit_bytes`."""
+        """The whole blob. Raises `BlobUnknown`, or `Integrity` if its bytes have another digest or are more than `limit_bytes`."""
         try:
             with open(self.path(digest), "rb") as file:
                 data = file.read(limit_bytes + 1)
@@ -70,12 +67,12 @@ class ContentStore:
         return data
 
     def remove(self, digest: Digest) -> None:
-        """Idempotent."""
+        """Remove the blob; that there is none is fine."""
         with ignoring_absence():
             os.unlink(self.path(digest))
 
     def sweep(self, known: Collection[Digest]) -> int:
-        """Remove every file that is none of the `known` blobs; how many there were. Only before anything is being stored."""
+        """Remove every file that is none of the `known` blobs; returns how many. To be called before anybody stores a blob."""
         removed = 0
         for algorithm in os.listdir(self._root):
             directory = os.path.join(self._root, algorithm)

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from teul.linux import cgroups, process, pty
@@ -22,6 +22,7 @@ from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.outbox import Outbox
 from teul.runtime.keeper.starter import Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
+from teul.store.atomic import replace_file
 from teul.wire import monitor as wire
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Monitor:
 
     def _write_process_file(self, started: Started) -> None:
         facts: ProcessFile = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
-        _write_whole(f"{self._directory}/{PROCESS_FILE}", facts)
+        replace_file(f"{self._directory}/{PROCESS_FILE}", json.dumps(facts).encode(), durable=False)
 
     # -- connections
 
@@ -473,7 +474,7 @@ class Monitor:
         Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
         """
         try:
-            _write_whole(f"{self._directory}/{EXIT_FILE}", record, durable=True)
+            replace_file(f"{self._directory}/{EXIT_FILE}", json.dumps(record).encode(), durable=True)
         except OSError as error:
             record.setdefault("cgroup_error", f"write the exit record: {error}")
         self._stop_listening()
@@ -499,18 +500,6 @@ def _exit_document(status: int | None) -> ExitDocument:
     if code < 0:
         record["signal"] = -code
     return record
-
-
-def _write_whole(path: str, facts: Mapping[str, object], *, durable: bool = False) -> None:
-    """Write it so that it is whole or not there; `durable`: on disk before anybody hears of it. Raises `OSError`."""
-    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, json.dumps(facts).encode())
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(f"{path}.new", path)
 
 
 def _open_log(options: LogOptions | None) -> LogFile | None:

@@ -11,7 +11,7 @@ import msgspec
 from teul.oci.runtime_spec import ExecSpec, Spec
 from teul.runtime.messages import CONFIG_FILE, Launch
 from teul.services.containers.directories import EngineDirectories
-from teul.store.atomic import remove_tree
+from teul.store.atomic import remove_tree, replace_file, write_new_file
 
 LAUNCH_FILE = "launch.json"
 
@@ -24,8 +24,7 @@ def make_bundle(directories: EngineDirectories, container_id: str, files: dict[s
     os.mkdir(f"{bundle}/rootfs", 0o755)
     kept = directories.container(container_id)
     for name, text in files.items():
-        with open(f"{kept}/{name}", "w", encoding="utf-8") as file:
-            file.write(text)
+        replace_file(f"{kept}/{name}", text.encode(), 0o644, durable=False)  # every start writes them anew
     return bundle
 
 
@@ -63,11 +62,7 @@ def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
 
 
 def _write(path: str, document: Mapping[str, object]) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, msgspec.json.encode(document))
-    finally:
-        os.close(fd)
+    write_new_file(path, msgspec.json.encode(document), durable=False)
 
 
 def _read(path: str) -> Any:

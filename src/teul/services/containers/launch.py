@@ -32,6 +32,7 @@ from teul.services.containers.spec.network_files import render_container_files
 from teul.services.host import HostFacts
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
+from teul.store.atomic import replace_file
 
 # What a log may grow to when a container does not say: on by default, unlike Docker's.
 _LOG_BYTES = 20_000_000
@@ -250,9 +251,6 @@ class Launcher:
         if path is None:
             path = f"{self.directories.run}/seccomp/{name}.bpf"
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            temporary = f"{path}.{os.getpid()}"
-            with open(temporary, "wb") as file:
-                file.write(seccomp.compile_filter(profile))
-            os.rename(temporary, path)
+            replace_file(path, seccomp.compile_filter(profile), 0o644, durable=False)
             self._filters[name] = path
         return path

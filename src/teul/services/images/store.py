@@ -87,9 +87,11 @@ class ImageStore:
     async def commit(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], *, tagged_at_ns: int) -> bool:
         """Store all of `images` or nothing. False, with nothing done, if a layer is neither prepared nor (any more) unpacked.
 
-        What is stored is on the disk before its rows are. Runs to its end even if the caller is cancelled.
+        Every blob and layer is on the disk, its bytes and its name, before there is a row that counts on it. Runs to its end even if
+        the caller is cancelled.
         """
         if prepared:
+            # Not yet the promise, for names are still to come: but the long part of the sync, and nobody waits for the lock meanwhile.
             await run_blocking(sync_filesystem, self.root)
         return await asyncio.shield(self._commit(images, prepared, tagged_at_ns))
 
@@ -138,7 +140,7 @@ class ImageStore:
             snapshots = self._new_snapshots(new, prepared)
             stored = [self._stored(image, snapshots, now_ns) for image in new]
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
-            placed = _Placed(self.content, self.layers)
+            placed = _Placed(self.root, self.content, self.layers)
             try:
                 blobs = await run_blocking(placed.place, new, prepared, set(self.catalog.blobs), [row.chain_id for row in snapshots])
                 await self._database.transact(
@@ -211,7 +213,8 @@ class ImageStore:
 class _Placed:
     """Files put into their places for one commit, to be taken back if it fails."""
 
-    def __init__(self, content: ContentStore, layers: Layers) -> None:
+    def __init__(self, root: str, content: ContentStore, layers: Layers) -> None:
+        self._root = root
         self._content = content
         self._layers = layers
         self._blobs: list[Digest] = []
@@ -220,7 +223,10 @@ class _Placed:
     def place(
         self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], known: set[Digest], new_chain: Sequence[Digest]
     ) -> dict[Digest, int]:
-        """Blocks. The size of every blob that the images need, by digest."""
+        """Place what is not there yet and wait until it is on the disk, after the last rename and once for all of it. Blocks.
+
+        Returns the size of every blob that the images need, by digest.
+        """
         sizes: dict[Digest, int] = {}
         for image in images:
             for data in (image.raw, image.manifest):
@@ -239,6 +245,8 @@ class _Placed:
         for chain_id in new_chain:
             self._chains.append(chain_id)
             self._layers.place(prepared[chain_id].directory, chain_id)
+        if self._blobs or self._chains:
+            sync_filesystem(self._root)
         return sizes
 
     def undo(self) -> None:

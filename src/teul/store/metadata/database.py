@@ -1,7 +1,7 @@
 """The metadata database: SQLite in WAL mode, one writer thread, readers beside it.
 
-What is not in the database does not exist: files without a record are swept when the engine starts. Every record lives here
-and nowhere else. `schema_version` (SQLite's user_version) counts the migrations that were applied.
+What is not in the database does not exist: files without a record are swept when the engine starts. Every record lives in the
+database and nowhere else. SQLite's `user_version` counts the migrations that were applied.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ class Database:
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction on the database's thread and return its result.
 
-        All of it is committed or nothing is. Not cancelled half-way: a cancelled caller leaves a whole transaction behind.
+        The transaction is committed whole or not at all, and runs to its end even if the caller is cancelled. A commit survives the
+        engine; a power cut may take the last ones (`synchronous`, below).
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._run, work)
 
     def transact_blocking(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `transact`, for start-up code that runs before the loop."""
+        """As `transact`, for code that runs outside of the event loop, as it does before the engine starts one."""
         return self._executor.submit(self._run, work).result()
 
     def close(self) -> None:
-        """Finish what is queued, then close the file."""
+        """Finish the transactions that are queued, then close the file."""
         self._executor.submit(self._connection.close).result()
         self._executor.shutdown()
 
@@ -50,7 +51,7 @@ class Database:
             result = work(connection)
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+            if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
                 connection.execute("ROLLBACK")
             raise
         return result
@@ -59,7 +60,8 @@ class Database:
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.row_factory = sqlite3.Row
-    # NORMAL in WAL mode: a killed process loses nothing; a power cut may lose the last transactions but never the order of them.
+    # synchronous=NORMAL with a WAL: a killed engine loses nothing; a power cut may take the last transactions, and never an earlier one
+    # without all that came after it.
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
         connection.execute(f"PRAGMA {pragma}")
     _migrate(connection, path)

@@ -1,7 +1,7 @@
 """The rows of images: `images`, `tags`, `blobs`, `snapshots`. All SQL about them is here.
 
-Every function takes the connection of a running transaction (`Database.transact`). A row is written after the files it speaks of are in
-place, and deleted before they go, so that a file without a row is waste and a row without its file is damage.
+Every function takes the connection of a running transaction (`Database.transact`). A row is written after the files that it speaks of are
+on the disk under their names, and deleted before the files go, so that a file without a row is waste and a row without its file is damage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from teul.oci.documents import decode_lenient, encode_list
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """`manifest_digest` is None for an image that was deleted while containers still stand on its layers."""
+    """An image. `manifest_digest` is None for one that was deleted while containers still stand on its layers."""
 
     image_id: Digest
     manifest_digest: Digest | None
@@ -39,7 +39,7 @@ class SnapshotRow:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """`reference` is canonical, with a tag or a digest. `tagged_at_ns` is 0 for a name that came with the image."""
+    """A name of an image. `reference` is canonical, with a tag or a digest; `tagged_at_ns` is 0 for a name that came with the image."""
 
     reference: str
     image_id: Digest
@@ -48,7 +48,7 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Everything, as the engine holds it in memory."""
+    """Every row of the four tables; `blobs` has the size in bytes of each."""
 
     images: list[ImageRow]
     tags: list[TagRow]
@@ -57,7 +57,7 @@ class Rows:
 
 
 def read_all(connection: sqlite3.Connection) -> Rows:
-    """Every row, in the order of insertion."""
+    """Read all four tables; images, tags and snapshots in the order in which they were inserted."""
     return Rows(
         images=[_image(row) for row in connection.execute("SELECT * FROM images ORDER BY rowid")],
         tags=[
@@ -73,12 +73,12 @@ def read_all(connection: sqlite3.Connection) -> Rows:
 
 
 def insert_blobs(connection: sqlite3.Connection, blobs: Iterable[tuple[Digest, int]], now_ns: int) -> None:
-    """Those that are there already stay."""
+    """Insert (digest, size in bytes) of each blob; rows that are there already stay as they are."""
     connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", [(str(digest), size, now_ns) for digest, size in blobs])
 
 
 def insert_snapshots(connection: sqlite3.Connection, snapshots: Iterable[SnapshotRow], now_ns: int) -> None:
-    """Parents before children; those that are there already stay."""
+    """Insert rows of layers, given parents before children; rows that are there already stay as they are."""
     connection.executemany(
         "INSERT OR IGNORE INTO snapshots VALUES (?, ?, ?, ?, ?)",
         [(str(row.chain_id), _text(row.parent), str(row.diff_id), row.size_bytes, now_ns) for row in snapshots],
@@ -86,7 +86,7 @@ def insert_snapshots(connection: sqlite3.Connection, snapshots: Iterable[Snapsho
 
 
 def save_image(connection: sqlite3.Connection, row: ImageRow) -> None:
-    """Insert the image, or replace what is known of it; its tags stay."""
+    """Insert the image's row, or replace it; the image's tags stay."""
     connection.execute(
         """INSERT INTO images VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (image_id) DO UPDATE SET manifest_digest = excluded.manifest_digest,
            layers = excluded.layers, created_at_ns = excluded.created_at_ns""",
@@ -115,12 +115,12 @@ def delete_tags(connection: sqlite3.Connection, references: Iterable[str]) -> No
 
 
 def delete_image(connection: sqlite3.Connection, image_id: Digest) -> None:
-    """Its tags must be gone."""
+    """Delete the image's row, after the rows of its tags."""
     connection.execute("DELETE FROM images WHERE image_id = ?", (str(image_id),))
 
 
 def delete_snapshots(connection: sqlite3.Connection, chain_ids: Iterable[Digest]) -> None:
-    """Children before parents."""
+    """Delete the rows of layers, given children before parents."""
     connection.executemany("DELETE FROM snapshots WHERE chain_id = ?", [(str(chain_id),) for chain_id in chain_ids])
 
 

@@ -1,4 +1,7 @@
-"""Networks and the addresses that containers hold of them. Functions for `Database.transact`: each gets the connection."""
+"""Rows of `networks`, and of `endpoints`: the addresses that containers hold of them.
+
+Every function takes the connection of a running transaction (`Database.transact`).
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ class HeldAddresses:
 
 
 def load_networks(connection: sqlite3.Connection) -> list[Network]:
-    """Every network."""
+    """The record of every network, in no order."""
     return [Network.decode(row["record"]) for row in connection.execute("SELECT record FROM networks")]
 
 
 def save_network(connection: sqlite3.Connection, network: Network) -> None:
-    """Write the record, new or changed. What containers hold of the network stays."""
+    """Write the network's record, new or changed. The addresses that containers hold of the network stay."""
     connection.execute(
         "INSERT INTO networks (id, name, record) VALUES (?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record",
@@ -33,7 +36,7 @@ def save_network(connection: sqlite3.Connection, network: Network) -> None:
 
 
 def load_held(connection: sqlite3.Connection) -> list[HeldAddresses]:
-    """Every address that is held."""
+    """The addresses that containers hold, of every network."""
     rows = connection.execute("SELECT network_id, container_id, ipv4, ipv6 FROM endpoints")
     return [HeldAddresses(row["network_id"], row["container_id"], row["ipv4"], row["ipv6"]) for row in rows]
 

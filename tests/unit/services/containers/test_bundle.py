@@ -1,0 +1,43 @@
+"""The bundle's files are whole or not there, and each of a bundle's own is written once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from teul.services.containers.bundle import make_bundle, read_bundle_files, write_bundle_files
+from teul.services.containers.directories import EngineDirectories, make_container_directories
+
+ID = "0" * 64
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> EngineDirectories:
+    (tmp_path / "root/containers").mkdir(parents=True)
+    (tmp_path / "run/containers").mkdir(parents=True)
+    directories = EngineDirectories(str(tmp_path / "root"), str(tmp_path / "run"))
+    make_container_directories(directories, ID)
+    return directories
+
+
+def test_what_an_earlier_run_left_does_not_stay(directories: EngineDirectories) -> None:
+    bundle = make_bundle(directories, ID, {"hosts": "old\n"})
+    write_bundle_files(bundle, {"of": "the first run"}, {})
+    kept = Path(directories.container(ID))
+    assert make_bundle(directories, ID, {"hosts": "new\n"}) == bundle
+    assert os.listdir(bundle) == ["rootfs"]
+    assert (kept / "hosts").read_text() == "new\n"
+    assert (kept / "hosts").stat().st_mode & 0o7777 == 0o644, "every user of the container reads it"
+    assert sorted(os.listdir(kept)) == ["hosts", "upper", "work"]
+
+
+def test_a_bundle_says_how_its_container_was_started_and_is_not_written_twice(directories: EngineDirectories) -> None:
+    bundle = make_bundle(directories, ID, {})
+    write_bundle_files(bundle, {"spec": 1}, {"message": 2, "networks": []})
+    with pytest.raises(FileExistsError):
+        write_bundle_files(bundle, {"spec": 3}, {"message": 4})
+    assert read_bundle_files(bundle) == ({"spec": 1}, {"message": 2, "networks": []})
+    assert sorted(os.listdir(bundle)) == ["config.json", "launch.json", "rootfs"]
+    assert os.stat(f"{bundle}/config.json").st_mode & 0o7777 == 0o600
