@@ -445,6 +445,25 @@ def _is_task_group(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == "group"
 
 
+def test_what_is_shielded_has_an_owner() -> None:
+    """`asyncio.shield(work())` leaves a task that nobody waits for when the caller is cancelled: `aio.run_to_end` waits for it."""
+    violations = [
+        f"{module.at(node)}: {ast.unparse(node)}"
+        for module in modules()
+        if module.name != "teul.aio"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and _shields_nameless_work(node)
+    ]
+    report(violations, "use aio.run_to_end; `asyncio.shield` is for a task or a future that has a name, hence an owner:")
+
+
+def _shields_nameless_work(node: ast.Call) -> bool:
+    if ast.unparse(node.func).rpartition(".")[2] != "shield":
+        return False
+    shielded = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return not all(isinstance(argument, ast.Name | ast.Attribute | ast.Subscript) for argument in shielded)
+
+
 def test_blocking_work_goes_through_one_door() -> None:
     """`aio.run_blocking` is the way off the loop, and only the metadata database keeps a thread of its own."""
     violations = [
@@ -511,3 +530,22 @@ def test_no_registry_is_named() -> None:
 def test_the_import_rule_knows_right_from_wrong(importer: str, imported: str, *, allowed: bool) -> None:
     """The judge is judged: a rule that lets everything through would pass every test above."""
     assert (_import_problem(importer, imported) is None) == allowed
+
+
+@pytest.mark.parametrize(
+    ("snippet", "refused"),
+    [
+        ("asyncio.shield(self.commit(images))", True),
+        ("shield(work())", True),
+        ("asyncio.shield(arg=work())", True),
+        ("asyncio.shield(task if task else work())", True),
+        ("asyncio.shield(process.exit)", False),
+        ("asyncio.shield(watch)", False),
+        ("asyncio.shield(self._watches[name])", False),
+        ("run_to_end(self.commit(images))", False),
+    ],
+)
+def test_the_rule_of_shields_knows_right_from_wrong(snippet: str, *, refused: bool) -> None:
+    call = ast.parse(snippet, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert _shields_nameless_work(call) == refused

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
@@ -78,7 +78,7 @@ class ImageStore:
         try:
             yield path
         finally:
-            await asyncio.shield(run_blocking(remove_tree, path))
+            await run_to_end(run_blocking(remove_tree, path))
 
     def missing(self, chain: Sequence[Digest]) -> list[Digest]:
         """Those of `chain` that are not unpacked."""
@@ -91,7 +91,7 @@ class ImageStore:
         """
         if prepared:
             await run_blocking(sync_filesystem, self.root)
-        return await asyncio.shield(self._commit(images, prepared, tagged_at_ns))
+        return await run_to_end(self._commit(images, prepared, tagged_at_ns))
 
     async def tag(self, image: Image, reference: Reference) -> None:
         """Point a name at an image."""
@@ -114,7 +114,7 @@ class ImageStore:
         None, with nothing done, if it has been given a name meanwhile, or is gone. With `keep_layers` containers still stand on it: its
         layers and config stay until `delete` is called again without.
         """
-        return await asyncio.shield(self._delete(image, keep_layers))
+        return await run_to_end(self._delete(image, keep_layers))
 
     def _open(self, known: rows.Rows) -> Catalog:
         temporary = os.path.join(self.root, "tmp")
