@@ -39,7 +39,7 @@ async def import_archive(
     if platform.os != "linux":
         raise InvalidParameter(f'operating system "{platform.os}" is not supported')
     config = apply_changes(ImageConfig(), request.changes)
-    async with store.workspace() as directory:
+    async with store.workspace.directory() as directory:
         root = os.path.join(directory, "layer", "fs")
         os.makedirs(root, 0o755)
         blob_path = os.path.join(directory, "blob")

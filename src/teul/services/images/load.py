@@ -60,7 +60,7 @@ async def load_archive(
     slots: asyncio.Semaphore,
 ) -> list[LoadedImage]:
     """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
-    async with store.workspace() as directory, Tasks() as tasks:
+    async with store.workspace.directory() as directory, Tasks() as tasks:
         unpacking = _Unpacking(store.catalog, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
         os.mkdir(members, 0o700)

@@ -10,9 +10,7 @@ import asyncio
 import os
 import sqlite3
 import time
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teul.aio import run_blocking, run_to_end
@@ -23,10 +21,11 @@ from teul.oci.image_config import ImageDocument
 from teul.oci.reference import Reference
 from teul.services.images.catalog import Catalog, blobs_of, build_catalog, deleted, make_image, make_row
 from teul.snapshots.layers import Layers
-from teul.store.atomic import remove_tree, sync_filesystem
+from teul.store.atomic import sync_filesystem
 from teul.store.content import ContentStore
 from teul.store.metadata import images as rows
 from teul.store.metadata.database import Database
+from teul.store.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,9 @@ class ImageStore:
 
     def __init__(self, root: str, database: Database) -> None:
         self.root = root
+        self.workspace = Workspace(os.path.join(root, "tmp"))
         self.content = ContentStore(os.path.join(root, "blobs"))
-        self.layers = Layers(os.path.join(root, "snapshots"), os.path.join(root, "tmp"))
+        self.layers = Layers(os.path.join(root, "snapshots"), self.workspace.path)
         self.catalog = Catalog()
         self._database = database
         self._lock = asyncio.Lock()
@@ -69,16 +69,6 @@ class ImageStore:
         """Read what there is and sweep what is left of interrupted work: files without a row, and all of `<root>/tmp`."""
         known = await self._database.transact(rows.read_all)
         self.catalog = await run_blocking(self._open, known)
-
-    @asynccontextmanager
-    async def workspace(self) -> AsyncIterator[str]:
-        """A new directory in `<root>/tmp`, on the same filesystem as everything else; gone at the end, with all that is in it."""
-        path = os.path.join(self.root, "tmp", uuid.uuid4().hex)
-        os.mkdir(path, 0o700)
-        try:
-            yield path
-        finally:
-            await run_to_end(run_blocking(remove_tree, path))
 
     def missing(self, chain: Sequence[Digest]) -> list[Digest]:
         """Those of `chain` that are not unpacked."""
@@ -117,13 +107,9 @@ class ImageStore:
         return await run_to_end(self._delete(image, keep_layers))
 
     def _open(self, known: rows.Rows) -> Catalog:
-        temporary = os.path.join(self.root, "tmp")
-        os.makedirs(temporary, mode=0o700, exist_ok=True)
-        os.chmod(temporary, 0o700)
+        self.workspace.open()
         self.content.open()
         self.layers.open()
-        for name in os.listdir(temporary):
-            remove_tree(os.path.join(temporary, name))
         self.content.sweep(known.blobs)
         self.layers.sweep({row.chain_id for row in known.snapshots})
         return build_catalog(known, self.content)
