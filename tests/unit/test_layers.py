@@ -65,7 +65,7 @@ ALLOWED = {
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
     "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
-    "teul.services": (("events", "host"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
+    "teul.services": (("events", "host", "usage"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
         ("registry", "directories"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from teul.oci.digest import Digest
 from teul.oci.reference import Reference
 from teul.oci.timestamp import parse_time_ns
 from teul.services.images.catalog import Catalog
+from teul.services.usage import Usage
 
 ACCEPTED = frozenset({"dangling", "label", "before", "since", "reference", "until"})
 _DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))")
@@ -56,7 +57,7 @@ class HistoryItem:
     tags: list[Reference]
 
 
-def list_images(catalog: Catalog, query: ImageQuery, *, count_users: Callable[[Digest], int], now_ns: int) -> list[ImageSummary]:
+def list_images(catalog: Catalog, query: ImageQuery, usage: Usage[Digest], *, now_ns: int) -> list[ImageSummary]:
     """Newest first. Raises InvalidParameter for a filter that does not exist, NotFound for an image in `before` or `since`."""
     filters = query.filters
     filters.validate(ACCEPTED)
@@ -74,7 +75,7 @@ def list_images(catalog: Catalog, query: ImageQuery, *, count_users: Callable[[D
         if (dangling and tags) or (not names and ("reference" in filters or ("dangling" in filters and not dangling))):
             continue
         size_bytes = sum(shared[chain_id] for chain_id in image.chain_ids) if shared is not None else -1
-        summaries.append(ImageSummary(image, tags, digests, count_users(image.image_id), size_bytes))
+        summaries.append(ImageSummary(image, tags, digests, usage.count(image.image_id), size_bytes))
     return sorted(summaries, key=lambda summary: summary.image.created_ns or 0, reverse=True)
 
 

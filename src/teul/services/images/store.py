@@ -56,17 +56,17 @@ class NewImage:
 class ImageStore:
     """The catalog, the files behind it, and the only code that changes either."""
 
-    def __init__(self, root: str, database: Database) -> None:
+    def __init__(self, root: str, database: Database, workspace: Workspace) -> None:
         self.root = root
-        self.workspace = Workspace(os.path.join(root, "tmp"))
+        self.workspace = workspace
         self.content = ContentStore(os.path.join(root, "blobs"))
-        self.layers = Layers(os.path.join(root, "snapshots"), self.workspace.path)
+        self.layers = Layers(os.path.join(root, "snapshots"), workspace.path)
         self.catalog = Catalog()
         self._database = database
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read what there is and sweep what is left of interrupted work: files without a row, and all of `<root>/tmp`."""
+        """Read what there is and sweep what is left of interrupted work: files without a row. Before anything else is called."""
         known = await self._database.transact(rows.read_all)
         self.catalog = await run_blocking(self._open, known)
 
@@ -107,7 +107,6 @@ class ImageStore:
         return await run_to_end(self._delete(image, keep_layers))
 
     def _open(self, known: rows.Rows) -> Catalog:
-        self.workspace.open()
         self.content.open()
         self.layers.open()
         self.content.sweep(known.blobs)
