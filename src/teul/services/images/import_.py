@@ -34,7 +34,10 @@ class ImportRequest:
 async def import_archive(
     store: ImageStore, stream: AsyncIterator[bytes], request: ImportRequest, *, host: Platform, limits: Limits, slots: asyncio.Semaphore
 ) -> NewImage:
-    """Store the image. Raises InvalidParameter (also for a malformed archive) or System; then nothing is stored."""
+    """Store an image whose layer is the archive that `stream` brings.
+
+    Raises InvalidParameter (also for a malformed archive) or System; then nothing is stored.
+    """
     platform = request.platform or host
     if platform.os != "linux":
         raise InvalidParameter(f'operating system "{platform.os}" is not supported')

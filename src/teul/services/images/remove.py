@@ -1,7 +1,7 @@
 """Removing names and images, with Docker's rules about what forbids it.
 
-A name goes if the image keeps another one, or nobody stands on the image, or by force. The image follows its last name if nothing
-forbids it. Hard reasons: a running container. Soft ones, which force overrides: other names, stopped containers.
+A name goes if its image keeps another one, or no container stands on the image, or by force. The image follows its last name if nothing
+forbids that. What forbids it and cannot be forced: a running container. What force overrides: other names, stopped containers.
 Source: moby daemon/images/image_delete.go, image_prune.go.
 """
 
@@ -29,7 +29,7 @@ _PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 
 
 class ImageInUse(Conflict):
-    """Something forbids it. `by_container`: a container does, which stays so when names go."""
+    """Something forbids the removal. `by_container`: a container does, and still does when names go."""
 
     def __init__(self, message: str, *, by_container: bool) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class ImageInUse(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """One thing that went: a name, or the id of an image or of a layer."""
+    """One thing that was removed: a name, or the id of an image or of a layer."""
 
     untagged: str | None = None
     deleted: Digest | None = None
@@ -87,7 +87,7 @@ class ImageRemover:
             self._check(image, force=force, names_forbid=True)
         except ImageInUse as error:
             if name is not None and (error.by_container or self._store.catalog.references(image.image_id)):
-                return removed  # the name went, as was asked; that the image stays is nobody's fault
+                return removed  # the name went, as was asked; the image may stay without an error
             raise
         await self._delete(image, removed)
         return removed
@@ -134,7 +134,7 @@ class ImageRemover:
         return removed
 
     def _with_digests(self, name: Reference, names: Sequence[Reference]) -> list[Reference]:
-        """`name`, and if it was the repository's last tag also the repository's digests, which would be left without a sense."""
+        """`name`, and if it is the repository's last tag also the repository's digests, which would name an image without a tag there."""
         name = name.without_tag() if name.digest is not None else name
         if name.digest is not None or any(other.tag is not None and other.name == name.name and other != name for other in names):
             return [name]

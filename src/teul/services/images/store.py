@@ -1,7 +1,7 @@
 """Storing and forgetting images: files first and then rows on the way in, rows first and then files on the way out.
 
-One lock orders all changes, so that nobody counts on a layer that somebody else is about to delete. It is never held while something is
-being received or unpacked.
+One lock orders all changes, so that no commit counts on a layer that a deletion is about to remove. The lock is never held while an
+archive is being received or unpacked.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PreparedLayer:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be stored. `blobs` are files that become the layers' blobs, as far as they are not stored."""
+    """An image to be stored. `blobs` are the files that become the blobs of those layers whose blobs are not stored yet."""
 
     raw: bytes
     document: ImageDocument
@@ -91,7 +91,7 @@ class ImageStore:
             self.catalog.tags[row.reference] = row
 
     async def untag(self, references: Sequence[Reference]) -> None:
-        """Forget names; those that are not known are none already."""
+        """Forget names. Idempotent."""
         names = [reference.canonical for reference in references]
         async with self._lock:
             await self._database.transact(lambda connection: rows.delete_tags(connection, names))
@@ -99,10 +99,10 @@ class ImageStore:
                 self.catalog.tags.pop(name, None)
 
     async def delete(self, image: Image, *, keep_layers: bool) -> list[Digest] | None:
-        """Forget an image without names, and what no other image needs; the chain ids of layers that went, topmost first.
+        """Forget an image without names, with the blobs and layers that it alone needs; the chain ids of layers that went, topmost first.
 
-        None, with nothing done, if it has been given a name meanwhile, or is gone. With `keep_layers` containers still stand on it: its
-        layers and config stay until `delete` is called again without.
+        None, with nothing done, if the image has been given a name meanwhile, or is gone. With `keep_layers`, for an image that containers
+        still stand on, its layers and config stay until `delete` is called again without. Runs to its end even if the caller is cancelled.
         """
         return await run_to_end(self._delete(image, keep_layers))
 
@@ -205,7 +205,7 @@ class _Placed:
     def place(
         self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], known: set[Digest], new_chain: Sequence[Digest]
     ) -> dict[Digest, int]:
-        """Blocks. The size of every blob that the images need, by digest."""
+        """Put the files of `images` and of the chain ids `new_chain` into their places; the size of every blob that they need. Blocks."""
         sizes: dict[Digest, int] = {}
         for image in images:
             for data in (image.raw, image.manifest):
@@ -227,7 +227,7 @@ class _Placed:
         return sizes
 
     def undo(self) -> None:
-        """Blocks."""
+        """Take back what `place` has put into its place. Blocks."""
         for digest in self._blobs:
             self._content.remove(digest)
         for chain_id in self._chains:
