@@ -1,7 +1,8 @@
 """Task supervision and the one way from the event loop to code that blocks.
 
 The loop never blocks: whatever may wait on the kernel or the disk goes through `run_blocking`. Every task belongs to a `Tasks`
-group owned by a component; leaving the group's `async with` cancels and awaits what is left.
+group owned by a component; leaving the group's `async with` cancels and awaits what is left. What must not stop half-way is a task of
+its caller, who waits for it: `run_to_end`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,26 @@ async def run_blocking(function: Callable[P, T], /, *args: P.args, **kwargs: P.k
     """
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_executor, functools.partial(function, *args, **kwargs))
+
+
+async def run_to_end(coroutine: Coroutine[object, object, T]) -> T:
+    """Run `coroutine` as a task of its own and return its result, or raise its exception.
+
+    A cancelled caller waits for it all the same, and only then is cancelled: nothing goes on behind the caller's back. The result is then
+    given up, and an exception is logged, for the cancellation is what goes on. For commits and clean-up, whose length is bounded.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is None:
+        return task.result()
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.error("%s failed while its caller was cancelled", coroutine, exc_info=failure)
+    raise cancellation
 
 
 class Tasks:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from support.container_records import container_record
+from teul.model.container import Container
 from teul.model.event import Event
 from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
 from teul.oci.digest import Digest, chain_ids
@@ -14,9 +16,13 @@ from teul.oci.documents import encode_manifest
 from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, decode_image_config, encode_image_config
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
+from teul.services.images.archives import ImageArchives
+from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.services.usage import Usage
 from teul.store.metadata.database import Database
+from teul.store.workspace import Workspace
 
 AMD64 = Platform(os="linux", architecture="amd64")
 
@@ -32,22 +38,24 @@ class EventLog:
 
 
 class StoredImages:
-    """The service on a root in `path`, and a way to put images there."""
+    """The services of images on a root in `path`, and a way to put images there."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(exist_ok=True)
         self.root = path
         self.log = EventLog()
         self.database = Database(str(path / "teul.db"))
-        self.images = Images(str(path), self.database, self.log, host=AMD64)
+        self.workspace = Workspace(str(path / "tmp"))
+        self.store = ImageStore(str(path), self.database, self.workspace)
+        self.usage: Usage[Digest] = Usage()
+        self.images = Images(self.store, self.log, self.usage)
+        self.archives = ImageArchives(self.store, self.log, host=AMD64)
+        self.remover = ImageRemover(self.store, self.log, self.usage)
         self._counter = 0
 
-    @property
-    def store(self) -> ImageStore:
-        return self.images._store
-
     async def open(self) -> StoredImages:
-        await self.images.open()
+        self.workspace.open()
+        await self.store.open()
         return self
 
     def close(self) -> None:
@@ -101,6 +109,15 @@ class StoredImages:
             prepared[chain_id] = PreparedLayer(chain_id, os.fspath(directory), len(layer))
         tags = [parse_reference(name).with_default_tag() for name in names]
         return NewImage(raw, decode_image_config(raw), manifest, tuple(descriptors), blobs, tags), prepared
+
+    def use(self, image_id: Digest, *container_ids: str, running: bool = False) -> list[Container]:
+        """Have containers stand on an image, each newer than those before it."""
+        containers = []
+        for container_id in container_ids:
+            self._counter += 1
+            containers.append(container_record(container_id, image_id, created_at_ns=self._counter, running=running))
+            self.usage.declare(containers[-1], [image_id])
+        return containers
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""

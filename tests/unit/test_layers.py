@@ -66,7 +66,7 @@ ALLOWED = {
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
     "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
-    "teul.services": (("events", "host"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
+    "teul.services": (("events", "host", "usage"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
         ("registry", "directories"),
@@ -178,8 +178,14 @@ JUNK_DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base", 
 
 MODULE_LINES = 800
 FUNCTION_LINES = 80
+CLASS_METHODS = 15
 LONG_MODULES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
+LARGE_CLASSES = {"teul.services.containers.service:Containers"}
+
+# Where parts are made and put together, and what is still set on a finished part there.
+COMPLETING_ROOMS = ("teul.daemon", "teul.services")
+LATE_CALLBACKS = {"teul.daemon.engine:networks.containers"}
 
 # The canonical default domain of the reference grammar is the one registry that source may name.
 REGISTRY_HOSTS = (
@@ -500,15 +506,167 @@ def test_modules_stay_small() -> None:
 
 
 def test_functions_stay_small() -> None:
-    sizes = {}
-    for module in modules():
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert node.end_lineno is not None
-                sizes[f"{module.name}:{node.name}"] = node.end_lineno - node.lineno + 1
+    sizes = {f"{module.name}:{name}": lines for module in modules() for name, lines in _function_lines(module.tree).items()}
     too_long = {name for name, lines in sizes.items() if lines > FUNCTION_LINES}
     report([f"{name}: {sizes[name]} lines" for name in sorted(too_long - LONG_FUNCTIONS)], f"over {FUNCTION_LINES} lines; take steps out:")
     report(sorted(LONG_FUNCTIONS - too_long), "no longer too long; take them off LONG_FUNCTIONS:")
+
+
+def test_classes_stay_small() -> None:
+    """A class that many ask for many things is several classes: split it by noun."""
+    sizes = {f"{module.name}:{name}": count for module in modules() for name, count in _public_methods(module.tree).items()}
+    too_large = {name for name, count in sizes.items() if count > CLASS_METHODS}
+    report(
+        [f"{name}: {sizes[name]} public methods" for name in sorted(too_large - LARGE_CLASSES)],
+        f"over {CLASS_METHODS} public methods; split by noun:",
+    )
+    report(sorted(LARGE_CLASSES - too_large), "no longer too large; take them off LARGE_CLASSES:")
+
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def _definitions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, Definition]]:
+    """Every class and function by its qualified name, also those inside others."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Definition):
+            name = f"{within}.{node.name}" if within else node.name
+            yield name, node
+            yield from _definitions(node, name)
+        else:
+            yield from _definitions(node, within)
+
+
+def _function_lines(tree: ast.Module) -> dict[str, int]:
+    """The length of every function; of several with one qualified name (a property and its setter) the longest counts."""
+    lines: dict[str, int] = {}
+    for name, node in _definitions(tree):
+        if not isinstance(node, ast.ClassDef):
+            assert node.end_lineno is not None
+            lines[name] = max(node.end_lineno - node.lineno + 1, lines.get(name, 0))
+    return lines
+
+
+def _public_methods(tree: ast.Module) -> dict[str, int]:
+    """How many names a class defines for others to use, properties included."""
+    counts: dict[str, int] = {}
+    for name, node in _definitions(tree):
+        if isinstance(node, ast.ClassDef):
+            methods = {child.name for child in node.body if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)}
+            counts[name] = sum(not method.startswith("_") for method in methods)
+    return counts
+
+
+def test_parts_are_complete_once_constructed() -> None:
+    """What a part needs is given to its constructor: no function is set on it later, when somebody may have missed it already."""
+    found = {
+        f"{module.name}:{target}": module.at(statement)
+        for module in modules()
+        if is_inside(module.name, COMPLETING_ROOMS)
+        for statement, target in _late_callbacks(module.tree, _method_names(), _callback_attributes())
+    }
+    report(
+        [f"{place}: {name}" for name, place in sorted(found.items()) if name not in LATE_CALLBACKS],
+        "hand it to the constructor; where that would go round in circles, put what both need further down (as services/usage.py does):",
+    )
+    report(sorted(LATE_CALLBACKS - found.keys()), "no longer set after construction; take them off LATE_CALLBACKS:")
+
+
+def _late_callbacks(tree: ast.Module, methods: frozenset[str], attributes: frozenset[str]) -> Iterator[tuple[ast.stmt, str]]:
+    """Assignments of functions to attributes of other objects, with what they assign to.
+
+    What is assigned is a function by its looks, or by the name of the attribute, which is one of the `attributes` that hold functions.
+    """
+    functions = _functions(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            is_callback = _is_callback(node.value, functions, methods)
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if not isinstance(target, ast.Attribute) or ast.unparse(target.value) in {"self", "cls"}:
+                    continue  # a name, or a part that completes itself
+                if is_callback or target.attr in attributes:
+                    yield node, ast.unparse(target)
+
+
+def _is_callback(value: ast.expr, functions: set[str], methods: frozenset[str]) -> bool:
+    match value:
+        case ast.Lambda():
+            return True
+        case ast.Name(id=name):
+            return name in functions
+        case ast.Attribute(attr=name):
+            return name in methods
+        case ast.Call(func=function):
+            return ast.unparse(function) in {"partial", "functools.partial"}
+        case ast.IfExp(body=body, orelse=orelse):
+            return any(_is_callback(choice, functions, methods) for choice in (body, orelse))
+        case ast.BoolOp(values=values):
+            return any(_is_callback(choice, functions, methods) for choice in values)
+    return False
+
+
+def _functions(tree: ast.Module) -> set[str]:
+    """The names that mean functions in a module: its own, and those that it imports from our other modules."""
+    definitions = dict(_definitions(tree))
+    classes = {name for name, node in definitions.items() if isinstance(node, ast.ClassDef)}
+    functions = {node.name for name, node in definitions.items() if name not in classes and name.rpartition(".")[0] not in classes}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            functions |= {alias.asname or alias.name for alias in node.names if (node.module, alias.name) in _module_functions()}
+    return functions
+
+
+@cache
+def _module_functions() -> frozenset[tuple[str | None, str]]:
+    """Our modules' functions, as (module, name)."""
+    return frozenset(
+        (module.name, node.name)
+        for module in modules()
+        for node in module.tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+@cache
+def _method_names() -> frozenset[str]:
+    """Names that are methods wherever our classes have them; what is a method here and data there has the benefit of the doubt."""
+    methods, data = set(), set()
+    for module in modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                for child in node.body:
+                    if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                        is_property = any(ast.unparse(decorator).endswith("property") for decorator in child.decorator_list)
+                        (data if is_property else methods).add(child.name)
+                    elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
+                        data.add(child.target.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                data.add(node.attr)
+    return frozenset(methods - data)
+
+
+@cache
+def _callback_attributes() -> frozenset[str]:
+    return frozenset(attribute for module in modules() for attribute in _attributes_that_hold_functions(module.tree))
+
+
+def _attributes_that_hold_functions(tree: ast.Module) -> Iterator[str]:
+    """Attributes that a class declares to be callable, or gives a callable parameter of its constructor."""
+    for _, node in _definitions(tree):
+        if isinstance(node, ast.ClassDef):
+            for child in node.body:
+                if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and _means_function(child.annotation):
+                    yield child.target.id
+        elif node.name == "__init__":
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            callables = {argument.arg for argument in arguments if argument.annotation is not None and _means_function(argument.annotation)}
+            for child in ast.walk(node):
+                if isinstance(child, ast.Assign) and isinstance(child.value, ast.Name) and child.value.id in callables:
+                    yield from (target.attr for target in child.targets if isinstance(target, ast.Attribute))
+
+
+def _means_function(annotation: ast.expr) -> bool:
+    return ast.unparse(annotation).startswith("Callable[")
 
 
 def test_tasks_are_owned() -> None:
@@ -525,6 +683,25 @@ def test_tasks_are_owned() -> None:
 
 def _is_task_group(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == "group"
+
+
+def test_what_is_shielded_has_an_owner() -> None:
+    """`asyncio.shield(work())` leaves a task that nobody waits for when the caller is cancelled: `aio.run_to_end` waits for it."""
+    violations = [
+        f"{module.at(node)}: {ast.unparse(node)}"
+        for module in modules()
+        if module.name != "teul.aio"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and _shields_nameless_work(node)
+    ]
+    report(violations, "use aio.run_to_end; `asyncio.shield` is for a task or a future that has a name, hence an owner:")
+
+
+def _shields_nameless_work(node: ast.Call) -> bool:
+    if ast.unparse(node.func).rpartition(".")[2] != "shield":
+        return False
+    shielded = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return not all(isinstance(argument, ast.Name | ast.Attribute | ast.Subscript) for argument in shielded)
 
 
 def test_blocking_work_goes_through_one_door() -> None:
@@ -636,3 +813,108 @@ def test_the_import_rule_knows_right_from_wrong(importer: str, imported: str, *,
 def test_the_rule_about_whole_files_knows_writing_from_reading(source: str, calls: list[str]) -> None:
     """The judge is judged here, too."""
     assert sorted(call for _, call in _file_writes(ast.parse(source))) == calls
+
+
+@pytest.mark.parametrize(
+    ("snippet", "refused"),
+    [
+        ("asyncio.shield(self.commit(images))", True),
+        ("shield(work())", True),
+        ("asyncio.shield(arg=work())", True),
+        ("asyncio.shield(task if task else work())", True),
+        ("asyncio.shield(process.exit)", False),
+        ("asyncio.shield(watch)", False),
+        ("asyncio.shield(self._watches[name])", False),
+        ("run_to_end(self.commit(images))", False),
+    ],
+)
+def test_the_rule_of_shields_knows_right_from_wrong(snippet: str, *, refused: bool) -> None:
+    call = ast.parse(snippet, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert _shields_nameless_work(call) == refused
+
+
+@pytest.mark.parametrize(
+    ("snippet", "refused"),
+    [
+        ("images.in_use = lambda image_id: []", True),
+        ("networks.containers = registry.all", True),
+        ("self._networks.containers = self.all", True),
+        ("networks.containers: Callable[[], list] = registry.all", True),
+        ("first.hook = second.hook = lambda: None", True),
+        ("networks.containers = registry.all if registry else tuple", True),
+        ("networks.containers = given or registry.all", True),
+        ("def users(): ...\nimages.in_use = users", True),
+        ("def make():\n    def users(): ...\n    images.in_use = users", True),
+        ("from teul.aio import run_blocking as run\nworker.run = run", True),
+        ("images.in_use = functools.partial(users, containers)", True),
+        ("images.in_use = partial(users, containers)", True),
+        ("images.users_of = given", True),
+        ("images.users_of = registry.index.users", True),
+        ("self.users_of = given", False),
+        ("self.in_use = lambda image_id: []", False),
+        ("cls.make = registry.all", False),
+        ("class Images:\n    def __init__(self, users):\n        self.users = users", False),
+        ("class Record:\n    def state(self): ...\ncontainer.state = state", False),
+        ("container.state = other.state", False),
+        ("container.state = lifecycle.started(container.state)", False),
+        ("run.process = process", False),
+        ("run.restart = None", False),
+        ("everything = registry.all", False),
+        ("from elsewhere import run_blocking\nworker.run = run_blocking", False),
+    ],
+)
+def test_the_rule_of_late_callbacks_knows_right_from_wrong(snippet: str, *, refused: bool) -> None:
+    found = list(_late_callbacks(ast.parse(snippet), frozenset({"all", "find"}), frozenset({"users_of"})))
+    assert bool(found) == refused
+
+
+def test_methods_are_told_from_data() -> None:
+    """The rule of late callbacks hangs on it: `x.attr = events.publish` is refused, `x.attr = container.state` is not."""
+    assert {"publish", "resolve", "reserve_name"} <= _method_names()
+    assert _method_names().isdisjoint({"state", "counts_as_running", "host_config", "path"})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("users_of: Callable[[str], list[str]]", {"users_of"}),
+        (
+            "def __init__(self, users: Callable[[str], int], name: str) -> None:\n        self.users_of = users\n        self.name = name",
+            {"users_of"},
+        ),
+        ("def __init__(self, *, users: Callable[[], int] = int) -> None:\n        self.users_of = users", {"users_of"}),
+        ("users: dict[str, Callable[[], int]]\n    count: int = 0", set()),
+    ],
+)
+def test_attributes_that_hold_functions_are_known_by_what_is_declared(body: str, expected: set[str]) -> None:
+    assert set(_attributes_that_hold_functions(ast.parse(f"class A:\n    {body}"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("snippet", "expected"),
+    [
+        ("def f():\n    pass", {"f": 2}),
+        ("async def f():\n    pass\n\n    pass", {"f": 4}),
+        ("class A:\n    def f(self):\n        pass\nclass B:\n    def f(self): ...", {"A.f": 2, "B.f": 1}),
+        ("def f():\n    def g():\n        pass\n    return g", {"f": 4, "f.g": 2}),
+        ("if x:\n    def f():\n        pass\nelse:\n    def f(): ...", {"f": 2}),
+    ],
+)
+def test_the_rule_of_functions_measures_each_of_them(snippet: str, expected: dict[str, int]) -> None:
+    """Two functions of one name in a module are two functions."""
+    assert _function_lines(ast.parse(snippet)) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("def a(self): ...\n    async def b(self): ...", 2),
+        ("def a(self): ...\n    def _b(self): ...\n    def __len__(self): ...", 1),
+        ("@property\n    def a(self): ...\n    @a.setter\n    def a(self, value): ...", 1),
+        ("a: int = 1\n    b = print", 0),
+        ("class B:\n        def a(self): ...", 0),
+    ],
+)
+def test_the_rule_of_classes_counts_what_others_may_call(body: str, expected: int) -> None:
+    assert _public_methods(ast.parse(f"class A:\n    {body}"))["A"] == expected

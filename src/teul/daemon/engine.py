@@ -24,7 +24,6 @@ from teul.daemon.activity import Activity
 from teul.daemon.config import EngineConfig
 from teul.daemon.listeners import load_tls, open_listener
 from teul.linux import cgroups, process, seccomp
-from teul.model.container import Container
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
 from teul.oci.digest import Digest
@@ -40,11 +39,16 @@ from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
-from teul.services.images.service import Images, ImageUser
+from teul.services.images.archives import ImageArchives
+from teul.services.images.remove import ImageRemover
+from teul.services.images.service import Images
+from teul.services.images.store import ImageStore
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
+from teul.services.usage import Usage
 from teul.store.atomic import replace_file
 from teul.store.metadata.database import Database
+from teul.store.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +104,12 @@ class Engine:
         stack.push_async_callback(run_blocking, database.close)
         layout = await run_blocking(cgroups.detect)
         events = Events()
-        images = Images(config.root, database, events)
-        await images.open()
-        stack.push_async_callback(images.close)
+        image_usage: Usage[Digest] = Usage()
+        image_store = await self._open_image_store(database)
+        images = Images(image_store, events, image_usage)
         networks = await self._open_networks(database)
         stack.push_async_callback(self._leave_host)
-        registry = ContainerRegistry(database)
+        registry = ContainerRegistry(database, image_usage)
         await registry.open()
         networks.containers = registry.all
         launcher = self._launcher = Launcher(
@@ -119,7 +123,6 @@ class Engine:
             find_container=registry.find,
         )
         containers = self._containers = Containers(registry, launcher, images, events, tasks)
-        images.in_use = lambda image_id: _users(containers, image_id)
         await images.release_unused()
         await self._sweep(launcher, registry, networks)
         execs = Execs(containers, launcher, supervisor, events, tasks)
@@ -128,7 +131,6 @@ class Engine:
         stack.callback(containers.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         filesystems = Filesystems(containers, launcher, images, events)
-        resources = ContainerResources(containers, registry, launcher, events)
         health.resume()
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
@@ -142,9 +144,27 @@ class Engine:
             tls=config.tls is not None,
             tls_verify=config.tls is not None and config.tls.verify,
         )
-        system = System(facts, containers, images, events)
-        await self._listen(Services(containers, filesystems, execs, images, networks, events, system, resources))
+        services = Services(
+            containers=containers,
+            filesystems=filesystems,
+            execs=execs,
+            images=images,
+            image_archives=ImageArchives(image_store, events),
+            image_remover=ImageRemover(image_store, events, image_usage),
+            networks=networks,
+            events=events,
+            system=System(facts, containers, images, events),
+            resources=ContainerResources(containers, registry, launcher, events),
+        )
+        await self._listen(services)
         await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
+
+    async def _open_image_store(self, database: Database) -> ImageStore:
+        workspace = Workspace(f"{self._config.root}/tmp")
+        await run_blocking(workspace.open)
+        store = ImageStore(self._config.root, database, workspace)
+        await store.open()
+        return store
 
     async def _open_networks(self, database: Database) -> Networks:
         config = self._config
@@ -188,13 +208,6 @@ class Engine:
         for warning in exposure_warnings(services.system.facts):
             log.warning("%s", warning.removeprefix("WARNING: "))
         log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))
-
-
-def _users(containers: Containers, image_id: Digest) -> list[ImageUser]:
-    def uses(container: Container) -> bool:
-        return container.image_id == str(image_id)
-
-    return [ImageUser(container.id, container.state.counts_as_running) for container in containers.list() if uses(container)]
 
 
 def _unlink_quietly(path: str) -> None:

@@ -1,7 +1,7 @@
 """`--change`: Dockerfile instructions applied to an image config, for `import` and `commit`.
 
-Only the instructions that change the config and run nothing. Texts and order of effects are those of Docker's builder
-(moby builder/dockerfile: dispatchers.go, buildkit's shell lexer for variables and quotes).
+Only the instructions that change the config and run nothing are known. The texts of errors and the order of effects are those of
+Docker's builder (moby builder/dockerfile: dispatchers.go, buildkit's shell lexer for variables and quotes).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class InvalidChange(InvalidParameter):
 
 
 def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
-    """`config` after the instructions, in order. Raises `InvalidChange`."""
+    """`config` with the instructions `changes` applied in their order. Raises `InvalidChange`."""
     draft = _Draft(config)
     for line in _logical_lines("\n".join(changes)):
         word, _, rest = line.partition(" ")
@@ -41,7 +41,7 @@ def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
 
 
 class _Draft:
-    """The config while instructions are applied; knows whether one of them was CMD."""
+    """The config while instructions are applied; `command_given` says whether one of them was CMD."""
 
     def __init__(self, config: ImageConfig) -> None:
         self.config = config
@@ -56,12 +56,12 @@ class _Draft:
         return {name: value for name, _, value in pairs}
 
     def expand(self, text: str) -> str:
-        """`text` without quotes and with its variables replaced."""
+        """`text` without quotes and with its variables replaced by the config's environment."""
         return expand(text, self.environment)
 
 
 def _logical_lines(text: str) -> list[str]:
-    """Instructions without comments and with continued lines joined."""
+    """The instructions in `text`, without comments and with continued lines joined."""
     lines: list[str] = []
     continued = ""
     for raw in text.split("\n"):
@@ -85,7 +85,7 @@ def _argument(name: str, text: str) -> str:
 
 
 def _json_list(text: str) -> list[str] | None:
-    """The exec form; None if it is not JSON and hence the shell form."""
+    """The arguments of an instruction in exec form; None if `text` is no JSON list of strings and hence the shell form."""
     if not text.startswith("["):
         return None
     try:
@@ -130,7 +130,7 @@ def _label(draft: _Draft, text: str) -> None:
 
 
 def _pairs(name: str, text: str, draft: _Draft) -> Sequence[tuple[str, str]]:
-    """`key=value …`, or the old `key value`."""
+    """The pairs of an instruction's `key=value …`, or of the old form `key value`."""
     words = split_words(text)
     if not words:
         _fail(f"{name} requires at least one argument")

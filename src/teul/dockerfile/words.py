@@ -14,11 +14,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-]")
 
 
 class InvalidWord(InvalidParameter):
-    """Quotes or braces that are not closed, or a modifier that does not exist."""
+    """A word has quotes or braces that are not closed, or a modifier that does not exist."""
 
 
 def split_words(text: str) -> list[str]:
-    """Cut at blanks outside of quotes; quotes and escapes stay for `expand`."""
+    """Cut `text` into words at blanks outside of quotes; quotes and escapes stay in the words, for `expand`."""
     words: list[str] = []
     word = ""
     quote = ""
@@ -44,7 +44,7 @@ def split_words(text: str) -> list[str]:
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Take quotes and escapes away and replace `$name`, `${name}`, `${name:-word}`, `${name:+word}`. Raises `InvalidWord`."""
+    """Take quotes and escapes out of a word and replace `$name`, `${name}`, `${name:-word}`, `${name:+word}`. Raises `InvalidWord`."""
     return _Expansion(text, environment).run()
 
 
@@ -58,7 +58,7 @@ class _Expansion:
         return self._until("")
 
     def _until(self, end: str) -> str:
-        """What stands before the unquoted character `end`, expanded; that character is passed over."""
+        """The text before the next unquoted character `end`, expanded; `end` itself is passed over."""
         result = ""
         while self._position < len(self._text):
             character = self._next()
@@ -99,7 +99,7 @@ class _Expansion:
                 result += self._variable()
             elif character == "\\" and self._position < len(self._text):
                 escaped = self._next()
-                # Only these mean something between double quotes; another backslash is itself.
+                # Between double quotes a backslash escapes only these characters; before any other it is itself.
                 result += escaped if escaped in '"$\\' else "\\" + escaped
             else:
                 result += character

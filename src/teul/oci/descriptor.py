@@ -1,4 +1,4 @@
-"""Descriptors: (media type, digest, size) pointing at stored bytes; and the media types that mean something here."""
+"""Descriptors: (media type, digest, size) pointing at stored bytes; and the media types that this engine knows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_IMAGE_NAME = "io.containerd.image.name"
-# What buildkit writes beside an image: in-toto statements in the clothes of a manifest for the platform unknown/unknown.
+# An attestation, which buildkit writes beside an image: in-toto statements in a manifest for the platform unknown/unknown.
 REFERENCE_TYPE = "vnd.docker.reference.type"
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """spec: OCI image-spec descriptor.md. `size_bytes` is what the content must have, no more and no less."""
+    """spec: OCI image-spec descriptor.md. The content has exactly `size_bytes`."""
 
     media_type: str = ""
     digest: Digest

@@ -27,7 +27,7 @@ class InvalidDigest(InvalidParameter):
 
 
 class Hasher(Protocol):
-    """What `hashlib` makes."""
+    """A hash object of `hashlib`."""
 
     def update(self, data: ReadableBuffer, /) -> None: ...
     def hexdigest(self) -> str: ...
@@ -41,7 +41,7 @@ class Digest:
     _colon: int
 
     def __init__(self, text: str) -> None:
-        """Raises `InvalidDigest`, worded as go-digest words it."""
+        """The digest that `text` spells. Raises `InvalidDigest`, worded as go-digest words it."""
         object.__setattr__(self, "_colon", _check(text))
         object.__setattr__(self, "_text", text)
 
@@ -95,7 +95,7 @@ def parse_digest(text: str) -> Digest:
 
 
 def find_digest(text: str) -> Digest | None:
-    """The digest written as `text`, or None if it is none."""
+    """The digest written as `text`, or None if `text` is no digest."""
     try:
         return Digest(text)
     except InvalidDigest:
@@ -111,12 +111,12 @@ def chain_ids(diff_ids: Iterable[Digest]) -> list[Digest]:
 
 
 def chain_id(diff_ids: Sequence[Digest]) -> Digest | None:
-    """The chain id of the whole stack; None for an image without layers."""
+    """The chain id of the whole stack of layers, bottom first; None for no layers."""
     return chain_ids(diff_ids)[-1] if diff_ids else None
 
 
 def _check(text: str) -> int:
-    """Where the colon of a valid digest stands."""
+    """Where the colon of the digest `text` stands. Raises `InvalidDigest` if it is none."""
     colon = text.find(":")
     if colon <= 0 or colon + 1 == len(text):
         raise InvalidDigest("invalid checksum digest format")

@@ -1,4 +1,4 @@
-"""Manifests, indexes, the OCI layout's files and docker save's `manifest.json`, read from bytes that somebody else wrote.
+"""Manifests, indexes, the OCI layout's files and docker save's `manifest.json`, read from bytes that other programs wrote.
 
 Every decoder is given bytes whose number was limited before; it raises `InvalidDocument` and nothing else, whatever the bytes are.
 """
@@ -16,18 +16,18 @@ from teul.oci.digest import Digest
 
 T = TypeVar("T")
 
-# What registries accept at most. spec: OCI distribution-spec, "Pushing Manifests" (4 MiB).
+# The largest manifest that registries accept. spec: OCI distribution-spec, "Pushing Manifests" (4 MiB).
 MAX_DOCUMENT_BYTES = 4 << 20
 
 
 class InvalidDocument(InvalidParameter):
-    """Bytes that are not the document they should be."""
+    """The bytes are not the document that they should be."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """One platform's image. spec: OCI image-spec manifest.md; Docker's schema 2 has the same shape."""
 
-    # Required, so that it is written although it has one value only.
+    # Required, so that the member is written although it has one value only.
     schema_version: int
     media_type: str = ""
     artifact_type: str = ""
@@ -54,7 +54,7 @@ class SavedImage(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class _Shape(msgspec.Struct, rename="camel"):
-    """Just enough to tell a manifest from an index."""
+    """The members that tell a manifest from an index."""
 
     media_type: str = ""
     manifests: list[Any] | None = None
@@ -77,25 +77,25 @@ def decode_index(data: bytes) -> Index:
 
 
 def is_index(data: bytes) -> bool:
-    """Whether a document without a telling descriptor is an index. Raises `InvalidDocument` if it is not even JSON."""
+    """Whether the document `data`, whose descriptor does not say what it is, is an index. Raises `InvalidDocument` if it is not JSON."""
     shape = decode_lenient(data, _Shape, "image manifest")
     return shape.media_type in INDEX_TYPES or (not shape.media_type and shape.manifests is not None)
 
 
 def decode_saved_images(data: bytes) -> list[SavedImage]:
-    """docker save's `manifest.json`. Raises `InvalidDocument`; null is refused with Docker's words, [] is fine."""
+    """Read docker save's `manifest.json`. Raises `InvalidDocument`, in Docker's words if the document is null; [] is fine."""
     if data.strip() == b"null":
         raise InvalidDocument("invalid manifest, manifest cannot be null (but can be [])")
     return decode_lenient(data, list[SavedImage], "manifest")
 
 
 def encode_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
-    """The OCI manifest of an image that came without one."""
+    """The OCI manifest of an image that came without a manifest."""
     return encode_document(Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=layers))
 
 
 def encode_index(manifests: list[Descriptor]) -> bytes:
-    """An `index.json`."""
+    """The bytes of an `index.json`."""
     return encode_document(Index(schema_version=2, media_type=OCI_INDEX, manifests=manifests))
 
 

@@ -1,8 +1,8 @@
 """The image config: the document whose digest is the image id.
 
 `ImageDocument` is the whole of it, `ImageConfig` its `config` member, with Docker's additions (health check, ONBUILD, SHELL).
-spec: OCI image-spec config.md; moby docker-image-spec. Documents are read with Go's leniency: unknown members are ignored, and null is
-the same as not being there.
+spec: OCI image-spec config.md; moby docker-image-spec. Documents are read with Go's leniency: unknown members are ignored, and a null
+member is an absent one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Healthcheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
-    """What a container gets from its image unless it says otherwise. A list or mapping that the image does not have is None."""
+    """What a container gets from its image unless its request says otherwise. A list or mapping that the image does not have is None."""
 
     user: str = ""
     exposed_ports: dict[str, dict[str, Any]] | None = None
@@ -50,14 +50,14 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class RootFS(msgspec.Struct, frozen=True, kw_only=True):
-    """The layers by the digests of their uncompressed tar streams, bottom first."""
+    """The image's layers, by the digests of their uncompressed tar streams, bottom first."""
 
     type: str = "layers"
     diff_ids: list[Digest] = []
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One step of how the image was made; `empty_layer` if it left no layer."""
+    """One step of how the image was made; `empty_layer` if the step left no layer."""
 
     created: str | None = None
     created_by: str = ""
@@ -102,7 +102,7 @@ class ImageDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 def decode_image_config(data: bytes) -> ImageDocument:
     """Decode and check a config blob. Raises `InvalidDocument`; times and digests in the result are valid."""
     document = decode_lenient(data, ImageDocument, "image config", limit_bytes=MAX_CONFIG_BYTES)
-    # docker: image.NewFromJSON refuses the same, since nothing could be unpacked from it.
+    # docker: image.NewFromJSON refuses a config without a rootfs as well, since nothing could be unpacked from it.
     if document.rootfs is None:
         raise InvalidDocument("invalid image JSON, no RootFS key")
     for created in (document.created, *(step.created for step in document.history or ())):

@@ -48,7 +48,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _class(pattern: str, position: int) -> tuple[str, int]:
-    """The class that opened before `position`, as a regular expression, and where the pattern goes on."""
+    """The character class that opened before `position`, as a regular expression, and where the pattern goes on."""
     negated = pattern[position : position + 1] == "^"
     position += negated
     ranges: list[str] = []
@@ -59,7 +59,7 @@ def _class(pattern: str, position: int) -> tuple[str, int]:
             high, position = _bound(pattern, position + 1)
         ranges.append(f"{re.escape(low)}-{re.escape(high)}" if low <= high else "")
     body = "".join(ranges)
-    # A class of empty ranges only: no character is in it, so every one is in its complement.
+    # A class of empty ranges only: no character is in it, so every character is in its complement.
     source = f"[{'^' if negated else ''}{body}]" if body else ("." if negated else "(?!)")
     return source, position + 1
 

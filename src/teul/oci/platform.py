@@ -29,7 +29,7 @@ _MACHINES = {"armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"), "i686": ("386", "
 
 
 class InvalidPlatform(InvalidParameter):
-    """The text or document names no platform."""
+    """The text or document does not name a platform."""
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,7 +50,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def host_platform(machine: str | None = None) -> Platform:
-    """The platform of this host, or of one whose `uname -m` says `machine`."""
+    """The platform of this host, or of a host whose `uname -m` says `machine`."""
     name = machine if machine is not None else os.uname().machine
     architecture, variant = _MACHINES.get(name) or _normal_architecture(name, "")
     return Platform(os="linux", architecture=architecture, variant=variant or None)
@@ -109,7 +109,7 @@ def normalize(platform: Platform) -> Platform:
 
 
 def runnable_on(host: Platform) -> list[Platform]:
-    """What runs on `host` without emulation, best first: the host itself, then older variants, then the 32-bit relative."""
+    """The platforms that run on `host` without emulation, best first: the host itself, then older variants, then the 32-bit relative."""
     host = normalize(host)
     choices = [host]
     if host.architecture == "amd64":

@@ -19,7 +19,7 @@ _LEGACY_DOMAIN = "index.docker.io"
 _OFFICIAL = "library/"
 _MAX_PATH_CHARACTERS = 255
 
-# The grammar, as the reference package's own comment gives it.
+# The grammar, as the reference package's own comment describes it.
 _DOMAIN_COMPONENT = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = rf"(?:{_DOMAIN_COMPONENT}(?:\.{_DOMAIN_COMPONENT})*|\[[a-fA-F0-9:]+\])"
 _DOMAIN = rf"{_HOST}(?::[0-9]+)?"
@@ -73,7 +73,7 @@ class Reference:
         return self.tag is None and self.digest is None
 
     def with_default_tag(self) -> Reference:
-        """The same with tag `latest` if it has neither tag nor digest."""
+        """This reference, with tag `latest` if it has neither tag nor digest."""
         return replace(self, tag=DEFAULT_TAG) if self.is_name_only else self
 
     def with_tag(self, tag: str) -> Reference:
@@ -90,7 +90,7 @@ class Reference:
         return replace(self, tag=None)
 
     def matches(self, pattern: str) -> bool:
-        """Whether the familiar spelling, with or without the tag, matches a shell pattern. Raises `InvalidPattern`."""
+        """Whether the familiar spelling, with or without the tag, matches the shell pattern `pattern`. Raises `InvalidPattern`."""
         return matches_pattern(pattern, self.familiar) or matches_pattern(pattern, self.familiar_name)
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ def _parse_canonical(text: str) -> Reference:
     domain, path, tag, digest = match.groups()
     if len(path) > _MAX_PATH_CHARACTERS:
         raise InvalidReference(f"repository name must not be more than {_MAX_PATH_CHARACTERS} characters")
-    # What stands where a domain should but is none (`a_b.c/d`) is part of the path; such a name has no domain.
+    # A first component that looks like a domain but is none (`a_b.c/d`) is part of the path; such a name has no domain.
     return Reference((domain or "").removesuffix("/"), path, tag, _digest(digest))
 
 
@@ -151,7 +151,7 @@ def _digest(text: str | None) -> Digest | None:
 
 
 def _split_domain(text: str) -> tuple[str, str]:
-    """The domain, default or given, and the rest. docker: a first component without dot, colon or capitals is no domain."""
+    """The domain, default or given, and the rest of `name`. docker: a first component without dot, colon or capitals is no domain."""
     first, slash, rest = text.partition("/")
     if not slash:
         return DEFAULT_DOMAIN, _OFFICIAL + text

@@ -13,7 +13,7 @@ from typing import Any
 
 from teul.errors import InvalidParameter
 
-# GOARCH, which profiles use in `arches`, to the name that `archMap` uses. moby profiles/seccomp/seccomp_linux.go.
+# From GOARCH, the name that profiles use in `arches`, to the name that they use in `archMap`. moby profiles/seccomp/seccomp_linux.go.
 _ARCHITECTURES = {
     "386": ("x86", "SCMP_ARCH_X86"),
     "amd64": ("amd64", "SCMP_ARCH_X86_64"),
@@ -33,7 +33,7 @@ _RULE = ("action", "errnoRet", "args")
 
 
 class InvalidProfile(InvalidParameter):
-    """The seccomp profile contradicts itself or is not one."""
+    """The seccomp profile contradicts itself, or the document is no seccomp profile."""
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def resolve_profile(
 def _plain_rule(rule: dict[str, Any]) -> dict[str, Any]:
     """A rule as OCI knows it: without its conditions, and always with `names`."""
     names = rule.get("names") or []
-    if rule.get("name"):  # as profiles were written before Docker 17.05
+    if rule.get("name"):  # profiles were written like this before Docker 17.05
         if names:
             raise InvalidProfile("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'")
         names = [rule["name"]]
@@ -101,7 +101,7 @@ def _plain_rule(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holds(rule: dict[str, Any], *, capabilities: frozenset[str], architecture: str, kernel: tuple[int, int]) -> bool:
-    """Exclusions strike by any one of their conditions; inclusions ask for all."""
+    """Whether a rule applies: none of the conditions in its `excludes` holds, and all of those in its `includes` do."""
     excludes, includes = rule.get("excludes") or {}, rule.get("includes") or {}
     if architecture in (excludes.get("arches") or ()) or capabilities.intersection(excludes.get("caps") or ()):
         return False

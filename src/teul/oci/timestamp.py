@@ -17,13 +17,13 @@ def parse_time_ns(text: str) -> int:
 
 
 def normalize_time(text: str) -> str:
-    """The same time as Go's RFC3339Nano writes it: no trailing zeros in the fraction, `Z` for UTC. Raises ValueError."""
+    """The RFC 3339 time `text` as Go's RFC3339Nano writes it: no trailing zeros in the fraction, `Z` for UTC. Raises ValueError."""
     moment, fraction_ns, zone = _parse(text)
     return moment.isoformat(timespec="seconds") + _fraction(fraction_ns) + _zone(zone)
 
 
 def render_time(time_ns: int) -> str:
-    """Nanoseconds since 1970 in UTC, as Go's RFC3339Nano writes them."""
+    """The time `time_ns` after the beginning of 1970, in UTC, as Go's RFC3339Nano writes it."""
     seconds, fraction_ns = divmod(time_ns, 1_000_000_000)
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + _fraction(fraction_ns) + "Z"

@@ -11,11 +11,13 @@ import asyncio
 import time
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from teul.model.container import Container
 from teul.model.event import Event
 from teul.model.filter import Filters
+from teul.oci.digest import Digest
+from teul.oci.image_config import ImageDocument
 
 HISTORY_EVENTS = 256
 QUEUE_EVENTS = 1024
@@ -23,6 +25,12 @@ QUEUE_EVENTS = 1024
 # docker: these actions carry details behind a colon, which a filter need not name.
 _ACTIONS_WITH_DETAILS = frozenset({"health_status", "exec_create", "exec_start"})
 _ACTORS = ("daemon", "container", "plugin", "volume", "network", "service", "node", "secret", "config")
+
+
+class EventSink(Protocol):
+    """Where events go; `Events` is one."""
+
+    def publish(self, event: Event) -> None: ...
 
 
 class Events:
@@ -118,6 +126,12 @@ def container_event(container: Container, action: str, **attributes: str) -> Eve
     config = container.config
     told = {**(config.labels or {}), **attributes, "image": container.image_reference, "name": container.name}
     return Event("container", action, container.id, told)
+
+
+def image_event(image_id: Digest, document: ImageDocument, action: str, *, name: str | None = None) -> Event:
+    """An event of an image: its labels and its name are told. docker: most actions give the id for a name."""
+    labels = (document.config.labels if document.config is not None else None) or {}
+    return Event("image", action, str(image_id), {**labels, "name": name or str(image_id)})
 
 
 def matches(event: Event, filters: Filters) -> bool:

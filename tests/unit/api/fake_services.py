@@ -296,6 +296,8 @@ class FakeServices:
     events: Events = field(default_factory=Events)
     execs: FakeExecs = field(default_factory=FakeExecs)
     images: FakeImages = field(default_factory=FakeImages)
+    image_archives: object = field(default_factory=object)
+    image_remover: object = field(default_factory=object)
     networks: object = field(default_factory=object)
     resources: object = field(default_factory=object)
     containers: FakeContainers = field(init=False)

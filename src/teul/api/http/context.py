@@ -13,6 +13,8 @@ from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
+from teul.services.images.archives import ImageArchives
+from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.system import API_VERSION as NEWEST_VERSION
@@ -21,12 +23,14 @@ from teul.services.system import System, render_version
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The use cases, one per noun."""
+    """The use cases, by noun."""
 
     containers: Containers
     filesystems: Filesystems
     execs: Execs
     images: Images
+    image_archives: ImageArchives
+    image_remover: ImageRemover
     networks: Networks
     events: Events
     system: System

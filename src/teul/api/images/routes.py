@@ -57,11 +57,11 @@ async def image_history(request: web.Request) -> web.StreamResponse:
 
 async def load_images(request: web.Request) -> web.StreamResponse:
     """POST /images/load. docker: whatever goes wrong with the archive is told in band, the status is 200."""
-    images = services(request).images
     platform = _platform(request, since=(1, 48))
     quiet = boolean(request, "quiet", default=True)
     async with json_stream(request) as stream:
-        loaded = await images.load(request_body(request), platform=platform, progress=None if quiet else _progress(stream))
+        progress = None if quiet else _progress(stream)
+        loaded = await services(request).image_archives.load(request_body(request), platform=platform, progress=progress)
         for line in loaded_lines(loaded):
             await stream.send({"stream": line})
     return stream.response
@@ -85,7 +85,7 @@ async def create_image(request: web.Request) -> web.StreamResponse:
         message=text(request, "message") or f"Imported from {source}",
         platform=platform,
     )
-    image_id = await services(request).images.import_(request_body(request), order)
+    image_id = await services(request).image_archives.import_(request_body(request), order)
     async with json_stream(request) as stream:
         await stream.send({"status": str(image_id)})
     return stream.response
@@ -95,11 +95,11 @@ async def save_images(request: web.Request) -> web.StreamResponse:
     """GET /images/get and GET /images/{name}/get"""
     name = request.match_info.get("name")
     names = [name] if name is not None else request.query.getall("names", [])
-    images = services(request).images
+    found = services(request)
     if platform := _platform(request, since=(1, 48)):
         for wanted in names:
-            images.resolve(wanted, platform)
-    chunks = images.save(names)
+            found.images.resolve(wanted, platform)
+    chunks = found.image_archives.save(names)
     response = web.StreamResponse()
     response.content_type = "application/x-tar"
     await response.prepare(request)
@@ -124,18 +124,18 @@ async def remove_image(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     if not name.strip():
         raise InvalidParameter("image name cannot be blank")
-    images = services(request).images
+    found = services(request)
     platforms = [decode_platform(value) for value in request.query.getall("platforms", [])] if api_version(request) >= (1, 50) else []
     if len(platforms) > 1:
         raise InvalidParameter("multiple platforms are not supported")
-    images.resolve(name, *platforms)
-    removed = await images.remove(name, force=boolean(request, "force"))
+    found.images.resolve(name, *platforms)
+    removed = await found.image_remover.remove(name, force=boolean(request, "force"))
     return json_response([removed_view(item) for item in removed])
 
 
 async def prune_images(request: web.Request) -> web.StreamResponse:
     """POST /images/prune"""
-    pruned = await services(request).images.prune(filters(request))
+    pruned = await services(request).image_remover.prune(filters(request))
     removed = [removed_view(item) for item in pruned.removed]
     return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 

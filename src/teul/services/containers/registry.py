@@ -7,6 +7,8 @@ import re
 from teul.errors import Conflict, NotFound
 from teul.model.container import Container
 from teul.model.names import random_name
+from teul.oci.digest import Digest
+from teul.services.usage import Usage
 from teul.store.metadata import containers as rows
 from teul.store.metadata.database import Database
 
@@ -31,17 +33,18 @@ class NameTaken(Conflict):
 
 
 class ContainerRegistry:
-    """The records. Names are reserved in memory first, so two requests cannot both get one."""
+    """The records, and what they declare to use. Names are reserved in memory first, so two requests cannot both get one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, image_usage: Usage[Digest]) -> None:
         self._database = database
+        self._image_usage = image_usage
         self._containers: dict[str, Container] = {}
         self._ids: dict[str, str] = {}  # name → id
 
     async def open(self) -> None:
         """Read all records."""
         for container in await self._database.transact(rows.all_containers):
-            self._containers[container.id] = container
+            self._keep(container)
             self._ids[container.name] = container.id
 
     def all(self) -> list[Container]:
@@ -95,7 +98,7 @@ class ContainerRegistry:
     async def add(self, container: Container) -> None:
         """Keep a new record, whose name was reserved."""
         await self._database.transact(lambda connection: rows.insert(connection, container))
-        self._containers[container.id] = container
+        self._keep(container)
 
     async def save(self, container: Container) -> None:
         """Keep what was changed in a record. A record that is gone stays gone."""
@@ -105,4 +108,9 @@ class ContainerRegistry:
         """Forget a record and its name."""
         await self._database.transact(lambda connection: rows.delete(connection, container.id))
         self._containers.pop(container.id, None)
+        self._image_usage.withdraw(container)
         self.release_name(container.name)
+
+    def _keep(self, container: Container) -> None:
+        self._containers[container.id] = container
+        self._image_usage.declare(container, [Digest(container.image_id)])

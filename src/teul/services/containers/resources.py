@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, InvalidParameter, System, TeulError
 from teul.linux.cgroups.usage import CpuUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, Usage, read_system_cpu
 from teul.linux.netdev import read_interfaces
@@ -149,7 +149,7 @@ class ContainerResources:
                 await self._change_limits(container, change)
         except BaseException:
             container.host_config = former
-            await asyncio.shield(self._registry.save(container))
+            await run_to_end(self._registry.save(container))
             raise
 
     async def _change_limits(self, container: Container, change: dict[str, Any]) -> None:

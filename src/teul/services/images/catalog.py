@@ -1,6 +1,6 @@
 """What images there are: the database's rows, mirrored in memory, so that looking something up waits for nothing.
 
-One engine owns a root, hence the mirror is the truth between two transactions. Changes go through `ImageStore`: rows first.
+One engine owns a root, hence the mirror is the truth between two transactions. `ImageStore` alone changes it, after the rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageUnknown(NotFound):
-    """There is no such image. docker: clients look for these words to decide on a pull."""
+    """There is no such image. docker: clients look for the words of its message to decide on a pull."""
 
     def __init__(self, reference: Reference | Digest) -> None:
         text = reference.with_default_tag().familiar if isinstance(reference, Reference) else str(reference)
@@ -31,7 +31,7 @@ class ImageUnknown(NotFound):
 
 @dataclass(slots=True)
 class Catalog:
-    """The mirror. Used from the event loop only; hands out frozen values."""
+    """The mirror of the database's rows. Used from the event loop only; hands out frozen values."""
 
     images: dict[Digest, Image] = field(default_factory=dict)
     tags: dict[str, TagRow] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Catalog:
         return self.lookup(text)[0]
 
     def lookup(self, text: str) -> tuple[Image, Reference | None]:
-        """As `resolve`; also by which name it was found, None if by its id."""
+        """As `resolve`; also the name that the image was found by, None if it was found by its id."""
         reference = parse_reference_or_id(text)
         if isinstance(reference, Digest):
             image = self.images.get(reference)
@@ -62,7 +62,7 @@ class Catalog:
         return image, None
 
     def find_tag(self, reference: Reference) -> TagRow | None:
-        """The row of a name. With a digest, the digest decides and the tag does not count."""
+        """The row of the name `reference`, if there is one. Where the name has a digest, its tag does not count."""
         wanted = reference.without_tag() if reference.digest is not None else reference.with_default_tag()
         return self.tags.get(wanted.canonical)
 
@@ -74,7 +74,7 @@ class Catalog:
         return found[0] if len(found) == 1 else None
 
     def shown(self) -> Iterator[Image]:
-        """Every image that was not deleted."""
+        """Every image that was not deleted by force while containers stand on it."""
         return (image for image in self.images.values() if image.manifest_digest is not None)
 
     def references(self, image_id: Digest) -> list[Reference]:
@@ -84,11 +84,11 @@ class Catalog:
         )
 
     def layer_size_bytes(self, chain_id: Digest) -> int:
-        """How large the topmost layer of that chain is, unpacked."""
+        """How large the topmost layer of the chain `chain_id` is, unpacked."""
         return self.snapshots[chain_id].size_bytes
 
     def knows_layer(self, blob: Digest, diff_id: Digest) -> bool:
-        """Whether the blob is stored and was seen to unpack to `diff_id`."""
+        """Whether `blob` is stored and is known, from an image that has it, to unpack to `diff_id`."""
         if blob not in self.blobs:
             return False
         return any(
@@ -102,7 +102,7 @@ class Catalog:
         return {chain for image in self.images.values() if image.image_id != without for chain in image.chain_ids}
 
     def used_blobs(self, *, without: Digest | None = None) -> set[Digest]:
-        """The blobs that images need, all but the image `without`. A deleted image needs its config only."""
+        """The blobs that images need, all but the image `without`. An image that was deleted by force needs its config only."""
         used: set[Digest] = set()
         for image in self.images.values():
             if image.image_id != without:
@@ -111,14 +111,14 @@ class Catalog:
 
 
 def blobs_of(image: Image) -> set[Digest]:
-    """Config, and unless the image was deleted manifest and layers."""
+    """The image's config, and unless it was deleted by force its manifest and layers."""
     if image.manifest_digest is None:
         return {image.image_id}
     return {image.image_id, image.manifest_digest, *(layer.digest for layer in image.layers)}
 
 
 def make_image(row: ImageRow, raw: bytes, document: ImageDocument) -> Image:
-    """The image of a row and its config."""
+    """The image that `row` and its config, as bytes and decoded, describe."""
     return Image(
         image_id=row.image_id,
         manifest_digest=row.manifest_digest,
@@ -132,7 +132,7 @@ def make_image(row: ImageRow, raw: bytes, document: ImageDocument) -> Image:
 
 
 def make_row(image: Image) -> ImageRow:
-    """The row of an image."""
+    """The row that keeps `image`."""
     return ImageRow(
         image.image_id,
         image.manifest_digest,
@@ -144,14 +144,14 @@ def make_row(image: Image) -> ImageRow:
 
 
 def deleted(image: Image) -> Image:
-    """What stays of an image that containers still stand on."""
+    """What stays of an image that is deleted by force while containers stand on it."""
     return replace(image, manifest_digest=None)
 
 
 def build_catalog(rows: Rows, content: ContentStore) -> Catalog:
-    """Read every config and put the mirror together. Blocks.
+    """Read the config of every image and put the mirror together. Blocks.
 
-    An image whose config is damaged is logged and left out: the others must still be usable, and its files stay for a repair.
+    An image whose config is damaged is logged and left out: the other images must still be usable. Its files stay for a repair.
     """
     catalog = Catalog(snapshots={row.chain_id: row for row in rows.snapshots}, blobs=rows.blobs)
     for row in rows.images:

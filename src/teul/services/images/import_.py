@@ -34,12 +34,15 @@ class ImportRequest:
 async def import_archive(
     store: ImageStore, stream: AsyncIterator[bytes], request: ImportRequest, *, host: Platform, limits: Limits, slots: asyncio.Semaphore
 ) -> NewImage:
-    """Store the image. Raises InvalidParameter (also for a malformed archive) or System; then nothing is stored."""
+    """Store an image whose layer is the archive that `stream` brings.
+
+    Raises InvalidParameter (also for a malformed archive) or System; then nothing is stored.
+    """
     platform = request.platform or host
     if platform.os != "linux":
         raise InvalidParameter(f'operating system "{platform.os}" is not supported')
     config = apply_changes(ImageConfig(), request.changes)
-    async with store.workspace() as directory:
+    async with store.workspace.directory() as directory:
         root = os.path.join(directory, "layer", "fs")
         os.makedirs(root, 0o755)
         blob_path = os.path.join(directory, "blob")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from teul.oci.digest import Digest
 from teul.oci.reference import Reference
 from teul.oci.timestamp import parse_time_ns
 from teul.services.images.catalog import Catalog
+from teul.services.usage import Usage
 
 ACCEPTED = frozenset({"dangling", "label", "before", "since", "reference", "until"})
 _DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))")
@@ -27,7 +28,7 @@ _UNIX_TIME = re.compile(r"([0-9]+)(?:\.([0-9]{1,9}))?")
 
 @dataclass(frozen=True, slots=True)
 class ImageQuery:
-    """What to list."""
+    """Which images to list; with `shared_size` also how much of each is shared."""
 
     filters: Filters = field(default_factory=Filters)
     shared_size: bool = False
@@ -35,7 +36,10 @@ class ImageQuery:
 
 @dataclass(frozen=True, slots=True)
 class ImageSummary:
-    """A row of the list. `shared_size_bytes` is -1 if nobody asked."""
+    """An image in the list, the tags and digests that the query let through, and how many containers use it.
+
+    `shared_size_bytes` is the size of the layers that other images have too, -1 if the query did not ask for it.
+    """
 
     image: Image
     tags: list[Reference]
@@ -46,7 +50,7 @@ class ImageSummary:
 
 @dataclass(frozen=True, slots=True)
 class HistoryItem:
-    """A step, newest first; `image_id` and `tags` are known of the newest only."""
+    """A step of an image's history; `image_id` and `tags` are known of the newest step only."""
 
     image_id: Digest | None
     created_ns: int | None
@@ -56,8 +60,11 @@ class HistoryItem:
     tags: list[Reference]
 
 
-def list_images(catalog: Catalog, query: ImageQuery, *, count_users: Callable[[Digest], int], now_ns: int) -> list[ImageSummary]:
-    """Newest first. Raises InvalidParameter for a filter that does not exist, NotFound for an image in `before` or `since`."""
+def list_images(catalog: Catalog, query: ImageQuery, usage: Usage[Digest], *, now_ns: int) -> list[ImageSummary]:
+    """The images that `query` asks for, newest first.
+
+    Raises InvalidParameter for a filter that does not exist, NotFound for an image in `before` or `since` that does not.
+    """
     filters = query.filters
     filters.validate(ACCEPTED)
     dangling = filters.boolean("dangling", default=False)
@@ -74,12 +81,12 @@ def list_images(catalog: Catalog, query: ImageQuery, *, count_users: Callable[[D
         if (dangling and tags) or (not names and ("reference" in filters or ("dangling" in filters and not dangling))):
             continue
         size_bytes = sum(shared[chain_id] for chain_id in image.chain_ids) if shared is not None else -1
-        summaries.append(ImageSummary(image, tags, digests, count_users(image.image_id), size_bytes))
+        summaries.append(ImageSummary(image, tags, digests, usage.count(image.image_id), size_bytes))
     return sorted(summaries, key=lambda summary: summary.image.created_ns or 0, reverse=True)
 
 
 def image_history(catalog: Catalog, image: Image) -> list[HistoryItem]:
-    """Raises Integrity if the image's history speaks of more layers than there are."""
+    """The steps that made `image`, newest first. Raises Integrity if they speak of more layers than the image has."""
     items: list[HistoryItem] = []
     layers = iter(image.chain_ids)
     for step in image.document.history or ():
@@ -112,7 +119,7 @@ def parse_until_ns(value: str, now_ns: int) -> int:
 
 
 def _bounds(catalog: Catalog, filters: Filters, now_ns: int) -> tuple[int | None, int | None]:
-    """Created after the first and before the second. Several values of a filter all hold, so the strictest does."""
+    """The images to list were created after the first moment and before the second. Of several values of a filter the strictest holds."""
     since = [catalog.resolve(value).created_ns for value in filters.get("since")]
     before = [catalog.resolve(value).created_ns for value in filters.get("before")]
     before += [parse_until_ns(value, now_ns) for value in filters.get("until")]
@@ -131,11 +138,11 @@ def _is_between(image: Image, bounds: tuple[int | None, int | None]) -> bool:
 
 
 def _shared_sizes(catalog: Catalog) -> dict[Digest, int]:
-    """The size of every layer, zero for those that one image has alone."""
+    """The size of every layer by its chain id, zero for a layer that only one image has."""
     users = Counter(chain_id for image in catalog.shown() for chain_id in image.chain_ids)
     return {chain_id: catalog.layer_size_bytes(chain_id) if count > 1 else 0 for chain_id, count in users.items()}
 
 
 def split_names(names: Sequence[Reference]) -> tuple[list[Reference], list[Reference]]:
-    """Tags and digests."""
+    """The tags among `names`, and the digests."""
     return [name for name in names if name.digest is None], [name for name in names if name.digest is not None]

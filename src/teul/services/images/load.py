@@ -1,9 +1,9 @@
 """Loading an image archive while it arrives.
 
-One worker takes the archive apart; as soon as a member is whole that may be a layer, another one unpacks it, although nobody knows yet
-whether an image wants it: names and documents come last in most archives, and receiving and unpacking overlap this way. When all is
-there the documents decide. What they claim is compared with what was measured, layers that are still missing are unpacked, and everything
-is stored in one step, or nothing is.
+One worker takes the archive apart; as soon as a member is whole that may be a layer, another worker unpacks it, although nobody knows yet
+whether an image wants it: names and documents come last in most archives, and receiving and unpacking overlap this way. When the archive
+has arrived its documents decide. What they claim of the layers is compared with what the workers measured, layers that are still missing
+are unpacked, and all images are stored in one step, or none is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from teul.workers.layers import Limits, Member, Unpacked, split, unpack
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """An image that was loaded; `replaced` are names it took from others, with the ids they stood for."""
+    """An image that was loaded; `replaced` are the names it took from other images, with those images' ids."""
 
     image_id: Digest
     document: ImageDocument
@@ -60,7 +60,7 @@ async def load_archive(
     slots: asyncio.Semaphore,
 ) -> list[LoadedImage]:
     """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
-    async with store.workspace() as directory, Tasks() as tasks:
+    async with store.workspace.directory() as directory, Tasks() as tasks:
         unpacking = _Unpacking(store.catalog, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
         os.mkdir(members, 0o700)
@@ -76,7 +76,7 @@ async def load_archive(
             for image in planned:
                 await _prepare(store, image, unpacking, prepared, progress)
             new = [_new_image(image) for image in planned]
-            # False: a layer that was there when we looked has been removed with its image meanwhile.
+            # False: a layer that was unpacked when `_prepare` looked has been removed with its image meanwhile.
             if await store.commit(new, prepared, tagged_at_ns=0):
                 break
     return [_loaded(image, before) for image in new]
@@ -85,7 +85,7 @@ async def load_archive(
 async def _prepare(
     store: ImageStore, image: PlannedImage, unpacking: _Unpacking, prepared: dict[Digest, PreparedLayer], progress: Progress
 ) -> None:
-    """See to it that every layer of `image` is verified, and unpacked or about to be stored."""
+    """See to it that every layer of `image` is verified, and is unpacked already or in `prepared`."""
     known = store.catalog.images.get(Digest.of(image.raw))
     if known is not None and known.manifest_digest is not None:
         return
@@ -107,12 +107,12 @@ def _is_verified(catalog: Catalog, file: Member, diff_id: Digest) -> bool:
     return (not file.compression and file.digest == diff_id) or catalog.knows_layer(file.digest, diff_id)
 
 
-# A directory that contains the layer's `fs`, and what is in it; or why there is none.
+# What became of unpacking a layer: a directory that contains the layer's `fs`, and what is in it; or why there is no such directory.
 _Outcome = tuple[str, Unpacked] | Exception
 
 
 class _Unpacking:
-    """Layers that are being unpacked, by the file they are in. The group of `tasks` ends what nobody has taken."""
+    """Layers that are being unpacked, by the path of their archive. Whoever ends the `tasks` ends the unpacking that nobody took."""
 
     def __init__(self, catalog: Catalog, directory: str, limits: Limits, *, slots: asyncio.Semaphore, tasks: Tasks) -> None:
         self._catalog = catalog
@@ -124,12 +124,12 @@ class _Unpacking:
         self._running: dict[str, tuple[asyncio.Task[None], asyncio.Future[_Outcome]]] = {}
 
     def offer(self, member: Member) -> None:
-        """Start on `member` if it may be a layer that is new."""
+        """Start to unpack `member` if it may be a layer that is new."""
         if member.is_archive and member.digest not in self._catalog.blobs:
             self._start(member)
 
     def keep_only(self, paths: set[str]) -> None:
-        """Give up what turned out to belong to no wanted image."""
+        """Give up the layers at other `paths`, which turned out to belong to no wanted image."""
         for path in self._running.keys() - paths:
             task, _ = self._running.pop(path)
             task.cancel()
@@ -157,7 +157,7 @@ class _Unpacking:
             async with self._slots:
                 root = os.path.join(directory, "fs")
                 os.makedirs(root, 0o755)
-                # The archive's worker has hashed the file: if it is not compressed, that is the diff_id.
+                # The worker that took the archive apart has hashed the member: the digest of one that is not compressed is its diff_id.
                 is_known = not member.compression and member.digest is not None and member.digest.algorithm == "sha256"
                 unpacked = await unpack(member.path, member.compression, root, self._limits, diff_id=member.digest if is_known else None)
                 outcome = (directory, unpacked)

@@ -1,10 +1,10 @@
 """What an image archive contains, decided from its documents: pure look-ups among members that a worker took out and measured.
 
 Two kinds of archives are known: docker save's, with a `manifest.json`, in its old layout (a directory per layer, duplicates as symlinks)
-and its new one (blobs beside an OCI index); and the OCI image layout, with an `index.json`. Where both documents are there, docker's
-says what is to be loaded, and the index may know the manifest that the image had in a registry.
+and its new one (blobs beside an OCI index); and the OCI image layout, with an `index.json`. Where both documents are there,
+docker's says what is to be loaded, and the index may know the manifest that an image had in a registry.
 
-Everything that is looked at is verified: blobs against the digests in their names and descriptors. Errors are InvalidArchive.
+Every blob that is looked at is held against the digest in its name or descriptor. Errors are InvalidArchive.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ArchiveContents:
         self._members: dict[str, Member] = {}
 
     def add(self, member: Member) -> None:
-        """Raises `InvalidArchive`. As in any tar archive a later member replaces an earlier one, but documents are there once."""
+        """As in any tar archive a later member replaces an earlier one of its name. A second document raises `InvalidArchive`."""
         name = _inside(member.name)
         if name in _DOCUMENTS and name in self._members:
             raise InvalidArchive(f"invalid archive: duplicate {name}")
@@ -86,7 +86,7 @@ class ArchiveContents:
         raise InvalidArchive(f'invalid archive: too many levels of links at "{name}"')
 
     def get(self, name: str) -> Member:
-        """As `find`, but it must be there, and be what a digest in its name says."""
+        """As `find`, but the file must be there, and have the digest that its name claims, if it claims one."""
         member = self.find(name)
         if member is None:
             raise InvalidArchive(f"open {name}: no such file or directory")
@@ -96,7 +96,7 @@ class ArchiveContents:
         return member
 
     def blob(self, descriptor: Descriptor) -> Member:
-        """The blob that `descriptor` points at, verified."""
+        """The blob that `descriptor` points at, held against the descriptor's digest and size."""
         member = self.find(f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}")
         if member is None:
             raise InvalidArchive(f"content digest {descriptor.digest}: not found")
@@ -107,7 +107,7 @@ class ArchiveContents:
         return member
 
     def read(self, member: Member, limit_bytes: int) -> bytes:
-        """The bytes of a document."""
+        """The bytes of the document that `member` is. Raises `InvalidArchive` if they are more than `limit_bytes`."""
         if member.size_bytes > limit_bytes:
             raise InvalidArchive(f"invalid archive: {member.name} is larger than {limit_bytes} bytes")
         return self._read(member)
@@ -189,7 +189,7 @@ def _name(descriptor: Descriptor) -> Reference | None:
 
 
 def _choose(descriptors: Sequence[Descriptor], host: Platform, wanted: Platform | None) -> list[Descriptor]:
-    """Several manifests under one name are one image for several platforms if they say so, else so many images."""
+    """Which manifests of one name to load. Several that all name a platform are one image: the one that suits. Others are images each."""
     if len(descriptors) == 1 or any(descriptor.platform is None for descriptor in descriptors):
         return list(descriptors)
     chosen = choose([descriptor.platform for descriptor in descriptors], wanted or host)
@@ -226,7 +226,7 @@ def _plan_manifest(contents: ArchiveContents, descriptor: Descriptor, tags: tupl
 
 
 def _original_manifests(contents: ArchiveContents) -> dict[Digest, bytes]:
-    """The manifests of an index beside a `manifest.json`, by config digest. What is not whole there is not needed."""
+    """The manifests of an index beside a `manifest.json`, by config digest. Manifests that the archive lacks are left out."""
     index = contents.find(INDEX_FILE)
     if index is None:
         return {}
@@ -240,7 +240,7 @@ def _reachable_manifests(contents: ArchiveContents, descriptors: Sequence[Descri
     if depth > _MAX_INDEX_DEPTH:
         raise InvalidArchive("invalid archive: indexes are nested too deeply")
     for descriptor in descriptors:
-        # docker save writes one platform and keeps the index of all: the others' blobs are missing.
+        # docker save writes one platform and keeps the index of all platforms: the blobs of the others are missing.
         if descriptor.is_attestation or contents.find(f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}") is None:
             continue
         if descriptor.media_type in MANIFEST_TYPES:

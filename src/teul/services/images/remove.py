@@ -1,23 +1,27 @@
 """Removing names and images, with Docker's rules about what forbids it.
 
-A name goes if the image keeps another one, or nobody stands on the image, or by force. The image follows its last name if nothing
-forbids it. Hard reasons: a running container. Soft ones, which force overrides: other names, stopped containers.
+A name goes if its image keeps another one, or no container stands on the image, or by force. The image follows its last name if nothing
+forbids that. What forbids it and cannot be forced: a running container. What force overrides: other names, stopped containers.
 Source: moby daemon/images/image_delete.go, image_prune.go.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teul.errors import Conflict
+from teul.model.event import Event
 from teul.model.filter import Filters
 from teul.model.image import Image
 from teul.oci.digest import Digest
 from teul.oci.reference import Reference
+from teul.services.events import EventSink, image_event
 from teul.services.images.listing import parse_until_ns
 from teul.services.images.store import ImageStore
+from teul.services.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ _PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 
 
 class ImageInUse(Conflict):
-    """Something forbids it. `by_container`: a container does, which stays so when names go."""
+    """Something forbids the removal. `by_container`: a container does, and still does when names go."""
 
     def __init__(self, message: str, *, by_container: bool) -> None:
         super().__init__(message)
@@ -33,16 +37,8 @@ class ImageInUse(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageUser:
-    """A container that stands on an image."""
-
-    container_id: str
-    running: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Removed:
-    """One thing that went: a name, or the id of an image or of a layer."""
+    """One thing that was removed: a name, or the id of an image or of a layer."""
 
     untagged: str | None = None
     deleted: Digest | None = None
@@ -56,24 +52,28 @@ class Pruned:
     reclaimed_bytes: int
 
 
-class Remover:
-    """`users` tells which containers stand on an image; `publish` announces (image, action)."""
+class ImageRemover:
+    """Removing, as users ask for it. One instance per engine."""
 
-    def __init__(self, store: ImageStore, users: Callable[[Digest], Sequence[ImageUser]], publish: Callable[[Image, str], None]) -> None:
+    def __init__(self, store: ImageStore, events: EventSink, usage: Usage[Digest]) -> None:
         self._store = store
-        self._users = users
-        self._publish = publish
+        self._events = events
+        self._usage = usage
+        self._pruning = False
 
-    async def remove(self, text: str, *, force: bool) -> list[Removed]:
-        """Remove the name `text`, or the image that it is the id of. Raises `ImageInUse`, NotFound or InvalidParameter."""
+    async def remove(self, text: str, *, force: bool = False) -> list[Removed]:
+        """Remove the name `text`, and the image with its last name; or the image that `text` is the id of.
+
+        Raises `ImageInUse`, NotFound or InvalidParameter.
+        """
         image, name = self._store.catalog.lookup(text)
         removed: list[Removed] = []
         names = self._store.catalog.references(image.image_id)
         if name is not None:
-            users = self._users(image.image_id)
+            users = self._usage.users(image.image_id)
             if users and not force and _is_single(names):
                 raise ImageInUse(
-                    f'conflict: unable to remove repository reference "{text}" (must force) - container {users[0].container_id[:12]} '
+                    f'conflict: unable to remove repository reference "{text}" (must force) - container {users[0].id[:12]} '
                     f"is using its referenced image {image.image_id.short}",
                     by_container=True,
                 )
@@ -87,13 +87,27 @@ class Remover:
             self._check(image, force=force, names_forbid=True)
         except ImageInUse as error:
             if name is not None and (error.by_container or self._store.catalog.references(image.image_id)):
-                return removed  # the name went, as was asked; that the image stays is nobody's fault
+                return removed  # the name went, as was asked; the image may stay without an error
             raise
         await self._delete(image, removed)
         return removed
 
-    async def prune(self, filters: Filters, now_ns: int) -> Pruned:
-        """Remove images without a name, or with `dangling=false` all that no container stands on. Raises InvalidParameter."""
+    async def prune(self, filters: Filters) -> Pruned:
+        """Remove images without a name, or with `dangling=false` all that no container stands on.
+
+        Raises InvalidParameter, or Conflict while another prune runs.
+        """
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            pruned = await self._prune(filters, time.time_ns())
+        finally:
+            self._pruning = False
+        self._events.publish(Event("image", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)}))
+        return pruned
+
+    async def _prune(self, filters: Filters, now_ns: int) -> Pruned:
         filters.validate(_PRUNE_FILTERS)
         dangling_only = filters.boolean("dangling", default=True)
         until_ns = min((parse_until_ns(value, now_ns) for value in filters.get("until")), default=None)
@@ -114,13 +128,13 @@ class Remover:
         removed: list[Removed] = []
         for text in [name.familiar for name in names] or [str(image.image_id)]:
             try:
-                removed += await self.remove(text, force=False)
+                removed += await self.remove(text)
             except Conflict as error:
                 log.debug("not pruned: %s", error.message)
         return removed
 
     def _with_digests(self, name: Reference, names: Sequence[Reference]) -> list[Reference]:
-        """`name`, and if it was the repository's last tag also the repository's digests, which would be left without a sense."""
+        """`name`, and if it is the repository's last tag also the repository's digests, which would name an image without a tag there."""
         name = name.without_tag() if name.digest is not None else name
         if name.digest is not None or any(other.tag is not None and other.name == name.name and other != name for other in names):
             return [name]
@@ -129,31 +143,31 @@ class Remover:
     async def _untag(self, image: Image, names: Sequence[Reference], removed: list[Removed]) -> None:
         await self._store.untag(names)
         for name in names:
-            self._publish(image, "untag")
+            self._events.publish(image_event(image.image_id, image.document, "untag"))
             removed.append(Removed(untagged=name.familiar))
 
     async def _delete(self, image: Image, removed: list[Removed]) -> None:
         await self._untag(image, self._store.catalog.references(image.image_id), removed)
-        layers = await self._store.delete(image, keep_layers=bool(self._users(image.image_id)))
+        layers = await self._store.delete(image, keep_layers=self._usage.is_used(image.image_id))
         if layers is None:
             return  # somebody named it meanwhile, or was faster
-        self._publish(image, "delete")
+        self._events.publish(image_event(image.image_id, image.document, "delete"))
         removed.append(Removed(deleted=image.image_id))
         removed += [Removed(deleted=chain_id) for chain_id in layers]
 
     def _check(self, image: Image, *, force: bool, names_forbid: bool) -> None:
         """Raise what forbids deleting `image`."""
-        users = self._users(image.image_id)
+        users = self._usage.users(image.image_id)
         for user in users:
-            if user.running:
-                raise _in_use(image, f"image is being used by running container {user.container_id[:12]}", hard=True)
+            if user.state.counts_as_running:
+                raise _in_use(image, f"image is being used by running container {user.id[:12]}", hard=True)
         if force:
             return
         if names_forbid and self._store.catalog.references(image.image_id):
             text = f"conflict: unable to delete {image.image_id.short} (must be forced) - image is referenced in multiple repositories"
             raise ImageInUse(text, by_container=False)
         for user in users:
-            raise _in_use(image, f"image is being used by stopped container {user.container_id[:12]}", hard=False)
+            raise _in_use(image, f"image is being used by stopped container {user.id[:12]}", hard=False)
 
 
 def _in_use(image: Image, why: str, *, hard: bool) -> ImageInUse:

@@ -1,6 +1,6 @@
 """Saving images: an OCI layout that also carries docker save's `manifest.json`, so that either kind of program loads it.
 
-The blobs go out as they are stored, so what is loaded from the archive has the same manifests and digests. Source for names and
+The blobs go out as they are stored, so images that are loaded from the archive have the same manifests and digests. Source for names and
 annotations: moby daemon/internal/image/tarexport/save.go.
 """
 
@@ -63,7 +63,10 @@ def _add(selected: dict[Digest, list[Reference]], image_id: Digest, tag: Referen
 
 
 async def save_archive(catalog: Catalog, content: ContentStore, selected: dict[Digest, list[Reference]]) -> AsyncIterator[bytes]:
-    """The archive, in chunks. The blobs are opened before the first one, so removing an image meanwhile does no harm."""
+    """The archive of the `selected` images, in chunks.
+
+    The blobs are opened before the first chunk is yielded, so removing an image meanwhile does no harm.
+    """
     images = [catalog.images[image_id] for image_id in selected if image_id in catalog.images]
     with ExitStack() as stack:
         blobs = await run_blocking(_open_blobs, content, images, stack)
@@ -132,7 +135,7 @@ def _blob_name(digest: Digest) -> str:
 
 
 def _header(name: str, size_bytes: int) -> bytes:
-    """One that does not depend on when or where: the same images give the same archive."""
+    """A tar header that does not depend on when or where it is made: the same images give the same archive."""
     info = tarfile.TarInfo(name.rstrip("/"))
     info.size = size_bytes
     info.mode = 0o644

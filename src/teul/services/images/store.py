@@ -1,7 +1,7 @@
 """Storing and forgetting images: files first and then rows on the way in, rows first and then files on the way out.
 
-One lock orders all changes, so that nobody counts on a layer that somebody else is about to delete. It is never held while something is
-being received or unpacked.
+One lock orders all changes, so that no commit counts on a layer that a deletion is about to remove. The lock is never held while an
+archive is being received or unpacked.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import asyncio
 import os
 import sqlite3
 import time
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
@@ -23,10 +21,11 @@ from teul.oci.image_config import ImageDocument
 from teul.oci.reference import Reference
 from teul.services.images.catalog import Catalog, blobs_of, build_catalog, deleted, make_image, make_row
 from teul.snapshots.layers import Layers
-from teul.store.atomic import remove_tree, sync_filesystem
+from teul.store.atomic import sync_filesystem
 from teul.store.content import ContentStore
 from teul.store.metadata import images as rows
 from teul.store.metadata.database import Database
+from teul.store.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class PreparedLayer:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be stored. `blobs` are files that become the layers' blobs, as far as they are not stored."""
+    """An image to be stored. `blobs` are the files that become the blobs of those layers whose blobs are not stored yet."""
 
     raw: bytes
     document: ImageDocument
@@ -57,28 +56,19 @@ class NewImage:
 class ImageStore:
     """The catalog, the files behind it, and the only code that changes either."""
 
-    def __init__(self, root: str, database: Database) -> None:
+    def __init__(self, root: str, database: Database, workspace: Workspace) -> None:
         self.root = root
+        self.workspace = workspace
         self.content = ContentStore(os.path.join(root, "blobs"))
-        self.layers = Layers(os.path.join(root, "snapshots"), os.path.join(root, "tmp"))
+        self.layers = Layers(os.path.join(root, "snapshots"), workspace.path)
         self.catalog = Catalog()
         self._database = database
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read what there is and sweep what is left of interrupted work: files without a row, and all of `<root>/tmp`."""
+        """Read what there is and sweep what is left of interrupted work: files without a row. Before anything else is called."""
         known = await self._database.transact(rows.read_all)
         self.catalog = await run_blocking(self._open, known)
-
-    @asynccontextmanager
-    async def workspace(self) -> AsyncIterator[str]:
-        """A new directory in `<root>/tmp`, on the same filesystem as everything else; gone at the end, with all that is in it."""
-        path = os.path.join(self.root, "tmp", uuid.uuid4().hex)
-        os.mkdir(path, 0o700)
-        try:
-            yield path
-        finally:
-            await asyncio.shield(run_blocking(remove_tree, path))
 
     def missing(self, chain: Sequence[Digest]) -> list[Digest]:
         """Those of `chain` that are not unpacked."""
@@ -93,7 +83,7 @@ class ImageStore:
         if prepared:
             # Not yet the promise, for names are still to come: but the long part of the sync, and nobody waits for the lock meanwhile.
             await run_blocking(sync_filesystem, self.root)
-        return await asyncio.shield(self._commit(images, prepared, tagged_at_ns))
+        return await run_to_end(self._commit(images, prepared, tagged_at_ns))
 
     async def tag(self, image: Image, reference: Reference) -> None:
         """Point a name at an image."""
@@ -103,7 +93,7 @@ class ImageStore:
             self.catalog.tags[row.reference] = row
 
     async def untag(self, references: Sequence[Reference]) -> None:
-        """Forget names; those that are not known are none already."""
+        """Forget names. Idempotent."""
         names = [reference.canonical for reference in references]
         async with self._lock:
             await self._database.transact(lambda connection: rows.delete_tags(connection, names))
@@ -111,21 +101,16 @@ class ImageStore:
                 self.catalog.tags.pop(name, None)
 
     async def delete(self, image: Image, *, keep_layers: bool) -> list[Digest] | None:
-        """Forget an image without names, and what no other image needs; the chain ids of layers that went, topmost first.
+        """Forget an image without names, with the blobs and layers that it alone needs; the chain ids of layers that went, topmost first.
 
-        None, with nothing done, if it has been given a name meanwhile, or is gone. With `keep_layers` containers still stand on it: its
-        layers and config stay until `delete` is called again without.
+        None, with nothing done, if the image has been given a name meanwhile, or is gone. With `keep_layers`, for an image that containers
+        still stand on, its layers and config stay until `delete` is called again without. Runs to its end even if the caller is cancelled.
         """
-        return await asyncio.shield(self._delete(image, keep_layers))
+        return await run_to_end(self._delete(image, keep_layers))
 
     def _open(self, known: rows.Rows) -> Catalog:
-        temporary = os.path.join(self.root, "tmp")
-        os.makedirs(temporary, mode=0o700, exist_ok=True)
-        os.chmod(temporary, 0o700)
         self.content.open()
         self.layers.open()
-        for name in os.listdir(temporary):
-            remove_tree(os.path.join(temporary, name))
         self.content.sweep(known.blobs)
         self.layers.sweep({row.chain_id for row in known.snapshots})
         return build_catalog(known, self.content)
@@ -223,9 +208,9 @@ class _Placed:
     def place(
         self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], known: set[Digest], new_chain: Sequence[Digest]
     ) -> dict[Digest, int]:
-        """Place what is not there yet and wait until it is on the disk, after the last rename and once for all of it. Blocks.
+        """Put the files of `images` and of the chain ids `new_chain` into their places, and wait until they are on the disk.
 
-        Returns the size of every blob that the images need, by digest.
+        That is after the last rename and once for all of it. Returns the size of every blob that the images need, by digest. Blocks.
         """
         sizes: dict[Digest, int] = {}
         for image in images:
@@ -250,7 +235,7 @@ class _Placed:
         return sizes
 
     def undo(self) -> None:
-        """Blocks."""
+        """Take back what `place` has put into its place. Blocks."""
         for digest in self._blobs:
             self._content.remove(digest)
         for chain_id in self._chains:

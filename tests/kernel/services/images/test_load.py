@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from kernel.workers.archive_cases import archive, config, digest, hard_link, member, saved, saved_image, stream, symlink
+from support.container_records import container_record
 from support.needs import needs
 from teul.errors import InvalidParameter, NotFound, TeulError
 from teul.model.event import Event
@@ -23,11 +24,16 @@ from teul.model.image import Image
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
+from teul.services.images.archives import ImageArchives
 from teul.services.images.import_ import ImportRequest
 from teul.services.images.listing import ImageQuery
 from teul.services.images.load import LayerProgress
-from teul.services.images.service import Images, ImageUser
+from teul.services.images.remove import ImageRemover
+from teul.services.images.service import Images
+from teul.services.images.store import ImageStore
+from teul.services.usage import Usage
 from teul.store.metadata.database import Database
+from teul.store.workspace import Workspace
 from teul.workers.layers import Limits
 
 pytestmark = needs("root")
@@ -49,7 +55,7 @@ class Sink:
 
 
 class Host:
-    """An engine's root with the service on it; `restart` is what a new engine does."""
+    """An engine's root with the services of images on it; `restart` is what a new engine does."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -58,16 +64,21 @@ class Host:
 
     async def start(self) -> Images:
         self.database = Database(str(self.root / "teul.db"))
-        self.images = Images(str(self.root), self.database, self.sink, limits=self.limits, host=AMD64)
-        await self.images.open()
+        workspace = Workspace(str(self.root / "tmp"))
+        workspace.open()
+        store = ImageStore(str(self.root), self.database, workspace)
+        await store.open()
+        self.usage: Usage[Digest] = Usage()
+        self.images = Images(store, self.sink, self.usage)
+        self.archives = ImageArchives(store, self.sink, limits=self.limits, host=AMD64)
+        self.remover = ImageRemover(store, self.sink, self.usage)
         return self.images
 
-    async def stop(self) -> None:
-        await self.images.close()
+    def stop(self) -> None:
         self.database.close()
 
     async def restart(self) -> Images:
-        await self.stop()
+        self.stop()
         return await self.start()
 
     def rows(self) -> dict[str, int]:
@@ -90,7 +101,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
     host = Host(root)
     await host.start()
     yield host
-    await host.stop()
+    host.stop()
 
 
 def tree(images: Images, image: Image) -> dict[str, bytes]:
@@ -139,7 +150,7 @@ def layout(blobs: dict[str, bytes], *descriptors: dict[str, Any]) -> bytes:
 
 async def load(host: Host, data: bytes, **options: Any) -> list[str]:
     """Load `data`; the familiar names it brought, or the ids of images without any."""
-    loaded = await host.images.load(stream(data), **options)
+    loaded = await host.archives.load(stream(data), **options)
     return [name for image in loaded for name in ([tag.familiar for tag in image.tags] or [str(image.image_id)])]
 
 
@@ -232,9 +243,9 @@ async def test_a_layer_of_several_images_is_stored_and_unpacked_once(host: Host)
     assert os.stat(host.images.layer_directories(host.images.resolve("app:1"))[-1]).st_ino == inode
     assert host.rows()["snapshots"] == 2
     assert [summary.shared_size_bytes for summary in host.images.list(ImageQuery(shared_size=True))] == [6, 6]
-    await host.images.remove("base:1")
+    await host.remover.remove("base:1")
     assert tree(host.images, host.images.resolve("app:1")) == MERGED
-    await host.images.remove("app:1")
+    await host.remover.remove("app:1")
     assert host.is_empty()
 
 
@@ -252,7 +263,7 @@ async def test_loads_and_removals_at_once_leave_whole_images(host: Host) -> None
     async def again_and_again(number: int) -> None:
         for _ in range(5):
             await load(host, saved_image(BASE, TOP, tags=[f"test/image:{number}"]))
-            await host.images.remove(f"test/image:{number}")
+            await host.remover.remove(f"test/image:{number}")
 
     await asyncio.gather(*(again_and_again(number) for number in range(4)))
     assert host.is_empty()
@@ -270,7 +281,7 @@ async def test_loading_again_changes_nothing_but_the_names(host: Host) -> None:
 async def test_a_name_moves_to_the_newer_image(host: Host) -> None:
     await load(host, saved_image(BASE, tags=["a:1"]))
     old = host.images.resolve("a:1").image_id
-    [loaded] = await host.images.load(stream(saved_image(TOP, tags=["a:1"])))
+    [loaded] = await host.archives.load(stream(saved_image(TOP, tags=["a:1"])))
     assert list(loaded.replaced.values()) == [old]
     assert host.images.references(host.images.get(old)) == []
 
@@ -387,7 +398,7 @@ async def test_a_client_that_goes_away_leaves_nothing(host: Host) -> None:
         raise Gone
 
     with pytest.raises(Gone):
-        await host.images.load(cut())
+        await host.archives.load(cut())
     assert host.is_empty()
 
 
@@ -400,7 +411,7 @@ async def test_a_cancelled_load_leaves_nothing(host: Host) -> None:
         started.set()
         await asyncio.sleep(60)
 
-    job = asyncio.ensure_future(host.images.load(endless()))
+    job = asyncio.ensure_future(host.archives.load(endless()))
     await started.wait()
     await asyncio.sleep(0.2)
     job.cancel()
@@ -439,7 +450,7 @@ async def test_import_makes_an_image_of_one_layer(host: Host) -> None:
         message="Imported from -",
         platform=Platform(os="linux", architecture="arm64", variant="v8"),
     )
-    image_id = await host.images.import_(stream(gzip.compress(BASE)), request)
+    image_id = await host.archives.import_(stream(gzip.compress(BASE)), request)
     image = host.images.resolve("test/imported:1")
     assert image.image_id == image_id
     assert (image.config.cmd, image.config.env, image.config.labels) == (["/bin/sh"], ["A=1"], {"a": "b"})
@@ -461,7 +472,7 @@ async def test_import_makes_an_image_of_one_layer(host: Host) -> None:
 )
 async def test_a_refused_import_leaves_nothing(host: Host, data: bytes, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
-        await host.images.import_(stream(data), ImportRequest(**options))
+        await host.archives.import_(stream(data), ImportRequest(**options))
     assert host.is_empty()
 
 
@@ -469,11 +480,11 @@ async def test_what_was_saved_loads_again_as_the_same(host: Host, tmp_path: Path
     blobs, descriptor = oci_archive(BASE, TOP, compress=gzip.compress, suffix="+gzip", annotations={"io.containerd.image.name": "a:1"})
     await load(host, layout(blobs, descriptor))
     await load(host, saved_image(TOP, tags=["b:1", "b:2"]))
-    data = b"".join([chunk async for chunk in host.images.save(["a:1", "b"])])
-    assert data == b"".join([chunk async for chunk in host.images.save(["a:1", "b"])]), "the same every time"
+    data = b"".join([chunk async for chunk in host.archives.save(["a:1", "b"])])
+    assert data == b"".join([chunk async for chunk in host.archives.save(["a:1", "b"])]), "the same every time"
     before = {summary.image.manifest_digest for summary in host.images.list(ImageQuery())}
     for name in ("a:1", "b:1", "b:2"):
-        await host.images.remove(name)
+        await host.remover.remove(name)
     assert host.is_empty()
     assert sorted(await load(host, data)) == ["a:1", "b:1", "b:2"]
     assert {summary.image.manifest_digest for summary in host.images.list(ImageQuery())} == before
@@ -482,11 +493,11 @@ async def test_what_was_saved_loads_again_as_the_same(host: Host, tmp_path: Path
 async def test_an_image_deleted_by_force_goes_when_its_container_does(host: Host) -> None:
     await load(host, saved_image(BASE, TOP, tags=["a:1"]))
     image = host.images.resolve("a:1")
-    users = [ImageUser("c" * 64, running=False)]
-    host.images.in_use = lambda image_id: users if image_id == image.image_id else []
+    container = container_record(image_id=image.image_id)
+    host.usage.declare(container, [image.image_id])
     with pytest.raises(TeulError, match=r"conflict: unable to remove repository reference \"a:1\" \(must force\)"):
-        await host.images.remove("a:1")
-    removed = await host.images.remove("a:1", force=True)
+        await host.remover.remove("a:1")
+    removed = await host.remover.remove("a:1", force=True)
     assert [item.deleted for item in removed] == [None, image.image_id], "the layers stay"
     assert host.images.list(ImageQuery()) == []
     with pytest.raises(NotFound):
@@ -494,10 +505,10 @@ async def test_an_image_deleted_by_force_goes_when_its_container_does(host: Host
     images = await host.restart()
     kept = images.get(image.image_id)
     assert tree(images, kept) == MERGED, "the container can start, after a restart of the engine too"
-    images.in_use = lambda _: users
+    host.usage.declare(container, [image.image_id])
     await images.release(image.image_id)
     assert host.rows()["images"] == 1
-    users.clear()
+    host.usage.withdraw(container)
     await images.release_unused()
     assert host.is_empty()
 
@@ -505,23 +516,24 @@ async def test_an_image_deleted_by_force_goes_when_its_container_does(host: Host
 async def test_an_image_deleted_by_force_may_be_loaded_again(host: Host) -> None:
     data = saved_image(BASE, TOP, tags=["a:1"])
     await load(host, data)
-    host.images.in_use = lambda _: [ImageUser("c" * 64, running=False)]
-    await host.images.remove("a:1", force=True)
+    container = container_record()
+    host.usage.declare(container, [host.images.resolve("a:1").image_id])
+    await host.remover.remove("a:1", force=True)
     assert await load(host, data) == ["a:1"]
     assert host.rows() == {"blobs": 4, "snapshots": 2, "images": 1, "tags": 1}
-    host.images.in_use = lambda _: []
-    await host.images.remove(str(Digest(digest(config(BASE, TOP)))))
+    host.usage.withdraw(container)
+    await host.remover.remove(str(Digest(digest(config(BASE, TOP)))))
     assert host.is_empty()
 
 
 async def test_prune_takes_what_has_no_name(host: Host) -> None:
     await load(host, saved_image(BASE, tags=["a:1"]))
     await load(host, saved_image(TOP, tags=["a:1"]))
-    pruned = await host.images.prune(Filters())
+    pruned = await host.remover.prune(Filters())
     assert pruned.reclaimed_bytes == 6
     assert [event for event in host.sink.events if event[0] in ("delete", "prune")] == [("delete", digest(config(BASE))), ("prune", "")]
     assert len(host.images.list(ImageQuery())) == 1
-    pruned = await host.images.prune(Filters({"dangling": ["false"]}))
+    pruned = await host.remover.prune(Filters({"dangling": ["false"]}))
     assert host.is_empty()
 
 

@@ -17,7 +17,6 @@ from teul.oci.digest import Digest
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.oci.reference import parse_reference
 from teul.services.images.load import LayerProgress, LoadedImage
-from teul.services.images.service import ImageUser
 from teul.workers.client import InvalidArchive
 from unit.api.fake_services import FakeServices
 from unit.api.served_api import Api
@@ -29,6 +28,8 @@ HEX = "0" * 64
 async def stored(services: FakeServices, tmp_path: Path) -> AsyncIterator[StoredImages]:
     stored = await StoredImages(tmp_path / "root").open()
     services.images = stored.images  # type: ignore[assignment]
+    services.image_archives = stored.archives
+    services.image_remover = stored.remover
     yield stored
     stored.close()
 
@@ -43,7 +44,7 @@ async def lines(api: Api, method: str, path: str, **options: Any) -> tuple[int, 
 
 async def test_the_list_has_dockers_members(api: Api, stored: StoredImages) -> None:
     image_id = await stored.add("a:1", layers=[b"12345"], labels={"l": "m"})
-    stored.images.in_use = lambda _: [ImageUser("c" * 64, running=True)]
+    stored.use(image_id, "c" * 64, running=True)
     expected = {
         "Containers": 1,
         "Created": 1_704_164_645,
@@ -213,10 +214,10 @@ async def test_tag(api: Api, stored: StoredImages) -> None:
 async def test_remove(api: Api, stored: StoredImages) -> None:
     image_id = await stored.add("a:1", "b:1")
     assert await api.request("DELETE", "/images/a:1") == (200, [{"Untagged": "a:1"}])
-    stored.images.in_use = lambda _: [ImageUser("c" * 64, running=False)]
+    [container] = stored.use(image_id, "c" * 64)
     status, error = await api.request("DELETE", "/images/b:1")
     assert (status, error["message"].startswith('conflict: unable to remove repository reference "b:1" (must force)')) == (409, True)
-    stored.images.in_use = lambda _: []
+    stored.usage.withdraw(container)
     assert await api.request("DELETE", "/images/b:1?force=1&noprune=1") == (
         200,
         [{"Untagged": "b:1"}, {"Deleted": str(image_id)}, {"Deleted": str(Digest.of(b"layer"))}],
@@ -292,7 +293,7 @@ class FakeLoading:
 @pytest.fixture
 def loading(services: FakeServices) -> FakeLoading:
     loading = FakeLoading()
-    services.images = loading  # type: ignore[assignment]
+    services.image_archives = loading
     return loading
 
 
@@ -346,7 +347,7 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
                 ended.set_result(error)
                 raise
 
-    services.images = Loading()  # type: ignore[assignment]
+    services.image_archives = Loading()
     reader, writer = await api.connect()
     writer.write(b"POST /images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: 100000\r\n\r\nhalf")
     await reader.readuntil(b"\r\n\r\n")

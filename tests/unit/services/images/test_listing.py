@@ -15,7 +15,7 @@ from teul.oci.image_config import History
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
 from teul.services.images.listing import ImageQuery, parse_until_ns
-from teul.services.images.service import Images, ImageUser
+from teul.services.images.service import Images
 
 SECOND = 1_000_000_000
 NOW = 1_704_164_645 * SECOND
@@ -139,7 +139,7 @@ async def test_wrong_filters_are_refused(stored: StoredImages, filters: dict[str
 async def test_containers_and_shared_sizes_are_counted(stored: StoredImages) -> None:
     first = await stored.add("a:1", layers=[b"base", b"a"])
     await stored.add("b:1", layers=[b"base", b"bb"])
-    stored.images.in_use = lambda image_id: [ImageUser("c" * 64, running=True)] if image_id == first else []
+    stored.use(first, "c" * 64, running=True)
     summaries = {summary.tags[0].familiar: summary for summary in stored.images.list(ImageQuery(shared_size=True))}
     assert [(summaries[name].containers, summaries[name].shared_size_bytes) for name in ("a:1", "b:1")] == [(1, 4), (0, 4)]
     assert stored.images.list(ImageQuery())[0].shared_size_bytes == -1

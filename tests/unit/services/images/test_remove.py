@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import pytest
 from support.stored_images import StoredImages
 from teul.errors import Conflict, InvalidParameter, NotFound
 from teul.model.filter import Filters
+from teul.model.lifecycle import exited
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.reference import parse_reference
-from teul.services.images.service import ImageUser
 
-STOPPED = ImageUser("a1b2c3d4e5f6" + "0" * 52, running=False)
-RUNNING = ImageUser("f6e5d4c3b2a1" + "0" * 52, running=True)
+STOPPED = "a1b2c3d4e5f6" + "0" * 52
+RUNNING = "f6e5d4c3b2a1" + "0" * 52
 
 
 @pytest.fixture
@@ -25,14 +26,10 @@ async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
     stored.close()
 
 
-def used_by(stored: StoredImages, *users: ImageUser) -> None:
-    stored.images.in_use = lambda _: users
-
-
 async def remove(stored: StoredImages, name: str, *, force: bool = False) -> list[str]:
     return [
         f"untagged {item.untagged}" if item.untagged else f"deleted {item.deleted}"
-        for item in await stored.images.remove(name, force=force)
+        for item in await stored.remover.remove(name, force=force)
     ]
 
 
@@ -77,18 +74,18 @@ async def test_an_id_removes_a_single_name_but_not_several(stored: StoredImages)
 async def test_a_container_keeps_the_last_name(stored: StoredImages) -> None:
     image_id = await stored.add("a:1")
     for user in (STOPPED, RUNNING):
-        used_by(stored, user)
+        stored.use(image_id, user, running=user == RUNNING)
         with pytest.raises(Conflict) as caught:
             await remove(stored, "a:1")
         assert caught.value.message == (
-            f'conflict: unable to remove repository reference "a:1" (must force) - container {user.container_id[:12]} '
+            f'conflict: unable to remove repository reference "a:1" (must force) - container {user[:12]} '
             f"is using its referenced image {image_id.short}"
         )
 
 
 async def test_by_id_a_stopped_container_must_be_overruled(stored: StoredImages) -> None:
     image_id = await stored.add("a:1")
-    used_by(stored, STOPPED)
+    stored.use(image_id, STOPPED)
     with pytest.raises(Conflict) as caught:
         await remove(stored, str(image_id))
     assert (
@@ -101,7 +98,8 @@ async def test_by_id_a_stopped_container_must_be_overruled(stored: StoredImages)
 
 async def test_a_running_container_cannot_be_overruled(stored: StoredImages) -> None:
     image_id = await stored.add("a:1")
-    used_by(stored, STOPPED, RUNNING)
+    stored.use(image_id, RUNNING, running=True)
+    stored.use(image_id, STOPPED)
     with pytest.raises(Conflict) as caught:
         await remove(stored, str(image_id), force=True)
     assert (
@@ -112,9 +110,39 @@ async def test_a_running_container_cannot_be_overruled(stored: StoredImages) -> 
     assert stored.images.resolve(str(image_id))
 
 
+async def test_a_container_forbids_as_long_as_it_runs(stored: StoredImages) -> None:
+    """What forbids it is looked up when somebody asks, not when the container was made."""
+    image_id = await stored.add("a:1")
+    [container] = stored.use(image_id, RUNNING, running=True)
+    with pytest.raises(Conflict, match="cannot be forced"):
+        await remove(stored, str(image_id), force=True)
+    container.state = exited(container.state, exit_code=0, oom_killed=False, now_ns=1)
+    with pytest.raises(Conflict, match="must be forced"):
+        await remove(stored, str(image_id))
+    stored.usage.withdraw(container)
+    assert (await remove(stored, str(image_id)))[:2] == ["untagged a:1", f"deleted {image_id}"]
+
+
+async def test_what_was_removed_by_force_goes_with_its_last_container(stored: StoredImages) -> None:
+    image_id = await stored.add("a:1")
+    first, second = stored.use(image_id, STOPPED, "d" * 64)
+    await remove(stored, "a:1", force=True)
+    for container, left in ((first, 1), (second, 0)):
+        stored.usage.withdraw(container)
+        await stored.images.release(image_id)
+        assert stored.rows() == {"blobs": left, "snapshots": left, "images": left, "tags": 0}
+    await stored.images.release(image_id)
+
+
+async def test_an_image_with_a_name_is_not_released(stored: StoredImages) -> None:
+    await stored.add("a:1")
+    await stored.images.release_unused()
+    assert stored.images.resolve("a:1")
+
+
 async def test_a_used_image_loses_a_name_if_it_keeps_another(stored: StoredImages) -> None:
-    await stored.add("a:1", "b:1")
-    used_by(stored, RUNNING)
+    image_id = await stored.add("a:1", "b:1")
+    stored.use(image_id, RUNNING, running=True)
     assert await remove(stored, "a:1") == ["untagged a:1"]
 
 
@@ -138,7 +166,7 @@ async def test_what_is_not_there_cannot_be_removed(stored: StoredImages) -> None
 async def test_prune_takes_images_without_names(stored: StoredImages) -> None:
     nameless = await stored.add(layers=[b"1234"])
     await stored.add("a:1", layers=[b"other"])
-    pruned = await stored.images.prune(Filters())
+    pruned = await stored.remover.prune(Filters())
     assert [item.deleted for item in pruned.removed] == [nameless, Digest.of(b"1234")]
     assert pruned.reclaimed_bytes == 4
     assert stored.log.events[-1] == ("prune", "")
@@ -147,8 +175,8 @@ async def test_prune_takes_images_without_names(stored: StoredImages) -> None:
 async def test_prune_takes_all_that_nobody_uses_if_asked(stored: StoredImages) -> None:
     kept = await stored.add("kept:1", layers=[b"kept"])
     await stored.add("a:1", "a:2", layers=[b"other"])
-    stored.images.in_use = lambda image_id: [STOPPED] if image_id == kept else []
-    pruned = await stored.images.prune(Filters({"dangling": ["false"]}))
+    stored.use(kept, STOPPED)
+    pruned = await stored.remover.prune(Filters({"dangling": ["false"]}))
     assert [item.untagged for item in pruned.removed if item.untagged] == ["a:1", "a:2"]
     assert [image.image_id for image in stored.store.catalog.shown()] == [kept]
 
@@ -166,11 +194,21 @@ async def test_prune_takes_all_that_nobody_uses_if_asked(stored: StoredImages) -
 async def test_prune_filters(stored: StoredImages, filters: dict[str, list[str]], left: list[str]) -> None:
     old = await stored.add(layers=[b"old"], created="2024-01-01T00:00:00Z", labels={"keep": "yes"})
     new = await stored.add(layers=[b"new"], created="2025-01-01T00:00:00Z")
-    await stored.images.prune(Filters(filters))
+    await stored.remover.prune(Filters(filters))
     names = {old: "old", new: "new"}
     assert sorted(names[image.image_id] for image in stored.store.catalog.shown()) == left
 
 
+async def test_one_prune_runs_at_a_time(stored: StoredImages) -> None:
+    await stored.add(layers=[b"1234"])
+    first = asyncio.get_running_loop().create_task(stored.remover.prune(Filters()))
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict, match="a prune operation is already running"):
+        await stored.remover.prune(Filters())
+    assert (await first).reclaimed_bytes == 4
+    assert (await stored.remover.prune(Filters())).removed == []
+
+
 async def test_an_unknown_prune_filter_is_refused(stored: StoredImages) -> None:
     with pytest.raises(InvalidParameter, match="invalid filter 'before'"):
-        await stored.images.prune(Filters({"before": ["x"]}))
+        await stored.remover.prune(Filters({"before": ["x"]}))

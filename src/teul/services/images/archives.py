@@ -1,0 +1,67 @@
+"""Images as archives: what `docker load`, `docker import` and `docker save` ask for. One instance per engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+
+from teul.oci.digest import Digest
+from teul.oci.platform import Platform, host_platform
+from teul.services.events import EventSink, image_event
+from teul.services.images.import_ import ImportRequest, import_archive
+from teul.services.images.load import LayerProgress, LoadedImage, Progress, load_archive
+from teul.services.images.save import save_archive, select_images
+from teul.services.images.store import ImageStore
+from teul.workers.layers import Limits
+
+
+class ImageArchives:
+    """The ways in and out. Receiving and unpacking end with a cancelled caller and leave nothing; storing runs to its end once begun."""
+
+    def __init__(self, store: ImageStore, events: EventSink, *, limits: Limits | None = None, host: Platform | None = None) -> None:
+        self._store = store
+        self._events = events
+        self._limits = limits or Limits()
+        self._host = host or host_platform()
+        # Unpacking keeps a processor busy each; more at once would only share them out.
+        self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+
+    async def load(
+        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+    ) -> Sequence[LoadedImage]:
+        """Store the images of a docker-save or OCI-layout archive; all of them or nothing.
+
+        Raises InvalidParameter for an archive that is corrupt, truncated or hostile, System if the host fails.
+        """
+        loaded = await load_archive(
+            self._store,
+            stream,
+            progress or _no_progress,
+            host=self._host,
+            wanted=platform,
+            limits=self._limits,
+            slots=self._slots,
+        )
+        for image in loaded:
+            self._events.publish(image_event(image.image_id, image.document, "load"))
+        return loaded
+
+    async def import_(self, stream: AsyncIterator[bytes], request: ImportRequest) -> Digest:
+        """Make an image of one layer from a root filesystem's tar. Raises InvalidParameter or System; then nothing is stored."""
+        image = await import_archive(self._store, stream, request, host=self._host, limits=self._limits, slots=self._slots)
+        if request.reference is not None:
+            self._events.publish(image_event(image.image_id, image.document, "tag", name=request.reference.familiar))
+        self._events.publish(image_event(image.image_id, image.document, "import"))
+        return image.image_id
+
+    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """The archive of the images called `names`. Raises NotFound or InvalidParameter before it yields anything."""
+        selected = select_images(self._store.catalog, names)
+        for image_id in selected:
+            self._events.publish(image_event(image_id, self._store.catalog.images[image_id].document, "save"))
+        return save_archive(self._store.catalog, self._store.content, selected)
+
+
+async def _no_progress(_: LayerProgress) -> None:
+    return
