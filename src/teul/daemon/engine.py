@@ -34,9 +34,13 @@ from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
+from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.removal import Removal
 from teul.services.containers.resources import ContainerResources
+from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
+from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
@@ -107,11 +111,11 @@ class Engine:
         image_usage: Usage[Digest] = Usage()
         image_store = await self._open_image_store(database)
         images = Images(image_store, events, image_usage)
-        networks = await self._open_networks(database)
+        network_usage: Usage[str] = Usage()
+        networks = await self._open_networks(database, network_usage)
         stack.push_async_callback(self._leave_host)
-        registry = ContainerRegistry(database, image_usage)
+        registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
-        networks.containers = registry.all
         launcher = self._launcher = Launcher(
             EngineDirectories(config.root, config.run_root),
             cgroup_parent=config.cgroup_parent,
@@ -122,15 +126,18 @@ class Engine:
             supervisor=supervisor,
             find_container=registry.find,
         )
-        containers = self._containers = Containers(registry, launcher, images, events, tasks)
+        runs = Runs()
+        removal = Removal(registry, runs, directories=launcher.directories, images=images, events=events, tasks=tasks)
+        supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
+        lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events)
+        containers = self._containers = Containers(registry, runs, launcher, images, events)
         await images.release_unused()
         await self._sweep(launcher, registry, networks)
-        execs = Execs(containers, launcher, supervisor, events, tasks)
-        health = HealthChecks(containers, execs, registry, events, tasks)
-        await containers.open()
-        stack.callback(containers.close)
+        execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
+        health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
+        await supervision.open()
+        stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
-        filesystems = Filesystems(containers, launcher, images, events)
         health.resume()
         facts = EngineFacts(
             engine_id=await run_blocking(_engine_id, config.root),
@@ -146,7 +153,8 @@ class Engine:
         )
         services = Services(
             containers=containers,
-            filesystems=filesystems,
+            lifecycle=lifecycle,
+            filesystems=Filesystems(registry, runs, launcher, images, events),
             execs=execs,
             images=images,
             image_archives=ImageArchives(image_store, events),
@@ -154,10 +162,10 @@ class Engine:
             networks=networks,
             events=events,
             system=System(facts, containers, images, events),
-            resources=ContainerResources(containers, registry, launcher, events),
+            resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)
-        await containers.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
+        await supervision.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
 
     async def _open_image_store(self, database: Database) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp")
@@ -166,9 +174,9 @@ class Engine:
         await store.open()
         return store
 
-    async def _open_networks(self, database: Database) -> Networks:
+    async def _open_networks(self, database: Database, usage: Usage[str]) -> Networks:
         config = self._config
-        networks = Networks(database, HostNetwork(names_for_root(config.root)))
+        networks = Networks(database, HostNetwork(names_for_root(config.root)), usage)
         await networks.open()
 
         async def close() -> None:

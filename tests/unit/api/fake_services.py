@@ -303,6 +303,11 @@ class FakeServices:
     containers: FakeContainers = field(init=False)
     system: System = field(init=False)
 
+    @property
+    def lifecycle(self) -> FakeContainers:
+        """One fake serves as both doors to containers."""
+        return self.containers
+
     def __post_init__(self) -> None:
         self.containers = FakeContainers(self.events)
         facts = EngineFacts(

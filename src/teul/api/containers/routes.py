@@ -75,26 +75,26 @@ async def start(request: web.Request) -> web.StreamResponse:
         raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
     if query.text(request, "checkpoint"):
         raise NotImplementedHere("starting from a checkpoint is not supported by this engine")
-    return await _done(services(request).containers.start(request.match_info["name"]))
+    return await _done(services(request).lifecycle.start(request.match_info["name"]))
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
     """204; 304 if it does not run."""
     signal, seconds = _stop_options(request)
-    return await _done(services(request).containers.stop(request.match_info["name"], signal=signal, timeout_seconds=seconds))
+    return await _done(services(request).lifecycle.stop(request.match_info["name"], signal=signal, timeout_seconds=seconds))
 
 
 async def restart(request: web.Request) -> web.StreamResponse:
     """Stop and start."""
     signal, seconds = _stop_options(request)
-    return await _done(services(request).containers.restart(request.match_info["name"], signal=signal, timeout_seconds=seconds))
+    return await _done(services(request).lifecycle.restart(request.match_info["name"], signal=signal, timeout_seconds=seconds))
 
 
 async def kill(request: web.Request) -> web.StreamResponse:
     """Send a signal, KILL if none is named."""
     name = request.match_info["name"]
     try:
-        await services(request).containers.kill(name, signal=query.text(request, "signal") or "KILL")
+        await services(request).lifecycle.kill(name, signal=query.text(request, "signal") or "KILL")
     except TeulError as error:
         error.message = f"cannot kill container: {name}: {error.message}"
         raise
@@ -103,12 +103,12 @@ async def kill(request: web.Request) -> web.StreamResponse:
 
 async def pause(request: web.Request) -> web.StreamResponse:
     """Freeze all processes."""
-    return await _done(services(request).containers.pause(request.match_info["name"]))
+    return await _done(services(request).lifecycle.pause(request.match_info["name"]))
 
 
 async def unpause(request: web.Request) -> web.StreamResponse:
     """Let them go on."""
-    return await _done(services(request).containers.unpause(request.match_info["name"]))
+    return await _done(services(request).lifecycle.unpause(request.match_info["name"]))
 
 
 async def rename(request: web.Request) -> web.StreamResponse:
@@ -119,7 +119,7 @@ async def rename(request: web.Request) -> web.StreamResponse:
 async def remove(request: web.Request) -> web.StreamResponse:
     """`force` kills it first, `v` removes its anonymous volumes."""
     return await _done(
-        services(request).containers.remove(
+        services(request).lifecycle.remove(
             request.match_info["name"],
             force=query.boolean(request, "force"),
             volumes=query.boolean(request, "v"),

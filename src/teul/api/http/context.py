@@ -10,6 +10,7 @@ from aiohttp import web
 from teul import __version__
 from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
+from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
@@ -26,6 +27,7 @@ class Services:
     """The use cases, by noun."""
 
     containers: Containers
+    lifecycle: Lifecycle
     filesystems: Filesystems
     execs: Execs
     images: Images

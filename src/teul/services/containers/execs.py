@@ -19,8 +19,9 @@ from teul.runtime.messages import Launch, Wants
 from teul.services.containers import bundle as bundles
 from teul.services.containers.errors import NotRunning, translate_start_error
 from teul.services.containers.launch import Launcher
+from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.check import check_exec
-from teul.services.containers.service import Containers
+from teul.services.containers.run import Runs
 from teul.services.containers.spec.build import build_exec_spec
 from teul.services.events import Events, container_event
 from teul.store.atomic import remove_tree
@@ -32,8 +33,18 @@ _KEPT_SECONDS = 300
 class Execs:
     """All execs of one engine, in memory."""
 
-    def __init__(self, containers: Containers, launcher: Launcher, supervisor: Supervisor, events: Events, tasks: Tasks) -> None:
-        self._containers = containers
+    def __init__(
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        *,
+        launcher: Launcher,
+        supervisor: Supervisor,
+        events: Events,
+        tasks: Tasks,
+    ) -> None:
+        self._registry = registry
+        self._runs = runs
         self._launcher = launcher
         self._supervisor = supervisor
         self._events = events
@@ -41,12 +52,12 @@ class Execs:
         self._execs: dict[str, Exec] = {}
         self._processes: dict[str, Process] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
-        containers.follow(self._forget_unstarted)
+        runs.follow(self._forget_unstarted)
 
     def get(self, exec_id: str) -> Exec:
         """By full id. Raises NotFound, also for one whose container is gone."""
         record = self._execs.get(exec_id)
-        if record is None or not self._containers.exists(record.container_id):
+        if record is None or not self._registry.exists(record.container_id):
             raise NotFound(f"No such exec instance: {exec_id}")
         return record
 
@@ -131,7 +142,7 @@ class Execs:
                 self.forget(exec_id)
 
     def _active(self, reference: str) -> Container:
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
         match container.state.status:
             case Status.RUNNING:
                 return container
@@ -143,7 +154,7 @@ class Execs:
                 raise NotRunning(container.id)
 
     async def _run(self, container: Container, record: Exec, pending: list[PendingAttachment]) -> Process:
-        run = self._containers.run_of(container.id)
+        run = self._runs.of(container.id)
         if run.process is None or run.process.pidfd < 0:
             raise NotRunning(container.id)
         # security: a copy, taken now. The container may end while we prepare, and its number be another container's by then.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from teul.aio import run_blocking
 from teul.errors import Conflict, NotFound, System, TeulError
@@ -18,8 +18,9 @@ from teul.model.filesystem import Change, PathStat
 from teul.model.lifecycle import Status
 from teul.oci.digest import Digest
 from teul.services.containers.launch import Launcher
+from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.mounts import plan_mounts
-from teul.services.containers.run import ContainerRun
+from teul.services.containers.run import ContainerRun, Runs
 from teul.services.containers.spec.build import namespace_donors
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
@@ -38,26 +39,19 @@ class FileNotInContainer(NotFound):
         super().__init__(f"Could not find the file {path} in container {reference}")
 
 
-class ContainerLookup(Protocol):
-    """What is needed of `services.containers.Containers`."""
-
-    def get(self, reference: str) -> Container: ...
-
-    def run_of(self, container_id: str) -> ContainerRun: ...
-
-
 class Filesystems:
     """The files of all containers of one engine."""
 
-    def __init__(self, containers: ContainerLookup, launcher: Launcher, images: Images, events: Events) -> None:
-        self._containers = containers
+    def __init__(self, registry: ContainerRegistry, runs: Runs, launcher: Launcher, images: Images, events: Events) -> None:
+        self._registry = registry
+        self._runs = runs
         self._launcher = launcher
         self._images = images
         self._events = events
 
     async def stat(self, reference: str, path: str) -> PathStat:
         """What is at `path`. Raises NotFound, also as `FileNotInContainer`, and System."""
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
 
         @asynccontextmanager
         async def begin(view: View) -> AsyncIterator[PathStat]:
@@ -69,7 +63,7 @@ class Filesystems:
     @asynccontextmanager
     async def archive(self, reference: str, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
         """What is at `path`, and a tar archive of it. Raises as `stat`."""
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
         async with self._entered(container, lambda view: rootfs.packed(view, path), told=(path, reference)) as (found, chunks):
             self._publish(container, "archive-path")
             yield found, chunks
@@ -82,7 +76,7 @@ class Filesystems:
         With `copy_owner` everything will belong to the container's user; with `no_overwrite` a directory and something else do not
         take each other's place. Raises NotFound, InvalidParameter, System, and what `stream` raises. What was placed before stays.
         """
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
         placement = Placement(
             path,
             user=container.config.user if copy_owner else "",
@@ -96,7 +90,7 @@ class Filesystems:
     @asynccontextmanager
     async def export(self, reference: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Everything in its root as a tar archive, without what is mounted there. Raises NotFound, Conflict, System."""
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
         if container.state.status is Status.DEAD:
             raise Conflict(f"You cannot export container {container.id} which is Dead")
         if container.state.status is Status.REMOVING:
@@ -110,7 +104,7 @@ class Filesystems:
 
     async def changes(self, reference: str) -> list[Change]:
         """What it changed in its image's files. Raises NotFound, System."""
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
 
@@ -139,11 +133,11 @@ class Filesystems:
     async def _enter(
         self, container: Container, begin: Callable[[View], AbstractAsyncContextManager[T]], stack: AsyncExitStack, *, binds: bool
     ) -> T:
-        run = self._containers.run_of(container.id)
+        run = self._runs.of(container.id)
         while True:
             async with AsyncExitStack() as locked:
                 await locked.enter_async_context(run.lock)
-                self._containers.get(container.id)  # it may have been removed while we waited
+                self._registry.get(container.id)  # it may have been removed while we waited
                 view = await self._view(container, run, binds=binds)
                 if view.pidfd is None:
                     stack.push_async_exit(locked.pop_all())
@@ -190,5 +184,5 @@ class Filesystems:
         donor = namespace_donors(container.host_config).get("network")
         with suppress(TeulError):  # a donor that is gone has none
             if donor is not None:
-                return self._launcher.directories.container(self._containers.get(donor).id)
+                return self._launcher.directories.container(self._registry.get(donor).id)
         return self._launcher.directories.container(container.id)

@@ -21,8 +21,9 @@ from teul.model.health import HealthStatus, Probe, ProbeResult
 from teul.model.lifecycle import Move, Status
 from teul.runtime.engine.attachment import Attachment
 from teul.services.containers.execs import Execs
+from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.registry import ContainerRegistry
-from teul.services.containers.service import Containers
+from teul.services.containers.run import Runs
 from teul.services.events import Events, container_event
 
 log = logging.getLogger(__name__)
@@ -31,18 +32,20 @@ log = logging.getLogger(__name__)
 class HealthChecks:
     """The health checks of one engine. Used from the event loop only."""
 
-    def __init__(self, containers: Containers, execs: Execs, registry: ContainerRegistry, events: Events, tasks: Tasks) -> None:
-        self._containers = containers
+    def __init__(
+        self, registry: ContainerRegistry, runs: Runs, *, lifecycle: Lifecycle, execs: Execs, events: Events, tasks: Tasks
+    ) -> None:
+        self._lifecycle = lifecycle
         self._execs = execs
         self._registry = registry
         self._events = events
         self._tasks = tasks
         self._monitors: dict[str, asyncio.Task[None]] = {}
-        containers.follow(self._moved)
+        runs.follow(self._moved)
 
     def resume(self) -> None:
         """Go on with what an earlier engine probed. docker: there, it begins anew with "starting"; here the verdict is kept."""
-        for container in self._containers.list():
+        for container in self._registry.all():
             if container.state.status is Status.RUNNING and container.id not in self._monitors:
                 self._watch(container)
 
@@ -130,7 +133,7 @@ class HealthChecks:
     async def _restart(self, container: Container) -> None:
         log.warning("container %s is unhealthy and will be restarted, as its label %s asks", container.name, states.RESTART_LABEL)
         try:
-            await self._containers.restart(container.id)
+            await self._lifecycle.restart(container.id)
         except TeulError as error:
             log.warning("container %s is unhealthy and could not be restarted: %s", container.name, error.message)
 

@@ -35,9 +35,11 @@ class NameTaken(Conflict):
 class ContainerRegistry:
     """The records, and what they declare to use. Names are reserved in memory first, so two requests cannot both get one."""
 
-    def __init__(self, database: Database, image_usage: Usage[Digest]) -> None:
+    def __init__(self, database: Database, *, image_usage: Usage[Digest], network_usage: Usage[str]) -> None:
+        """`image_usage` is by image id, `network_usage` by the id of the network."""
         self._database = database
         self._image_usage = image_usage
+        self._network_usage = network_usage
         self._containers: dict[str, Container] = {}
         self._ids: dict[str, str] = {}  # name → id
 
@@ -102,6 +104,8 @@ class ContainerRegistry:
 
     async def save(self, container: Container) -> None:
         """Keep what was changed in a record. A record that is gone stays gone."""
+        if container.id in self._containers:
+            self._declare_networks(container)
         await self._database.transact(lambda connection: rows.update(connection, container))
 
     async def remove(self, container: Container) -> None:
@@ -109,8 +113,13 @@ class ContainerRegistry:
         await self._database.transact(lambda connection: rows.delete(connection, container.id))
         self._containers.pop(container.id, None)
         self._image_usage.withdraw(container)
+        self._network_usage.withdraw(container)
         self.release_name(container.name)
 
     def _keep(self, container: Container) -> None:
         self._containers[container.id] = container
         self._image_usage.declare(container, [Digest(container.image_id)])
+        self._declare_networks(container)
+
+    def _declare_networks(self, container: Container) -> None:
+        self._network_usage.declare(container, [endpoint.network_id for endpoint in container.endpoints.values()])

@@ -19,7 +19,7 @@ from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
-from teul.services.containers.service import Containers
+from teul.services.containers.run import Runs
 from teul.services.containers.update import UpdateContainer, check_update, merge, plan_change
 from teul.services.events import Events, container_event
 
@@ -55,9 +55,9 @@ class Sample:
 class ContainerResources:
     """The use cases around limits."""
 
-    def __init__(self, containers: Containers, registry: ContainerRegistry, launcher: Launcher, events: Events) -> None:
-        self._containers = containers
+    def __init__(self, registry: ContainerRegistry, runs: Runs, launcher: Launcher, events: Events) -> None:
         self._registry = registry
+        self._runs = runs
         self._launcher = launcher
         self._events = events
 
@@ -65,7 +65,7 @@ class ContainerResources:
 
     def check_stats(self, reference: str, *, stream: bool, one_shot: bool) -> Container:
         """The container that is asked about. Raises NotFound, InvalidParameter."""
-        container = self._containers.get(reference)
+        container = self._registry.get(reference)
         if stream and one_shot:
             raise InvalidParameter("cannot have stream=true and one-shot=true")
         return container
@@ -125,9 +125,9 @@ class ContainerResources:
         All of it or none: a limit that the kernel refuses leaves the others, and the record, as they were.
         """
         wanted, warnings = check_update(request, self._launcher.host)
-        container = self._containers.get(reference)
-        async with self._containers.run_of(container.id).lock:
-            self._containers.get(container.id)  # it may have been removed while we waited
+        container = self._registry.get(reference)
+        async with self._runs.of(container.id).lock:
+            self._registry.get(container.id)  # it may have been removed while we waited
             try:
                 await self._update_locked(container, wanted)
             except TeulError as error:

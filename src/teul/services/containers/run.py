@@ -1,12 +1,17 @@
-"""What the engine holds in memory for a container beyond its record: its process, who waits for it, who is attached early."""
+"""What the engine holds in memory for a container beyond its record: its process, who waits for it, who is attached early.
+
+Also who wants to hear when a container starts, ends, is paused or goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from teul.errors import Unavailable
-from teul.model.container import ContainerExit
+from teul.model.container import Container, ContainerExit
+from teul.model.lifecycle import Move
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment
 
@@ -76,6 +81,41 @@ class ContainerRun:
         for pending in self.pending:
             pending.connection.close()
         self.pending.clear()
+
+
+Follower = Callable[[Container, Move], None]
+
+
+class Runs:
+    """The in-memory sides of all containers, and who follows them."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, ContainerRun] = {}
+        self._followers: list[Follower] = []
+
+    def of(self, container_id: str) -> ContainerRun:
+        """That of one container, made when it is first asked for."""
+        return self._runs.setdefault(container_id, ContainerRun())
+
+    def all(self) -> list[ContainerRun]:
+        """Those that were asked for."""
+        return list(self._runs.values())
+
+    def forget(self, container_id: str) -> None:
+        """The container is gone. Idempotent."""
+        self._runs.pop(container_id, None)
+
+    def follow(self, follower: Follower) -> None:
+        """Have `follower` called when a container has started, ended, or was paused or unpaused: before its record is saved.
+
+        It must neither block nor raise.
+        """
+        self._followers.append(follower)
+
+    def tell(self, container: Container, move: Move) -> None:
+        """The container has made this move."""
+        for follower in self._followers:
+            follower(container, move)
 
 
 def _has_peer(connection: socket.socket) -> bool:

@@ -10,7 +10,6 @@ import msgspec
 
 from teul.model.container import Container
 from teul.model.network import BRIDGE, HOST, NONE, OPTION_BRIDGE_NAME, OPTION_MTU, AddressRange, Attachment, Ipam, Network
-from teul.network import endpoints
 from teul.network.bridge import Bridge, gateway_of
 from teul.network.ipam import Subnet
 
@@ -41,23 +40,9 @@ def subnet_of(network: Network) -> Subnet | None:
     return ipaddress.ip_network(network.ipam.ranges[0].subnet) if network.ipam.ranges else None
 
 
-def is_on(container: Container, network: Network) -> bool:
-    """Whether a container is on a network: has an endpoint there, or while it has none at all, would get one."""
-    if container.endpoints:
-        return network.name in container.endpoints
-    mode = container.host_config.network_mode
-    return network.name == (BRIDGE if mode in {"", "default"} else mode)
-
-
 def attachment_of(container: Container, network: Network) -> Attachment:
-    """What `network inspect` tells of a container."""
-    endpoint = container.endpoints.get(network.name)
-    if endpoint is None:
-        return Attachment(
-            container_id=container.id,
-            container_name=container.name,
-            endpoint_id=endpoints.endpoint_id(network.id, container.id),
-        )
+    """What `network inspect` tells of a container that is on `network`."""
+    endpoint = container.endpoints[network.name]
     return Attachment(
         container_id=container.id,
         container_name=container.name,

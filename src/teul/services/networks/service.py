@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from teul.aio import Tasks
 from teul.errors import Conflict, Forbidden, NotImplementedHere
-from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
 from teul.model.network import BRIDGE, PREDEFINED, Attachment, Network
@@ -16,21 +15,20 @@ from teul.network.host import HostNetwork
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter
 from teul.services.networks.host_setup import HostSetup
-from teul.services.networks.records import attachment_of, is_on
+from teul.services.networks.records import attachment_of
 from teul.services.networks.registry import NetworkRegistry
+from teul.services.usage import Usage
 from teul.store.metadata.database import Database
 
 _RUNNING = frozenset({Status.RUNNING, Status.PAUSED})
 
 
 class Networks:
-    """The use cases of networks. What containers get of them is in `endpoints`. Used from the event loop only.
+    """The use cases of networks. What containers get of them is in `endpoints`. Used from the event loop only."""
 
-    `containers` gives all container records; the composition root sets it.
-    """
-
-    def __init__(self, database: Database, host: HostNetwork, *, containers: Callable[[], Iterable[Container]] = tuple) -> None:
-        self.containers = containers
+    def __init__(self, database: Database, host: HostNetwork, usage: Usage[str]) -> None:
+        """`usage` is by the network's id."""
+        self._usage = usage
         self._tasks = Tasks()
         self._registry = NetworkRegistry(database)
         self._host = HostSetup(host, self._registry, self._tasks)
@@ -71,11 +69,7 @@ class Networks:
 
     def attachments(self, network: Network) -> Sequence[Attachment]:
         """The running containers on a network."""
-        return [
-            attachment_of(container, network)
-            for container in self.containers()
-            if container.state.status in _RUNNING and is_on(container, network)
-        ]
+        return [attachment_of(container, network) for container in self._usage.users(network.id) if container.state.status in _RUNNING]
 
     async def create(self, name: str) -> None:
         """Networks of the user's are not made yet. Raises Forbidden, Conflict or NotImplementedHere."""

@@ -10,7 +10,7 @@ from teul.errors import Forbidden, NotFound, NotImplementedHere
 from teul.model.filter import Filters
 from teul.model.network import AddressRange, Ipam, Network
 from teul.services.networks.filters import list_filter
-from teul.services.networks.records import attachment_of, is_on
+from teul.services.networks.records import attachment_of
 from unit.api.fake_services import FakeServices, attached_endpoint, make_container
 
 BRIDGE = Network(
@@ -43,7 +43,7 @@ class FakeNetworks:
         raise NotFound(f"network {reference} not found")
 
     def attachments(self, network: Network) -> Any:
-        return [attachment_of(self.box, network)] if is_on(self.box, network) else []
+        return [attachment_of(self.box, network)] if network.name in self.box.endpoints else []
 
     async def create(self, name: str) -> None:
         self.asked.append(("create", name))

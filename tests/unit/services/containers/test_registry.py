@@ -24,7 +24,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 async def test_a_container_uses_its_image_from_its_first_record_to_its_last(database: Database) -> None:
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, usage)
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
     container = container_record()
     assert not usage.is_used(SOME_IMAGE)
     await registry.add(container)
@@ -34,9 +34,9 @@ async def test_a_container_uses_its_image_from_its_first_record_to_its_last(data
 
 
 async def test_the_next_engine_knows_who_uses_what(database: Database) -> None:
-    await ContainerRegistry(database, Usage()).add(container_record())
+    await ContainerRegistry(database, image_usage=Usage(), network_usage=Usage()).add(container_record())
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, usage)
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
     await registry.open()
     assert usage.users(SOME_IMAGE) == registry.all()
     assert usage.users(SOME_IMAGE)[0] is registry.all()[0], "the live record, not a copy of it"
@@ -44,7 +44,7 @@ async def test_the_next_engine_knows_who_uses_what(database: Database) -> None:
 
 async def test_a_record_that_could_not_be_kept_uses_nothing(database: Database) -> None:
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, usage)
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
     await registry.add(container_record("a" * 64, name="taken"))
     with pytest.raises(sqlite3.IntegrityError):
         await registry.add(container_record("b" * 64, Digest.of(b"another image"), name="taken"))
@@ -53,7 +53,7 @@ async def test_a_record_that_could_not_be_kept_uses_nothing(database: Database) 
 
 async def test_a_record_that_could_not_be_removed_still_uses_its_image(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, usage)
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
     container = container_record()
     await registry.add(container)
 

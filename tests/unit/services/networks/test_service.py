@@ -14,7 +14,7 @@ import pytest
 from teul.errors import Conflict, Forbidden, InvalidParameter, NotImplementedHere, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.config import ContainerConfig
-from teul.model.container import Container
+from teul.model.container import Container, ContainerEndpoint
 from teul.model.filter import Filters
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
@@ -28,6 +28,7 @@ from teul.services.networks import endpoints as endpoints_module
 from teul.services.networks import host_setup
 from teul.services.networks.registry import NoSuchNetwork
 from teul.services.networks.service import Networks
+from teul.services.usage import Usage
 from teul.store.metadata import networks as store
 from teul.store.metadata.database import Database
 
@@ -86,7 +87,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def networks(database: Database, host: FakeHost) -> AsyncIterator[Networks]:
-    async with Networks(database, host) as opened:
+    async with Networks(database, host, Usage()) as opened:
         yield opened
 
 
@@ -106,9 +107,9 @@ async def test_every_engine_has_three_networks(networks: Networks) -> None:
 
 
 async def test_networks_keep_their_ids_from_one_engine_to_the_next(database: Database, host: FakeHost) -> None:
-    async with Networks(database, host) as first:
+    async with Networks(database, host, Usage()) as first:
         before = first.list()
-    async with Networks(database, host) as second:
+    async with Networks(database, host, Usage()) as second:
         assert second.list() == before
 
 
@@ -136,10 +137,10 @@ async def test_containers_that_start_together_get_different_addresses(networks: 
 
 async def test_addresses_survive_the_engine(database: Database, host: FakeHost) -> None:
     """Killed, that is: nothing was closed or released."""
-    first = Networks(database, host)
+    first = Networks(database, host, Usage())
     await first.open()
     await allocate(first, A)
-    second = Networks(database, host)
+    second = Networks(database, host, Usage())
     await second.open()
     assert (await allocate(second, B)).endpoint.ipv4 == "172.17.0.3"
     assert (await allocate(second, A)).endpoint.ipv4 == "172.17.0.2"
@@ -231,7 +232,7 @@ async def test_a_host_that_refuses_is_complained_of_by_those_who_need_it(
 ) -> None:
     """The engine opens all the same: host and none need nothing. Once the reason is gone, containers start."""
     host.error = error
-    async with Networks(database, host) as networks:
+    async with Networks(database, host, Usage()) as networks:
         with pytest.raises(kind, match=message):
             await allocate(networks, A)
         host.error = None
@@ -240,7 +241,7 @@ async def test_a_host_that_refuses_is_complained_of_by_those_who_need_it(
 
 async def test_a_missing_library_is_one_sentence_with_the_package(database: Database, host: FakeHost) -> None:
     host.firewall_error = LibraryMissing(errno.ENOENT, "libnftables.so.1 is not installed (Debian package libnftables1)")
-    async with Networks(database, host) as networks:
+    async with Networks(database, host, Usage()) as networks:
         with pytest.raises(Unavailable, match="libnftables1") as caught:
             await allocate(networks, A)
         assert caught.value.hint == "apt-get install libnftables1"
@@ -250,7 +251,7 @@ async def test_sweeping_releases_the_dead_and_removes_links_of_nobody(
     database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoints_module, "_LINK_GRACE_SECONDS", 0.0)
-    async with Networks(database, host) as networks:
+    async with Networks(database, host, Usage()) as networks:
         live, dead = await allocate(networks, A), await allocate(networks, B)
         networks.endpoints._links.clear()  # as after a new start
         host.ports = [live.endpoint.host_interface, dead.endpoint.host_interface]
@@ -280,7 +281,7 @@ async def test_a_link_that_is_in_use_again_is_not_deleted(networks: Networks, ho
 
 
 async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(database: Database, host: FakeHost) -> None:
-    networks = Networks(database, host)
+    networks = Networks(database, host, Usage())
     await networks.open()
     await allocate(networks, A)
     await networks.close()
@@ -294,9 +295,7 @@ async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(dat
     assert host.calls[-1] == "remove"
 
 
-def container(
-    container_id: str, *, mode: str = "bridge", status: Status = Status.RUNNING, allocation: Allocation | None = None
-) -> Container:
+def container(container_id: str, *, endpoint: ContainerEndpoint, status: Status = Status.RUNNING) -> Container:
     return Container(
         id=container_id,
         name=f"name-{container_id[0]}",
@@ -306,25 +305,29 @@ def container(
         path="sh",
         args=[],
         config=ContainerConfig(),
-        host_config=HostConfig(network_mode=mode),
+        host_config=HostConfig(),
         state=ContainerState(status=status),
-        endpoints={allocation.endpoint.network_name: allocation.endpoint} if allocation is not None else {},
+        endpoints={endpoint.network_name: endpoint},
     )
 
 
-async def test_running_containers_are_shown_on_their_network(networks: Networks) -> None:
-    allocation = await allocate(networks, A)
-    networks.containers = lambda: [
-        container(A, allocation=allocation),
-        container(B, mode="host"),
-        container(C, mode="host", status=Status.EXITED),
-    ]
-    [bridged] = networks.attachments(networks.get("bridge"))
-    assert (bridged.container_name, bridged.ipv4, bridged.mac) == ("name-a", "172.17.0.2/16", "02:42:ac:11:00:02")
-    assert bridged.endpoint_id == allocation.endpoint.endpoint_id
-    [hosted] = networks.attachments(networks.get("host"))
-    assert (hosted.container_id, hosted.ipv4, hosted.mac) == (B, "", "")
-    assert networks.attachments(networks.get("none")) == []
+async def test_running_containers_are_shown_on_their_network(database: Database, host: FakeHost) -> None:
+    usage: Usage[str] = Usage()
+    async with Networks(database, host, usage) as networks:
+        allocation = await allocate(networks, A)
+        nominal = networks.endpoints.nominal(networks.get("host"), B)
+        for made in (
+            container(A, endpoint=allocation.endpoint),
+            container(B, endpoint=nominal),
+            container(C, endpoint=nominal, status=Status.EXITED),
+        ):
+            usage.declare(made, [endpoint.network_id for endpoint in made.endpoints.values()])
+        [bridged] = networks.attachments(networks.get("bridge"))
+        assert (bridged.container_name, bridged.ipv4, bridged.mac) == ("name-a", "172.17.0.2/16", "02:42:ac:11:00:02")
+        assert bridged.endpoint_id == allocation.endpoint.endpoint_id
+        [hosted] = networks.attachments(networks.get("host"))
+        assert (hosted.container_id, hosted.ipv4, hosted.mac) == (B, "", "")
+        assert networks.attachments(networks.get("none")) == []
 
 
 async def test_a_network_is_found_by_id_name_and_beginning_of_its_id(networks: Networks) -> None:

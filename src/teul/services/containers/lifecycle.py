@@ -1,0 +1,222 @@
+"""The life of a container as its user commands it: start, stop, restart, kill, pause, unpause, remove.
+
+One lock per container orders what happens to it. The record in memory is changed by `model.lifecycle` only and saved before the lock is
+released, so an engine killed at any line leaves a record that the next one can continue from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+
+from teul.aio import run_blocking
+from teul.errors import Conflict, NotImplementedHere
+from teul.linux import cgroups
+from teul.model import lifecycle
+from teul.model.container import Container
+from teul.model.lifecycle import Move, Status
+from teul.model.signals import parse_signal
+from teul.runtime.engine.process import Process
+from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning
+from teul.services.containers.launch import Launcher
+from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.removal import Removal
+from teul.services.containers.run import ContainerRun, Runs
+from teul.services.containers.supervision import Supervision
+from teul.services.events import Events, container_event
+
+_DEFAULT_STOP_SECONDS = 10
+
+
+class Lifecycle:
+    """What moves containers from state to state."""
+
+    def __init__(
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        *,
+        launcher: Launcher,
+        removal: Removal,
+        supervision: Supervision,
+        events: Events,
+    ) -> None:
+        self._registry = registry
+        self._runs = runs
+        self._launcher = launcher
+        self._removal = removal
+        self._supervision = supervision
+        self._events = events
+
+    async def start(self, reference: str) -> None:
+        """Start it; returns when its program runs. Raises NotModified when it does already."""
+        container = self._registry.get(reference)
+        run = self._runs.of(container.id)
+        async with run.lock:
+            match container.state.status:
+                case Status.RUNNING:
+                    raise AlreadyStarted
+                case Status.PAUSED:
+                    raise Conflict("cannot start a paused container, try unpause instead")
+                case Status.REMOVING | Status.DEAD:
+                    raise Conflict("container is marked for removal and cannot be started")
+            if run.restart is not None:
+                run.restart.cancel()
+                run.restart = None
+            container.manually_stopped = False
+            run.restart_delay_seconds = 0
+            container.restart_count = 0
+            await self._supervision.start_locked(container, run)
+
+    async def stop(self, reference: str, *, signal: str | None = None, timeout_seconds: int | None = None) -> None:
+        """Ask it to end, wait, and kill it if it did not. A negative timeout waits for ever. Raises NotModified."""
+        container = self._registry.get(reference)
+        if not container.state.counts_as_running:
+            raise AlreadyStopped
+        await self._stop(container, signal, timeout_seconds)
+
+    async def restart(self, reference: str, *, signal: str | None = None, timeout_seconds: int | None = None) -> None:
+        """Stop it if it runs, and start it."""
+        container = self._registry.get(reference)
+        if container.state.counts_as_running:
+            run = self._runs.of(container.id)
+            run.kept = True  # docker: --rm does not apply to the stop in the middle
+            try:
+                await self._stop(container, signal, timeout_seconds)
+            finally:
+                run.kept = False
+        await self.start(container.id)
+        self._events.publish(container_event(container, "restart"))
+
+    async def kill(self, reference: str, *, signal: str = "KILL") -> None:
+        """Send a signal; KILL also waits for the end. Raises Conflict when it does not run."""
+        number = parse_signal(signal)
+        container = self._registry.get(reference)
+        run = self._runs.of(container.id)
+        if not container.state.counts_as_running:
+            raise NotRunning(container.id)
+        if container.state.status is Status.PAUSED and number != signals.SIGKILL:
+            raise Conflict(f"container {container.id} is paused. Unpause the container before stopping or killing")
+        if number in (signals.SIGKILL, _stop_signal(container)):
+            container.manually_stopped = True
+        if number == signals.SIGKILL:
+            await self._kill_and_wait(container, run)
+        elif run.process is not None:
+            self._signal(container, run.process, number)
+
+    async def pause(self, reference: str) -> None:
+        """Freeze all its processes."""
+        container = self._registry.get(reference)
+        run = self._runs.of(container.id)
+        async with run.lock:
+            if container.state.status is Status.PAUSED:
+                raise Conflict(f"container {container.id} is already paused")
+            if container.state.status is Status.RESTARTING:
+                raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+            if container.state.status is not Status.RUNNING:
+                raise NotRunning(container.id)
+            await run_blocking(cgroups.freeze, self._launcher.cgroup_plan(container))
+            container.state = lifecycle.paused(container.state)
+            self._runs.tell(container, Move.PAUSED)
+            await self._registry.save(container)
+        self._events.publish(container_event(container, "pause"))
+
+    async def unpause(self, reference: str) -> None:
+        """Let its processes go on."""
+        container = self._registry.get(reference)
+        run = self._runs.of(container.id)
+        async with run.lock:
+            if container.state.status is not Status.PAUSED:
+                raise Conflict(f"container {container.id} is not paused")
+            await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
+            container.state = lifecycle.unpaused(container.state)
+            self._runs.tell(container, Move.UNPAUSED)
+            await self._registry.save(container)
+        self._events.publish(container_event(container, "unpause"))
+
+    async def remove(
+        self,
+        reference: str,
+        *,
+        force: bool = False,
+        volumes: bool = False,  # noqa: ARG002 - containers have no anonymous volumes to remove yet
+        link: bool = False,
+    ) -> None:
+        """Remove a stopped container, or with `force` any."""
+        container = self._registry.get(reference)
+        if link:
+            raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
+        run = self._runs.of(container.id)
+        if container.state.status is Status.REMOVING:
+            raise Conflict(f"removal of container {reference} is already in progress")
+        while True:
+            if container.state.counts_as_running:
+                if not force:
+                    raise _still_running(container)
+                container.manually_stopped = True
+                await self._kill_and_wait(container, run)
+            async with run.lock:
+                if self._registry.find(container.id) is None:
+                    return
+                if container.state.counts_as_running:
+                    continue  # it was being started when we came
+                await self._removal.remove_locked(container, run)
+                return
+
+    async def _stop(self, container: Container, signal: str | None, timeout_seconds: int | None) -> None:
+        number = parse_signal(signal) if signal else _stop_signal(container)
+        if timeout_seconds is None:
+            configured = container.config.stop_timeout
+            timeout_seconds = _DEFAULT_STOP_SECONDS if configured is None else configured
+        run = self._runs.of(container.id)
+        container.manually_stopped = True
+        if await self._supervision.cancel_restart(container, run):
+            return
+        process = run.process
+        if process is not None:
+            self._signal(container, process, number)
+            if container.state.status is Status.PAUSED:
+                await self.unpause(container.id)
+            if not await _ends_within(process, None if timeout_seconds < 0 else timeout_seconds):
+                await self._kill_and_wait(container, run)
+            await run.wait_settled()
+        self._events.publish(container_event(container, "stop"))
+
+    async def _kill_and_wait(self, container: Container, run: ContainerRun) -> None:
+        if await self._supervision.cancel_restart(container, run):
+            return
+        process = run.process
+        if process is None:
+            return
+        self._signal(container, process, signals.SIGKILL)
+        if container.state.status is Status.PAUSED:
+            # kernel: a frozen v1 cgroup does not deliver even SIGKILL before it is thawed.
+            await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
+        await asyncio.shield(process.exit)
+        await run.wait_settled()
+
+    def _signal(self, container: Container, process: Process, number: int) -> None:
+        process.signal(number)
+        self._events.publish(container_event(container, "kill", signal=str(number)))
+
+
+def _stop_signal(container: Container) -> int:
+    return parse_signal(container.config.stop_signal or "SIGTERM")
+
+
+async def _ends_within(process: Process, seconds: float | None) -> bool:
+    try:
+        await asyncio.wait_for(asyncio.shield(process.exit), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _still_running(container: Container) -> Conflict:
+    status = container.state.status
+    advice = (
+        "container is paused and must be unpaused first"
+        if status is Status.PAUSED
+        else (f"container is {status}: stop the container before removing or force remove")
+    )
+    return Conflict(f'cannot remove container "/{container.name}": {advice}')

@@ -1,0 +1,43 @@
+"""Taking a container away: its record first, then everything else."""
+
+from __future__ import annotations
+
+from teul.aio import Tasks, run_blocking
+from teul.model import lifecycle
+from teul.model.container import Container, ContainerExit
+from teul.oci.digest import Digest
+from teul.services.containers.directories import EngineDirectories, discard
+from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
+from teul.services.events import Events, container_event
+from teul.services.images.service import Images
+
+
+class Removal:
+    """Removes containers that do not run, for whoever has decided it: a client, or `--rm`."""
+
+    def __init__(
+        self, registry: ContainerRegistry, runs: Runs, *, directories: EngineDirectories, images: Images, events: Events, tasks: Tasks
+    ) -> None:
+        self._registry = registry
+        self._runs = runs
+        self._directories = directories
+        self._images = images
+        self._events = events
+        self._tasks = tasks
+
+    async def remove_locked(self, container: Container, run: ContainerRun) -> None:
+        """Remove a container that does not run; the caller holds the lock of `run`."""
+        container.state = lifecycle.removing(container.state)
+        run.drop_pending()
+        # The record goes first: what is not in the database does not exist, and its files are swept if we die here.
+        try:
+            await self._registry.remove(container)
+        except Exception as error:
+            container.state = lifecycle.remove_failed(container.state, error=str(error))
+            raise
+        self._events.publish(container_event(container, "destroy"))
+        run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
+        self._runs.forget(container.id)
+        self._tasks.start(run_blocking(discard, self._directories, container.id), name=f"remove files of {container.name}")
+        await self._images.release(Digest(container.image_id))

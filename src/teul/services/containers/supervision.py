@@ -1,0 +1,197 @@
+"""Watching over containers: from the start of each to all that follows from its end, and what an earlier engine left.
+
+A container that is between two runs, waiting for its restart, is watched over as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from teul.aio import Tasks
+from teul.errors import TeulError
+from teul.model import lifecycle
+from teul.model.container import Container, ContainerExit
+from teul.model.lifecycle import Move, Status
+from teul.runtime.engine.process import ExitRecord, Process, StartError
+from teul.services.containers.errors import translate_start_error
+from teul.services.containers.launch import Launcher
+from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.removal import Removal
+from teul.services.containers.restart_policy import decide_restart
+from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, ContainerRun, Runs
+from teul.services.events import Events, container_event
+
+log = logging.getLogger(__name__)
+
+
+class Supervision:
+    """Supervises all containers of one engine."""
+
+    def __init__(
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        *,
+        launcher: Launcher,
+        removal: Removal,
+        events: Events,
+        tasks: Tasks,
+    ) -> None:
+        self._registry = registry
+        self._runs = runs
+        self._launcher = launcher
+        self._removal = removal
+        self._events = events
+        self._tasks = tasks
+        self._closing = False
+
+    async def open(self) -> None:
+        """Take over what an earlier engine left: running containers, and containers that ended while nobody looked."""
+        for container in self._registry.all():
+            await self._take_over(container)
+
+    async def start_by_policy(self, *, rebooted: bool) -> None:
+        """Start what its restart policy wants running. docker: daemon/daemon.go, restore.
+
+        docker: "always" forgets a manual stop when the daemon starts. An engine that comes and goes by itself must not undo it, so
+        here only a restart of the machine counts.
+        """
+        for container in self._registry.all():
+            policy = container.host_config.restart_policy.name
+            forgets = policy == "always" and rebooted
+            wanted = policy in ("always", "unless-stopped") and (forgets or not container.manually_stopped)
+            ended = container.state.status is Status.EXITED and container.state.started_at_ns > 0
+            if container.state.status is Status.RESTARTING or (ended and wanted):
+                self._schedule_restart(container, self._runs.of(container.id), delay_seconds=0)
+
+    def close(self) -> None:
+        """Let go of all processes; they go on."""
+        self._closing = True
+        for run in self._runs.all():
+            run.drop_pending()
+            if run.process is not None:
+                run.process.forget()
+
+    async def start_locked(self, container: Container, run: ContainerRun) -> None:
+        """Start it and watch over it; the caller holds the lock of `run`. Raises what a failing start raises, which is recorded then."""
+        pending = run.take_pending()
+        try:
+            process = await self._launcher.launch(container, pending)
+        except StartError as error:
+            failure, exit_code = translate_start_error(error)
+            await self._start_failed(container, run, failure.message, exit_code)
+            raise failure from error
+        except (TeulError, OSError) as error:
+            await self._start_failed(container, run, str(error), 128)
+            raise
+        run.process = process
+        container.state = lifecycle.started(container.state, pid=process.pid, now_ns=time.time_ns())
+        self._start_watching(container, run, process)
+        self._runs.tell(container, Move.STARTED)
+        await self._registry.save(container)
+        self._events.publish(container_event(container, "start"))
+
+    async def cancel_restart(self, container: Container, run: ContainerRun) -> bool:
+        """Stop a container that is between two runs; False if it is not."""
+        async with run.lock:
+            if container.state.status is not Status.RESTARTING:
+                return False
+            if run.restart is not None:
+                run.restart.cancel()
+                run.restart = None
+            container.state = lifecycle.restart_cancelled(container.state)
+            await self._registry.save(container)
+        return True
+
+    async def _start_failed(self, container: Container, run: ContainerRun, message: str, exit_code: int) -> None:
+        container.state = lifecycle.start_failed(container.state, exit_code=exit_code, error=message)
+        await self._registry.save(container)
+        if container.host_config.auto_remove:
+            await self._removal.remove_locked(container, run)
+
+    def _start_watching(self, container: Container, run: ContainerRun, process: Process) -> None:
+        run.process = process
+        run.settled = asyncio.Event()
+        self._tasks.start(self._watch(container, run, process, run.settled), name=f"watch {container.name}")
+
+    async def _watch(self, container: Container, run: ContainerRun, process: Process, settled: asyncio.Event) -> None:
+        try:
+            record = await asyncio.shield(process.exit)
+            if self._closing:
+                return
+            async with run.lock:
+                if run.process is process:
+                    await self._ended(container, run, record)
+        finally:
+            settled.set()
+
+    async def _ended(self, container: Container, run: ContainerRun, record: ExitRecord) -> None:
+        """Everything that follows from the end of PID 1, under the lock."""
+        run.process = None
+        now_ns = record.finished_at_ns or time.time_ns()
+        if record.error:
+            log.warning("container %s: %s", container.name, record.error)
+        lasted_ns = max(0, now_ns - container.state.started_at_ns)
+        decision = decide_restart(container, record, lasted_ns=lasted_ns, last_delay_seconds=run.restart_delay_seconds)
+        if decision.again:
+            container.state = lifecycle.restarting(container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns)
+            container.restart_count += 1
+        else:
+            container.state = lifecycle.exited(
+                container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns, error=record.error or ""
+            )
+        container.endpoints = {}
+        self._runs.tell(container, Move.RESTARTING if decision.again else Move.EXITED)
+        if record.oom_killed:
+            self._events.publish(container_event(container, "oom"))
+        seconds = str(lasted_ns // 1_000_000_000)
+        self._events.publish(container_event(container, "die", exitCode=str(record.exit_code), execDuration=seconds))
+        run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
+        await asyncio.gather(self._registry.save(container), self._launcher.clean_up(container))
+        if decision.again:
+            self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)
+        elif container.host_config.auto_remove and not run.kept:
+            await self._removal.remove_locked(container, run)
+
+    def _schedule_restart(self, container: Container, run: ContainerRun, *, delay_seconds: float) -> None:
+        if run.restart is not None:
+            run.restart.cancel()
+        run.restart_delay_seconds = delay_seconds
+        run.restart = self._tasks.start(self._restart_later(container, run, delay_seconds), name=f"restart {container.name}")
+
+    async def _restart_later(self, container: Container, run: ContainerRun, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
+        async with run.lock:
+            run.restart = None
+            if self._registry.find(container.id) is None or container.state.has_process:
+                return
+            try:
+                await self.start_locked(container, run)
+            except TeulError as error:
+                log.warning("container %s could not be restarted: %s", container.name, error.message)
+
+    async def _take_over(self, container: Container) -> None:
+        run = self._runs.of(container.id)
+        process = await self._launcher.adopt(container.id)
+        if process is not None and process.exit.done() and not container.state.has_process:
+            process = None  # its end is on record already; only its bundle was left
+            await self._launcher.clean_up(container)
+        if process is not None and not container.state.has_process:
+            # The engine died between the start and its record.
+            container.state = lifecycle.started(_startable(container.state), pid=process.pid, now_ns=time.time_ns())
+            self._runs.tell(container, Move.STARTED)
+            await self._registry.save(container)
+        if process is not None:
+            self._start_watching(container, run, process)
+        elif container.state.has_process:
+            async with run.lock:
+                await self._ended(container, run, ExitRecord(255, 0, error="the host or the container's monitor went away"))
+        elif container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
+            async with run.lock:
+                await self._removal.remove_locked(container, run)
+
+
+def _startable(state: lifecycle.ContainerState) -> lifecycle.ContainerState:
+    return state if state.status is not Status.REMOVING else lifecycle.remove_failed(state, error="")
