@@ -9,7 +9,9 @@ import pytest
 
 from teul.model.event import Event
 from teul.model.filter import Filters
-from teul.services.events import HISTORY_EVENTS, Events, Subscription, matches
+from teul.oci.digest import Digest
+from teul.oci.image_config import ImageConfig, ImageDocument
+from teul.services.events import HISTORY_EVENTS, Events, Subscription, image_event, matches
 
 
 def event(action: str = "start", time_ns: int | None = None, **attributes: str) -> Event:
@@ -98,3 +100,13 @@ async def test_a_slow_listener_is_told_how_much_it_lost() -> None:
 )
 def test_filters(filters: dict[str, list[str]], wanted: bool) -> None:
     assert matches(event("exec_start: ls", tier="web"), Filters(filters)) is wanted
+
+
+def test_an_image_is_told_by_its_labels_and_its_name() -> None:
+    """docker: where an action concerns no name, the id stands in its place."""
+    image_id = Digest.of(b"config")
+    labelled = ImageDocument(config=ImageConfig(labels={"tier": "web"}))
+    event = image_event(image_id, labelled, "tag", name="a:1")
+    assert (event.type, event.action, event.actor_id) == ("image", "tag", str(image_id))
+    assert event.attributes == {"tier": "web", "name": "a:1"}
+    assert image_event(image_id, ImageDocument(), "delete").attributes == {"name": str(image_id)}
