@@ -12,12 +12,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from teul.aio import Tasks
-from teul.errors import InvalidParameter, System
+from teul.errors import InvalidParameter, System, TeulError
+from teul.workers.program.messages import Failure, FailureKind, Order
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +35,27 @@ class InvalidArchive(InvalidParameter):
         super().__init__(printable(message))
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that workers run, the module `name` of `workers.program`, and what is raised when it fails.
+
+    `errors` has the error for each kind of failure that the program knows; a kind that is not there is a bug in it, of which clients are
+    told `bug`. `death` is told of a worker that ended without a word; "{pid}" in it becomes its process id.
+    """
+
+    name: str
+    errors: Mapping[FailureKind, Callable[[str], TeulError]]
+    death: str
+    bug: str
+
+
 class Worker:
     """A worker process. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, program: Program) -> None:
         self.pid = process.pid
         self.stdin = process.stdin
+        self._program = program
         self._stdout = process.stdout
         try:
             self._pidfd = os.pidfd_open(process.pid)
@@ -55,42 +72,37 @@ class Worker:
         if self._pidfd >= 0:
             os.close(self._pidfd)
 
-    async def message(self) -> dict[str, Any] | None:
-        """The next line of its report; None if it ended without one."""
+    async def line(self) -> Any:
+        """The next line of its report, of the type in `program.messages` that its job says. Raises the error that it is instead."""
         assert self._stdout is not None
         line = await self._stdout.readline()
         if not line.endswith(b"\n"):
-            return None
-        message: dict[str, Any] = json.loads(line)
+            death = self._program.death.format(pid=self.pid)
+            raise System(death, hint="was it killed, by the kernel for want of memory?")
+        message = json.loads(line)
+        if "error" in message:
+            raise self._error(message)
         return message
 
-    async def result(self) -> dict[str, Any]:
-        """What it reports at its end, or the error it reports instead."""
-        return self.check(await self.message())
+    async def result(self) -> Any:
+        """The result in the last line of its report, of the type in `program.messages` that its job says. Raises as `line`."""
+        return (await self.line())["done"]
 
-    def check(self, message: dict[str, Any] | None) -> dict[str, Any]:
-        """What the last line says, as a result or as the error it is."""
-        if message is None:
-            raise System(f"the worker {self.pid} that unpacks the archive died", hint="was it killed, by the kernel for want of memory?")
-        if "done" in message:
-            done: dict[str, Any] = message["done"]
-            return done
-        if message["kind"] == "bug":
-            log.error("worker %d failed:\n%s", self.pid, message["error"])
-            raise System("internal error while unpacking the archive: the engine's log has the details")
-        if message["kind"] == "system":
-            raise System(printable(message["error"]))
-        raise InvalidArchive(message["error"])
+    def _error(self, failure: Failure) -> TeulError:
+        make = self._program.errors.get(failure["kind"])
+        if make is not None:
+            return make(printable(failure["error"]))
+        log.error("worker %d failed:\n%s", self.pid, failure["error"])
+        return System(f"{self._program.bug}: the engine's log has the details")
 
 
 @asynccontextmanager
-async def running_worker(order: dict[str, Any], *, program: str, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
-    """A running worker, which is gone when the `with` ends. `program` is the module of `workers.program` that carries out the order."""
-    text = json.dumps({**order, "parent_pid": os.getpid()})
+async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
+    """A worker that carries out the order, which is gone when the `with` ends."""
     # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", "-c", _BOOT.format(program=program), text),
+        *("-I", "-S", "-c", _BOOT.format(program=program.name), json.dumps(order)),
         *(path for path in sys.path if path),
         stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
@@ -98,7 +110,7 @@ async def running_worker(order: dict[str, Any], *, program: str, stdin: int, pas
         pass_fds=pass_fds,
         env={},
     )
-    worker = Worker(process)
+    worker = Worker(process, program)
     try:
         yield worker
     finally:

@@ -9,23 +9,14 @@ docker: moby/go-archive, Unpack. Unlike an image's layer, such an archive has no
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import stat
 
 from teul.linux.paths import make_directories_in_root, open_in_root
-from teul.store.atomic import remove_tree, write_all
-from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
-
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# security: these belong to overlayfs and to the host (see extract.py).
-_FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
-_MAX_TIME_NS = 1 << 62
-
-
-class Refused(ValueError):
-    """An entry that is not to be placed; the text is docker's."""
+from teul.store.atomic import remove_tree
+from teul.wire.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
 
 
 class Placer:
@@ -71,7 +62,9 @@ class Placer:
             elif entry.type == LINK:
                 self._link(parent_fd, base, entry)
             else:
-                _make_node(parent_fd, base, entry)
+                # docker: devices are made as the archive has them; whether the container may open them its device cgroup says.
+                # They have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put here meanwhile.
+                make_node(parent_fd, base, entry, mode=entry.mode & 0o777, name=entry.name)
             self._finish(parent_fd, base, entry)
         finally:
             os.close(parent_fd)
@@ -96,27 +89,16 @@ class Placer:
 
     def _regular(self, parent_fd: int, base: bytes, entry: Entry) -> None:
         # Nobody but root reads it before it has its owner.
-        fd = os.open(base, _CREATE_FLAGS, entry.mode & 0o700, dir_fd=parent_fd)
+        fd = os.open(base, CREATE_FLAGS, entry.mode & 0o700, dir_fd=parent_fd)
         try:
-            if entry.segments is None:
-                for piece in self._reader.data():
-                    write_all(fd, piece)
-            else:
-                self._sparse(fd, entry)
+            write_data(self._reader, fd, entry)
             os.fchown(fd, *self._owner_of(entry))
             os.fchmod(fd, entry.mode & 0o7777)  # chown(2) takes the set-id bits away
-            _set_xattrs(fd, entry)
-            time_ns = _bounded_time(entry.mtime_ns)
+            set_xattrs(fd, entry.xattrs or {})
+            time_ns = bounded_time(entry.mtime_ns)
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
-
-    def _sparse(self, fd: int, entry: Entry) -> None:
-        for offset, length in entry.segments or ():
-            os.lseek(fd, offset, os.SEEK_SET)
-            for piece in self._reader.data(length):
-                write_all(fd, piece)
-        os.ftruncate(fd, entry.size_bytes)
 
     def _link(self, parent_fd: int, base: bytes, entry: Entry) -> None:
         target = _clean(entry.link, f'invalid hardlink "{os.fsdecode(entry.name)}" -> "{os.fsdecode(entry.link)}"')
@@ -133,12 +115,12 @@ class Placer:
             return  # they are the file's, and it has them
         uid, gid = self._owner_of(entry)
         os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
-        time_ns = _bounded_time(entry.mtime_ns)
+        time_ns = bounded_time(entry.mtime_ns)
         if entry.type == DIRECTORY:
             fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
             try:
                 os.fchmod(fd, entry.mode & 0o7777)
-                _set_xattrs(fd, entry)
+                set_xattrs(fd, entry.xattrs or {})
             finally:
                 os.close(fd)
         else:
@@ -148,7 +130,7 @@ class Placer:
         return self._owner or (entry.uid, entry.gid)
 
     def _set_directory_time(self, name: bytes, time_ns: int) -> None:
-        bounded = _bounded_time(time_ns)
+        bounded = bounded_time(time_ns)
         try:
             fd = open_in_root(self._root_fd, self._path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError):
@@ -165,33 +147,3 @@ def _clean(name: bytes, refusal: str = "") -> bytes:
     if clean == b".." or clean.startswith(b"../"):
         raise Refused(refusal or f'invalid entry name "{os.fsdecode(name)}"')
     return clean
-
-
-def _make_node(parent_fd: int, base: bytes, entry: Entry) -> None:
-    """A FIFO or a device. docker: devices are made as the archive has them; whether the container may open them its device cgroup says."""
-    if entry.type == FIFO:
-        os.mkfifo(base, entry.mode & 0o777, dir_fd=parent_fd)
-    else:
-        assert entry.type in (CHARACTER, BLOCK), "the reader passes no other types"
-        kind = stat.S_IFCHR if entry.type == CHARACTER else stat.S_IFBLK
-        # kernel: 12 bits of major and 20 of minor (linux/kdev_t.h)
-        if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
-            raise Refused(f'invalid device "{os.fsdecode(entry.name)}": no device {entry.major}:{entry.minor}')
-        os.mknod(base, kind | (entry.mode & 0o777), os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
-    # No chmod afterwards, which would follow a symlink put here meanwhile: such files have no use for set-id bits.
-
-
-def _set_xattrs(fd: int, entry: Entry) -> None:
-    for name, value in (entry.xattrs or {}).items():
-        if name.startswith(_FORBIDDEN_XATTRS):
-            continue
-        try:
-            os.setxattr(fd, name, value)
-        except OSError as error:
-            # docker: what the file system does not have, or only the host's policy may set, is no reason to refuse the archive.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
-
-
-def _bounded_time(time_ns: int) -> int:
-    return min(max(time_ns, -_MAX_TIME_NS), _MAX_TIME_NS)

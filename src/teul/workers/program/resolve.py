@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from typing import Any
 
 from teul.linux.paths import open_in_root
+from teul.workers.program.messages import Stat
 
 _MAX_SYMLINKS = 255
 # Go's io/fs.FileMode, which the API's stat carries as a number.
@@ -53,7 +53,7 @@ def open_path(root_fd: int, path: str) -> int:
         raise PathError("lstat", path, error) from None
 
 
-def describe(root_fd: int, path: str) -> dict[str, Any]:
+def describe(root_fd: int, path: str) -> Stat:
     """What the API tells of an `absolute` path. Raises `PathError`."""
     fd = open_path(root_fd, path)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
@@ -24,6 +25,8 @@ _ZSTD_WINDOW_BYTES = 128 << 20
 _XZ_MEMORY_BYTES = 512 << 20
 
 _MAGICS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
+_LONGEST_MAGIC_BYTES = 6
+# How much of a file's beginning `sniff` and `looks_like_tar` want to see.
 MAGIC_BYTES = 512
 
 
@@ -37,6 +40,26 @@ class LimitExceeded(StreamError):
 
 class _Hasher(Protocol):
     def update(self, data: bytes, /) -> None: ...
+
+
+def read_chunks(fd: int) -> Iterator[bytes]:
+    """What comes on the descriptor, to its end."""
+    while chunk := os.read(fd, CHUNK_BYTES):
+        yield chunk
+
+
+def sniffed(chunks: Iterator[bytes]) -> tuple[Iterator[bytes], str]:
+    """The same chunks, and how they are compressed, as `sniff` has it."""
+    head = b""
+    while len(head) < _LONGEST_MAGIC_BYTES and (chunk := next(chunks, b"")):
+        head += chunk
+    return _prefixed(head, chunks), sniff(head)
+
+
+def _prefixed(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from chunks
 
 
 def sniff(head: bytes) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from teul.linux import mounts
 from teul.linux.overlay import mount_overlay
 from teul.linux.paths import make_target_in_root
 from teul.linux.process import CLONE_NEWNS, setns, unshare
 from teul.workers.program.confine import harden, keep_capabilities
+from teul.workers.program.messages import BindMount, RootView
 
 # security: what the container has put there must not be opened as a device or gain privileges here, whoever runs the worker.
 _ATTRIBUTES = mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
@@ -27,13 +27,12 @@ _ATTRIBUTES = mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_
 class ContainerGone(Exception):
     """The process whose root was to be entered has ended."""
 
+    def __init__(self) -> None:
+        super().__init__("the container has ended")
 
-def enter(view: dict[str, Any], capabilities: tuple[str, ...], parent_pid: int) -> None:
-    """Make the container's root this process's "/" and keep only `capabilities`. Raises `OSError`, `ContainerGone`.
 
-    `view`: `pidfd` of a running container's first process or None, `overlay` (`lower`, `upper`, `work`), `binds` (`source`,
-    `destination`, `recursive`, `read_only`), `read_only` for the root, and `stage`, a host directory to mount at.
-    """
+def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int) -> None:
+    """Make the container's root this process's "/" and keep only `capabilities`. Raises `OSError`, `ContainerGone`."""
     harden(parent_pid)
     unshare(CLONE_NEWNS)
     mounts.set_propagation("/", mounts.MS_PRIVATE | mounts.MS_REC)
@@ -51,7 +50,7 @@ def enter(view: dict[str, Any], capabilities: tuple[str, ...], parent_pid: int) 
     keep_capabilities(capabilities)
 
 
-def _mount_stopped(view: dict[str, Any]) -> int:
+def _mount_stopped(view: RootView) -> int:
     overlay = view["overlay"]
     return mount_overlay(overlay["lower"], overlay["upper"], overlay["work"], view["stage"])
 
@@ -74,7 +73,7 @@ def _clone_running(pidfd: int) -> int:
     return root_fd
 
 
-def _bind(root_fd: int, bind: dict[str, Any]) -> None:
+def _bind(root_fd: int, bind: BindMount) -> None:
     mount_fd = mounts.clone_tree(bind["source"], recursive=bind["recursive"])
     try:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0
