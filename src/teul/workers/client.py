@@ -15,11 +15,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from teul.aio import Tasks
 from teul.errors import InvalidParameter, System, TeulError
-from teul.workers.program.messages import Failure, FailureKind, Order
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import Failure, FailureKind, Order
 
 log = logging.getLogger(__name__)
 

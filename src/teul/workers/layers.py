@@ -6,23 +6,26 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from teul.aio import run_blocking
 from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
 from teul.workers.client import InvalidArchive, Program, feeding, running_worker
-from teul.workers.program.messages import (
-    DoneLine,
-    FileMember,
-    IngestOrder,
-    IngestResult,
-    LinkMember,
-    MemberLine,
-    SplitOrder,
-    UnpackOrder,
-    UnpackResult,
-)
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import (
+        DoneLine,
+        FileMember,
+        IngestOrder,
+        IngestResult,
+        LinkMember,
+        MemberLine,
+        SplitOrder,
+        UnpackOrder,
+        UnpackResult,
+    )
 
 _PROGRAM = Program(
     "layers",

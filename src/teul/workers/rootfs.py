@@ -11,23 +11,26 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from teul.errors import InvalidParameter, NotFound, System, TeulError
 from teul.model.filesystem import Change, PathStat
 from teul.workers.client import Program, Worker, feeding, running_worker
-from teul.workers.program.messages import (
-    BindMount,
-    ChangesOrder,
-    ChangesResult,
-    EnteredLine,
-    ExportOrder,
-    PackOrder,
-    PlaceOrder,
-    RootView,
-    Stat,
-    StatLine,
-    StatOrder,
-)
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import (
+        BindMount,
+        ChangesOrder,
+        ChangesResult,
+        EnteredLine,
+        ExportOrder,
+        PackOrder,
+        PlaceOrder,
+        RootView,
+        Stat,
+        StatLine,
+        StatOrder,
+    )
 
 _PIPE_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18

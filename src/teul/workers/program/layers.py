@@ -13,24 +13,27 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from teul.store.atomic import write_all
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.confine import UNPACK_CAPABILITIES, confine
 from teul.workers.program.entries import Refused
 from teul.workers.program.extract import Extractor
-from teul.workers.program.messages import IngestOrder, IngestResult, LayersOrder, Nothing, Result, SplitOrder, UnpackOrder, UnpackResult
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.split import Splitter
 from teul.workers.program.streams import ChunkSource, LimitExceeded, StreamError, decompressed, read_chunks, sniffed, tapped, teed
 
+if TYPE_CHECKING:
+    from teul.workers.program.messages import IngestOrder, IngestResult, LayersOrder, Nothing, Result, SplitOrder, UnpackOrder, UnpackResult
+
 # What the kernel says about paths that only an impossible archive has.
 _ARCHIVE_ERRNOS = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMLINK, errno.EMFILE})
 _RULES = (
-    Rule("limit", (LimitExceeded, MemoryError)),
-    Rule("invalid", (TarError, StreamError, Refused)),
-    Rule("invalid", (OSError,), errnos=_ARCHIVE_ERRNOS),
-    Rule("system", (OSError,)),
+    Rule("limit", LimitExceeded, MemoryError),
+    Rule("invalid", TarError, StreamError, Refused),
+    Rule("invalid", OSError, errnos=_ARCHIVE_ERRNOS),
+    Rule("system", OSError),
 )
 
 

@@ -7,7 +7,7 @@ An order is one JSON object, the worker's only argument. A report is lines of JS
   job         which of the program's jobs
   parent_pid  the engine's process id; a worker whose parent is another process by now ends without a word
 
-Only `typing` is imported: a worker loads little.
+Types and nothing else: no program loads this module, since a worker's start is part of every load.
 """
 
 from __future__ import annotations

@@ -10,22 +10,27 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from teul.store.atomic import write_all
-from teul.workers.program.messages import Failure, FailureKind, Line, Result
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import Failure, FailureKind, Line, Result
 
 # Where the input comes from, for programs that have one.
 SOURCE_FD = 0
 _REPORT_FD = 1
 
 
-class Rule(NamedTuple):
+class Rule:
     """Exceptions of these classes mean this kind of failure; of an `OSError` those with one of `errnos`, if there are any."""
 
-    kind: FailureKind
-    exceptions: tuple[type[Exception], ...]
-    errnos: frozenset[int] = frozenset()
+    __slots__ = ("errnos", "exceptions", "kind")
+
+    def __init__(self, kind: FailureKind, *exceptions: type[Exception], errnos: frozenset[int] = frozenset()) -> None:
+        self.kind = kind
+        self.exceptions = exceptions
+        self.errnos = errnos
 
 
 def report(line: Line) -> None:

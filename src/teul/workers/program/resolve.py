@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from typing import TYPE_CHECKING
 
 from teul.linux.paths import open_in_root
-from teul.workers.program.messages import Stat
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import Stat
 
 _MAX_SYMLINKS = 255
 # Go's io/fs.FileMode, which the API's stat carries as a number.

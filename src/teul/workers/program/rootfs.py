@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from teul.linux.paths import open_in_root
 from teul.linux.users import UserError, resolve
@@ -17,26 +18,28 @@ from teul.wire.tar import TarError, TarReader
 from teul.workers.program.changes import list_changes
 from teul.workers.program.confine import harden, keep_capabilities
 from teul.workers.program.entries import Refused
-from teul.workers.program.messages import (
-    BindMount,
-    ChangesOrder,
-    ChangesResult,
-    ExportOrder,
-    InsideOrder,
-    Nothing,
-    PackOrder,
-    PlaceOrder,
-    Result,
-    RootfsOrder,
-    Stat,
-    StatOrder,
-)
 from teul.workers.program.pack import Packer
 from teul.workers.program.place import Placer
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.resolve import PathError, absolute, base_name, describe
 from teul.workers.program.streams import ChunkSource, StreamError, decompressed, read_chunks, sniffed
 from teul.workers.program.view import ContainerGone, enter
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import (
+        BindMount,
+        ChangesOrder,
+        ChangesResult,
+        ExportOrder,
+        InsideOrder,
+        Nothing,
+        PackOrder,
+        PlaceOrder,
+        Result,
+        RootfsOrder,
+        Stat,
+        StatOrder,
+    )
 
 _READING = ("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
 _WRITING = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
@@ -51,11 +54,11 @@ class _Invalid(Exception):
 
 
 _RULES = (
-    Rule("gone", (ContainerGone,)),
-    Rule("not-found", (_NotThere,)),
-    Rule("invalid", (_Invalid, UserError)),
+    Rule("gone", ContainerGone),
+    Rule("not-found", _NotThere),
+    Rule("invalid", _Invalid, UserError),
     # docker: what is wrong with the archive is the daemon's failure there, status 500.
-    Rule("system", (TarError, StreamError, Refused, OSError, MemoryError)),
+    Rule("system", TarError, StreamError, Refused, OSError, MemoryError),
 )
 
 

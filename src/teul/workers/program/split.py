@@ -10,11 +10,14 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from teul.store.atomic import write_all
 from teul.wire.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarError, TarReader
-from teul.workers.program.messages import FileMember, LinkMember, MemberLine
 from teul.workers.program.streams import MAGIC_BYTES, LimitExceeded, looks_like_tar, sniff
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import FileMember, LinkMember, MemberLine
 
 # spec: OCI image-spec image-layout.md, "blobs"; the algorithm in the path is the one to check with.
 _BLOB = re.compile(rb"(?:\./)*blobs/(sha256|sha384|sha512)/[0-9a-f]+")

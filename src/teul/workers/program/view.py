@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from teul.linux import mounts
 from teul.linux.overlay import mount_overlay
 from teul.linux.paths import make_target_in_root
 from teul.linux.process import CLONE_NEWNS, setns, unshare
 from teul.workers.program.confine import harden, keep_capabilities
-from teul.workers.program.messages import BindMount, RootView
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import BindMount, RootView
 
 # security: what the container has put there must not be opened as a device or gain privileges here, whoever runs the worker.
 _ATTRIBUTES = mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
