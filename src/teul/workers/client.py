@@ -1,6 +1,6 @@
-"""Workers seen from the engine: start one, feed it, read its report, and never outlive it.
+"""Workers seen from the engine: start a worker, feed it, read its report, and end it with its caller.
 
-The engine opens no archive itself (`workers.program` does). A cancelled caller kills its worker.
+The engine opens no archive itself (`workers.program` does). A caller that is cancelled kills its worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What a worker writes per line: a name, a link's target, and little else; the last line has the paths of opaque directories.
+# The longest line of a report is the last one of an unpacked layer, which lists the paths of its opaque directories.
 _MAX_LINE_BYTES = 64 << 20
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.workers.program.{program} import main; main(sys.argv[1])"
 
@@ -62,10 +62,10 @@ class Worker:
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
-            self._pidfd = -1  # ended and reaped already
+            self._pidfd = -1  # the process has ended and been reaped already
 
     def kill(self) -> None:
-        """Idempotent, also when it has ended."""
+        """Kill the process. Idempotent, also when the process has ended."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -75,7 +75,7 @@ class Worker:
             os.close(self._pidfd)
 
     async def line(self) -> Any:
-        """The next line of its report, of the type in `program.messages` that its job says. Raises the error that it is instead."""
+        """The next line of the report, of the type that `program.messages` has for the job. A failure is raised as the error it means."""
         assert self._stdout is not None
         line = await self._stdout.readline()
         if not line.endswith(b"\n"):
@@ -87,7 +87,7 @@ class Worker:
         return message
 
     async def result(self) -> Any:
-        """The result in the last line of its report, of the type in `program.messages` that its job says. Raises as `line`."""
+        """The result in the last line of the report, of the type that `program.messages` has for the job. Raises as `line`."""
         return (await self.line())["done"]
 
     def _error(self, failure: Failure) -> TeulError:
@@ -100,7 +100,7 @@ class Worker:
 
 @asynccontextmanager
 async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
-    """A worker that carries out the order, which is gone when the `with` ends."""
+    """A worker that carries out the order; the process is gone when the `with` ends."""
     # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -116,7 +116,7 @@ async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds
     try:
         yield worker
     finally:
-        # What it had to say is said, or nobody wants to hear it.
+        # The caller has read as much of the report as it wanted.
         worker.kill()
         await process.wait()
         worker.close()
@@ -134,7 +134,8 @@ async def feeding(worker: Worker, stream: AsyncIterator[bytes]) -> AsyncIterator
         try:
             yield feed
         except System:
-            # Killed for want of input: the reader's complaint is the consequence, the stream's error the cause.
+            # If the stream failed, the worker was killed for it: the stream's error is the cause, and the caller's complaint about a
+            # dead worker the consequence.
             feed.check()
             raise
 
@@ -149,13 +150,13 @@ class Feed:
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Ends with the stream, or when the worker ends before its input does; then its report says why."""
+        """Ends with the stream, or when the worker ends before the stream does; then the worker's report says why."""
         assert self._worker.stdin is not None
         try:
             async for chunk in self._stream:
                 if not await self._write(self._worker.stdin, chunk):
                     return
-        except Exception as error:  # noqa: BLE001 - boundary: it is raised where the feed is waited for
+        except Exception as error:  # noqa: BLE001 - boundary: `check` raises it where the feed is waited for
             self._error = error
             self._worker.kill()
         finally:
@@ -163,12 +164,12 @@ class Feed:
             self._ended.set()
 
     async def finish(self) -> None:
-        """Wait for the stream's end; raises what it raised."""
+        """Wait for the stream's end; raises what the stream raised."""
         await self._ended.wait()
         self.check()
 
     def check(self) -> None:
-        """Raise what the stream raised, if it did."""
+        """Raise what the stream raised, if it raised anything."""
         if self._error is not None:
             raise self._error
 
@@ -183,7 +184,7 @@ class Feed:
 
 
 def printable(text: str) -> str:
-    """`text` with escapes for what is no character, or would do something to a terminal."""
+    """`text` with escapes for bytes that are no characters, and for characters that would do something to a terminal."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

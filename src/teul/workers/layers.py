@@ -37,7 +37,7 @@ _PROGRAM = Program(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may contain before it is taken for a bomb. Bytes are those after decompression."""
+    """What an archive may contain before it is taken for a bomb. Bytes are counted after decompression."""
 
     archive_bytes: int = 256 << 30
     archive_entries: int = 100_000
@@ -49,7 +49,7 @@ class Limits:
 class Member:
     """One member of an image archive. A file's bytes are in `path`; a link has a `target` instead.
 
-    `compression` is what its first bytes say; `is_archive` if it may be a layer.
+    `compression` is what the file's first bytes say; `is_archive` says whether the file may be a layer.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Unpacked:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A layer that was unpacked and kept while it arrived; `digest`, `blob_size_bytes` and `compression` are of what was kept."""
+    """A layer that was unpacked and kept while it arrived; `digest`, `blob_size_bytes` and `compression` are the kept blob's."""
 
     unpacked: Unpacked
     digest: Digest
@@ -83,7 +83,8 @@ class Ingested:
 async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, *, diff_id: Digest | None) -> Unpacked:
     """Unpack the layer in `blob_path` into the empty `directory`.
 
-    `diff_id` is given if the file is uncompressed and its digest known; otherwise it is computed. Raises `InvalidArchive` or `System`.
+    `diff_id` is given if the layer is uncompressed and its digest known; otherwise the diff id is computed. Raises `InvalidArchive` or
+    `System`.
     """
     order: UnpackOrder = {
         "job": "unpack",
@@ -135,7 +136,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
 async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> AsyncIterator[Member]:
     """Take the image archive that `stream` brings apart into files in the empty `directory`; each member as soon as it is whole.
 
-    Nothing of it may be believed before the iteration ends without an error. Raises `InvalidArchive` or `System`, and whatever
+    No member may be believed before the iteration ends without an error. Raises `InvalidArchive` or `System`, and whatever
     `stream` raises.
     """
     order: SplitOrder = {
@@ -167,10 +168,10 @@ def _member(member: FileMember | LinkMember, directory: str) -> Member:
 
 
 def _mark_opaque(directory: str, paths: list[str]) -> None:
-    """Mark directories of a layer that hide what lower layers have under their names.
+    """Mark directories of a layer that hide the lower layers' directories of the same name.
 
-    Done here since it takes CAP_SYS_ADMIN, which no worker has. The layer's owner is done with it, and no path goes through a symlink:
-    the worker got them from the kernel; the look-up stays inside the layer whatever they are.
+    Done by the engine since it takes CAP_SYS_ADMIN, which no unpacking worker has. The worker has ended, so nobody changes the layer any
+    more. The worker got the paths from the kernel, so none goes through a symlink; the look-up stays inside the layer whatever they are.
     """
     if not paths:
         return

@@ -1,6 +1,6 @@
 """The files of one container, worked on by a worker process that sees nothing else (`workers.program.rootfs`).
 
-Every archive is a stream: the worker waits while the other side does not read or write, and ends when nobody wants it any more.
+Every archive is a stream: the worker waits while the client does not read or write, and ends when nobody wants the archive any more.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is none the overlay.
+    """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is no process the overlay.
 
     `stage` is a directory of the host that the worker covers in its own mount namespace.
     """
@@ -112,7 +112,7 @@ async def exported(view: View) -> AsyncIterator[AsyncIterator[bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an archive goes: the directory `path`. `user` is whom everything shall belong to, if not to whom the archive says.
+    """Where an archive goes: the directory `path`. `user`, if given, is the owner of all placed files, in place of the archive's owners.
 
     `no_overwrite` refuses to put a directory in the place of something else, or the other way round.
     """
@@ -125,7 +125,7 @@ class Placement:
 
 @asynccontextmanager
 async def placing(view: View, placement: Placement, stream: AsyncIterator[bytes]) -> AsyncIterator[None]:
-    """Place the archive that `stream` brings: inside the `with` the container's root has been entered, its end waits for the rest.
+    """Place the archive that `stream` brings. Inside the `with` the container's root has been entered; its end waits until all is placed.
 
     Raises `NoSuchPath`, `InvalidParameter`, `System`, `ContainerGone`, and what `stream` raises.
     """
@@ -159,12 +159,12 @@ async def list_changes(upper: str, lower: list[str]) -> list[Change]:
 async def _archive(
     view: View, make_order: Callable[[RootView, int], PackOrder | ExportOrder]
 ) -> AsyncIterator[tuple[Worker, AsyncIterator[bytes]]]:
-    """A worker that packs, and the archive that it writes. The order is made when the descriptors are there."""
+    """A worker that packs, and the archive that it writes. `make_order` gets the view and the descriptor to write the archive to."""
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     async with AsyncExitStack() as stack:
         closing = stack.enter_context(ExitStack())
         closing.callback(os.close, write_fd)
-        with suppress(PermissionError):  # the user's limit for pipes is used up; a small one does as well
+        with suppress(PermissionError):  # the user's limit for pipes is used up; a small pipe does as well
             fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         reader, transport = await _pipe_reader(read_fd)
         stack.callback(transport.close)
@@ -172,7 +172,7 @@ async def _archive(
             order = make_order(passed.view(read_only=True), write_fd)
             running = running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=(write_fd, *passed.fds))
             worker = await stack.enter_async_context(running)
-        # The archive ends when the worker has closed the last descriptor.
+        # The worker alone holds the pipe's writing end now, so the archive ends when the worker closes it.
         closing.pop_all().close()
         yield worker, _chunks(worker, reader)
 
@@ -198,7 +198,7 @@ async def _entered(worker: Worker) -> None:
 
 
 class _Passed:
-    """A view as a worker gets it: the pidfd is a copy of its own, since the container may end meanwhile."""
+    """A view as a worker gets it. The pidfd is a copy, since the container may end meanwhile and the engine close its own."""
 
     def __init__(self, view: View) -> None:
         self._view = view

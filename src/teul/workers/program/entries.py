@@ -14,7 +14,7 @@ from collections.abc import Collection
 from teul.store.atomic import write_all
 from teul.wire.tar import BLOCK, CHARACTER, FIFO, Entry, TarReader
 
-# A file is new or not opened at all: what stands in its place may be a symlink, a FIFO or a device.
+# A file is opened only if it is new: a file of that name that exists already may be a symlink, a FIFO or a device.
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Beyond these a time is nonsense; the kernel cuts it further to what the filesystem can store.
 _MIN_TIME_NS, _MAX_TIME_NS = -(1 << 62), 1 << 62
@@ -24,7 +24,7 @@ _FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
 
 
 class Refused(ValueError):
-    """An entry that is not made into a file: no honest archive has it, or docker does not place it."""
+    """An entry that is not made into a file, because no honest archive has such an entry or because docker does not place it."""
 
 
 def write_data(reader: TarReader, fd: int, entry: Entry) -> None:
@@ -43,8 +43,8 @@ def write_data(reader: TarReader, fd: int, entry: Entry) -> None:
 def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes], *, required: Collection[bytes] = ()) -> None:
     """Set the attributes of a descriptor, or of a name in the current directory, which is not followed if it is a symlink.
 
-    Attributes of overlayfs are left out. What the filesystem does not have or does not permit is passed over, except that for the
-    `required` ones not being permitted (EPERM) is an error. Raises `OSError`.
+    Attributes of overlayfs are left out. An attribute that the filesystem does not support or permit is passed over; but not being
+    permitted (EPERM) to set one of the `required` attributes is an error. Raises `OSError`.
     """
     for name, value in xattrs.items():
         if name.startswith(_FORBIDDEN_XATTRS):
@@ -63,7 +63,7 @@ def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes], *, required: Col
 
 
 def make_node(parent_fd: int, base: bytes, entry: Entry, *, mode: int, name: bytes) -> None:
-    """Make a FIFO or a device; `name` is how an error calls it. Raises `Refused` for a device that cannot be, and `OSError`."""
+    """Make a FIFO or a device; errors call the entry `name`. Raises `Refused` for a device that cannot be, and `OSError`."""
     if entry.type == FIFO:
         os.mkfifo(base, mode, dir_fd=parent_fd)
         return

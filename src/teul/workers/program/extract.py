@@ -1,7 +1,7 @@
-"""One layer archive into the current root directory, in the shape that overlayfs reads.
+"""A layer's archive is unpacked into the current root directory, in the shape that overlayfs reads.
 
 Whiteouts become character devices 0:0; opaque directories are reported, for the engine to mark. Runs inside `confine`: "/" is the layer's
-own directory, so no name can lead out of it. What tries to is refused all the same, since such an archive means harm or is broken:
+own directory, so no name can lead out of it. A name that tries is refused all the same, since its archive means harm or is broken:
 names with "..", symlinks that leave the layer used as directories, hard links to what is not there.
 
 spec: OCI image-spec layer.md. kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
@@ -35,7 +35,7 @@ _openat2 = prototype("openat2", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(op
 
 
 class Extractor:
-    """Writes the entries of one layer below "/". Use once: `run`, then read the counters."""
+    """Writes the entries of one layer below "/". An extractor is used once: `run`, then its counters are read."""
 
     def __init__(self, reader: TarReader, *, limit_bytes: int, limit_entries: int) -> None:
         self._reader = reader
@@ -53,7 +53,7 @@ class Extractor:
         self.opaque: set[bytes] = set()
 
     def run(self) -> None:
-        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; what is there then is to be thrown away."""
+        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the files written by then are to be thrown away."""
         while (entry := self._reader.next()) is not None:
             self.entries += 1
             if self.entries > self._limit_entries:
@@ -67,7 +67,8 @@ class Extractor:
             except OSError as error:
                 name = os.fsdecode(entry.name)
                 raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
-        # Only now: what is made in a set-gid directory would inherit its group, and changes any directory's time.
+        # Directories get their set-gid bits and times at the end: an entry made in a set-gid directory would inherit the directory's
+        # group, and an entry made in any directory changes the directory's time.
         for path, mode in self._set_group_id.items():
             self._close_old_directories()
             self._set_directory_mode(path, mode)
@@ -84,7 +85,7 @@ class Extractor:
         parent, _, base = path.rpartition(b"/")
         if _WHITEOUT in path:
             if _WHITEOUT_METADATA in parent:
-                return  # aufs kept its own records under such names
+                return  # aufs kept records of its own under such names
             if base.startswith(_WHITEOUT):
                 self._whiteout(parent, base)
                 return
@@ -157,7 +158,7 @@ class Extractor:
             self._clear(parent_fd, base, path)
             self._make(parent_fd, base, path, entry)
         if entry.type == LINK:
-            return  # owner, mode and times are the file's, and it has them
+            return  # owner, mode and times belong to the linked file, which has them already
         if entry.uid or entry.gid:
             os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
         if entry.type == SYMLINK:
@@ -178,7 +179,7 @@ class Extractor:
         elif entry.type == LINK:
             self._link(parent_fd, base, path, entry)
         elif entry.type == CHARACTER and not entry.major and not entry.minor:
-            # security: to overlayfs this is a whiteout; an archive says that with a .wh. name.
+            # security: to overlayfs such a device is a whiteout; in an archive a whiteout is a .wh. name.
             raise Refused(f'invalid device "{os.fsdecode(path)}": character device 0:0')
         else:
             make_node(parent_fd, base, entry, mode=entry.mode & 0o7777, name=path)
@@ -212,17 +213,17 @@ class Extractor:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent_fd)
             self._whiteouts.add(path)
         except FileExistsError:
-            # spec: a whiteout hides what lower layers have, not what this one brings. A file does that by being there.
+            # spec: a whiteout hides files of lower layers, not of its own layer. A file of this layer hides the lower ones by being there.
             if stat.S_ISDIR(os.stat(hidden, dir_fd=parent_fd, follow_symlinks=False).st_mode):
                 self._mark_opaque(self._open_directory(path))
 
     def _mark_opaque(self, directory_fd: int) -> None:
-        # The path that the kernel knows, not the archive's: that one may lead through symlinks.
+        # The directory's path is asked of the kernel, since the archive's path may lead through symlinks.
         os.fchdir(directory_fd)
         self.opaque.add(os.getcwdb())
 
     def _clear(self, parent_fd: int, base: bytes, path: bytes) -> None:
-        """Make room for an entry whose name is taken: in a tar archive the later one wins."""
+        """Make room for an entry whose name is taken: in a tar archive the later of two entries wins."""
         status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
         if status.st_nlink == 1 and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             self.size_bytes -= status.st_size
@@ -238,7 +239,7 @@ class Extractor:
             self._mark_opaque(self._open_directory(path))
 
     def _open_directory(self, path: bytes, *, create: bool = True) -> int:
-        """A descriptor of directory `path` that the cache owns. Missing parents are made, as Docker makes them: root's, 0755."""
+        """A descriptor of directory `path`, owned by the cache. Missing parents are made as Docker makes them: owned by root, mode 0755."""
         fd = self._directories.get(path)
         if fd is not None:
             return fd
@@ -269,7 +270,7 @@ class Extractor:
             return self._through_symlink(path)
 
     def _through_symlink(self, path: bytes) -> int:
-        """A directory that the layer reaches by a relative symlink of its own (`bin -> usr/bin`). Nothing else is followed."""
+        """A directory that the layer reaches by a relative symlink of its own (`bin -> usr/bin`). No other symlink is followed."""
         how = open_how(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
         try:
             return _openat2(self._root_fd, path, ctypes.byref(how), ctypes.sizeof(how), path=path)
@@ -279,14 +280,14 @@ class Extractor:
             raise
 
     def _close_old_directories(self) -> None:
-        """Keep the cache small. Between entries only: while one is at work, the descriptors it was given stay open."""
+        """Keep the cache of directories small. Called between entries: an entry's descriptors must stay open until it is written."""
         if len(self._directories) > _OPEN_DIRECTORIES:
-            # The oldest go; the root is the first key and stays.
+            # The oldest descriptors are closed; the root's is the first in the dictionary and stays.
             for old in list(self._directories)[1 : -_OPEN_DIRECTORIES // 2]:
                 os.close(self._directories.pop(old))
 
     def _forget(self, path: bytes, *, directory: bool) -> None:
-        """Before `path` goes: descriptors that it led to, and what was to be done to directories below."""
+        """Before `path` is removed: close the descriptors of directories at and below it, and drop what was to be done to them."""
         below = path + b"/"
         for old in [old for old in self._directories if old == path or old.startswith(below)]:
             os.close(self._directories.pop(old))

@@ -2,8 +2,8 @@
 
 The order is one JSON argument, the archive comes on descriptor 0, and descriptor 1 takes the report (`messages`).
 
-Jobs: `split` an image archive into numbered files; `unpack` a layer whose bytes are known already; `ingest` a layer from a stream, keeping
-what came (recompressed never; decompressed if the registry formats have no name for its compression) in descriptor `keep_fd`.
+Jobs: `split` an image archive into numbered files; `unpack` a layer that is stored already; `ingest` a layer from a stream, and write it to
+the descriptor `keep_fd` as it came, or decompressed if the registry formats have no name for its compression.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from teul.workers.program.streams import ChunkSource, LimitExceeded, StreamError
 if TYPE_CHECKING:
     from teul.workers.program.messages import IngestOrder, IngestResult, LayersOrder, Nothing, Result, SplitOrder, UnpackOrder, UnpackResult
 
-# What the kernel says about paths that only an impossible archive has.
+# The kernel's errors for paths that only an impossible archive has.
 _ARCHIVE_ERRNOS = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMLINK, errno.EMFILE})
 _RULES = (
     Rule("limit", LimitExceeded, MemoryError),
@@ -56,11 +56,12 @@ def _carry_out(order: LayersOrder) -> Result:
 
 def _split(order: SplitOrder) -> Nothing:
     chunks, compression = sniffed(read_chunks(SOURCE_FD))
-    # The archive's own size is limited by its members; this is against compressed emptiness around them.
+    # The splitter limits the size of all members together; this limit is against endless zeros around them in a compressed archive.
     limit_bytes = order["limit_bytes"] + (order["limit_bytes"] >> 4) + (1 << 20)
     source = ChunkSource(tapped(decompressed(chunks, compression), hasher=None, limit_bytes=limit_bytes))
     Splitter(TarReader(source), report, limit_bytes=order["limit_bytes"], limit_entries=order["limit_entries"]).run()
-    # A sender that is cut off while it writes calls the load failed; also, a compressed archive is only known to be whole at its end.
+    # The archive's padding is read too: a client that is cut off while it writes calls the load failed, and whether a compressed archive
+    # is whole is known at its end only.
     source.drain()
     return {}
 
@@ -91,7 +92,7 @@ def _ingest(order: IngestOrder) -> IngestResult:
 
 
 class _Keeper:
-    """Writes a stream to a descriptor and knows its digest."""
+    """Writes a stream to a descriptor, and knows the stream's digest and size."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

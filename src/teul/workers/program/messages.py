@@ -60,7 +60,7 @@ class UnpackOrder(_Confined):
 
 
 class IngestOrder(_Confined):
-    """Unpack a layer, and write what is to be kept as its blob to the descriptor `keep_fd`."""
+    """Unpack a layer, and write the blob that is to be kept to the descriptor `keep_fd`."""
 
     job: Literal["ingest"]
     keep_fd: int
@@ -135,8 +135,8 @@ class ExportOrder(InsideOrder):
 class PlaceOrder(InsideOrder):
     """Place the archive on stdin in the container's directory `path`; before it is read comes an `EnteredLine`.
 
-    `user` ("" for none) is whom everything is to belong to, in place of whom the archive says; `no_overwrite` refuses to put a directory in
-    the place of something else, or the other way round; `read_only_root` says that the container's root is.
+    `user` ("" for none) is the owner of all placed files, in place of the archive's owners; `no_overwrite` refuses to put a directory in
+    the place of another kind of file, or the other way round; `read_only_root` says that the container's root is read-only.
     """
 
     job: Literal["place"]
@@ -218,7 +218,7 @@ class EnteredLine(TypedDict):
 
 
 class Nothing(TypedDict):
-    """Of jobs that have told everything before (split, pack, export, place)."""
+    """The result of jobs whose result is elsewhere: in the lines before (split), the archive (pack, export), the container (place)."""
 
 
 class UnpackResult(TypedDict):
@@ -234,7 +234,7 @@ class UnpackResult(TypedDict):
 
 
 class IngestResult(UnpackResult):
-    """`digest`, `blob_size` and `compression` are of what was kept."""
+    """As `UnpackResult`; `digest`, `blob_size` and `compression` are those of the blob that was kept."""
 
     digest: str
     blob_size: int

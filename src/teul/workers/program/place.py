@@ -1,8 +1,8 @@
-"""A client's archive into a directory of a container: `docker cp` into it.
+"""A client's archive is placed in a directory of a container: `docker cp` into the container.
 
 Runs inside `view.enter`. The archive is not trusted: a name is followed inside the container's root (openat2, so symlinks cannot lead
-out even if they are being changed), "..", that would leave the destination is refused, and an entry takes the place of what has its name
-instead of being written through it. The container may change everything meanwhile; then it gets what it made of it.
+out even if they are being changed), a ".." that would leave the destination is refused, and an entry replaces a file of the same name
+instead of being written through it. A container that changes its files meanwhile gets what it made of them; the host is not reached.
 
 docker: moby/go-archive, Unpack. Unlike an image's layer, such an archive has no whiteouts: a name that begins with .wh. is a name.
 """
@@ -20,7 +20,7 @@ from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, ma
 
 
 class Placer:
-    """Places the entries of one archive into the directory `destination`, a path that has no symlinks. Use once: `run`."""
+    """Places the entries of one archive into the directory `destination`, a path that has no symlinks. A placer is used once: `run`."""
 
     def __init__(self, reader: TarReader, root_fd: int, destination: bytes, *, owner: tuple[int, int] | None, no_overwrite: bool) -> None:
         self._reader = reader
@@ -31,7 +31,7 @@ class Placer:
         self._directory_times: dict[bytes, int] = {}
 
     def run(self) -> None:
-        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; what was placed by then stays, as with docker."""
+        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the entries placed by then stay, as with docker."""
         while (entry := self._reader.next()) is not None:
             name = _clean(entry.name)
             if name == b".":
@@ -40,13 +40,13 @@ class Placer:
                 self._place(name, entry)
             except OSError as error:
                 raise OSError(error.errno, f"{os.fsdecode(entry.name)}: {os.strerror(error.errno or 0).lower()}") from error
-        # At the end: what is made in a directory changes its time.
+        # Directories get their times at the end: an entry made in a directory changes the directory's time.
         for name, time_ns in self._directory_times.items():
             self._set_directory_time(name, time_ns)
 
     def _place(self, name: bytes, entry: Entry) -> None:
         parent, _, base = name.rpartition(b"/")
-        # docker: what is missing on the way is made, root's and 0755.
+        # docker: directories that are missing on the way are made, owned by root, mode 0755.
         parent_fd = make_directories_in_root(self._root_fd, self._path(parent))
         try:
             merged = self._make_room(parent_fd, base, name, entry)
@@ -63,7 +63,7 @@ class Placer:
                 self._link(parent_fd, base, entry)
             else:
                 # docker: devices are made as the archive has them; whether the container may open them its device cgroup says.
-                # They have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put here meanwhile.
+                # Nodes have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put in the node's place.
                 make_node(parent_fd, base, entry, mode=entry.mode & 0o777, name=entry.name)
             self._finish(parent_fd, base, entry)
         finally:
@@ -73,7 +73,7 @@ class Placer:
         return os.fsdecode(self._destination + b"/" + name)
 
     def _make_room(self, parent_fd: int, base: bytes, name: bytes, entry: Entry) -> bool:
-        """Remove what stands in the entry's place; True if both are directories, which are merged."""
+        """Remove the file that has the entry's name; True if it and the entry are directories, which are merged."""
         try:
             status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -88,7 +88,7 @@ class Placer:
         return False
 
     def _regular(self, parent_fd: int, base: bytes, entry: Entry) -> None:
-        # Nobody but root reads it before it has its owner.
+        # Nobody but root can read the file before it has its owner.
         fd = os.open(base, CREATE_FLAGS, entry.mode & 0o700, dir_fd=parent_fd)
         try:
             write_data(self._reader, fd, entry)
@@ -110,9 +110,12 @@ class Placer:
             os.close(target_fd)
 
     def _finish(self, parent_fd: int, base: bytes, entry: Entry) -> None:
-        """Owner, mode, attributes and times of what is no regular file. security: by a descriptor, or without following a symlink."""
+        """Set owner, mode, attributes and times of an entry that is no regular file.
+
+        security: by a descriptor, or without following a symlink.
+        """
         if entry.type == LINK:
-            return  # they are the file's, and it has them
+            return  # all of these belong to the linked file, which has them already
         uid, gid = self._owner_of(entry)
         os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
         time_ns = bounded_time(entry.mtime_ns)
@@ -134,7 +137,7 @@ class Placer:
         try:
             fd = open_in_root(self._root_fd, self._path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError):
-            return  # a later entry, or the container, took its place
+            return  # a later entry, or the container, put something else in the directory's place
         try:
             os.utime(fd, ns=(bounded, bounded))
         finally:
@@ -142,7 +145,7 @@ class Placer:
 
 
 def _clean(name: bytes, refusal: str = "") -> bytes:
-    """A name as a path below the destination; "." for the destination itself. Raises `Refused` for one that leads out."""
+    """A name as a path below the destination; "." for the destination itself. Raises `Refused` for a name that leads out."""
     clean = posixpath.normpath(name.lstrip(b"/") or b".")
     if clean == b".." or clean.startswith(b"../"):
         raise Refused(refusal or f'invalid entry name "{os.fsdecode(name)}"')

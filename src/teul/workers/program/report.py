@@ -1,7 +1,7 @@
 """What a worker has to say, and how a job ends: JSON lines on descriptor 1 (`messages`), the last of them the result or the failure.
 
 A report without such a last line means that the worker died. Which exception is which kind of failure each program says in a table of its
-own: what is a wrong archive to one is the system's failure to the other, since docker's clients are told so.
+own: a malformed archive is the client's fault in `docker load` and the daemon's failure in `docker cp`, and clients know docker's answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from teul.store.atomic import write_all
 if TYPE_CHECKING:
     from teul.workers.program.messages import Failure, FailureKind, Line, Result
 
-# Where the input comes from, for programs that have one.
+# The input of a job that reads an archive.
 SOURCE_FD = 0
 _REPORT_FD = 1
 
@@ -34,7 +34,7 @@ class Rule:
 
 
 def report(line: Line) -> None:
-    """Tell the engine; waits while it does not read."""
+    """Tell the engine; waits while the engine does not read."""
     write_all(_REPORT_FD, json.dumps(line).encode() + b"\n")
 
 
@@ -44,12 +44,12 @@ def finish(job: Callable[[], Result], rules: Sequence[Rule]) -> NoReturn:
         report({"done": job()})
     except Exception as error:  # noqa: BLE001 - boundary: the process ends here, the engine logs what is a bug
         report(failure(error, rules))
-    # Nothing is left to be flushed or closed, and a worker that unpacked a lot is slow to take its memory apart.
+    # Nothing is left to be flushed or closed, and freeing the memory of a worker that unpacked a lot would take a while.
     os._exit(0)
 
 
 def failure(error: Exception, rules: Sequence[Rule]) -> Failure:
-    """The last line of a report on a job that raised `error`: a bug, with its traceback, if no rule knows it."""
+    """The last line of a report on a job that raised `error`: a bug, with the traceback, if no rule fits."""
     for rule in rules:
         if isinstance(error, rule.exceptions) and (not rule.errnos or (isinstance(error, OSError) and error.errno in rule.errnos)):
             return {"error": _text(error), "kind": rule.kind}
@@ -59,5 +59,5 @@ def failure(error: Exception, rules: Sequence[Rule]) -> Failure:
 def _text(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "the archive needs more memory than a worker may have"
-    # The text without Python's "[Errno 2]".
+    # An OSError's text goes without Python's "[Errno 2]".
     return str(error.args[-1]) if isinstance(error, OSError) else str(error)

@@ -36,7 +36,7 @@ class PathError(OSError):
 
 
 def absolute(path: str) -> str:
-    """`path` from the root, cleaned by its letters as docker does; a slash or "/." at its end says something and stays."""
+    """`path` from the root, cleaned as a string, as docker does; a slash or "/." at the end has a meaning and stays."""
     clean = "/" + posixpath.normpath("/" + path).lstrip("/")
     if posixpath.basename(path) == ".":
         return clean.rstrip("/") + "/."
@@ -44,7 +44,7 @@ def absolute(path: str) -> str:
 
 
 def base_name(path: str) -> str:
-    """Go's filepath.Base of an `absolute` path: slashes at the end do not count, "/" is called so."""
+    """Go's filepath.Base of an `absolute` path: slashes at the end do not count, and the name of "/" is "/"."""
     return path.rstrip("/").rpartition("/")[2] or "/"
 
 
@@ -79,9 +79,9 @@ def go_mode(mode: int) -> int:
 
 
 def follow(root_fd: int, path: str) -> str:
-    """Where the symlinks along `path` lead in the end; the rest stays as it is from the first name that is not there. By name, for showing.
+    """Where the symlinks along `path` lead in the end; from the first name that does not exist, the rest of the path stays as it is.
 
-    Raises `PathError` for a loop.
+    The result is a name to be shown, not a path to be opened. Raises `PathError` for a loop.
     """
     pending = path.split("/")[::-1]
     resolved: list[str] = []
@@ -107,7 +107,7 @@ def follow(root_fd: int, path: str) -> str:
 
 
 def _read_link(root_fd: int, path: str) -> str | None:
-    """None if `path` is no symlink or not there."""
+    """The target of the symlink `path`; None if `path` is no symlink or does not exist."""
     try:
         fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
     except OSError:

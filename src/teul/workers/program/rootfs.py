@@ -1,7 +1,7 @@
 """The program that works on the files of one container: look at a path, pack it, place an archive, export everything, list changes.
 
 The order is one JSON argument; an archive comes on descriptor 0 or leaves on the descriptor `data_fd`; descriptor 1 takes the report
-(`messages`). Its first line says that the container's root has been entered, or what is there.
+(`messages`). Of a job that reads or writes an archive, its first line says that the container's root has been entered.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class _NotThere(Exception):
 
 
 class _Invalid(Exception):
-    """The client asks for what cannot be."""
+    """The client asks for something that cannot be done."""
 
 
 _RULES = (
     Rule("gone", ContainerGone),
     Rule("not-found", _NotThere),
     Rule("invalid", _Invalid, UserError),
-    # docker: what is wrong with the archive is the daemon's failure there, status 500.
+    # docker: a malformed archive is the daemon's failure in `docker cp`, status 500.
     Rule("system", TarError, StreamError, Refused, OSError, MemoryError),
 )
 
@@ -123,14 +123,14 @@ def _place(order: PlaceOrder) -> Nothing:
             owner = (user.uid, user.gid)
         source = ChunkSource(decompressed(*sniffed(read_chunks(SOURCE_FD))))
         Placer(TarReader(source), root_fd, destination, owner=owner, no_overwrite=order["no_overwrite"]).run()
-        # A client that is cut off while it writes calls the copy failed.
+        # The archive's padding is read too: a client that is cut off while it writes calls the copy failed.
         source.drain()
     return {}
 
 
 def _changes(order: ChangesOrder) -> ChangesResult:
     harden(order["parent_pid"])
-    # CAP_SYS_ADMIN reads the overlay's marks; nothing is written here and no symlink followed.
+    # CAP_SYS_ADMIN is needed to read the overlay's marks; this job writes nothing and follows no symlink.
     keep_capabilities((*_READING, "CAP_SYS_ADMIN"))
     found = list_changes(order["upper"], order["lower"])
     return {"changes": [(kind, os.fsdecode(path)) for kind, path in found]}
@@ -164,7 +164,7 @@ def _open(root_fd: int, path: str) -> int:
 
 
 def _destination(root_fd: int, path: str) -> bytes:
-    """The directory that `path` leads to, by its real name."""
+    """The real path of the directory that `path` leads to."""
     try:
         fd = open_in_root(root_fd, absolute(path), os.O_PATH)
     except FileNotFoundError as error:
@@ -181,7 +181,7 @@ def _destination(root_fd: int, path: str) -> bytes:
 
 
 def _check_writable(destination: bytes, binds: list[BindMount], *, read_only_root: bool) -> None:
-    """docker: what was asked for is looked at, before the kernel is."""
+    """Raises `_Invalid` if the client asked for `destination` to be read-only. docker: so says dockerd before the kernel is asked."""
     path = os.fsdecode(destination)
     for bind in binds:
         if bind["asked"] and (path == bind["destination"] or path.startswith(bind["destination"].rstrip("/") + "/")):

@@ -1,7 +1,7 @@
 """An image archive taken apart: each member becomes a numbered file in the current root directory, described on the report.
 
-No name from the archive is ever used as a path. Links inside the archive are reported, and followed by the engine among the names it
-was told, as a dictionary is.
+No name from the archive is ever used as a path. Links inside the archive are reported too; the engine follows them by looking their
+targets up among the reported names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from teul.workers.program.streams import MAGIC_BYTES, LimitExceeded, looks_like_
 if TYPE_CHECKING:
     from teul.workers.program.messages import FileMember, LinkMember, MemberLine
 
-# spec: OCI image-spec image-layout.md, "blobs"; the algorithm in the path is the one to check with.
+# spec: OCI image-spec image-layout.md, "blobs"; a blob is checked with the algorithm in its path.
 _BLOB = re.compile(rb"(?:\./)*blobs/(sha256|sha384|sha512)/[0-9a-f]+")
 
 
 class Splitter:
-    """Use once: `run`."""
+    """Splits one archive. A splitter is used once: `run`."""
 
     def __init__(self, reader: TarReader, report: Callable[[MemberLine], None], *, limit_bytes: int, limit_entries: int) -> None:
         self._reader = reader
@@ -34,7 +34,7 @@ class Splitter:
         self._total_bytes = 0
 
     def run(self) -> None:
-        """Raises `TarError`, `StreamError` or `OSError`; the files that are there then mean nothing."""
+        """Raises `TarError`, `StreamError` or `OSError`; the files written by then mean nothing."""
         number = 0
         while (entry := self._reader.next()) is not None:
             number += 1
