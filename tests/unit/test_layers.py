@@ -66,6 +66,12 @@ ALLOWED = {
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
     "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
+    "teul.workers.program": (
+        ("messages",),
+        ("changes", "confine", "entries", "pack", "report", "streams"),
+        ("extract", "place", "resolve", "split", "view"),
+        ("layers", "rootfs"),
+    ),
     "teul.services": (("events", "host", "usage"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
@@ -150,6 +156,11 @@ KEEPER_STDLIB = {
     "types",
     "typing",
 }
+
+# What runs inside a worker handles foreign bytes and is started for every job: it loads little, and nothing that decides.
+WORKER_ROOM = "teul.workers.program"
+WORKER_ROOMS = ("teul.linux", "teul.wire", "teul.store.atomic", WORKER_ROOM)
+WORKER_LIBRARIES = ("isal", "zstandard")
 
 # Who may read the environment and the command line, end the process and set up logging.
 PROCESS_ROOMS = ("teul.cli", "teul.daemon", "teul.__main__")
@@ -377,6 +388,25 @@ def test_the_keeper_stays_light() -> None:
 def test_the_standard_library_list_is_the_standard_library() -> None:
     names = {name.partition(".")[0] for name in KEEPER_STDLIB}
     report(sorted(names - set(sys.stdlib_module_names)), "not in the standard library:")
+
+
+def test_workers_load_little() -> None:
+    """The programs inside worker processes import the kernel, the wire and each other; of others' libraries the decompressors only."""
+    violations = []
+    for module in modules():
+        if not is_inside(module.name, (WORKER_ROOM,)):
+            continue
+        for node, name in imports(module):
+            fits = name == "teul" or is_inside(name, WORKER_ROOMS)
+            if not is_inside(name, ("teul",)):
+                fits = name.partition(".")[0] in sys.stdlib_module_names or is_inside(name, WORKER_LIBRARIES)
+            if not fits:
+                violations.append(f"{module.at(node)}: {module.name} imports {name}")
+    report(
+        violations,
+        f"{WORKER_ROOM} imports the standard library, {', '.join(WORKER_LIBRARIES)} and {', '.join(WORKER_ROOMS)} only; "
+        "decide at the engine's end and put the decision into the order (workers/program/messages.py):",
+    )
 
 
 PROCESS_TOUCHES = {

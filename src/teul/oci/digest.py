@@ -89,11 +89,6 @@ class Digest:
         raise AttributeError(f"a Digest does not change: {name}")
 
 
-def parse_digest(text: str) -> Digest:
-    """The digest written as `text`; raises `InvalidDigest`."""
-    return Digest(text)
-
-
 def find_digest(text: str) -> Digest | None:
     """The digest written as `text`, or None if `text` is no digest."""
     try:

@@ -2,8 +2,8 @@
 
 The lifecycle of a layer: it is unpacked in the temporary area, renamed to its place (`place`), on the disk with all its files and its
 name once whoever placed it has synced the filesystem, and counts from the moment the database has its row, which is added after that;
-what is there without one is swept at start. The mount of an image is the list of its layers' directories, topmost first; none is ever
-written to again.
+a directory without a row is swept at start. The mount of an image is the list of its layers' directories, topmost first; no layer is
+ever written to again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Layers:
         os.chmod(self._root, 0o700)
 
     def directory(self, chain_id: Digest) -> str:
-        """The directory to be mounted."""
+        """The directory of the layer's files, which is to be mounted."""
         return os.path.join(self._root, chain_id.hex, "fs")
 
     def has(self, chain_id: Digest) -> bool:
         return os.path.isdir(self.directory(chain_id))
 
     def place(self, prepared: str, chain_id: Digest) -> None:
-        """Give `prepared`, a directory that contains `fs`, its final name. If the layer is there already, that one stays.
+        """Give `prepared`, a directory that contains `fs`, its final name; if the layer is there already, remove `prepared`.
 
         The caller syncs, once for all that it places, before a row counts on them.
         """
@@ -48,7 +48,7 @@ class Layers:
             remove_tree(prepared)
 
     def remove(self, chain_id: Digest) -> None:
-        """Idempotent. The layer is away at once, whatever happens while its files are being deleted."""
+        """Remove a layer. Idempotent. The layer is away at once, whatever happens while its files are being deleted."""
         doomed = os.path.join(self._temporary, f"removed-{chain_id.hex}")
         remove_tree(doomed)
         with ignoring_absence():
@@ -56,7 +56,7 @@ class Layers:
         remove_tree(doomed)
 
     def sweep(self, known: Collection[Digest]) -> int:
-        """Remove every directory that is none of the `known` layers; how many there were. Only before anything is being unpacked."""
+        """Remove every directory that is none of the `known` layers; returns how many. To be called before any layer is unpacked."""
         removed = 0
         for name in os.listdir(self._root):
             if find_digest(f"sha256:{name}") not in known:

@@ -36,11 +36,6 @@ class Demultiplexer:
         self._left_bytes = 0
         self._header = b""
 
-    @property
-    def at_boundary(self) -> bool:
-        """Whether the bytes so far end with a whole frame; false at the end of the stream means that it was cut."""
-        return not self._left_bytes and not self._header
-
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The pieces of payload in `data`, as (stream, bytes), in order.
 

@@ -122,11 +122,6 @@ class TarReader:
         self._data_bytes -= count
         return self._source.pieces(count)
 
-    @property
-    def data_bytes(self) -> int:
-        """How much data the current entry still has in the archive."""
-        return self._data_bytes
-
     def _next_block(self) -> bytes | None:
         """The next header block; None at the end, which may go without its two blocks of zeros."""
         left = self._data_bytes + self._padding_bytes

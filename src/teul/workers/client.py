@@ -1,6 +1,6 @@
-"""Workers seen from the engine: start one, feed it, read its report, and never outlive it.
+"""Workers seen from the engine: start a worker, feed it, read its report, and end it with its caller.
 
-The engine opens no archive itself (`workers.program` does). A cancelled caller kills its worker.
+The engine opens no archive itself (`workers.program` does). A caller that is cancelled kills its worker.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from teul.aio import Tasks
-from teul.errors import InvalidParameter, System
+from teul.errors import InvalidParameter, System, TeulError
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import Failure, FailureKind, Order
 
 log = logging.getLogger(__name__)
 
-# What a worker writes per line: a name, a link's target, and little else; the last line has the paths of opaque directories.
+# The longest line of a report is the last one of an unpacked layer, which lists the paths of its opaque directories.
 _MAX_LINE_BYTES = 64 << 20
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.workers.program.{program} import main; main(sys.argv[1])"
 
@@ -33,20 +37,35 @@ class InvalidArchive(InvalidParameter):
         super().__init__(printable(message))
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that workers run, the module `name` of `workers.program`, and what is raised when it fails.
+
+    `errors` has the error for each kind of failure that the program knows; a kind that is not there is a bug in it, of which clients are
+    told `bug`. `death` is told of a worker that ended without a word; "{pid}" in it becomes its process id.
+    """
+
+    name: str
+    errors: Mapping[FailureKind, Callable[[str], TeulError]]
+    death: str
+    bug: str
+
+
 class Worker:
     """A worker process. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, program: Program) -> None:
         self.pid = process.pid
         self.stdin = process.stdin
+        self._program = program
         self._stdout = process.stdout
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
-            self._pidfd = -1  # ended and reaped already
+            self._pidfd = -1  # the process has ended and been reaped already
 
     def kill(self) -> None:
-        """Idempotent, also when it has ended."""
+        """Kill the process. Idempotent, also when the process has ended."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -55,42 +74,37 @@ class Worker:
         if self._pidfd >= 0:
             os.close(self._pidfd)
 
-    async def message(self) -> dict[str, Any] | None:
-        """The next line of its report; None if it ended without one."""
+    async def line(self) -> Any:
+        """The next line of the report, of the type that `program.messages` has for the job. A failure is raised as the error it means."""
         assert self._stdout is not None
         line = await self._stdout.readline()
         if not line.endswith(b"\n"):
-            return None
-        message: dict[str, Any] = json.loads(line)
+            death = self._program.death.format(pid=self.pid)
+            raise System(death, hint="was it killed, by the kernel for want of memory?")
+        message = json.loads(line)
+        if "error" in message:
+            raise self._error(message)
         return message
 
-    async def result(self) -> dict[str, Any]:
-        """What it reports at its end, or the error it reports instead."""
-        return self.check(await self.message())
+    async def result(self) -> Any:
+        """The result in the last line of the report, of the type that `program.messages` has for the job. Raises as `line`."""
+        return (await self.line())["done"]
 
-    def check(self, message: dict[str, Any] | None) -> dict[str, Any]:
-        """What the last line says, as a result or as the error it is."""
-        if message is None:
-            raise System(f"the worker {self.pid} that unpacks the archive died", hint="was it killed, by the kernel for want of memory?")
-        if "done" in message:
-            done: dict[str, Any] = message["done"]
-            return done
-        if message["kind"] == "bug":
-            log.error("worker %d failed:\n%s", self.pid, message["error"])
-            raise System("internal error while unpacking the archive: the engine's log has the details")
-        if message["kind"] == "system":
-            raise System(printable(message["error"]))
-        raise InvalidArchive(message["error"])
+    def _error(self, failure: Failure) -> TeulError:
+        make = self._program.errors.get(failure["kind"])
+        if make is not None:
+            return make(printable(failure["error"]))
+        log.error("worker %d failed:\n%s", self.pid, failure["error"])
+        return System(f"{self._program.bug}: the engine's log has the details")
 
 
 @asynccontextmanager
-async def running_worker(order: dict[str, Any], *, program: str, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
-    """A running worker, which is gone when the `with` ends. `program` is the module of `workers.program` that carries out the order."""
-    text = json.dumps({**order, "parent_pid": os.getpid()})
+async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
+    """A worker that carries out the order; the process is gone when the `with` ends."""
     # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", "-c", _BOOT.format(program=program), text),
+        *("-I", "-S", "-c", _BOOT.format(program=program.name), json.dumps(order)),
         *(path for path in sys.path if path),
         stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
@@ -98,11 +112,11 @@ async def running_worker(order: dict[str, Any], *, program: str, stdin: int, pas
         pass_fds=pass_fds,
         env={},
     )
-    worker = Worker(process)
+    worker = Worker(process, program)
     try:
         yield worker
     finally:
-        # What it had to say is said, or nobody wants to hear it.
+        # The caller has read as much of the report as it wanted.
         worker.kill()
         await process.wait()
         worker.close()
@@ -120,7 +134,8 @@ async def feeding(worker: Worker, stream: AsyncIterator[bytes]) -> AsyncIterator
         try:
             yield feed
         except System:
-            # Killed for want of input: the reader's complaint is the consequence, the stream's error the cause.
+            # If the stream failed, the worker was killed for it: the stream's error is the cause, and the caller's complaint about a
+            # dead worker the consequence.
             feed.check()
             raise
 
@@ -135,13 +150,13 @@ class Feed:
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Ends with the stream, or when the worker ends before its input does; then its report says why."""
+        """Ends with the stream, or when the worker ends before the stream does; then the worker's report says why."""
         assert self._worker.stdin is not None
         try:
             async for chunk in self._stream:
                 if not await self._write(self._worker.stdin, chunk):
                     return
-        except Exception as error:  # noqa: BLE001 - boundary: it is raised where the feed is waited for
+        except Exception as error:  # noqa: BLE001 - boundary: `check` raises it where the feed is waited for
             self._error = error
             self._worker.kill()
         finally:
@@ -149,12 +164,12 @@ class Feed:
             self._ended.set()
 
     async def finish(self) -> None:
-        """Wait for the stream's end; raises what it raised."""
+        """Wait for the stream's end; raises what the stream raised."""
         await self._ended.wait()
         self.check()
 
     def check(self) -> None:
-        """Raise what the stream raised, if it did."""
+        """Raise what the stream raised, if it raised anything."""
         if self._error is not None:
             raise self._error
 
@@ -169,7 +184,7 @@ class Feed:
 
 
 def printable(text: str) -> str:
-    """`text` with escapes for what is no character, or would do something to a terminal."""
+    """`text` with escapes for bytes that are no characters, and for characters that would do something to a terminal."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

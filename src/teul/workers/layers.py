@@ -6,19 +6,38 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from teul.aio import run_blocking
+from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
-from teul.workers.client import feeding, running_worker
+from teul.workers.client import InvalidArchive, Program, feeding, running_worker
 
-_PROGRAM = "layers"
+if TYPE_CHECKING:
+    from teul.workers.program.messages import (
+        DoneLine,
+        FileMember,
+        IngestOrder,
+        IngestResult,
+        LinkMember,
+        MemberLine,
+        SplitOrder,
+        UnpackOrder,
+        UnpackResult,
+    )
+
+_PROGRAM = Program(
+    "layers",
+    errors={"invalid": InvalidArchive, "limit": InvalidArchive, "system": System},
+    death="the worker {pid} that unpacks the archive died",
+    bug="internal error while unpacking the archive",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may contain before it is taken for a bomb. Bytes are those after decompression."""
+    """What an archive may contain before it is taken for a bomb. Bytes are counted after decompression."""
 
     archive_bytes: int = 256 << 30
     archive_entries: int = 100_000
@@ -30,7 +49,7 @@ class Limits:
 class Member:
     """One member of an image archive. A file's bytes are in `path`; a link has a `target` instead.
 
-    `compression` is what its first bytes say; `is_archive` if it may be a layer.
+    `compression` is what the file's first bytes say; `is_archive` says whether the file may be a layer.
     """
 
     name: str
@@ -53,7 +72,7 @@ class Unpacked:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A layer that was unpacked and kept while it arrived; `digest`, `blob_size_bytes` and `compression` are of what was kept."""
+    """A layer that was unpacked and kept while it arrived; `digest`, `blob_size_bytes` and `compression` are the kept blob's."""
 
     unpacked: Unpacked
     digest: Digest
@@ -64,13 +83,22 @@ class Ingested:
 async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, *, diff_id: Digest | None) -> Unpacked:
     """Unpack the layer in `blob_path` into the empty `directory`.
 
-    `diff_id` is given if the file is uncompressed and its digest known; otherwise it is computed. Raises `InvalidArchive` or `System`.
+    `diff_id` is given if the layer is uncompressed and its digest known; otherwise the diff id is computed. Raises `InvalidArchive` or
+    `System`.
     """
-    order = {"job": "unpack", "root": directory, "compression": compression, "hash": diff_id is None, **_layer_limits(limits)}
+    order: UnpackOrder = {
+        "job": "unpack",
+        "parent_pid": os.getpid(),
+        "root": directory,
+        "compression": compression,
+        "hash": diff_id is None,
+        "limit_bytes": limits.layer_bytes,
+        "limit_entries": limits.layer_entries,
+    }
     source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        async with running_worker(order, program=_PROGRAM, stdin=source_fd) as worker:
-            done = await worker.result()
+        async with running_worker(_PROGRAM, order, stdin=source_fd) as worker:
+            done: UnpackResult = await worker.result()
     finally:
         os.close(source_fd)
     await run_blocking(_mark_opaque, directory, done["opaque"])
@@ -84,12 +112,19 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
     """
     keep_fd = os.open(keep_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        order = {"job": "ingest", "root": directory, "keep_fd": keep_fd, **_layer_limits(limits)}
+        order: IngestOrder = {
+            "job": "ingest",
+            "parent_pid": os.getpid(),
+            "root": directory,
+            "keep_fd": keep_fd,
+            "limit_bytes": limits.layer_bytes,
+            "limit_entries": limits.layer_entries,
+        }
         async with (
-            running_worker(order, program=_PROGRAM, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker,
+            running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker,
             feeding(worker, stream) as feed,
         ):
-            done = await worker.result()
+            done: IngestResult = await worker.result()
             await feed.finish()
     finally:
         os.close(keep_fd)
@@ -101,40 +136,42 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
 async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> AsyncIterator[Member]:
     """Take the image archive that `stream` brings apart into files in the empty `directory`; each member as soon as it is whole.
 
-    Nothing of it may be believed before the iteration ends without an error. Raises `InvalidArchive` or `System`, and whatever
+    No member may be believed before the iteration ends without an error. Raises `InvalidArchive` or `System`, and whatever
     `stream` raises.
     """
-    order = {"job": "split", "root": directory, "limit_bytes": limits.archive_bytes, "limit_entries": limits.archive_entries}
-    async with running_worker(order, program=_PROGRAM, stdin=asyncio.subprocess.PIPE) as worker, feeding(worker, stream) as feed:
-        while (message := await worker.message()) is not None and "member" in message:
-            yield _member(message, directory)
-        worker.check(message)
+    order: SplitOrder = {
+        "job": "split",
+        "parent_pid": os.getpid(),
+        "root": directory,
+        "limit_bytes": limits.archive_bytes,
+        "limit_entries": limits.archive_entries,
+    }
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE) as worker, feeding(worker, stream) as feed:
+        line: MemberLine | DoneLine
+        while "member" in (line := await worker.line()):
+            yield _member(line["member"], directory)
         await feed.finish()
 
 
-def _member(message: dict[str, Any], directory: str) -> Member:
-    if message["type"] != "file":
-        return Member(message["member"], message["type"], target=message["target"])
+def _member(member: FileMember | LinkMember, directory: str) -> Member:
+    if member["type"] != "file":
+        return Member(member["name"], member["type"], target=member["target"])
     return Member(
-        message["member"],
+        member["name"],
         "file",
-        path=os.path.join(directory, message["file"]),
-        size_bytes=message["size"],
-        digest=Digest(message["digest"]),
-        compression=message["compression"],
-        is_archive=message["archive"],
+        path=os.path.join(directory, member["file"]),
+        size_bytes=member["size"],
+        digest=Digest(member["digest"]),
+        compression=member["compression"],
+        is_archive=member["archive"],
     )
 
 
-def _layer_limits(limits: Limits) -> dict[str, int]:
-    return {"limit_bytes": limits.layer_bytes, "limit_entries": limits.layer_entries}
-
-
 def _mark_opaque(directory: str, paths: list[str]) -> None:
-    """Mark directories of a layer that hide what lower layers have under their names.
+    """Mark directories of a layer that hide the lower layers' directories of the same name.
 
-    Done here since it takes CAP_SYS_ADMIN, which no worker has. The layer's owner is done with it, and no path goes through a symlink:
-    the worker got them from the kernel; the look-up stays inside the layer whatever they are.
+    Done by the engine since it takes CAP_SYS_ADMIN, which no unpacking worker has. The worker has ended, so nobody changes the layer any
+    more. The worker got the paths from the kernel, so none goes through a symlink; the look-up stays inside the layer whatever they are.
     """
     if not paths:
         return

@@ -1,6 +1,6 @@
 """The files of one container, worked on by a worker process that sees nothing else (`workers.program.rootfs`).
 
-Every archive is a stream: the worker waits while the other side does not read or write, and ends when nobody wants it any more.
+Every archive is a stream: the worker waits while the client does not read or write, and ends when nobody wants the archive any more.
 """
 
 from __future__ import annotations
@@ -8,16 +8,30 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from teul.errors import InvalidParameter, NotFound, System, TeulError
 from teul.model.filesystem import Change, PathStat
-from teul.workers.client import Worker, feeding, log, printable, running_worker
+from teul.workers.client import Program, Worker, feeding, running_worker
 
-_PROGRAM = "rootfs"
+if TYPE_CHECKING:
+    from teul.workers.program.messages import (
+        BindMount,
+        ChangesOrder,
+        ChangesResult,
+        EnteredLine,
+        ExportOrder,
+        PackOrder,
+        PlaceOrder,
+        RootView,
+        Stat,
+        StatLine,
+        StatOrder,
+    )
+
 _PIPE_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18
 
@@ -28,6 +42,14 @@ class NoSuchPath(NotFound):
 
 class ContainerGone(TeulError):
     """The running container has ended before its root was entered; nothing was done."""
+
+
+_PROGRAM = Program(
+    "rootfs",
+    errors={"not-found": NoSuchPath, "invalid": InvalidParameter, "gone": ContainerGone, "system": System},
+    death="the worker that reads the container's files died",
+    bug="internal error while working on the container's files",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +65,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is none the overlay.
+    """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is no process the overlay.
 
     `stage` is a directory of the host that the worker covers in its own mount namespace.
     """
@@ -59,28 +81,38 @@ class View:
 async def stat_path(view: View, path: str) -> PathStat:
     """What is at `path` in the container. Raises `NoSuchPath`, `System`, `ContainerGone`."""
     with _Passed(view) as passed:
-        order = {"job": "stat", "path": path, "view": passed.view(read_only=True)}
-        async with running_worker(order, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed.fds, program=_PROGRAM) as worker:
-            return _stat(_checked(await worker.message())["done"])
+        order: StatOrder = {"job": "stat", "parent_pid": os.getpid(), "view": passed.view(read_only=True), "path": path}
+        async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed.fds) as worker:
+            return _stat(await worker.result())
 
 
 @asynccontextmanager
 async def packed(view: View, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
     """What is at `path`, and an archive of it while the `with` lasts. Raises as `stat_path`; the archive raises `System`."""
-    async with _archive({"job": "pack", "path": path}, view) as (first, chunks):
-        yield _stat(first["stat"]), chunks
+
+    def order(root: RootView, data_fd: int) -> PackOrder:
+        return {"job": "pack", "parent_pid": os.getpid(), "view": root, "path": path, "data_fd": data_fd}
+
+    async with _archive(view, order) as (worker, chunks):
+        line: StatLine = await worker.line()
+        yield _stat(line["stat"]), chunks
 
 
 @asynccontextmanager
 async def exported(view: View) -> AsyncIterator[AsyncIterator[bytes]]:
     """An archive of everything in the container's root. Raises `System`, `ContainerGone`."""
-    async with _archive({"job": "export"}, view) as (_, chunks):
+
+    def order(root: RootView, data_fd: int) -> ExportOrder:
+        return {"job": "export", "parent_pid": os.getpid(), "view": root, "data_fd": data_fd}
+
+    async with _archive(view, order) as (worker, chunks):
+        await _entered(worker)
         yield chunks
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an archive goes: the directory `path`. `user` is whom everything shall belong to, if not to whom the archive says.
+    """Where an archive goes: the directory `path`. `user`, if given, is the owner of all placed files, in place of the archive's owners.
 
     `no_overwrite` refuses to put a directory in the place of something else, or the other way round.
     """
@@ -93,46 +125,56 @@ class Placement:
 
 @asynccontextmanager
 async def placing(view: View, placement: Placement, stream: AsyncIterator[bytes]) -> AsyncIterator[None]:
-    """Place the archive that `stream` brings: inside the `with` the container's root has been entered, its end waits for the rest.
+    """Place the archive that `stream` brings. Inside the `with` the container's root has been entered; its end waits until all is placed.
 
     Raises `NoSuchPath`, `InvalidParameter`, `System`, `ContainerGone`, and what `stream` raises.
     """
     with _Passed(view) as passed:
-        order = {"job": "place", **asdict(placement), "view": passed.view(read_only=placement.read_only_root)}
-        async with running_worker(order, stdin=asyncio.subprocess.PIPE, pass_fds=passed.fds, program=_PROGRAM) as worker:
-            _checked(await worker.message())
+        order: PlaceOrder = {
+            "job": "place",
+            "parent_pid": os.getpid(),
+            "view": passed.view(read_only=placement.read_only_root),
+            "path": placement.path,
+            "user": placement.user,
+            "no_overwrite": placement.no_overwrite,
+            "read_only_root": placement.read_only_root,
+        }
+        async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=passed.fds) as worker:
+            await _entered(worker)
             async with feeding(worker, stream) as feed:
                 yield
-                _checked(await worker.message())
+                await worker.result()
                 await feed.finish()
 
 
 async def list_changes(upper: str, lower: list[str]) -> list[Change]:
     """What a container has changed in its image's files, in docker's order. Raises `System`."""
-    order = {"job": "changes", "upper": upper, "lower": lower}
-    async with running_worker(order, stdin=asyncio.subprocess.DEVNULL, program=_PROGRAM) as worker:
-        done = _checked(await worker.message())["done"]
+    order: ChangesOrder = {"job": "changes", "parent_pid": os.getpid(), "upper": upper, "lower": lower}
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL) as worker:
+        done: ChangesResult = await worker.result()
     return [Change(kind, path) for kind, path in done["changes"]]
 
 
 @asynccontextmanager
-async def _archive(order: dict[str, Any], view: View) -> AsyncIterator[tuple[dict[str, Any], AsyncIterator[bytes]]]:
-    """A worker that packs: its first report, and what it writes."""
+async def _archive(
+    view: View, make_order: Callable[[RootView, int], PackOrder | ExportOrder]
+) -> AsyncIterator[tuple[Worker, AsyncIterator[bytes]]]:
+    """A worker that packs, and the archive that it writes. `make_order` gets the view and the descriptor to write the archive to."""
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     async with AsyncExitStack() as stack:
         closing = stack.enter_context(ExitStack())
         closing.callback(os.close, write_fd)
-        with suppress(PermissionError):  # the user's limit for pipes is used up; a small one does as well
+        with suppress(PermissionError):  # the user's limit for pipes is used up; a small pipe does as well
             fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         reader, transport = await _pipe_reader(read_fd)
         stack.callback(transport.close)
         with _Passed(view) as passed:
-            full = {**order, "data_fd": write_fd, "view": passed.view(read_only=True)}
-            fds = (write_fd, *passed.fds)
-            worker = await stack.enter_async_context(running_worker(full, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, program=_PROGRAM))
-        # The archive ends when the worker has closed the last descriptor.
+            order = make_order(passed.view(read_only=True), write_fd)
+            running = running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=(write_fd, *passed.fds))
+            worker = await stack.enter_async_context(running)
+        # The worker alone holds the pipe's writing end now, so the archive ends when the worker closes it.
         closing.pop_all().close()
-        yield _checked(await worker.message()), _chunks(worker, reader)
+        yield worker, _chunks(worker, reader)
 
 
 async def _pipe_reader(read_fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
@@ -146,11 +188,17 @@ async def _pipe_reader(read_fd: int) -> tuple[asyncio.StreamReader, asyncio.Read
 async def _chunks(worker: Worker, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while chunk := await reader.read(_PIECE_BYTES):
         yield chunk
-    _checked(await worker.message())
+    await worker.result()
+
+
+async def _entered(worker: Worker) -> None:
+    """Wait until the worker is in the container's root."""
+    line: EnteredLine = await worker.line()
+    assert line["entered"]
 
 
 class _Passed:
-    """A view as a worker gets it: the pidfd is a copy of its own, since the container may end meanwhile."""
+    """A view as a worker gets it. The pidfd is a copy, since the container may end meanwhile and the engine close its own."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -165,37 +213,27 @@ class _Passed:
         for fd in self.fds:
             os.close(fd)
 
-    def view(self, *, read_only: bool) -> dict[str, Any]:
-        """The order's `view`, as `workers.program.view.enter` reads it."""
+    def view(self, *, read_only: bool) -> RootView:
+        """The view for an order."""
         view = self._view
         return {
             "pidfd": self.fds[0] if self.fds else None,
-            "overlay": {"lower": view.lower, "upper": view.upper, "work": view.work},
+            "overlay": {"lower": list(view.lower), "upper": view.upper, "work": view.work},
             "stage": view.stage,
-            "binds": [asdict(bind) for bind in view.binds],
+            "binds": [_bind_mount(bind) for bind in view.binds],
             "read_only": read_only,
         }
 
 
-def _stat(document: dict[str, Any]) -> PathStat:
-    return PathStat(document["name"], document["size"], document["mode"], document["mtime_ns"], document["target"])
+def _bind_mount(bind: Bind) -> BindMount:
+    return {
+        "source": bind.source,
+        "destination": bind.destination,
+        "read_only": bind.read_only,
+        "recursive": bind.recursive,
+        "asked": bind.asked,
+    }
 
 
-def _checked(message: dict[str, Any] | None) -> dict[str, Any]:
-    """A line of the report, or the error that it is."""
-    if message is None:
-        raise System("the worker that reads the container's files died", hint="was it killed, by the kernel for want of memory?")
-    if "error" not in message:
-        return message
-    text = message["error"]
-    match message["kind"]:
-        case "not-found":
-            raise NoSuchPath(printable(text))
-        case "invalid":
-            raise InvalidParameter(printable(text))
-        case "gone":
-            raise ContainerGone(text)
-        case "system":
-            raise System(printable(text))
-    log.error("a worker on a container's files failed:\n%s", text)
-    raise System("internal error while working on the container's files: the engine's log has the details")
+def _stat(stat: Stat) -> PathStat:
+    return PathStat(stat["name"], stat["size"], stat["mode"], stat["mtime_ns"], stat["target"])

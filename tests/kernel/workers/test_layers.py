@@ -561,7 +561,7 @@ def test_a_worker_refuses_to_serve_another_process(tmp_path: Path) -> None:
 
 def test_tarfile_is_not_what_unpacks() -> None:
     """A worker loads little: its start is part of every load."""
-    heavy = {"tarfile", "asyncio", "msgspec", "dataclasses", "typing_extensions"}
+    heavy = {"tarfile", "asyncio", "msgspec", "dataclasses", "typing_extensions", "teul.workers.program.messages"}
     code = f"import sys; import teul.workers.program.layers; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert result.stdout == "[]\n"

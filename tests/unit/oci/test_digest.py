@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teul.oci.digest import Digest, InvalidDigest, chain_id, chain_ids, find_digest, parse_digest
+from teul.oci.digest import Digest, InvalidDigest, chain_id, chain_ids, find_digest
 
 HEX = "7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc"
 TEXT = f"sha256:{HEX}"
 
 
 def test_a_digest_has_an_algorithm_and_hex_digits() -> None:
-    digest = parse_digest(TEXT)
+    digest = Digest(TEXT)
     assert (digest.algorithm, digest.hex, digest.short, str(digest)) == ("sha256", HEX, HEX[:12], TEXT)
     assert repr(digest) == f"Digest('{TEXT}')"
 

@@ -34,19 +34,19 @@ def test_frames_come_apart_again_however_they_are_cut(frames: list[tuple[int, by
     reader = Demultiplexer()
     pieces = [piece for at in range(0, len(wire), step) for piece in reader.feed(wire[at : at + step])]
     assert joined(pieces) == joined(frames)
-    assert reader.at_boundary
+    assert reader.feed(frame(STDERR, b"next")) == [(STDERR, b"next")], "the last frame is over"
 
 
 def test_payload_is_passed_on_before_its_frame_is_complete() -> None:
     reader = Demultiplexer()
     assert reader.feed(header(STDOUT, 10) + b"abc") == [(STDOUT, b"abc")]
-    assert not reader.at_boundary
+    assert reader.feed(b"defghij" + frame(STDERR, b"!")) == [(STDOUT, b"defghij"), (STDERR, b"!")]
 
 
-def test_half_a_header_is_no_boundary() -> None:
+def test_half_a_header_waits_for_its_other_half() -> None:
     reader = Demultiplexer()
     assert reader.feed(b"\x01\0") == []
-    assert not reader.at_boundary
+    assert reader.feed(b"\0\0\0\0\0\x02ok") == [(STDOUT, b"ok")]
 
 
 def test_an_unknown_stream_is_refused() -> None:

@@ -43,8 +43,10 @@ def read_all(data: bytes, piece_bytes: int = 1 << 20) -> list[tuple[Entry, bytes
     reader = TarReader(BytesSource(data, piece_bytes))
     entries = []
     while (entry := reader.next()) is not None:
-        assert reader.data_bytes >= 0
-        entries.append((entry, b"".join(reader.data())))
+        content = b"".join(reader.data())
+        promised = entry.size_bytes if entry.segments is None else sum(length for _, length in entry.segments)
+        assert len(content) == promised
+        entries.append((entry, content))
     return entries
 
 

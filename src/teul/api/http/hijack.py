@@ -195,11 +195,6 @@ class Hijacked(web.StreamResponse):
         """Nothing is sent."""
 
 
-def can_hijack(request: web.Request) -> bool:
-    """Whether the request came over a connection of this front end."""
-    return isinstance(request.protocol, Connection)
-
-
 def hijack(request: web.Request, *, content_type: str, headers: Mapping[str, str] | None = None) -> RawStream:
     """Answer `request` and return the raw stream that follows. `content_type` only counts for a client that asked to upgrade.
 

@@ -5,7 +5,7 @@ directories that hide everything below them. Whether a file is new is asked of t
 without following a symlink, since a running container changes it meanwhile. Reading the mark takes CAP_SYS_ADMIN.
 
 kernel: Documentation/filesystems/overlayfs.rst. docker: moby/go-archive, changes.go: what counts as changed (mode, owner, device; of what
-is no directory size and time as well), that a directory is told before its content, and as changed if its content is.
+is no directory size and time as well), that a directory is told before its content, and as changed if its content has changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# docker: these are part of a container's own bottom layer there ("init layer") and no change; here they are made by the first start.
+# docker: dockerd makes these paths in a layer of their own below the container's ("init layer"), so they are no change; here the first
+# start makes them in the container's layer.
 _OWN_DIRECTORIES = frozenset({b"/dev", b"/dev/pts", b"/dev/shm", b"/proc", b"/sys", b"/etc"})
 _OWN_FILES = frozenset({b"/.dockerenv", b"/dev/console", b"/etc/hostname", b"/etc/hosts", b"/etc/mtab", b"/etc/resolv.conf"})
 
@@ -26,7 +27,7 @@ Change = tuple[int, bytes]
 
 @dataclass(slots=True)
 class _Directory:
-    """A directory on the way: `begin` is where its own changes begin in the list, `told` whether it is in there itself."""
+    """A directory on the way: `begin` is where the changes in it begin in the list, `told` whether the list has the directory itself."""
 
     path: bytes
     upper_fd: int
@@ -55,7 +56,7 @@ def list_changes(upper: str, lower: list[str]) -> list[Change]:
                 if below is not None:
                     stack.append(below)
                 continue
-            # docker: what was removed comes behind everything else of a directory.
+            # docker: the removed names of a directory come after all its other changes.
             changes += [(DELETED, current.path + b"/" + name) for name in current.removed]
             if len(changes) > current.begin and not current.told:
                 changes.insert(current.begin, (MODIFIED, current.path))
@@ -67,7 +68,7 @@ def list_changes(upper: str, lower: list[str]) -> list[Change]:
 
 
 def _look_at(current: _Directory, base: bytes, changes: list[Change]) -> _Directory | None:
-    """Note what became of `base`; returns it if it is a directory that has to be looked into."""
+    """Note what became of the file `base`; returns it if it is a directory that has to be looked into."""
     path = current.path + b"/" + base
     try:
         status = os.stat(base, dir_fd=current.upper_fd, follow_symlinks=False)
@@ -108,7 +109,7 @@ def _open_directory(path: bytes, upper_fd: int, lower_fds: list[int], changes: l
 
 
 def _hidden(upper_fd: int, lower_fds: list[int], names: list[bytes]) -> list[bytes]:
-    """What the lower directories have and an opaque directory does not."""
+    """The names that the lower directories have and an opaque directory does not."""
     if not lower_fds or not _is_opaque(upper_fd):
         return []
     seen = set(names)
@@ -117,7 +118,7 @@ def _hidden(upper_fd: int, lower_fds: list[int], names: list[bytes]) -> list[byt
 
 
 def _find_below(lower_fds: list[int], base: bytes) -> os.stat_result | None:
-    """What the image has under that name: the topmost layer that says something decides."""
+    """The image's file of that name: the topmost layer that has the name or its whiteout decides."""
     for fd in lower_fds:
         try:
             status = os.stat(base, dir_fd=fd, follow_symlinks=False)
@@ -136,7 +137,7 @@ def _open_below(lower_fds: list[int], base: bytes) -> list[int]:
         except FileNotFoundError:
             continue
         except OSError:
-            break  # a file, a symlink or a whiteout hides what is further below
+            break  # a file, a symlink or a whiteout hides the directories of layers further below
         if _is_opaque(opened[-1]):
             break
     return opened
@@ -154,7 +155,7 @@ def _is_opaque(fd: int) -> bool:
 
 
 def _is_own(path: bytes, status: os.stat_result) -> bool:
-    """Whether this is only a place that the engine mounts something at."""
+    """Whether the file at `path` is only a place that the engine mounts something at."""
     if stat.S_ISDIR(status.st_mode):
         return path in _OWN_DIRECTORIES
     return path in _OWN_FILES and (status.st_size == 0 or stat.S_ISLNK(status.st_mode))

@@ -1,7 +1,7 @@
-"""One layer archive into the current root directory, in the shape that overlayfs reads.
+"""A layer's archive is unpacked into the current root directory, in the shape that overlayfs reads.
 
 Whiteouts become character devices 0:0; opaque directories are reported, for the engine to mark. Runs inside `confine`: "/" is the layer's
-own directory, so no name can lead out of it. What tries to is refused all the same, since such an archive means harm or is broken:
+own directory, so no name can lead out of it. A name that tries is refused all the same, since its archive means harm or is broken:
 names with "..", symlinks that leave the layer used as directories, hard links to what is not there.
 
 spec: OCI image-spec layer.md. kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
@@ -17,8 +17,9 @@ import stat
 
 from teul.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_how
 from teul.linux.syscalls import prototype
-from teul.store.atomic import remove_tree, write_all
-from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.store.atomic import remove_tree
+from teul.wire.tar import CHARACTER, DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
 from teul.workers.program.streams import LimitExceeded
 
 _MAX_PATH_BYTES = 4096
@@ -26,23 +27,15 @@ _OPEN_DIRECTORIES = 256
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _WHITEOUT_METADATA = b".wh..wh."
-# Beyond these a time is nonsense; the kernel cuts it further to what the filesystem can store.
-_MIN_TIME_NS, _MAX_TIME_NS = -(1 << 62), 1 << 62
-# security: trusted.overlay.* would let an image redirect itself to other directories; user.overlay.* is the same for rootless mounts,
-# and nothing in an image has business with the rest of trusted.* either (containerd drops it too).
-_FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# A program without its file capabilities would fail much later, and nobody would know why: better to refuse the layer.
+_REQUIRED_XATTRS = frozenset({b"security.capability"})
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _openat2 = prototype("openat2", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(open_how), ctypes.c_size_t)
 
 
-class Hostile(ValueError):
-    """An entry that no honest archive has."""
-
-
 class Extractor:
-    """Writes the entries of one layer below "/". Use once: `run`, then read the counters."""
+    """Writes the entries of one layer below "/". An extractor is used once: `run`, then its counters are read."""
 
     def __init__(self, reader: TarReader, *, limit_bytes: int, limit_entries: int) -> None:
         self._reader = reader
@@ -60,7 +53,7 @@ class Extractor:
         self.opaque: set[bytes] = set()
 
     def run(self) -> None:
-        """Raises `TarError`, `StreamError`, `Hostile` or `OSError`; what is there then is to be thrown away."""
+        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the files written by then are to be thrown away."""
         while (entry := self._reader.next()) is not None:
             self.entries += 1
             if self.entries > self._limit_entries:
@@ -74,7 +67,8 @@ class Extractor:
             except OSError as error:
                 name = os.fsdecode(entry.name)
                 raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
-        # Only now: what is made in a set-gid directory would inherit its group, and changes any directory's time.
+        # Directories get their set-gid bits and times at the end: an entry made in a set-gid directory would inherit the directory's
+        # group, and an entry made in any directory changes the directory's time.
         for path, mode in self._set_group_id.items():
             self._close_old_directories()
             self._set_directory_mode(path, mode)
@@ -91,7 +85,7 @@ class Extractor:
         parent, _, base = path.rpartition(b"/")
         if _WHITEOUT in path:
             if _WHITEOUT_METADATA in parent:
-                return  # aufs kept its own records under such names
+                return  # aufs kept records of its own under such names
             if base.startswith(_WHITEOUT):
                 self._whiteout(parent, base)
                 return
@@ -108,35 +102,24 @@ class Extractor:
     def _regular(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
         mode = entry.mode & 0o7777
         try:
-            fd = os.open(base, _CREATE_FLAGS, mode, dir_fd=parent_fd)
+            fd = os.open(base, CREATE_FLAGS, mode, dir_fd=parent_fd)
         except FileExistsError:
             self._clear(parent_fd, base, path)
-            fd = os.open(base, _CREATE_FLAGS, mode, dir_fd=parent_fd)
+            fd = os.open(base, CREATE_FLAGS, mode, dir_fd=parent_fd)
         try:
-            if entry.segments is None:
-                for piece in self._reader.data():
-                    write_all(fd, piece)
-            else:
-                self._sparse(fd, entry)
+            write_data(self._reader, fd, entry)
             if entry.uid or entry.gid:
                 os.fchown(fd, entry.uid, entry.gid)
                 # chown(2) takes the set-id bits away.
                 if mode & 0o6000:
                     os.fchmod(fd, mode)
             if entry.xattrs is not None:
-                _set_xattrs(fd, entry.xattrs)
-            time_ns = _bounded_time(entry.mtime_ns)
+                set_xattrs(fd, entry.xattrs, required=_REQUIRED_XATTRS)
+            time_ns = bounded_time(entry.mtime_ns)
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
         self.size_bytes += entry.size_bytes
-
-    def _sparse(self, fd: int, entry: Entry) -> None:
-        for offset, length in entry.segments or ():
-            os.lseek(fd, offset, os.SEEK_SET)
-            for piece in self._reader.data(length):
-                write_all(fd, piece)
-        os.ftruncate(fd, entry.size_bytes)
 
     def _directory(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
         try:
@@ -158,7 +141,7 @@ class Extractor:
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode & 0o5777)
             if entry.xattrs is not None:
-                _set_xattrs(fd, entry.xattrs)
+                set_xattrs(fd, entry.xattrs, required=_REQUIRED_XATTRS)
         finally:
             os.close(fd)
         self._directory_times[path] = entry.mtime_ns
@@ -175,7 +158,7 @@ class Extractor:
             self._clear(parent_fd, base, path)
             self._make(parent_fd, base, path, entry)
         if entry.type == LINK:
-            return  # owner, mode and times are the file's, and it has them
+            return  # owner, mode and times belong to the linked file, which has them already
         if entry.uid or entry.gid:
             os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
         if entry.type == SYMLINK:
@@ -184,46 +167,36 @@ class Extractor:
             os.chmod(base, entry.mode & 0o7777, dir_fd=parent_fd)
         if entry.xattrs is not None:
             os.fchdir(parent_fd)
-            _set_xattrs(base, entry.xattrs)
-        time_ns = _bounded_time(entry.mtime_ns)
+            set_xattrs(base, entry.xattrs, required=_REQUIRED_XATTRS)
+        time_ns = bounded_time(entry.mtime_ns)
         os.utime(base, ns=(time_ns, time_ns), dir_fd=parent_fd, follow_symlinks=False)
 
     def _make(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
         if entry.type == SYMLINK:
             if not entry.link:
-                raise Hostile(f'invalid symlink "{os.fsdecode(path)}" -> ""')
+                raise Refused(f'invalid symlink "{os.fsdecode(path)}" -> ""')
             os.symlink(entry.link, base, dir_fd=parent_fd)
         elif entry.type == LINK:
             self._link(parent_fd, base, path, entry)
-        elif entry.type == FIFO:
-            os.mkfifo(base, entry.mode & 0o7777, dir_fd=parent_fd)
+        elif entry.type == CHARACTER and not entry.major and not entry.minor:
+            # security: to overlayfs such a device is a whiteout; in an archive a whiteout is a .wh. name.
+            raise Refused(f'invalid device "{os.fsdecode(path)}": character device 0:0')
         else:
-            self._device(parent_fd, base, path, entry)
+            make_node(parent_fd, base, entry, mode=entry.mode & 0o7777, name=path)
 
     def _link(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
         text = f'invalid hardlink "{os.fsdecode(path)}" -> "{os.fsdecode(entry.link)}"'
         target = normalize(entry.link)
         if not target:
-            raise Hostile(text)
+            raise Refused(text)
         target_parent, _, target_base = target.rpartition(b"/")
         try:
             target_fd = self._open_directory(target_parent, create=False)
             os.link(target_base, base, src_dir_fd=target_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            raise Hostile(f"{text}: the layer has no such file") from None
+            raise Refused(f"{text}: the layer has no such file") from None
         except PermissionError:
-            raise Hostile(f"{text}: not a file") from None
-
-    def _device(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
-        kind = stat.S_IFCHR if entry.type == CHARACTER else stat.S_IFBLK
-        assert entry.type in (CHARACTER, BLOCK), "the reader passes no other types"
-        # security: to overlayfs this is a whiteout; an archive says that with a .wh. name.
-        if kind == stat.S_IFCHR and not entry.major and not entry.minor:
-            raise Hostile(f'invalid device "{os.fsdecode(path)}": character device 0:0')
-        # kernel: 12 bits of major and 20 of minor (linux/kdev_t.h)
-        if entry.major >> 12 or entry.minor >> 20 or entry.major < 0 or entry.minor < 0:
-            raise Hostile(f'invalid device "{os.fsdecode(path)}": no device {entry.major}:{entry.minor}')
-        os.mknod(base, kind | (entry.mode & 0o7777), os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
+            raise Refused(f"{text}: not a file") from None
 
     def _whiteout(self, parent: bytes, base: bytes) -> None:
         if base == _OPAQUE:
@@ -233,24 +206,24 @@ class Extractor:
             return
         hidden = base[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
-            raise Hostile(f'invalid whiteout "{os.fsdecode(base)}"')
+            raise Refused(f'invalid whiteout "{os.fsdecode(base)}"')
         parent_fd = self._open_directory(parent)
         path = parent + b"/" + hidden if parent else hidden
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent_fd)
             self._whiteouts.add(path)
         except FileExistsError:
-            # spec: a whiteout hides what lower layers have, not what this one brings. A file does that by being there.
+            # spec: a whiteout hides files of lower layers, not of its own layer. A file of this layer hides the lower ones by being there.
             if stat.S_ISDIR(os.stat(hidden, dir_fd=parent_fd, follow_symlinks=False).st_mode):
                 self._mark_opaque(self._open_directory(path))
 
     def _mark_opaque(self, directory_fd: int) -> None:
-        # The path that the kernel knows, not the archive's: that one may lead through symlinks.
+        # The directory's path is asked of the kernel, since the archive's path may lead through symlinks.
         os.fchdir(directory_fd)
         self.opaque.add(os.getcwdb())
 
     def _clear(self, parent_fd: int, base: bytes, path: bytes) -> None:
-        """Make room for an entry whose name is taken: in a tar archive the later one wins."""
+        """Make room for an entry whose name is taken: in a tar archive the later of two entries wins."""
         status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
         if status.st_nlink == 1 and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             self.size_bytes -= status.st_size
@@ -266,7 +239,7 @@ class Extractor:
             self._mark_opaque(self._open_directory(path))
 
     def _open_directory(self, path: bytes, *, create: bool = True) -> int:
-        """A descriptor of directory `path` that the cache owns. Missing parents are made, as Docker makes them: root's, 0755."""
+        """A descriptor of directory `path`, owned by the cache. Missing parents are made as Docker makes them: owned by root, mode 0755."""
         fd = self._directories.get(path)
         if fd is not None:
             return fd
@@ -297,24 +270,24 @@ class Extractor:
             return self._through_symlink(path)
 
     def _through_symlink(self, path: bytes) -> int:
-        """A directory that the layer reaches by a relative symlink of its own (`bin -> usr/bin`). Nothing else is followed."""
+        """A directory that the layer reaches by a relative symlink of its own (`bin -> usr/bin`). No other symlink is followed."""
         how = open_how(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
         try:
             return _openat2(self._root_fd, path, ctypes.byref(how), ctypes.sizeof(how), path=path)
         except OSError as error:
             if error.errno in (errno.EXDEV, errno.ELOOP, errno.ENOENT):
-                raise Hostile(f'invalid path: "{os.fsdecode(path)}" is a symlink out of the layer') from error
+                raise Refused(f'invalid path: "{os.fsdecode(path)}" is a symlink out of the layer') from error
             raise
 
     def _close_old_directories(self) -> None:
-        """Keep the cache small. Between entries only: while one is at work, the descriptors it was given stay open."""
+        """Keep the cache of directories small. Called between entries: an entry's descriptors must stay open until it is written."""
         if len(self._directories) > _OPEN_DIRECTORIES:
-            # The oldest go; the root is the first key and stays.
+            # The oldest descriptors are closed; the root's is the first in the dictionary and stays.
             for old in list(self._directories)[1 : -_OPEN_DIRECTORIES // 2]:
                 os.close(self._directories.pop(old))
 
     def _forget(self, path: bytes, *, directory: bool) -> None:
-        """Before `path` goes: descriptors that it led to, and what was to be done to directories below."""
+        """Before `path` is removed: close the descriptors of directories at and below it, and drop what was to be done to them."""
         below = path + b"/"
         for old in [old for old in self._directories if old == path or old.startswith(below)]:
             os.close(self._directories.pop(old))
@@ -333,41 +306,20 @@ class Extractor:
             os.close(fd)
 
     def _set_directory_time(self, path: bytes, time_ns: int) -> None:
-        time_ns = _bounded_time(time_ns)
+        time_ns = bounded_time(time_ns)
         parent, _, base = path.rpartition(b"/")
         os.utime(base or b".", ns=(time_ns, time_ns), dir_fd=self._open_directory(parent), follow_symlinks=False)
 
 
 def normalize(name: bytes) -> bytes:
-    """A name in the archive as a path below the root without "." and doubled slashes. Raises `Hostile` for ".." and endless names."""
+    """A name in the archive as a path below the root without "." and doubled slashes. Raises `Refused` for ".." and endless names."""
     path = name[2:] if name.startswith(b"./") else name
     path = path.strip(b"/")
     if b"//" in path or b"/." in path or path.startswith(b"."):
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise Hostile(f'invalid path "{os.fsdecode(name)}": is outside of the layer')
+            raise Refused(f'invalid path "{os.fsdecode(name)}": is outside of the layer')
         path = b"/".join(parts)
     if len(path) >= _MAX_PATH_BYTES:
-        raise Hostile(f'invalid path "{os.fsdecode(name[:64])}…": {os.strerror(errno.ENAMETOOLONG)}')
+        raise Refused(f'invalid path "{os.fsdecode(name[:64])}…": {os.strerror(errno.ENAMETOOLONG)}')
     return path
-
-
-def _set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
-    for name, value in xattrs.items():
-        if name.startswith(_FORBIDDEN_XATTRS):
-            continue
-        try:
-            if isinstance(target, int):
-                os.setxattr(target, name, value)
-            else:
-                os.setxattr(target, name, value, follow_symlinks=False)
-        except OSError as error:
-            # docker: a filesystem without the attribute, or one that this kind of file cannot have, is no reason to refuse the image;
-            # neither are labels of a security module (security.selinux) that only the host's own policy may set.
-            if error.errno == errno.ENOTSUP or (error.errno == errno.EPERM and name != b"security.capability"):
-                continue
-            raise
-
-
-def _bounded_time(time_ns: int) -> int:
-    return min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)

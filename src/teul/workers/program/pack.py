@@ -1,8 +1,8 @@
-"""Files below "/" into a tar archive, as docker writes them: for `docker cp` out of a container and `docker export`.
+"""Files below "/" are packed into a tar archive as docker writes it: for `docker cp` out of a container and `docker export`.
 
 Runs inside `view.enter`. Directories are walked by descriptor and nothing but regular files and directories is ever opened, so a container
-that renames things meanwhile gets an archive of a moment that never was, and nothing else. Names are sorted; sockets have no place in
-an archive and are left out; what disappears while it is being read, too.
+that renames files meanwhile gets an archive of a moment that never was, and no file of the host. Names are sorted; sockets have no place
+in an archive and are left out, as are files that disappear while they are being read.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from teul.wire.tar_write import END, padding, render_header
 
 _PIECE_BYTES = 1 << 20
 _FLUSH_BYTES = 256 << 10
-# kernel: with O_NONBLOCK nobody waits for the other end of a FIFO that was put in a file's place.
+# kernel: with O_NONBLOCK the open of a FIFO that was put in a file's place does not wait for a writer.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# What an open says when something else stands in the file's place by now: nothing, a symlink, a socket or FIFO, a device.
+# The errors of opening a file in whose place there is something else by now: nothing, a symlink, a socket or FIFO, a device.
 _REPLACED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK, stat.S_IFIFO: FIFO}
@@ -28,7 +28,7 @@ _CAPABILITY = "security.capability"
 
 
 class Packer:
-    """Writes an archive to `fd`. Use once: `add` or `add_below`, then `finish`."""
+    """Writes an archive to `fd`. A packer is used once: `add` or `add_below`, then `finish`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -36,19 +36,19 @@ class Packer:
         self._links: dict[tuple[int, int], bytes] = {}
 
     def add(self, parent_fd: int, base: bytes, name: bytes) -> None:
-        """Add `base` in the directory `parent_fd`, called `name` in the archive, with all that is below it. Raises `OSError`."""
+        """Add `base` in the directory `parent_fd`, called `name` in the archive, and all files below it. Raises `OSError`."""
         if self._entry(parent_fd, base, name):
             self.add_below(os.open(base, _DIRECTORY_FLAGS, dir_fd=parent_fd), name + b"/")
 
     def add_directory(self, directory_fd: int, name: bytes) -> None:
-        """Add an open directory itself, and with it all that is below it; closes the descriptor."""
+        """Add an open directory itself and all files below it; closes the descriptor."""
         status = os.fstat(directory_fd)
         self._write(render_header(_describe(status, DIRECTORY, name)))
-        # docker: the root itself is called "/", and what is in it "/bin".
+        # docker: the root itself is called "/", and the files in it "/bin" and so on.
         self.add_below(directory_fd, name.rstrip(b"/") + b"/")
 
     def add_below(self, directory_fd: int, prefix: bytes) -> None:
-        """Add what is in an open directory, with `prefix` before each name; closes the descriptor."""
+        """Add all files below an open directory, with `prefix` before each name; closes the descriptor."""
         # Not recursive: a container may nest directories deeper than Python's stack.
         stack: list[tuple[int, bytes, Iterator[bytes]]] = [(directory_fd, prefix, _names(directory_fd))]
         try:
@@ -63,7 +63,7 @@ class Packer:
                         below_fd = os.open(base, _DIRECTORY_FLAGS, dir_fd=current_fd)
                         stack.append((below_fd, path + base + b"/", _names(below_fd)))
                 except (FileNotFoundError, NotADirectoryError):
-                    continue  # it was there a moment ago
+                    continue  # the file or directory was removed a moment ago
         finally:
             for open_fd, _, _ in stack:
                 os.close(open_fd)
@@ -74,7 +74,7 @@ class Packer:
         self._flush()
 
     def _entry(self, parent_fd: int, base: bytes, name: bytes) -> bool:
-        """Write one entry; whether it is a directory."""
+        """Write the entry of one file; whether the file is a directory."""
         status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
@@ -115,7 +115,7 @@ class Packer:
             os.close(fd)
 
     def _data(self, fd: int, size_bytes: int) -> None:
-        """Exactly as many bytes as the header says: of a file that grows no more, of one that shrinks zeros in their place."""
+        """Write exactly as many bytes as the header says: what a growing file gains is left out, what a shrinking one loses is zeros."""
         left = size_bytes
         while left:
             piece = os.read(fd, min(left, _PIECE_BYTES)) or bytes(min(left, _PIECE_BYTES))
@@ -152,4 +152,4 @@ def _capability(fd: int) -> dict[bytes, bytes] | None:
     try:
         return {_CAPABILITY.encode(): os.getxattr(fd, _CAPABILITY)}
     except OSError:
-        return None  # it has none, or its file system has no such thing
+        return None  # the file has no capabilities, or its filesystem has no such attribute

@@ -1,35 +1,26 @@
-"""A client's archive into a directory of a container: `docker cp` into it.
+"""A client's archive is placed in a directory of a container: `docker cp` into the container.
 
 Runs inside `view.enter`. The archive is not trusted: a name is followed inside the container's root (openat2, so symlinks cannot lead
-out even if they are being changed), "..", that would leave the destination is refused, and an entry takes the place of what has its name
-instead of being written through it. The container may change everything meanwhile; then it gets what it made of it.
+out even if they are being changed), a ".." that would leave the destination is refused, and an entry replaces a file of the same name
+instead of being written through it. A container that changes its files meanwhile gets what it made of them; the host is not reached.
 
 docker: moby/go-archive, Unpack. Unlike an image's layer, such an archive has no whiteouts: a name that begins with .wh. is a name.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import stat
 
 from teul.linux.paths import make_directories_in_root, open_in_root
-from teul.store.atomic import remove_tree, write_all
-from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
-
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# security: these belong to overlayfs and to the host (see extract.py).
-_FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
-_MAX_TIME_NS = 1 << 62
-
-
-class Refused(ValueError):
-    """An entry that is not to be placed; the text is docker's."""
+from teul.store.atomic import remove_tree
+from teul.wire.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
 
 
 class Placer:
-    """Places the entries of one archive into the directory `destination`, a path that has no symlinks. Use once: `run`."""
+    """Places the entries of one archive into the directory `destination`, a path that has no symlinks. A placer is used once: `run`."""
 
     def __init__(self, reader: TarReader, root_fd: int, destination: bytes, *, owner: tuple[int, int] | None, no_overwrite: bool) -> None:
         self._reader = reader
@@ -40,7 +31,7 @@ class Placer:
         self._directory_times: dict[bytes, int] = {}
 
     def run(self) -> None:
-        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; what was placed by then stays, as with docker."""
+        """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the entries placed by then stay, as with docker."""
         while (entry := self._reader.next()) is not None:
             name = _clean(entry.name)
             if name == b".":
@@ -49,13 +40,13 @@ class Placer:
                 self._place(name, entry)
             except OSError as error:
                 raise OSError(error.errno, f"{os.fsdecode(entry.name)}: {os.strerror(error.errno or 0).lower()}") from error
-        # At the end: what is made in a directory changes its time.
+        # Directories get their times at the end: an entry made in a directory changes the directory's time.
         for name, time_ns in self._directory_times.items():
             self._set_directory_time(name, time_ns)
 
     def _place(self, name: bytes, entry: Entry) -> None:
         parent, _, base = name.rpartition(b"/")
-        # docker: what is missing on the way is made, root's and 0755.
+        # docker: directories that are missing on the way are made, owned by root, mode 0755.
         parent_fd = make_directories_in_root(self._root_fd, self._path(parent))
         try:
             merged = self._make_room(parent_fd, base, name, entry)
@@ -71,7 +62,9 @@ class Placer:
             elif entry.type == LINK:
                 self._link(parent_fd, base, entry)
             else:
-                _make_node(parent_fd, base, entry)
+                # docker: devices are made as the archive has them; whether the container may open them its device cgroup says.
+                # Nodes have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put in the node's place.
+                make_node(parent_fd, base, entry, mode=entry.mode & 0o777, name=entry.name)
             self._finish(parent_fd, base, entry)
         finally:
             os.close(parent_fd)
@@ -80,7 +73,7 @@ class Placer:
         return os.fsdecode(self._destination + b"/" + name)
 
     def _make_room(self, parent_fd: int, base: bytes, name: bytes, entry: Entry) -> bool:
-        """Remove what stands in the entry's place; True if both are directories, which are merged."""
+        """Remove the file that has the entry's name; True if it and the entry are directories, which are merged."""
         try:
             status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -95,28 +88,17 @@ class Placer:
         return False
 
     def _regular(self, parent_fd: int, base: bytes, entry: Entry) -> None:
-        # Nobody but root reads it before it has its owner.
-        fd = os.open(base, _CREATE_FLAGS, entry.mode & 0o700, dir_fd=parent_fd)
+        # Nobody but root can read the file before it has its owner.
+        fd = os.open(base, CREATE_FLAGS, entry.mode & 0o700, dir_fd=parent_fd)
         try:
-            if entry.segments is None:
-                for piece in self._reader.data():
-                    write_all(fd, piece)
-            else:
-                self._sparse(fd, entry)
+            write_data(self._reader, fd, entry)
             os.fchown(fd, *self._owner_of(entry))
             os.fchmod(fd, entry.mode & 0o7777)  # chown(2) takes the set-id bits away
-            _set_xattrs(fd, entry)
-            time_ns = _bounded_time(entry.mtime_ns)
+            set_xattrs(fd, entry.xattrs or {})
+            time_ns = bounded_time(entry.mtime_ns)
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
-
-    def _sparse(self, fd: int, entry: Entry) -> None:
-        for offset, length in entry.segments or ():
-            os.lseek(fd, offset, os.SEEK_SET)
-            for piece in self._reader.data(length):
-                write_all(fd, piece)
-        os.ftruncate(fd, entry.size_bytes)
 
     def _link(self, parent_fd: int, base: bytes, entry: Entry) -> None:
         target = _clean(entry.link, f'invalid hardlink "{os.fsdecode(entry.name)}" -> "{os.fsdecode(entry.link)}"')
@@ -128,17 +110,20 @@ class Placer:
             os.close(target_fd)
 
     def _finish(self, parent_fd: int, base: bytes, entry: Entry) -> None:
-        """Owner, mode, attributes and times of what is no regular file. security: by a descriptor, or without following a symlink."""
+        """Set owner, mode, attributes and times of an entry that is no regular file.
+
+        security: by a descriptor, or without following a symlink.
+        """
         if entry.type == LINK:
-            return  # they are the file's, and it has them
+            return  # all of these belong to the linked file, which has them already
         uid, gid = self._owner_of(entry)
         os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
-        time_ns = _bounded_time(entry.mtime_ns)
+        time_ns = bounded_time(entry.mtime_ns)
         if entry.type == DIRECTORY:
             fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
             try:
                 os.fchmod(fd, entry.mode & 0o7777)
-                _set_xattrs(fd, entry)
+                set_xattrs(fd, entry.xattrs or {})
             finally:
                 os.close(fd)
         else:
@@ -148,11 +133,11 @@ class Placer:
         return self._owner or (entry.uid, entry.gid)
 
     def _set_directory_time(self, name: bytes, time_ns: int) -> None:
-        bounded = _bounded_time(time_ns)
+        bounded = bounded_time(time_ns)
         try:
             fd = open_in_root(self._root_fd, self._path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError):
-            return  # a later entry, or the container, took its place
+            return  # a later entry, or the container, put something else in the directory's place
         try:
             os.utime(fd, ns=(bounded, bounded))
         finally:
@@ -160,38 +145,8 @@ class Placer:
 
 
 def _clean(name: bytes, refusal: str = "") -> bytes:
-    """A name as a path below the destination; "." for the destination itself. Raises `Refused` for one that leads out."""
+    """A name as a path below the destination; "." for the destination itself. Raises `Refused` for a name that leads out."""
     clean = posixpath.normpath(name.lstrip(b"/") or b".")
     if clean == b".." or clean.startswith(b"../"):
         raise Refused(refusal or f'invalid entry name "{os.fsdecode(name)}"')
     return clean
-
-
-def _make_node(parent_fd: int, base: bytes, entry: Entry) -> None:
-    """A FIFO or a device. docker: devices are made as the archive has them; whether the container may open them its device cgroup says."""
-    if entry.type == FIFO:
-        os.mkfifo(base, entry.mode & 0o777, dir_fd=parent_fd)
-    else:
-        assert entry.type in (CHARACTER, BLOCK), "the reader passes no other types"
-        kind = stat.S_IFCHR if entry.type == CHARACTER else stat.S_IFBLK
-        # kernel: 12 bits of major and 20 of minor (linux/kdev_t.h)
-        if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
-            raise Refused(f'invalid device "{os.fsdecode(entry.name)}": no device {entry.major}:{entry.minor}')
-        os.mknod(base, kind | (entry.mode & 0o777), os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
-    # No chmod afterwards, which would follow a symlink put here meanwhile: such files have no use for set-id bits.
-
-
-def _set_xattrs(fd: int, entry: Entry) -> None:
-    for name, value in (entry.xattrs or {}).items():
-        if name.startswith(_FORBIDDEN_XATTRS):
-            continue
-        try:
-            os.setxattr(fd, name, value)
-        except OSError as error:
-            # docker: what the file system does not have, or only the host's policy may set, is no reason to refuse the archive.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
-
-
-def _bounded_time(time_ns: int) -> int:
-    return min(max(time_ns, -_MAX_TIME_NS), _MAX_TIME_NS)

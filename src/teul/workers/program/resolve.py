@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from typing import Any
+from typing import TYPE_CHECKING
 
 from teul.linux.paths import open_in_root
+
+if TYPE_CHECKING:
+    from teul.workers.program.messages import Stat
 
 _MAX_SYMLINKS = 255
 # Go's io/fs.FileMode, which the API's stat carries as a number.
@@ -33,7 +36,7 @@ class PathError(OSError):
 
 
 def absolute(path: str) -> str:
-    """`path` from the root, cleaned by its letters as docker does; a slash or "/." at its end says something and stays."""
+    """`path` from the root, cleaned as a string, as docker does; a slash or "/." at the end has a meaning and stays."""
     clean = "/" + posixpath.normpath("/" + path).lstrip("/")
     if posixpath.basename(path) == ".":
         return clean.rstrip("/") + "/."
@@ -41,7 +44,7 @@ def absolute(path: str) -> str:
 
 
 def base_name(path: str) -> str:
-    """Go's filepath.Base of an `absolute` path: slashes at the end do not count, "/" is called so."""
+    """Go's filepath.Base of an `absolute` path: slashes at the end do not count, and the name of "/" is "/"."""
     return path.rstrip("/").rpartition("/")[2] or "/"
 
 
@@ -53,7 +56,7 @@ def open_path(root_fd: int, path: str) -> int:
         raise PathError("lstat", path, error) from None
 
 
-def describe(root_fd: int, path: str) -> dict[str, Any]:
+def describe(root_fd: int, path: str) -> Stat:
     """What the API tells of an `absolute` path. Raises `PathError`."""
     fd = open_path(root_fd, path)
     try:
@@ -76,9 +79,9 @@ def go_mode(mode: int) -> int:
 
 
 def follow(root_fd: int, path: str) -> str:
-    """Where the symlinks along `path` lead in the end; the rest stays as it is from the first name that is not there. By name, for showing.
+    """Where the symlinks along `path` lead in the end; from the first name that does not exist, the rest of the path stays as it is.
 
-    Raises `PathError` for a loop.
+    The result is a name to be shown, not a path to be opened. Raises `PathError` for a loop.
     """
     pending = path.split("/")[::-1]
     resolved: list[str] = []
@@ -104,7 +107,7 @@ def follow(root_fd: int, path: str) -> str:
 
 
 def _read_link(root_fd: int, path: str) -> str | None:
-    """None if `path` is no symlink or not there."""
+    """The target of the symlink `path`; None if `path` is no symlink or does not exist."""
     try:
         fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
     except OSError:

@@ -1,8 +1,7 @@
 """The program that works on the files of one container: look at a path, pack it, place an archive, export everything, list changes.
 
-The order is one JSON argument; an archive comes on descriptor 0 or leaves on the descriptor `data_fd`; the report (JSON lines) is
-descriptor 1. Its first line says {"stat": …} or {"entered": true} when the container's root has been entered; its last is {"done": …} or
-{"error": text, "kind": "not-found" | "invalid" | "gone" | "system" | "bug"}; a report without that means that the worker died.
+The order is one JSON argument; an archive comes on descriptor 0 or leaves on the descriptor `data_fd`; descriptor 1 takes the report
+(`messages`). Of a job that reads or writes an archive, its first line says that the container's root has been entered.
 """
 
 from __future__ import annotations
@@ -11,58 +10,39 @@ import errno
 import json
 import os
 import stat
-import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from teul.linux.paths import open_in_root
 from teul.linux.users import UserError, resolve
-from teul.store.atomic import write_all
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.changes import list_changes
 from teul.workers.program.confine import harden, keep_capabilities
+from teul.workers.program.entries import Refused
 from teul.workers.program.pack import Packer
-from teul.workers.program.place import Placer, Refused
+from teul.workers.program.place import Placer
+from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.resolve import PathError, absolute, base_name, describe
-from teul.workers.program.streams import CHUNK_BYTES, ChunkSource, StreamError, decompressed, sniff
+from teul.workers.program.streams import ChunkSource, StreamError, decompressed, read_chunks, sniffed
 from teul.workers.program.view import ContainerGone, enter
 
-_SOURCE_FD = 0
-_REPORT_FD = 1
+if TYPE_CHECKING:
+    from teul.workers.program.messages import (
+        BindMount,
+        ChangesOrder,
+        ChangesResult,
+        ExportOrder,
+        InsideOrder,
+        Nothing,
+        PackOrder,
+        PlaceOrder,
+        Result,
+        RootfsOrder,
+        Stat,
+        StatOrder,
+    )
+
 _READING = ("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
 _WRITING = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
-
-
-def main(order_text: str) -> None:
-    """Carry out the order and end the process."""
-    order = json.loads(order_text)
-    try:
-        report({"done": _JOBS[order["job"]](order)})
-    except ContainerGone:
-        _fail("gone", "the container has ended")
-    except _NotThere as error:
-        _fail("not-found", str(error))
-    except (_Invalid, UserError) as error:
-        _fail("invalid", str(error))
-    except (TarError, StreamError, Refused) as error:
-        # docker: what is wrong with the archive is the daemon's failure there, status 500.
-        _fail("system", str(error))
-    except OSError as error:
-        _fail("system", str(error.args[-1]))
-    except MemoryError:
-        _fail("system", "the archive needs more memory than a worker may have")
-    except Exception:  # noqa: BLE001 - boundary: the process ends here, the engine logs this
-        _fail("bug", traceback.format_exc())
-    os._exit(0)
-
-
-def report(message: dict[str, Any]) -> None:
-    """Tell the engine; waits while it does not read."""
-    write_all(_REPORT_FD, json.dumps(message).encode() + b"\n")
-
-
-def _fail(kind: str, text: str) -> None:
-    report({"error": text, "kind": kind})
 
 
 class _NotThere(Exception):
@@ -70,15 +50,44 @@ class _NotThere(Exception):
 
 
 class _Invalid(Exception):
-    """The client asks for what cannot be."""
+    """The client asks for something that cannot be done."""
 
 
-def _stat(order: dict[str, Any]) -> dict[str, Any]:
+_RULES = (
+    Rule("gone", ContainerGone),
+    Rule("not-found", _NotThere),
+    Rule("invalid", _Invalid, UserError),
+    # docker: a malformed archive is the daemon's failure in `docker cp`, status 500.
+    Rule("system", TarError, StreamError, Refused, OSError, MemoryError),
+)
+
+
+def main(order_text: str) -> None:
+    """Carry out the order and end the process."""
+    order: RootfsOrder = json.loads(order_text)
+    finish(lambda: _carry_out(order), _RULES)
+
+
+def _carry_out(order: RootfsOrder) -> Result:
+    match order["job"]:
+        case "stat":
+            return _stat(order)
+        case "pack":
+            return _pack(order)
+        case "export":
+            return _export(order)
+        case "place":
+            return _place(order)
+        case "changes":
+            return _changes(order)
+
+
+def _stat(order: StatOrder) -> Stat:
     with _Root(order, _READING) as root_fd:
         return _describe(root_fd, absolute(order["path"]))
 
 
-def _pack(order: dict[str, Any]) -> dict[str, Any]:
+def _pack(order: PackOrder) -> Nothing:
     path = absolute(order["path"])
     with _Root(order, _READING) as root_fd:
         report({"stat": _describe(root_fd, path)})
@@ -94,7 +103,7 @@ def _pack(order: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _export(order: dict[str, Any]) -> dict[str, Any]:
+def _export(order: ExportOrder) -> Nothing:
     with _Root(order, _READING) as root_fd:
         report({"entered": True})
         packer = Packer(order["data_fd"])
@@ -103,7 +112,7 @@ def _export(order: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _place(order: dict[str, Any]) -> dict[str, Any]:
+def _place(order: PlaceOrder) -> Nothing:
     with _Root(order, _WRITING) as root_fd:
         report({"entered": True})
         destination = _destination(root_fd, order["path"])
@@ -112,34 +121,25 @@ def _place(order: dict[str, Any]) -> dict[str, Any]:
         if order["user"]:
             user = resolve(root_fd, order["user"], [])
             owner = (user.uid, user.gid)
-        source = ChunkSource(_decompressed(_chunks()))
+        source = ChunkSource(decompressed(*sniffed(read_chunks(SOURCE_FD))))
         Placer(TarReader(source), root_fd, destination, owner=owner, no_overwrite=order["no_overwrite"]).run()
-        # A client that is cut off while it writes calls the copy failed.
+        # The archive's padding is read too: a client that is cut off while it writes calls the copy failed.
         source.drain()
     return {}
 
 
-def _changes(order: dict[str, Any]) -> dict[str, Any]:
+def _changes(order: ChangesOrder) -> ChangesResult:
     harden(order["parent_pid"])
-    # CAP_SYS_ADMIN reads the overlay's marks; nothing is written here and no symlink followed.
+    # CAP_SYS_ADMIN is needed to read the overlay's marks; this job writes nothing and follows no symlink.
     keep_capabilities((*_READING, "CAP_SYS_ADMIN"))
     found = list_changes(order["upper"], order["lower"])
-    return {"changes": [[kind, os.fsdecode(path)] for kind, path in found]}
-
-
-_JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "stat": _stat,
-    "pack": _pack,
-    "export": _export,
-    "place": _place,
-    "changes": _changes,
-}
+    return {"changes": [(kind, os.fsdecode(path)) for kind, path in found]}
 
 
 class _Root:
     """The container's root, entered; a descriptor of it."""
 
-    def __init__(self, order: dict[str, Any], capabilities: tuple[str, ...]) -> None:
+    def __init__(self, order: InsideOrder, capabilities: tuple[str, ...]) -> None:
         enter(order["view"], capabilities, order["parent_pid"])
         self._fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -150,7 +150,7 @@ class _Root:
         os.close(self._fd)
 
 
-def _describe(root_fd: int, path: str) -> dict[str, Any]:
+def _describe(root_fd: int, path: str) -> Stat:
     try:
         return describe(root_fd, path)
     except PathError as error:
@@ -164,7 +164,7 @@ def _open(root_fd: int, path: str) -> int:
 
 
 def _destination(root_fd: int, path: str) -> bytes:
-    """The directory that `path` leads to, by its real name."""
+    """The real path of the directory that `path` leads to."""
     try:
         fd = open_in_root(root_fd, absolute(path), os.O_PATH)
     except FileNotFoundError as error:
@@ -180,8 +180,8 @@ def _destination(root_fd: int, path: str) -> bytes:
         os.close(fd)
 
 
-def _check_writable(destination: bytes, binds: list[dict[str, Any]], *, read_only_root: bool) -> None:
-    """docker: what was asked for is looked at, before the kernel is."""
+def _check_writable(destination: bytes, binds: list[BindMount], *, read_only_root: bool) -> None:
+    """Raises `_Invalid` if the client asked for `destination` to be read-only. docker: so says dockerd before the kernel is asked."""
     path = os.fsdecode(destination)
     for bind in binds:
         if bind["asked"] and (path == bind["destination"] or path.startswith(bind["destination"].rstrip("/") + "/")):
@@ -190,21 +190,3 @@ def _check_writable(destination: bytes, binds: list[dict[str, Any]], *, read_onl
             return
     if read_only_root:
         raise _Invalid("container rootfs is marked read-only")
-
-
-def _chunks() -> Iterator[bytes]:
-    while chunk := os.read(_SOURCE_FD, CHUNK_BYTES):
-        yield chunk
-
-
-def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    head = b""
-    while len(head) < 6 and (chunk := next(chunks, b"")):
-        head += chunk
-    return decompressed(_prefixed(head, chunks), sniff(head))
-
-
-def _prefixed(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    if head:
-        yield head
-    yield from chunks

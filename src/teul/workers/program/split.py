@@ -1,7 +1,7 @@
 """An image archive taken apart: each member becomes a numbered file in the current root directory, described on the report.
 
-No name from the archive is ever used as a path. Links inside the archive are reported, and followed by the engine among the names it
-was told, as a dictionary is.
+No name from the archive is ever used as a path. Links inside the archive are reported too; the engine follows them by looking their
+targets up among the reported names.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from teul.store.atomic import write_all
 from teul.wire.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarError, TarReader
 from teul.workers.program.streams import MAGIC_BYTES, LimitExceeded, looks_like_tar, sniff
 
-# spec: OCI image-spec image-layout.md, "blobs"; the algorithm in the path is the one to check with.
+if TYPE_CHECKING:
+    from teul.workers.program.messages import FileMember, LinkMember, MemberLine
+
+# spec: OCI image-spec image-layout.md, "blobs"; a blob is checked with the algorithm in its path.
 _BLOB = re.compile(rb"(?:\./)*blobs/(sha256|sha384|sha512)/[0-9a-f]+")
 
 
 class Splitter:
-    """Use once: `run`."""
+    """Splits one archive. A splitter is used once: `run`."""
 
-    def __init__(self, reader: TarReader, report: Callable[[dict[str, Any]], None], *, limit_bytes: int, limit_entries: int) -> None:
+    def __init__(self, reader: TarReader, report: Callable[[MemberLine], None], *, limit_bytes: int, limit_entries: int) -> None:
         self._reader = reader
         self._report = report
         self._limit_bytes = limit_bytes
@@ -31,7 +34,7 @@ class Splitter:
         self._total_bytes = 0
 
     def run(self) -> None:
-        """Raises `TarError`, `StreamError` or `OSError`; the files that are there then mean nothing."""
+        """Raises `TarError`, `StreamError` or `OSError`; the files written by then mean nothing."""
         number = 0
         while (entry := self._reader.next()) is not None:
             number += 1
@@ -41,8 +44,7 @@ class Splitter:
             if entry.type == REGULAR:
                 self._file(number, name, entry)
             elif entry.type in (LINK, SYMLINK):
-                kind = "symlink" if entry.type == SYMLINK else "link"
-                self._report({"member": name, "type": kind, "target": os.fsdecode(entry.link)})
+                self._report({"member": _link(name, entry)})
             elif entry.type != DIRECTORY:
                 raise TarError(f'"{name}": an image archive has no devices')
 
@@ -66,14 +68,17 @@ class Splitter:
         finally:
             os.close(fd)
         compression = sniff(head)
-        self._report(
-            {
-                "member": name,
-                "type": "file",
-                "file": str(number),
-                "size": entry.size_bytes,
-                "digest": f"{algorithm}:{hasher.hexdigest()}",
-                "compression": compression,
-                "archive": compression in ("gzip", "zstd") or (not compression and looks_like_tar(head)),
-            }
-        )
+        member: FileMember = {
+            "name": name,
+            "type": "file",
+            "file": str(number),
+            "size": entry.size_bytes,
+            "digest": f"{algorithm}:{hasher.hexdigest()}",
+            "compression": compression,
+            "archive": compression in ("gzip", "zstd") or (not compression and looks_like_tar(head)),
+        }
+        self._report({"member": member})
+
+
+def _link(name: str, entry: Entry) -> LinkMember:
+    return {"name": name, "type": "symlink" if entry.type == SYMLINK else "link", "target": os.fsdecode(entry.link)}

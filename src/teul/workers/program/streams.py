@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
@@ -17,26 +18,48 @@ from isal import igzip_lib
 from teul.wire.tar import BLOCK_BYTES, Truncated
 
 CHUNK_BYTES = 1 << 20
-# How much compressed input zstandard gets at once: it has no limit on its output, and a block of four bytes can become 128 KiB.
+# How much compressed input zstandard gets at once: it sets no limit to its output, and a block of four bytes can become 128 KiB.
 _ZSTD_INPUT_BYTES = 8 << 10
-# As the zstd program without --long.
+# The limit of the zstd program without --long.
 _ZSTD_WINDOW_BYTES = 128 << 20
 _XZ_MEMORY_BYTES = 512 << 20
 
 _MAGICS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
+_LONGEST_MAGIC_BYTES = 6
+# How much of a file's beginning `sniff` and `looks_like_tar` want to see.
 MAGIC_BYTES = 512
 
 
 class StreamError(ValueError):
-    """Compressed data that is not what it should be."""
+    """Compressed data that is damaged or of another format than its beginning said."""
 
 
 class LimitExceeded(StreamError):
-    """More of something than is allowed."""
+    """An archive has more bytes or entries than are allowed."""
 
 
 class _Hasher(Protocol):
     def update(self, data: bytes, /) -> None: ...
+
+
+def read_chunks(fd: int) -> Iterator[bytes]:
+    """The bytes that come on the descriptor, to its end."""
+    while chunk := os.read(fd, CHUNK_BYTES):
+        yield chunk
+
+
+def sniffed(chunks: Iterator[bytes]) -> tuple[Iterator[bytes], str]:
+    """The same chunks, and how they are compressed, as `sniff` names it."""
+    head = b""
+    while len(head) < _LONGEST_MAGIC_BYTES and (chunk := next(chunks, b"")):
+        head += chunk
+    return _prefixed(head, chunks), sniff(head)
+
+
+def _prefixed(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from chunks
 
 
 def sniff(head: bytes) -> str:
@@ -49,12 +72,12 @@ def sniff(head: bytes) -> str:
 
 
 def looks_like_tar(head: bytes) -> bool:
-    """Whether an uncompressed file that begins with `head` is an archive: it has the mark of ustar or GNU, or starts with its end."""
+    """Whether an uncompressed file that begins with `head` is an archive: of ustar's or GNU's mark, or an empty one."""
     return head[257:262] == b"ustar" or (len(head) >= BLOCK_BYTES and not any(head[:BLOCK_BYTES]))
 
 
 def decompressed(chunks: Iterator[bytes], compression: str) -> Iterator[bytes]:
-    """The content of `chunks`; several frames in a row count as one file, as the programs of those names have it."""
+    """The content of `chunks`; several frames in a row count as one file, as with the programs gzip, zstd, xz and bzip2."""
     if not compression:
         return chunks
     if compression == "zstd":
@@ -141,7 +164,7 @@ def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 data = b""
                 if decompressor.eof:
                     data, decompressor = decompressor.unused_data, None
-            # Few large chunks: each costs the tar reader a seam.
+            # Few large chunks are better than many small ones: at every seam between two the tar reader has to join bytes.
             if gathered >= CHUNK_BYTES // 2:
                 yield b"".join(outputs)
                 outputs, gathered = [], 0

@@ -1,9 +1,9 @@
-"""A container's files as a worker sees them: its root and what is bound into it, in a mount namespace that ends with the worker.
+"""A container's files as a worker sees them: its root and its binds, in a mount namespace that ends with the worker.
 
 Nothing is mounted on the host. The root of a running container is a copy of its root mount, taken out of its own mount namespace: the
-same overlay, without /proc, /sys, /dev and the tmpfs mounts above it. That of a stopped one is mounted here. Then the binds are made,
-each at a target that was resolved inside the root, and the worker pivots into it: whatever a container's symlinks say, there is nothing
-else to be reached any more.
+same overlay, without /proc, /sys, /dev and the tmpfs mounts above it. The root of a stopped container is mounted here. Then the binds are
+made, each at a target that was resolved inside the root, and the worker pivots into the root: whatever a container's symlinks say, no other
+file can be reached any more.
 
 docker: daemon/containerfs_linux.go has the same view, so `docker cp` knows no tmpfs either.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
+from typing import TYPE_CHECKING
 
 from teul.linux import mounts
 from teul.linux.overlay import mount_overlay
@@ -20,20 +20,22 @@ from teul.linux.paths import make_target_in_root
 from teul.linux.process import CLONE_NEWNS, setns, unshare
 from teul.workers.program.confine import harden, keep_capabilities
 
-# security: what the container has put there must not be opened as a device or gain privileges here, whoever runs the worker.
+if TYPE_CHECKING:
+    from teul.workers.program.messages import BindMount, RootView
+
+# security: no file of the container may be opened as a device or give privileges to a worker, whoever runs the worker.
 _ATTRIBUTES = mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
 
 
 class ContainerGone(Exception):
     """The process whose root was to be entered has ended."""
 
+    def __init__(self) -> None:
+        super().__init__("the container has ended")
 
-def enter(view: dict[str, Any], capabilities: tuple[str, ...], parent_pid: int) -> None:
-    """Make the container's root this process's "/" and keep only `capabilities`. Raises `OSError`, `ContainerGone`.
 
-    `view`: `pidfd` of a running container's first process or None, `overlay` (`lower`, `upper`, `work`), `binds` (`source`,
-    `destination`, `recursive`, `read_only`), `read_only` for the root, and `stage`, a host directory to mount at.
-    """
+def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int) -> None:
+    """Make the container's root this process's "/" and keep only `capabilities`. Raises `OSError`, `ContainerGone`."""
     harden(parent_pid)
     unshare(CLONE_NEWNS)
     mounts.set_propagation("/", mounts.MS_PRIVATE | mounts.MS_REC)
@@ -51,7 +53,7 @@ def enter(view: dict[str, Any], capabilities: tuple[str, ...], parent_pid: int) 
     keep_capabilities(capabilities)
 
 
-def _mount_stopped(view: dict[str, Any]) -> int:
+def _mount_stopped(view: RootView) -> int:
     overlay = view["overlay"]
     return mount_overlay(overlay["lower"], overlay["upper"], overlay["work"], view["stage"])
 
@@ -64,17 +66,17 @@ def _clone_running(pidfd: int) -> int:
             setns(pidfd, CLONE_NEWNS)
         except ProcessLookupError:
             raise ContainerGone from None
-        # kernel: a mount can be cloned only by somebody in its namespace.
+        # kernel: a mount can be cloned only by a process in the mount's namespace.
         root_fd = mounts.clone_tree("/")
         setns(own_fd, CLONE_NEWNS)
     finally:
         os.close(own_fd)
-    # A root that is read-only for the container has to take bind targets; `read_only` is applied afterwards.
+    # Targets of binds have to be made also in a root that is read-only for the container; the view's `read_only` is applied afterwards.
     mounts.set_attributes(root_fd, clear=mounts.MOUNT_ATTR_RDONLY)
     return root_fd
 
 
-def _bind(root_fd: int, bind: dict[str, Any]) -> None:
+def _bind(root_fd: int, bind: BindMount) -> None:
     mount_fd = mounts.clone_tree(bind["source"], recursive=bind["recursive"])
     try:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0

@@ -1,0 +1,86 @@
+"""Input on its way to the tar reader: its compression is seen from its beginning, however it comes in."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+from collections.abc import Iterator
+
+import pytest
+import zstandard
+
+from teul.wire.tar import Truncated
+from teul.workers.program.streams import ChunkSource, LimitExceeded, StreamError, decompressed, read_chunks, sniffed, tapped, teed
+
+CONTENT = b"the content of an archive " * 50
+SKIPPED_FRAME = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
+COMPRESSED = {
+    "": CONTENT,
+    "gzip": gzip.compress(CONTENT),
+    "zstd": zstandard.compress(CONTENT),
+    "xz": lzma.compress(CONTENT),
+    "bzip2": bz2.compress(CONTENT),
+}
+
+
+def cut(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, 7, 1 << 20])
+@pytest.mark.parametrize("compression", COMPRESSED)
+def test_the_compression_is_seen_however_the_input_is_cut(compression: str, size: int) -> None:
+    chunks, found = sniffed(cut(COMPRESSED[compression], size))
+    assert found == compression
+    assert b"".join(decompressed(chunks, found)) == CONTENT, "nothing was lost by looking"
+
+
+def test_a_zstd_frame_to_be_skipped_is_zstd() -> None:
+    chunks, found = sniffed(cut(SKIPPED_FRAME + COMPRESSED["zstd"], 3))
+    assert found == "zstd"
+    assert b"".join(decompressed(chunks, found)) == CONTENT
+
+
+@pytest.mark.parametrize("data", [b"", b"\x1f", b"BZ", b"\xfd7zXZ"])
+def test_input_that_ends_early_is_not_compressed(data: bytes) -> None:
+    chunks, found = sniffed(cut(data, 1))
+    assert (list(chunks), found) == ([data] if data else [], "")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "xz", "bzip2"])
+def test_damage_is_told_apart_from_an_early_end(compression: str) -> None:
+    data = COMPRESSED[compression]
+    with pytest.raises(Truncated):
+        list(decompressed(iter([data[:-6]]), compression))
+    with pytest.raises(StreamError, match="invalid compressed data"):
+        list(decompressed(iter([data + b"garbage" * 5]), compression))
+
+
+def test_chunks_are_read_to_the_end_of_the_descriptor() -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"all there is")
+    os.close(write_fd)
+    assert b"".join(read_chunks(read_fd)) == b"all there is"
+    os.close(read_fd)
+
+
+def test_a_stream_may_be_watched_and_limited() -> None:
+    copy: list[bytes] = []
+    assert b"".join(tapped(teed(cut(CONTENT, 100), copy.append), hasher=None, limit_bytes=len(CONTENT))) == CONTENT == b"".join(copy)
+    with pytest.raises(LimitExceeded, match="larger than the limit of 1299 bytes"):
+        list(tapped(cut(CONTENT, 100), hasher=None, limit_bytes=len(CONTENT) - 1))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_source_gives_exactly_what_is_asked_for(size: int) -> None:
+    source = ChunkSource(cut(CONTENT, size))
+    source.skip(4)
+    assert source.take(7) == b"content"
+    assert b"".join(source.pieces(len(CONTENT) - 12)) == CONTENT[11:-1]
+    assert not source.at_end()
+    source.drain()
+    assert source.at_end()
+    with pytest.raises(Truncated):
+        source.take(1)
