@@ -79,7 +79,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("bundle",),
         ("request",),
         ("spec",),
-        ("filters", "logs", "processes", "update"),
+        ("devices", "filters", "logs", "processes", "update"),
         ("launch",),
         ("removal",),
         ("supervision",),
@@ -119,6 +119,26 @@ WHAT_BELONGS_WHERE = {
     7: "the client of our own HTTP API",
     8: "the command line and the dashboard, which know the engine only through its API",
     9: "the wiring of the engine",
+}
+
+# Rooms that turn values into values: nothing there reaches the disk, the network, the clock or another process.
+PURE_ROOMS = (
+    "teul.dockerfile",
+    "teul.model",
+    "teul.oci",
+    "teul.services.containers.request",
+    "teul.services.containers.spec",
+    "teul.wire",
+)
+IMPURE_MODULES = frozenset({"asyncio", "glob", "io", "multiprocessing", "os", "pathlib", "random", "secrets", "select", "shutil", "socket"})
+IMPURE_MODULES |= {"sqlite3", "subprocess", "tempfile", "threading", "time", "urllib", "teul.linux", "teul.store", "teul.runtime"}
+# (module, what it imports) -> why that is no reach outside.
+PURE_EXCEPTIONS = {
+    ("teul.model.event", "time"): "an event is of now, unless its maker says otherwise",
+    ("teul.model.names", "secrets"): "a name by chance",
+    ("teul.oci.platform", "os"): "the machine's own name, where the caller gives none",
+    ("teul.oci.seccomp_profile", "os"): "reads a file of this package",
+    ("teul.wire.jsonlog", "time"): "gmtime(3) calculates; datetime would cost the keeper memory",
 }
 
 # What the keeper has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
@@ -300,6 +320,23 @@ def test_imports_go_downwards() -> None:
                 violations.append(f"{module.at(node)}: {module.name} imports {name}: {problem}")
     report(violations, "imports go downwards (STYLE: layers):")
     report([f"{pair}" for pair in set(IMPORT_EXCEPTIONS) - used if _exists(pair[0])], "import exceptions that nobody needs any more:")
+
+
+def test_pure_rooms_are_pure() -> None:
+    """What decides about bytes, documents and requests can be tested without a machine."""
+    violations = []
+    used = set()
+    for module in modules():
+        if not is_inside(module.name, PURE_ROOMS):
+            continue
+        for node, name in imports(module):
+            found = next((impure for impure in IMPURE_MODULES if is_inside(name, (impure,))), None)
+            if found is not None and (module.name, found) in PURE_EXCEPTIONS:
+                used.add((module.name, found))
+            elif found is not None:
+                violations.append(f"{module.at(node)}: {module.name} imports {name}")
+    report(violations, "these rooms are pure: let the caller look, and hand in what was seen:")
+    report([f"{pair}" for pair in set(PURE_EXCEPTIONS) - used], "exceptions that nobody needs any more:")
 
 
 def _step(name: str, room: str) -> str:

@@ -21,7 +21,7 @@ from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.mounts import plan_mounts
 from teul.services.containers.run import ContainerRun, Runs
-from teul.services.containers.spec.build import namespace_donors
+from teul.services.containers.spec.namespaces import namespace_donors
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
 from teul.workers import rootfs

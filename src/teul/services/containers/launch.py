@@ -23,11 +23,13 @@ from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
 from teul.runtime.messages import Launch, LogOptions
 from teul.services.containers import bundle as bundles
+from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
 from teul.services.containers.request.mounts import plan_mounts
-from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path, namespace_donors
-from teul.services.containers.spec.devices import asks_for_devices, gather_devices
+from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
+from teul.services.containers.spec.devices import asks_for_devices
+from teul.services.containers.spec.namespaces import namespace_donors
 from teul.services.containers.spec.network_files import render_container_files
 from teul.services.host import HostFacts
 from teul.services.images.service import Images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -60,7 +61,7 @@ class Containers:
 
     async def create(self, request: CreateContainer) -> CreatedContainer:
         """Check the request, complete it from the image, and record it. Nothing runs yet. Raises as Docker does."""
-        checked = check_request(request, self._launcher.host)
+        checked = check_request(request, self._launcher.host, exists=os.path.lexists)
         image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
         container_id = secrets.token_hex(32)
         name = self._registry.reserve_name(checked.name, container_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class CheckedRequest:
     warnings: list[str]
 
 
-def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable[[str], bool] = os.path.lexists) -> CheckedRequest:
+def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable[[str], bool]) -> CheckedRequest:
     """Judge all of `request` but what depends on its image. The request itself is not changed.
 
     `exists` tells whether a path of the host is there (for binds that must not be created). Raises InvalidParameter,

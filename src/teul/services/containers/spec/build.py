@@ -14,18 +14,17 @@ from teul.model.config import ContainerConfig
 from teul.model.container import Container
 from teul.model.exec import ExecConfig
 from teul.model.host_config import HostConfig
-from teul.oci.runtime_spec import Capabilities, ConsoleSize, ExecExtension, ExecSpec, Extension, Mount, Namespace, Process, Spec
+from teul.oci.runtime_spec import Capabilities, ConsoleSize, ExecExtension, ExecSpec, Extension, Mount, Process, Spec
 from teul.services.containers.request.capabilities import choose_capabilities
-from teul.services.containers.request.network import has_own_network
-from teul.services.containers.request.security import choose_apparmor, choose_seccomp, normal_sysctl, parse_security_options
+from teul.services.containers.request.security import choose_apparmor, choose_seccomp, parse_security_options
 from teul.services.containers.spec.devices import ContainerDevices, asks_for_devices
 from teul.services.containers.spec.mounts import build_mounts, root_propagation
+from teul.services.containers.spec.namespaces import build_namespaces, build_sysctls, namespace_donors
 from teul.services.containers.spec.resources import build_devices, build_resources, build_rlimits
 from teul.services.host import HostFacts
 
 OCI_VERSION = "1.2.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +80,12 @@ def build_spec(
         "root": {"path": f"{paths.bundle}/rootfs", "readonly": host_config.readonly_rootfs},
         "mounts": mounts,
         "linux": {
-            "namespaces": _build_namespaces(host_config, donor_pids),
+            "namespaces": build_namespaces(host_config, donor_pids),
             "cgroupsPath": paths.cgroup,
             "resources": build_resources(host_config, devices),
             # A /dev of the client's own is used as it is.
             "devices": [] if _brings_dev(mounts) else build_devices(devices),
-            "sysctl": _build_sysctls(host_config, host),
+            "sysctl": build_sysctls(host_config, host),
             "maskedPaths": list(host_config.masked_paths or ()),
             "readonlyPaths": list(host_config.readonly_paths or ()),
         },
@@ -135,13 +134,6 @@ def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, h
         "seccomp_flags": inherited["seccomp_flags"],
     }
     return {"process": process, "teul": extension}
-
-
-def namespace_donors(host_config: HostConfig) -> dict[str, str]:
-    """The containers whose namespaces `host_config` joins, by namespace ("network", "pid")."""
-    modes = {"network": host_config.network_mode, "pid": host_config.pid_mode}
-    donors = {name: mode.partition(":")[2] for name, mode in modes.items() if mode.startswith("container:")}
-    return {name: donor for name, donor in donors.items() if donor}
 
 
 def cgroups_path(host_config: HostConfig, default_parent: str, container_id: str) -> str:
@@ -201,33 +193,6 @@ def _capability_sets(capabilities: Sequence[str]) -> Capabilities:
 
 def _console_size(size: tuple[int, int]) -> ConsoleSize:
     return {"height": size[0], "width": size[1]}
-
-
-def _build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[Namespace]:
-    wanted = {
-        "mount": True,
-        "network": host_config.network_mode != "host",
-        "uts": host_config.uts_mode != "host",
-        "pid": host_config.pid_mode != "host",
-        "ipc": host_config.ipc_mode != "host",
-        "cgroup": host_config.cgroupns_mode != "host",
-    }
-    files = {"network": "net", "pid": "pid"}
-    namespaces: list[Namespace] = []
-    for kind, is_wanted in wanted.items():
-        if kind in donor_pids:
-            namespaces.append({"type": kind, "path": f"/proc/{donor_pids[kind]}/ns/{files[kind]}"})
-        elif is_wanted:
-            namespaces.append({"type": kind})
-    return namespaces
-
-
-def _build_sysctls(host_config: HostConfig, host: HostFacts) -> dict[str, str]:
-    unwritable = {"net.ipv4.ping_group_range"} if host.in_user_namespace else set()
-    # kernel: group ids that a user namespace does not map cannot be written.
-    known = host.sysctls - unwritable if has_own_network(host_config) else frozenset()
-    sysctls = {name: value for name, value in _NETWORK_SYSCTLS.items() if name in known}
-    return sysctls | {normal_sysctl(name): value for name, value in (host_config.sysctls or {}).items()}
 
 
 def _extension(config: ContainerConfig, host_config: HostConfig, paths: ContainerPaths) -> Extension:

@@ -11,8 +11,9 @@ from teul.errors import InvalidParameter
 from teul.linux.caps import CAPABILITIES
 from teul.model.exec import ExecConfig
 from teul.model.host_config import HostConfig
-from teul.services.containers.spec.build import build_exec_spec, build_spec, cgroups_path, merge_environment, namespace_donors
+from teul.services.containers.spec.build import build_exec_spec, build_spec, cgroups_path, merge_environment
 from teul.services.containers.spec.devices import ContainerDevices
+from teul.services.containers.spec.namespaces import namespace_donors
 from unit.services.containers.cases import CASES, CONTAINER_ID, HOST, PATHS, container, golden_path, render
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from teul.errors import System
 from teul.model.host_config import DeviceMapping, HostConfig, ThrottleDevice, WeightDevice
-from teul.services.containers.spec.devices import asks_for_devices, gather_devices
+from teul.services.containers.devices import gather_devices
+from teul.services.containers.spec.devices import asks_for_devices
 
 
 def _mapping(host: str, container: str = "", access: str = "") -> HostConfig:

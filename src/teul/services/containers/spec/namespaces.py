@@ -1,0 +1,49 @@
+"""The namespaces of a container, and the kernel parameters that are set in them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from teul.model.host_config import HostConfig
+from teul.oci.runtime_spec import Namespace
+from teul.services.containers.request.network import has_own_network
+from teul.services.containers.request.security import normal_sysctl
+from teul.services.host import HostFacts
+
+_NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
+
+
+def namespace_donors(host_config: HostConfig) -> dict[str, str]:
+    """The containers whose namespaces `host_config` joins, by namespace ("network", "pid")."""
+    modes = {"network": host_config.network_mode, "pid": host_config.pid_mode}
+    donors = {name: mode.partition(":")[2] for name, mode in modes.items() if mode.startswith("container:")}
+    return {name: donor for name, donor in donors.items() if donor}
+
+
+def build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[Namespace]:
+    """Those that the container gets for itself, and those of the donors that it joins, in the order of the spec."""
+    wanted = {
+        "mount": True,
+        "network": host_config.network_mode != "host",
+        "uts": host_config.uts_mode != "host",
+        "pid": host_config.pid_mode != "host",
+        "ipc": host_config.ipc_mode != "host",
+        "cgroup": host_config.cgroupns_mode != "host",
+    }
+    files = {"network": "net", "pid": "pid"}
+    namespaces: list[Namespace] = []
+    for kind, is_wanted in wanted.items():
+        if kind in donor_pids:
+            namespaces.append({"type": kind, "path": f"/proc/{donor_pids[kind]}/ns/{files[kind]}"})
+        elif is_wanted:
+            namespaces.append({"type": kind})
+    return namespaces
+
+
+def build_sysctls(host_config: HostConfig, host: HostFacts) -> dict[str, str]:
+    """Kernel parameters of the container's own namespaces: Docker's for its network, and the asked ones."""
+    unwritable = {"net.ipv4.ping_group_range"} if host.in_user_namespace else set()
+    # kernel: group ids that a user namespace does not map cannot be written.
+    known = host.sysctls - unwritable if has_own_network(host_config) else frozenset()
+    sysctls = {name: value for name, value in _NETWORK_SYSCTLS.items() if name in known}
+    return sysctls | {normal_sysctl(name): value for name, value in (host_config.sysctls or {}).items()}
