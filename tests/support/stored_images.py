@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from teul.aio import run_blocking
 from teul.model.event import Event
 from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
 from teul.oci.digest import Digest, chain_ids
@@ -46,12 +47,14 @@ class StoredImages:
     def store(self) -> ImageStore:
         return self.images._store
 
-    async def open(self) -> StoredImages:
-        await self.images.open()
-        return self
+    @classmethod
+    async def open(cls, path: Path) -> StoredImages:
+        stored = await run_blocking(cls, path)
+        await stored.images.open()
+        return stored
 
-    def close(self) -> None:
-        self.database.close()
+    async def close(self) -> None:
+        await run_blocking(self.database.close)
 
     async def add(
         self,
@@ -102,9 +105,9 @@ class StoredImages:
         tags = [parse_reference(name).with_default_tag() for name in names]
         return NewImage(raw, decode_image_config(raw), manifest, tuple(descriptors), blobs, tags), prepared
 
-    def rows(self) -> dict[str, int]:
+    async def rows(self) -> dict[str, int]:
         """How many rows each table has."""
         tables = ("blobs", "snapshots", "images", "tags")
-        return self.database.transact_blocking(
+        return await self.database.transact(
             lambda connection: {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
         )

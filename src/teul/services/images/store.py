@@ -74,8 +74,8 @@ class ImageStore:
     async def workspace(self) -> AsyncIterator[str]:
         """A new directory in `<root>/tmp`, on the same filesystem as everything else; gone at the end, with all that is in it."""
         path = os.path.join(self.root, "tmp", uuid.uuid4().hex)
-        os.mkdir(path, 0o700)
         try:
+            await run_blocking(os.mkdir, path, 0o700)
             yield path
         finally:
             await asyncio.shield(run_blocking(remove_tree, path))

@@ -27,10 +27,10 @@ HEX = "0" * 64
 
 @pytest.fixture
 async def stored(services: FakeServices, tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     services.images = stored.images  # type: ignore[assignment]
     yield stored
-    stored.close()
+    await stored.close()
 
 
 async def lines(api: Api, method: str, path: str, **options: Any) -> tuple[int, list[Any]]:

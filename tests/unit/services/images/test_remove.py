@@ -20,9 +20,9 @@ RUNNING = ImageUser("f6e5d4c3b2a1" + "0" * 52, running=True)
 
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     yield stored
-    stored.close()
+    await stored.close()
 
 
 def used_by(stored: StoredImages, *users: ImageUser) -> None:
@@ -40,7 +40,7 @@ async def test_the_last_name_takes_the_image_with_it(stored: StoredImages) -> No
     image_id = await stored.add("a:1", layers=[b"one", b"two"])
     chain = chain_ids([Digest.of(b"one"), Digest.of(b"two")])
     assert await remove(stored, "a:1") == ["untagged a:1", f"deleted {image_id}", f"deleted {chain[1]}", f"deleted {chain[0]}"]
-    assert not any(stored.rows().values())
+    assert not any((await stored.rows()).values())
     assert stored.log.events == [("untag", str(image_id)), ("delete", str(image_id))]
 
 
@@ -96,7 +96,7 @@ async def test_by_id_a_stopped_container_must_be_overruled(stored: StoredImages)
         == f"conflict: unable to delete {image_id.short} (must be forced) - image is being used by stopped container a1b2c3d4e5f6"
     )
     assert await remove(stored, str(image_id), force=True) == ["untagged a:1", f"deleted {image_id}"]
-    assert stored.rows() == {"blobs": 1, "snapshots": 1, "images": 1, "tags": 0}, "what the container stands on stays"
+    assert await stored.rows() == {"blobs": 1, "snapshots": 1, "images": 1, "tags": 0}, "what the container stands on stays"
 
 
 async def test_a_running_container_cannot_be_overruled(stored: StoredImages) -> None:
