@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,9 +15,11 @@ from support.stored_images import StoredImages
 from teul.errors import Cancelled
 from teul.oci.digest import Digest
 from teul.oci.image_config import Healthcheck, ImageConfig
+from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
-from teul.services.images.load import LayerProgress, LoadedImage
-from teul.services.images.service import ImageUser
+from teul.services.images.import_ import ImportRequest
+from teul.services.images.load import LayerProgress, LoadedImage, Progress
+from teul.services.images.service import Images, ImageUser
 from teul.workers.client import InvalidArchive
 from unit.api.fake_services import FakeServices
 from unit.api.served_api import Api
@@ -28,7 +30,7 @@ HEX = "0" * 64
 @pytest.fixture
 async def stored(services: FakeServices, tmp_path: Path) -> AsyncIterator[StoredImages]:
     stored = await StoredImages.open(tmp_path / "root")
-    services.images = stored.images  # type: ignore[assignment]
+    services.images = stored.images
     yield stored
     await stored.close()
 
@@ -263,7 +265,7 @@ async def test_push_is_refused(api: Api, stored: StoredImages) -> None:
     assert (await api.request("POST", "/images/UPPER/push"))[0] == 400
 
 
-class FakeLoading:
+class FakeLoading(Images):
     """Takes the place of loading and importing, which need workers; keeps what it was given."""
 
     def __init__(self) -> None:
@@ -272,16 +274,18 @@ class FakeLoading:
         self.loaded: list[LoadedImage] = []
         self.error: Exception | None = None
 
-    async def load(self, stream: AsyncIterator[bytes], **options: Any) -> list[LoadedImage]:
+    async def load(
+        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+    ) -> Sequence[LoadedImage]:
         self.body = b"".join([chunk async for chunk in stream])
-        self.options = options
-        if options["progress"] is not None:
-            await options["progress"](LayerProgress(Digest.of(b"l"), 0, 10))
+        self.options = {"platform": platform, "progress": progress}
+        if progress is not None:
+            await progress(LayerProgress(Digest.of(b"l"), 0, 10))
         if self.error is not None:
             raise self.error
         return self.loaded
 
-    async def import_(self, stream: AsyncIterator[bytes], request: Any) -> Digest:
+    async def import_(self, stream: AsyncIterator[bytes], request: ImportRequest) -> Digest:
         self.body = b"".join([chunk async for chunk in stream])
         self.options = {"request": request}
         if self.error is not None:
@@ -292,7 +296,7 @@ class FakeLoading:
 @pytest.fixture
 def loading(services: FakeServices) -> FakeLoading:
     loading = FakeLoading()
-    services.images = loading  # type: ignore[assignment]
+    services.images = loading
     return loading
 
 
@@ -339,14 +343,16 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     class Loading(FakeLoading):
-        async def load(self, stream: AsyncIterator[bytes], **options: Any) -> list[LoadedImage]:
+        async def load(
+            self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+        ) -> Sequence[LoadedImage]:
             try:
-                return await super().load(stream, **options)
+                return await super().load(stream, platform=platform, progress=progress)
             except BaseException as error:
                 ended.set_result(error)
                 raise
 
-    services.images = Loading()  # type: ignore[assignment]
+    services.images = Loading()
     reader, writer = await api.connect()
     writer.write(b"POST /images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: 100000\r\n\r\nhalf")
     await reader.readuntil(b"\r\n\r\n")
