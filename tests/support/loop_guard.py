@@ -41,7 +41,7 @@ def guarding(report: Callable[[BlockingError], None]) -> Iterator[None]:
     for function in guard.functions.values():
         for file, name in ALLOWED:
             function.can_block_in(file, name)
-    implementation.BlockingError = Reported  # type: ignore[misc] # there is no other way to be told
+    implementation.BlockingError = Reported  # type: ignore[misc, assignment] # there is no other way to be told
     guard.activate()
     try:
         yield

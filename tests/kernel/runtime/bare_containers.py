@@ -180,7 +180,7 @@ class Running:
     async def attach(self, *, stdin: bool = False) -> Attachment:
         return await self.process.attach(stdin=stdin, stdout=True, stderr=True)
 
-    def log_lines(self, *, rotated: int = 0) -> list[dict[str, str]]:
+    def log_lines(self, *, rotated: int = 0) -> list[dict[str, Any]]:
         path = Path(f"{self.log}.{rotated}") if rotated else self.log
         return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -442,6 +442,7 @@ def seccomp_filter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture={"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
         kernel=kernel_version(os.uname().release),
     )
+    assert profile is not None
     path = tmp_path_factory.mktemp("seccomp") / "default.bpf"
     path.write_bytes(seccomp.compile_filter(profile))
     return path

@@ -79,7 +79,7 @@ async def test_the_beginning_of_two_ids_is_nobodys(stored: StoredImages) -> None
 
 async def test_a_wanted_platform_must_fit(stored: StoredImages) -> None:
     await stored.add("a:1")
-    assert stored.images.resolve("a:1", Platform(os="linux", architecture="amd64"))
+    stored.images.resolve("a:1", Platform(os="linux", architecture="amd64"))
     with pytest.raises(NotFound) as caught:
         stored.images.resolve("a:1", Platform(os="linux", architecture="arm64"))
     assert caught.value.message == (

@@ -18,6 +18,7 @@ from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
+from teul.model.network import Allocation
 from teul.model.network_config import EndpointIPAMConfig, EndpointSettings
 from teul.network.bridge import Bridge
 from teul.network.host import HostNetwork
@@ -87,7 +88,7 @@ async def networks(database: Database, host: FakeHost) -> AsyncIterator[Networks
         yield opened
 
 
-async def allocate(networks: Networks, container_id: str, **settings: Any) -> module.Allocation:
+async def allocate(networks: Networks, container_id: str, **settings: Any) -> Allocation:
     requested = EndpointSettings(**settings) if settings else None
     return await networks.allocate(container_id, "bridge", hostname="h", requested=requested)
 
@@ -168,10 +169,10 @@ async def test_a_container_that_restarts_keeps_its_address_but_has_a_new_link(ne
 
 
 async def test_an_allocation_that_could_not_be_written_down_is_none(networks: Networks, database: Database) -> None:
-    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN ipv4 TO gone") and None)
+    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN ipv4 TO gone").close())
     with pytest.raises(Exception, match="ipv4"):
         await allocate(networks, A)
-    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN gone TO ipv4") and None)
+    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN gone TO ipv4").close())
     assert (await allocate(networks, A)).ipv4 == "172.17.0.2"
 
 
