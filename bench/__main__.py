@@ -65,7 +65,7 @@ def _start(name: str, stack: ExitStack) -> Contender:
         dockerd = stack.enter_context(Dockerd(shared_network=True))
         contender = Contender(name, dockerd, dockerd.engine_processes, dockerd.docker)
     else:
-        engine = stack.enter_context(Engine())
+        engine = stack.enter_context(Engine(guarded=False))
         contender = Contender(name, engine, engine.engine_processes, engine.teul)
     stack.callback(contender.api.close)
     contender.host.load(images.busybox().docker_archive())

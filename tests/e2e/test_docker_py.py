@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import docker
 import pytest
@@ -22,7 +23,8 @@ def test_failing_command_raises_container_error(docker_py: docker.DockerClient) 
     with pytest.raises(ContainerError) as failed:
         docker_py.containers.run("busybox", ["sh", "-c", "echo wrong >&2; exit 3"], remove=True)
     assert failed.value.exit_status == 3
-    assert failed.value.stderr == b"wrong\n"
+    stderr: object = failed.value.stderr
+    assert stderr == b"wrong\n"
 
 
 def test_missing_things_raise_the_right_exceptions(docker_py: docker.DockerClient) -> None:
@@ -49,8 +51,8 @@ def test_life_of_a_container_object(docker_py: docker.DockerClient) -> None:
     assert container.name == "living"
     assert container.labels == {"a": "b"}
     assert container in docker_py.containers.list(filters={"label": "a=b"})
-    code, output = container.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
-    assert (code, output) == (4, (b"out\n", b"err\n"))
+    done: object = container.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
+    assert done == (4, (b"out\n", b"err\n"))
     assert any("sleep 1000" in process[-1] for process in container.top()["Processes"])
     container.pause()
     container.unpause()
@@ -63,7 +65,7 @@ def test_life_of_a_container_object(docker_py: docker.DockerClient) -> None:
 
 def test_attach_socket_takes_input(docker_py: docker.DockerClient) -> None:
     container = docker_py.containers.create("busybox", ["sh", "-c", "read line; echo got $line"], stdin_open=True)
-    stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    stream: Any = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
     connection = stream._sock
     container.start()
     connection.sendall(b"typed\n")

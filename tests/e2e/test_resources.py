@@ -107,7 +107,7 @@ def test_a_paused_container_still_tells(engine: Engine) -> None:
 def test_a_stream_goes_on_until_the_container_is_removed(docker_py: docker.DockerClient) -> None:
     """Running, ended, and gone: samples, zeros, the end."""
     container = docker_py.containers.run("busybox", ["sleep", "1000"], detach=True)
-    stream = container.stats(stream=True, decode=True)
+    stream: Any = container.stats(stream=True, decode=True)
     first, second = next(stream), next(stream)
     assert first["pids_stats"]["current"] == 1
     assert (second["preread"], second["precpu_stats"]["system_cpu_usage"]) == (first["read"], first["cpu_stats"]["system_cpu_usage"])
@@ -123,8 +123,10 @@ def test_a_stream_goes_on_until_the_container_is_removed(docker_py: docker.Docke
 
 def test_docker_py_reads_stats(docker_py: docker.DockerClient) -> None:
     container = docker_py.containers.run("busybox", ["sleep", "1000"], detach=True, mem_limit="32m")
-    assert container.stats(stream=False)["memory_stats"]["limit"] == 32 * MIB
-    assert container.stats(stream=False, one_shot=True)["id"] == container.id
+    sample: Any = container.stats(stream=False)
+    assert sample["memory_stats"]["limit"] == 32 * MIB
+    sample = container.stats(stream=False, one_shot=True)
+    assert sample["id"] == container.id
 
 
 def test_docker_stats_draws_a_table_until_it_is_interrupted(engine: Engine) -> None:

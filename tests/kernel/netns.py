@@ -60,7 +60,8 @@ def in_child(work: Callable[[], T]) -> T:
     succeeded, value = pickle.loads(data)
     if not succeeded:
         raise AssertionError(f"in the child:\n{value}")
-    return value
+    returned: T = value
+    return returned
 
 
 class Member:

@@ -66,6 +66,9 @@ class DockerHost:
     def command(self) -> list[str]:
         raise NotImplementedError
 
+    def judge(self) -> None:
+        """Raise `EngineFailed` if the engine did wrong without its clients' noticing. Called once, after it has ended."""
+
     def sweep(self) -> None:
         """Remove what the engine leaves on the host by nature. Called once, after it has ended."""
 
@@ -119,6 +122,7 @@ class DockerHost:
         """Remove all containers, stop, sweep, remove the directory. What is then left of it is the engine's fault."""
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, self.base, ignore_errors=True)
+            stack.callback(self.judge)
             stack.callback(self.sweep)
             stack.callback(self.stop)
             if self._process is not None and self._process.poll() is None:

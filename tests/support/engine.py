@@ -7,24 +7,30 @@ from pathlib import Path
 
 from support import processes
 from support.docker_host import DockerHost, EngineFailed, Output
+from support.loop_guard import BlockingError
 
 
 class Engine(DockerHost):
-    """`teul serve` as a child process. Containers outlive `kill9` and `stop`; `close` removes them first."""
+    """`teul serve` as a child process. Containers outlive `kill9` and `stop`; `close` removes them first.
+
+    Its event loop is guarded (support/loop_guard.py), and `close` raises `EngineFailed` when it was ever blocked. Measurements want an
+    engine that is not.
+    """
 
     name = "engine"
 
-    def __init__(self, *, idle_timeout_seconds: float | None = None, extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, idle_timeout_seconds: float | None = None, extra: tuple[str, ...] = (), guarded: bool = True) -> None:
         super().__init__()
         self.root = self.base / "root"
         self.run_root = self.base / "run"
         self._idle_timeout_seconds = idle_timeout_seconds
         self._extra = extra
+        self._program = [str(Path(__file__).with_name("guarded_engine.py"))] if guarded else ["-m", "teul"]
 
     def command(self) -> list[str]:
         idle = [] if self._idle_timeout_seconds is None else ["--idle-timeout", f"{self._idle_timeout_seconds:g}"]
         places = ["--root", str(self.root), "--run-root", str(self.run_root), "-H", f"unix://{self.socket_path}"]
-        return [sys.executable, "-m", "teul", "serve", *places, *idle, *self._extra]
+        return [sys.executable, *self._program, "serve", *places, *idle, *self._extra]
 
     def teul(self, *arguments: str, stdin: bytes = b"", timeout_seconds: float = 60.0) -> Output:
         """Teul's own command line, speaking to this engine."""
@@ -52,6 +58,11 @@ class Engine(DockerHost):
         own = processes.namespace_of(self.pid, "pid")
         helpers = {pid for pid in processes.descendants_of(self.pid) if processes.namespace_of(pid, "pid") == own and pid not in inits}
         return sorted({self.pid, *helpers, *(pid for pid in keepers if pid is not None)})
+
+    def judge(self) -> None:
+        log = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        if BlockingError.__name__ in log:
+            raise EngineFailed(f"the engine's event loop was blocked:\n{log[log.index(BlockingError.__name__) :][:8000]}")
 
     def sweep(self) -> None:
         """Nothing may be left to sweep: processes that are left are ended, and reported as the engine's failure."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from support.container_records import container_record
+from teul.aio import run_blocking
 from teul.model.container import Container
 from teul.model.event import Event
 from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
@@ -53,13 +54,15 @@ class StoredImages:
         self.remover = ImageRemover(self.store, self.log, self.usage)
         self._counter = 0
 
-    async def open(self) -> StoredImages:
-        self.workspace.open()
-        await self.store.open()
-        return self
+    @classmethod
+    async def open(cls, path: Path) -> StoredImages:
+        stored = await run_blocking(cls, path)
+        await run_blocking(stored.workspace.open)
+        await stored.store.open()
+        return stored
 
-    def close(self) -> None:
-        self.database.close()
+    async def close(self) -> None:
+        await run_blocking(self.database.close)
 
     async def add(
         self,
@@ -119,8 +122,12 @@ class StoredImages:
             self.usage.declare(containers[-1], [image_id])
         return containers
 
-    def rows(self) -> dict[str, int]:
+    async def rows(self) -> dict[str, int]:
         """How many rows each table has."""
+        return await run_blocking(self.rows_blocking)
+
+    def rows_blocking(self) -> dict[str, int]:
+        """As `rows`, for threads."""
         tables = ("blobs", "snapshots", "images", "tags")
         return self.database.transact_blocking(
             lambda connection: {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}

@@ -1,14 +1,18 @@
-"""Guards of the unit tier: no process, no network beyond loopback, a scrubbed environment."""
+"""Guards of the unit tier: no process, no network beyond loopback, no blocked event loop, a scrubbed environment."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
+
+from support.loop_guard import BlockingError, guarding
 
 _KEPT = {"PATH", "HOME", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "COVERAGE_PROCESS_START"}
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -37,6 +41,21 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def free_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Teul's code blocks no event loop: it gets an exception, and the test fails even if that is swallowed.
+
+    Tests without a loop go without the guard: some of the command line's are about when signals arrive.
+    """
+    if not inspect.iscoroutinefunction(request.function):
+        yield
+        return
+    offences: list[BlockingError] = []
+    with guarding(offences.append):
+        yield
+    assert not offences, f"the event loop was blocked: {offences}"
 
 
 @pytest.fixture(autouse=True)

@@ -545,8 +545,8 @@ def _opening_mode(call: ast.Call) -> str | None:
         modes = given + call.args[1:2]
         return next((ast.unparse(mode) for mode in modes if not isinstance(mode, ast.Constant) or set(str(mode.value)) & set("wxa+")), None)
     # Some class's `open`: of a path, which takes the mode first, or of a module like `io`, which takes it second.
-    constants = [mode for mode in given + call.args[:2] if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
-    return next((ast.unparse(mode) for mode in constants if re.fullmatch(r"[rbt]*[wxa+][wxabt+]*([:|][a-z0-9]*)?", mode.value)), None)
+    texts = [mode.value for mode in given + call.args[:2] if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    return next((repr(text) for text in texts if re.fullmatch(r"[rbt]*[wxa+][wxabt+]*([:|][a-z0-9]*)?", text)), None)
 
 
 def test_nothing_happens_at_import() -> None:
@@ -699,7 +699,8 @@ def _module_functions() -> frozenset[tuple[str | None, str]]:
 @cache
 def _method_names() -> frozenset[str]:
     """Names that are methods wherever our classes have them; what is a method here and data there has the benefit of the doubt."""
-    methods, data = set(), set()
+    methods: set[str] = set()
+    data: set[str] = set()
     for module in modules():
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ClassDef):
@@ -729,9 +730,9 @@ def _attributes_that_hold_functions(tree: ast.Module) -> Iterator[str]:
         elif node.name == "__init__":
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             callables = {argument.arg for argument in arguments if argument.annotation is not None and _means_function(argument.annotation)}
-            for child in ast.walk(node):
-                if isinstance(child, ast.Assign) and isinstance(child.value, ast.Name) and child.value.id in callables:
-                    yield from (target.attr for target in child.targets if isinstance(target, ast.Attribute))
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Assign) and isinstance(inner.value, ast.Name) and inner.value.id in callables:
+                    yield from (target.attr for target in inner.targets if isinstance(target, ast.Attribute))
 
 
 def _means_function(annotation: ast.expr) -> bool:

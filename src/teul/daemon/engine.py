@@ -208,9 +208,9 @@ class Engine:
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         for host in self._config.hosts:
-            listener = open_listener(host)
+            listener = await run_blocking(open_listener, host)
             if listener.family == socket.AF_UNIX:
-                self._stack.callback(_unlink_quietly, host.removeprefix("unix://"))
+                self._stack.push_async_callback(run_blocking, _unlink_quietly, host.removeprefix("unix://"))
             tls = None if listener.family == socket.AF_UNIX else self._tls
             await (web.SockSite(runner, listener) if tls is None else TlsSite(runner, listener, tls)).start()
         for warning in exposure_warnings(services.system.facts):

@@ -34,8 +34,8 @@ class Workspace:
     async def directory(self) -> AsyncIterator[str]:
         """A new directory of the caller's; gone at the end with all that is in it, also if the caller is cancelled."""
         path = os.path.join(self.path, uuid.uuid4().hex)
-        os.mkdir(path, 0o700)
         try:
+            await run_blocking(os.mkdir, path, 0o700)
             yield path
         finally:
             await run_to_end(run_blocking(remove_tree, path))

@@ -86,7 +86,7 @@ def _flatten(schema: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in part:
             part = load_specification()["definitions"][part["$ref"].rpartition("/")[2]]  # noqa: PLW2901 - the same part, looked up
         flat = _flatten(part)
-        merged = {"properties": {**whole.get("properties", {}), **flat.get("properties", {})}}
+        merged: dict[str, Any] = {"properties": {**whole.get("properties", {}), **flat.get("properties", {})}}
         merged["required"] = [*whole.get("required", ()), *flat.get("required", ())]
         whole = {**flat, **whole, **{key: value for key, value in merged.items() if value}}
     return whole

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import pytest_asyncio
@@ -29,6 +29,7 @@ from teul.oci.seccomp_profile import default_profile, kernel_version, resolve_pr
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.process import ExitRecord, Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
+from teul.runtime.messages import Launch, Wants
 
 T = TypeVar("T")
 Spec = dict[str, Any]
@@ -180,7 +181,7 @@ class Running:
     async def attach(self, *, stdin: bool = False) -> Attachment:
         return await self.process.attach(stdin=stdin, stdout=True, stderr=True)
 
-    def log_lines(self, *, rotated: int = 0) -> list[dict[str, str]]:
+    def log_lines(self, *, rotated: int = 0) -> list[dict[str, Any]]:
         path = Path(f"{self.log}.{rotated}") if rotated else self.log
         return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -329,7 +330,7 @@ class Bench:
         supervisor: Supervisor | None = None,
     ) -> Running:
         """Send `message`, completed by what the options say, and wait until the program runs."""
-        whole = {
+        whole: dict[str, Any] = {
             "id": directory.name,
             "directory": str(directory),
             "terminal": tty,
@@ -345,11 +346,11 @@ class Bench:
         }
         attachment, pending = None, []
         if attach:
-            wants = {"stdin": stdin != "null", "stdout": True, "stderr": True}
+            wants: Wants = {"stdin": stdin != "null", "stdout": True, "stderr": True}
             attachment, far = await Attachment.pending(terminal=tty, wants=wants)
             pending = [PendingAttachment(far, wants)]
         try:
-            process = await within((supervisor or self.supervisor).start(whole, attach=pending, pidfd=pidfd), "the start")
+            process = await within((supervisor or self.supervisor).start(cast("Launch", whole), attach=pending, pidfd=pidfd), "the start")
         except BaseException:
             if attachment is not None:
                 await attachment.close()
@@ -445,6 +446,7 @@ def seccomp_filter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture={"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
         kernel=kernel_version(os.uname().release),
     )
+    assert profile is not None
     path = tmp_path_factory.mktemp("seccomp") / "default.bpf"
     path.write_bytes(seccomp.compile_filter(profile))
     return path

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -22,6 +21,7 @@ from support.needs import needs
 from teul.linux import cgroups
 from teul.runtime.engine.process import Process, StartError
 from teul.runtime.engine.supervisor import Supervisor
+from teul.runtime.messages import Launch
 
 pytestmark = [needs("root", "busybox", "overlayfs"), pytest.mark.asyncio(loop_scope="session")]
 
@@ -234,6 +234,7 @@ async def test_container_whose_keepers_keep_dying_is_ended(bench: Bench) -> None
 ENGINE = """
 import asyncio, json, os, sys
 from teul.aio import Tasks
+from teul.runtime.messages import Launch
 from teul.runtime.engine.supervisor import Supervisor
 
 async def main():
@@ -255,7 +256,7 @@ class KilledEngine:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.messages: list[dict[str, Any]] = []
+        self.messages: list[Launch] = []
         self.pids: list[int] = []
         self.keeper = 0
 
@@ -274,7 +275,7 @@ class KilledEngine:
                 "rows": 0,
                 "columns": 0,
                 "stdin": "open",
-                "log": {"path": str(directory / "log.json"), "attrs": "", **LOG},
+                "log": {"path": str(directory / "log.json"), "max_bytes": 0, "max_files": 1, "attrs": ""},
                 "cgroup": plan,
                 "spill_directory": str(directory),
                 "networks": [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from teul.api.app import create_app
 from teul.api.http.connection import Runner
+from teul.api.http.context import Services
 from unit.api.fake_services import FakeServices
 from unit.api.served_api import Api
 
@@ -22,7 +24,7 @@ def services() -> FakeServices:
 
 @pytest.fixture
 async def api(services: FakeServices, tmp_path: Path) -> AsyncIterator[Api]:
-    runner = Runner(create_app(services), shutdown_timeout_seconds=0.5)  # type: ignore[arg-type]
+    runner = Runner(create_app(cast("Services", services)), shutdown_timeout_seconds=0.5)
     await runner.setup()
     path = str(tmp_path / "api.sock")
     await web.UnixSite(runner, path).start()

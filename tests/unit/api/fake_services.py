@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,23 @@ from teul.model.config import ContainerConfig
 from teul.model.container import Container, ContainerEndpoint, ContainerExit, CreateContainer, CreatedContainer
 from teul.model.exec import Exec, ExecConfig
 from teul.model.host_config import HostConfig, LogConfig
+from teul.model.image import Image
 from teul.model.lifecycle import exited, started
 from teul.model.log import LogEntry, LogQuery
+from teul.oci.digest import Digest
+from teul.oci.image_config import ImageDocument
+from teul.oci.platform import Platform
+from teul.runtime.engine.attachment import Attachment
+from teul.services.containers.execs import Execs
+from teul.services.containers.processes import Listing
+from teul.services.containers.resources import ContainerResources
+from teul.services.containers.service import Containers
 from teul.services.events import Events, container_event
+from teul.services.images.archives import ImageArchives
+from teul.services.images.listing import ImageQuery, ImageSummary
+from teul.services.images.remove import ImageRemover
+from teul.services.images.service import Images
+from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System
 
 IMAGE_ID = "sha256:" + "1" * 64
@@ -54,11 +68,11 @@ def attached_endpoint() -> ContainerEndpoint:
     )
 
 
-class FakeAttachment:
+class FakeAttachment(Attachment):
     """A process whose output the test feeds and whose input it reads."""
 
     def __init__(self, *, terminal: bool = False) -> None:
-        self.terminal = terminal
+        super().__init__(terminal=terminal, wants={})
         self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self.stdin = bytearray()
         self.stdin_closed = asyncio.Event()
@@ -91,7 +105,7 @@ class FakeAttachment:
         self.closed.set()
 
 
-class FakeContainers:
+class FakeContainers(Containers):
     """Records what was asked of it in `calls`."""
 
     def __init__(self, events: Events) -> None:
@@ -125,7 +139,7 @@ class FakeContainers:
                 return container
         raise NotFound(f"No such container: {reference}")
 
-    def list(self) -> list[Container]:
+    def list(self) -> Sequence[Container]:
         return sorted(self.records.values(), key=lambda container: -container.created_at_ns)
 
     async def start(self, reference: str) -> None:
@@ -205,7 +219,7 @@ class FakeContainers:
     async def resize(self, reference: str, *, height: int, width: int) -> None:
         self._note("resize", reference, height, width)
 
-    async def top(self, reference: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
+    async def top(self, reference: str, ps_args: str) -> Listing:
         self._note("top", reference, ps_args)
         return ["PID", "CMD"], [["1", "sh"]]
 
@@ -218,7 +232,7 @@ class FakeContainers:
             raise self.failure
 
 
-class FakeExecs:
+class FakeExecs(Execs):
     """Execs of running containers."""
 
     def __init__(self) -> None:
@@ -254,52 +268,51 @@ class FakeExecs:
         self.calls.append(("resize", exec_id, height, width))
 
 
-@dataclass(frozen=True)
-class FakeImage:
-    image_id: str
+class FakeImages(Images):
+    """`names` maps what clients write to image ids."""
 
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
 
-class FakeImages:
-    """`references` maps what clients write to image ids."""
-
-    def __init__(self) -> None:
-        self.references = {"busybox": IMAGE_ID}
-
-    def resolve(self, reference: str) -> FakeImage:
+    def resolve(self, reference: str, platform: Platform | None = None) -> Image:
         try:
-            return FakeImage(self.references[reference])
+            return _image(Digest(self.names[reference]))
         except KeyError:
             raise NotFound(f"No such image: {reference}") from None
 
-    def get(self, image_id: object) -> FakeImage:
-        if str(image_id) not in self.references.values():
+    def get(self, image_id: Digest) -> Image:
+        if str(image_id) not in self.names.values():
             raise NotFound(f"No such image: {image_id}")
-        return FakeImage(str(image_id))
+        return _image(image_id)
 
-    def layer_directories(self, image: FakeImage) -> list[str]:
+    def layer_directories(self, image: Image) -> list[str]:
         return ["/root/snapshots/top/fs", "/root/snapshots/bottom/fs"]
 
     def count(self) -> int:
-        return len(self.references)
+        return len(self.names)
 
     def layers_size_bytes(self) -> int:
         return 4096
 
-    def list(self, query: object) -> list[Any]:
+    def list(self, query: ImageQuery) -> Sequence[ImageSummary]:
         return []
+
+
+def _image(image_id: Digest) -> Image:
+    return Image(image_id, None, b"", ImageDocument(), (), (), 0, NOW_NS)
 
 
 @dataclass
 class FakeServices:
-    """Takes the place of `teul.api.http.context.Services`."""
+    """Takes the place of `teul.api.http.context.Services`; a test may replace each of them while the API is served."""
 
     events: Events = field(default_factory=Events)
     execs: FakeExecs = field(default_factory=FakeExecs)
-    images: FakeImages = field(default_factory=FakeImages)
-    image_archives: object = field(default_factory=object)
-    image_remover: object = field(default_factory=object)
-    networks: object = field(default_factory=object)
-    resources: object = field(default_factory=object)
+    images: Images = field(default_factory=lambda: FakeImages({"busybox": IMAGE_ID}))
+    image_archives: ImageArchives = field(init=False)
+    image_remover: ImageRemover = field(init=False)
+    networks: Networks = field(init=False)
+    resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)
     system: System = field(init=False)
 

@@ -92,7 +92,7 @@ def route(path: str) -> tuple[str, str, Any]:
 def test_paths_find_their_routes(path: str, expected: tuple[str, dict[str, str]] | None) -> None:
     router = Router([route("/images/{name:.+}/json"), route("/images/json"), route("/containers/{id}/json")])
     found = router.find("GET", path)
-    assert (found and (found[0].__name__, found[1])) == expected  # type: ignore[attr-defined]
+    assert (found and (found[0].__name__, found[1])) == expected
 
 
 def test_head_is_answered_by_get() -> None:

@@ -183,10 +183,13 @@ def test_the_console_script_leaves_at_once_but_lets_the_engine_end(monkeypatch: 
 
 
 def test_serve_hands_everything_to_the_engine(teul: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    import teul.daemon.main
-
     seen: list[list[str]] = []
-    monkeypatch.setattr(teul.daemon.main, "main", lambda arguments: seen.append(arguments) or 3)
+
+    def serve(arguments: list[str]) -> int:
+        seen.append(arguments)
+        return 3
+
+    monkeypatch.setattr("teul.daemon.main.main", serve)
     assert teul_run(["serve", "--help", "--root", "/x"]) == 3
     assert seen == [["--help", "--root", "/x"]]
 

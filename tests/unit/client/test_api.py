@@ -108,7 +108,7 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture
 def client(peer: Peer) -> Iterator[Client]:
-    made = Client(Address(path="/engine"), opener=peer.open)  # type: ignore[arg-type]  # a subclass of what is asked for
+    made = Client(Address(path="/engine"), opener=peer.open)
     yield made
     made.close()
 
@@ -214,7 +214,7 @@ class Pipes:
     def __init__(self, directory: Path, leftover: bytes = b"") -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(10)
-        self.stream = HijackedStream(ours, leftover)  # type: ignore[arg-type]  # a subclass of what is asked for
+        self.stream = HijackedStream(ours, leftover)
         self.out_path, self.err_path = directory / "out", directory / "err"
         self.out_fd = os.open(self.out_path, os.O_CREAT | os.O_WRONLY)
         self.err_fd = os.open(self.err_path, os.O_CREAT | os.O_WRONLY)

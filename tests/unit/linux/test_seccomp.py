@@ -48,7 +48,7 @@ def run(program: bytes, number: int, args: tuple[int, ...] = (), *, architecture
             case 0x54:
                 accumulator &= value
             case 0x06:
-                return value
+                return int(value)
             case _:
                 raise AssertionError(f"unexpected opcode {opcode:#x}")
     assert position == len(code)
@@ -228,7 +228,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(seccomp, "_libraries", [])
-    monkeypatch.setattr(seccomp.ctypes, "CDLL", absent)
+    monkeypatch.setattr("teul.linux.seccomp.ctypes.CDLL", absent)
     with pytest.raises(OSError, match=r"libseccomp is not installed \(Debian package libseccomp2\)") as caught:
         compile_filter(profile())
     assert caught.value.errno == errno.ENOSYS

@@ -53,8 +53,7 @@ def test_a_body_of_known_length() -> None:
     assert parser.leftover == b""
     assert parser.take() == b"hel"
     parser.feed(b"loNEXT")
-    assert parser.complete
-    assert (parser.status, parser.reason, parser.headers["x-a"]) == (200, "OK", "1, 2")
+    assert (parser.complete, parser.status, parser.reason, parser.headers["x-a"]) == (True, 200, "OK", "1, 2")
     assert parser.take() == b"lo"
     assert parser.take() == b""
     assert parser.leftover == b"NEXT"
@@ -74,8 +73,7 @@ def test_a_body_without_framing_ends_with_the_connection() -> None:
     parser = parse(b"HTTP/1.0 200 OK\r\n\r\nabc", b"def")
     assert not parser.complete
     parser.feed_eof()
-    assert parser.complete
-    assert parser.take() == b"abcdef"
+    assert (parser.complete, parser.take()) == (True, b"abcdef")
     assert not parser.keep_alive
     parser.feed_eof()  # once more does no harm
 

@@ -63,7 +63,7 @@ async def load_archive(
     async with store.workspace.directory() as directory, Tasks() as tasks:
         unpacking = _Unpacking(store.catalog, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
-        os.mkdir(members, 0o700)
+        await run_blocking(os.mkdir, members, 0o700)
         contents = ArchiveContents(_read)
         async for member in split(stream, members, limits):
             contents.add(member)
@@ -156,7 +156,7 @@ class _Unpacking:
         try:
             async with self._slots:
                 root = os.path.join(directory, "fs")
-                os.makedirs(root, 0o755)
+                await run_blocking(os.makedirs, root, 0o755)
                 # The worker that took the archive apart has hashed the member: the digest of one that is not compressed is its diff_id.
                 is_known = not member.compression and member.digest is not None and member.digest.algorithm == "sha256"
                 unpacked = await unpack(member.path, member.compression, root, self._limits, diff_id=member.digest if is_known else None)

@@ -306,8 +306,6 @@ def test_killing_catches_processes_that_fork(layout: Layout) -> None:
 
 def test_killing_without_cgroup_kill_works_too(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on kernels before 5.14."""
-    from teul.linux.cgroups import members
-
     real = files.write
 
     def write(path: str, text: str) -> None:
@@ -318,7 +316,7 @@ def test_killing_without_cgroup_kill_works_too(layout: Layout, monkeypatch: pyte
     with cgroup(layout) as plan:
         children = [Inside(plan, sleep_forever) for _ in range(3)]
         with monkeypatch.context() as patch:
-            patch.setattr(members.files, "write", write)
+            patch.setattr(files, "write", write)
             cgroups.kill(plan)
         assert [child.wait() for child in children] == [-signal.SIGKILL] * 3
 

@@ -7,7 +7,7 @@ import functools
 import os
 import socket
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -31,7 +31,7 @@ def make_bridge(name: str = "br0") -> int:
 
 
 def make_plan(number: int = 2, **changes: Any) -> links.Plan:
-    return {
+    plan: dict[str, Any] = {
         "host_name": f"veth{number}",
         "bridge": "br0",
         "mac": f"02:42:0a:4d:00:{number:02x}",
@@ -42,6 +42,7 @@ def make_plan(number: int = 2, **changes: Any) -> links.Plan:
         "gateway6": None,
         **changes,
     }
+    return cast("links.Plan", plan)
 
 
 def connect(container: Member, plan: links.Plan) -> None:

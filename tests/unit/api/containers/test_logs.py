@@ -66,7 +66,7 @@ async def test_followed_lines_come_as_they_are_written(api: Api) -> None:
     api.services.containers.entries = LINES
     async with api.session.get("http://docker/containers/box/logs?stdout=1&stderr=1&follow=1") as response:
         reader = Demultiplexer()
-        pieces = []
+        pieces: list[tuple[int, bytes]] = []
         async with asyncio.timeout(2):
             while len(pieces) < 2:
                 pieces += reader.feed(await response.content.readany())

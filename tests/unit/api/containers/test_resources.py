@@ -11,7 +11,7 @@ import pytest
 from teul.api.containers.stats_views import stats_document
 from teul.errors import InvalidParameter, NotFound
 from teul.model.container import Container
-from teul.services.containers.resources import Measurement, Sample
+from teul.services.containers.resources import ContainerResources, Measurement, Sample
 from teul.services.containers.update import UpdateContainer
 from unit.api.fake_services import NOW_NS, SECOND_NS, make_container
 from unit.api.served_api import Api
@@ -124,11 +124,12 @@ def test_a_sample_of_version_2() -> None:
 
 
 def test_without_a_network_of_its_own_there_are_no_networks() -> None:
-    for interfaces in (None, {}):
+    nothing: dict[str, dict[str, int]] = {}
+    for interfaces in (None, nothing):
         assert "networks" not in stats_document(Sample(container=make_container(), now=measurement(2, interfaces=interfaces)))
 
 
-class FakeResources:
+class FakeResources(ContainerResources):
     """Two samples a stream; keeps what it was asked for."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from teul.errors import NotFound
-from unit.api.fake_services import IMAGE_ID, make_container
+from unit.api.fake_services import IMAGE_ID, FakeImages, make_container
 from unit.api.served_api import Api, until
 
 
@@ -129,7 +129,7 @@ async def test_wait_is_cancelled_with_its_client(api: Api) -> None:
         future = api.services.containers.exits[container.id]
         response.close()
         async with asyncio.timeout(2):
-            await asyncio.wait([future])  # type: ignore[type-var]
+            await asyncio.wait([future])
         assert future.cancelled()
 
 
@@ -148,13 +148,15 @@ async def test_wait_for_what_cannot_happen(api: Api) -> None:
 
 
 async def test_the_list_shows_the_image_by_name_while_the_name_leads_to_it(api: Api) -> None:
+    images = FakeImages({"busybox": IMAGE_ID})
+    api.services.images = images
     api.services.containers.add(make_container())
     _, (entry,) = await api.request("GET", "/containers/json?all=1")
     assert (entry["Image"], entry["ImageID"]) == ("busybox", IMAGE_ID)
-    api.services.images.references["busybox"] = "sha256:new"
+    images.names["busybox"] = "sha256:" + "2" * 64
     _, (entry,) = await api.request("GET", "/containers/json?all=1")
     assert entry["Image"] == IMAGE_ID
-    del api.services.images.references["busybox"]
+    images.names.clear()
     _, (entry,) = await api.request("GET", "/containers/json?all=1")
     assert entry["Image"] == IMAGE_ID
 
@@ -175,7 +177,7 @@ async def test_inspect(api: Api) -> None:
     assert document["Id"] == container.id
     assert document["GraphDriver"]["Data"]["LowerDir"] == "/root/snapshots/top/fs:/root/snapshots/bottom/fs"
     assert document["SizeRootFs"] == 3456
-    api.services.images.references.clear()
+    api.services.images = FakeImages({})
     _, document = await api.request("GET", "/containers/box/json")
     assert document["GraphDriver"]["Data"]["LowerDir"] == ""
     assert "SizeRw" not in document

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +15,11 @@ from support.stored_images import StoredImages
 from teul.errors import Cancelled
 from teul.oci.digest import Digest
 from teul.oci.image_config import Healthcheck, ImageConfig
+from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
-from teul.services.images.load import LayerProgress, LoadedImage
+from teul.services.images.archives import ImageArchives
+from teul.services.images.import_ import ImportRequest
+from teul.services.images.load import LayerProgress, LoadedImage, Progress
 from teul.workers.client import InvalidArchive
 from unit.api.fake_services import FakeServices
 from unit.api.served_api import Api
@@ -26,12 +29,12 @@ HEX = "0" * 64
 
 @pytest.fixture
 async def stored(services: FakeServices, tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
-    services.images = stored.images  # type: ignore[assignment]
+    stored = await StoredImages.open(tmp_path / "root")
+    services.images = stored.images
     services.image_archives = stored.archives
     services.image_remover = stored.remover
     yield stored
-    stored.close()
+    await stored.close()
 
 
 async def lines(api: Api, method: str, path: str, **options: Any) -> tuple[int, list[Any]]:
@@ -264,7 +267,7 @@ async def test_push_is_refused(api: Api, stored: StoredImages) -> None:
     assert (await api.request("POST", "/images/UPPER/push"))[0] == 400
 
 
-class FakeLoading:
+class FakeLoading(ImageArchives):
     """Takes the place of loading and importing, which need workers; keeps what it was given."""
 
     def __init__(self) -> None:
@@ -273,16 +276,18 @@ class FakeLoading:
         self.loaded: list[LoadedImage] = []
         self.error: Exception | None = None
 
-    async def load(self, stream: AsyncIterator[bytes], **options: Any) -> list[LoadedImage]:
+    async def load(
+        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+    ) -> Sequence[LoadedImage]:
         self.body = b"".join([chunk async for chunk in stream])
-        self.options = options
-        if options["progress"] is not None:
-            await options["progress"](LayerProgress(Digest.of(b"l"), 0, 10))
+        self.options = {"platform": platform, "progress": progress}
+        if progress is not None:
+            await progress(LayerProgress(Digest.of(b"l"), 0, 10))
         if self.error is not None:
             raise self.error
         return self.loaded
 
-    async def import_(self, stream: AsyncIterator[bytes], request: Any) -> Digest:
+    async def import_(self, stream: AsyncIterator[bytes], request: ImportRequest) -> Digest:
         self.body = b"".join([chunk async for chunk in stream])
         self.options = {"request": request}
         if self.error is not None:
@@ -340,9 +345,11 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     class Loading(FakeLoading):
-        async def load(self, stream: AsyncIterator[bytes], **options: Any) -> list[LoadedImage]:
+        async def load(
+            self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+        ) -> Sequence[LoadedImage]:
             try:
-                return await super().load(stream, **options)
+                return await super().load(stream, platform=platform, progress=progress)
             except BaseException as error:
                 ended.set_result(error)
                 raise

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from teul.errors import Forbidden, NotFound, NotImplementedHere
 from teul.model.filter import Filters
-from teul.model.network import AddressRange, Ipam, Network
+from teul.model.network import AddressRange, Attachment, Ipam, Network
 from teul.services.networks.filters import list_filter
 from teul.services.networks.records import attachment_of
+from teul.services.networks.service import Networks
 from unit.api.fake_services import FakeServices, attached_endpoint, make_container
+from unit.api.served_api import Api
 
 BRIDGE = Network(
     id="1" * 64,
@@ -24,14 +27,14 @@ BRIDGE = Network(
 NONE = Network(id="2" * 64, name="none", created_at_ns=0, driver="null")
 
 
-class FakeNetworks:
+class FakeNetworks(Networks):
     """Two networks, one container, and a memory of what was asked."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
         self.box = make_container(endpoints={"bridge": attached_endpoint()})
 
-    def list(self, filters: Filters | None = None) -> list[Network]:
+    def list(self, filters: Filters | None = None) -> Sequence[Network]:
         is_wanted = list_filter(filters or Filters(), lambda _: False)
         return [network for network in (BRIDGE, NONE) if is_wanted(network)]
 
@@ -42,7 +45,7 @@ class FakeNetworks:
                 return network
         raise NotFound(f"network {reference} not found")
 
-    def attachments(self, network: Network) -> Any:
+    def attachments(self, network: Network) -> Sequence[Attachment]:
         return [attachment_of(self.box, network)] if network.name in self.box.endpoints else []
 
     async def create(self, name: str) -> None:
@@ -52,7 +55,7 @@ class FakeNetworks:
     async def remove(self, reference: str) -> None:
         raise Forbidden(f"{self.get(reference).name} is a pre-defined network and cannot be removed")
 
-    async def prune(self, filters: Filters) -> list[str]:
+    async def prune(self, filters: Filters) -> Sequence[str]:
         self.asked.append(("prune", filters))
         return []
 
@@ -65,8 +68,9 @@ class FakeNetworks:
 
 @pytest.fixture
 def networks(services: FakeServices) -> FakeNetworks:
-    services.networks = FakeNetworks()
-    return services.networks
+    fake = FakeNetworks()
+    services.networks = fake
+    return fake
 
 
 DOCUMENT = {
@@ -96,19 +100,19 @@ MEMBER = {
 }
 
 
-async def test_inspect_shows_who_is_on_the_network(api: Any, networks: FakeNetworks) -> None:
+async def test_inspect_shows_who_is_on_the_network(api: Api, networks: FakeNetworks) -> None:
     status, document = await api.request("GET", "/v1.51/networks/bridge")
     assert (status, document) == (200, {**DOCUMENT, "Containers": {networks.box.id: MEMBER}})
     assert list(document) == list(DOCUMENT), "the order is dockerd's, too"
 
 
-async def test_a_network_without_addresses_has_no_configuration(api: Any, networks: FakeNetworks) -> None:
+async def test_a_network_without_addresses_has_no_configuration(api: Api, networks: FakeNetworks) -> None:
     _, document = await api.request("GET", "/v1.51/networks/none?scope=local&verbose=true")
     assert document["IPAM"] == {"Driver": "default", "Options": None, "Config": None}
     assert (document["Driver"], document["Containers"]) == ("null", {})
 
 
-async def test_the_list_says_who_only_to_old_clients(api: Any, networks: FakeNetworks) -> None:
+async def test_the_list_says_who_only_to_old_clients(api: Api, networks: FakeNetworks) -> None:
     _, listed = await api.request("GET", "/v1.51/networks")
     assert [network["Name"] for network in listed] == ["bridge", "none"]
     assert listed[0] == DOCUMENT
@@ -116,7 +120,7 @@ async def test_the_list_says_who_only_to_old_clients(api: Any, networks: FakeNet
     assert listed[0]["Containers"] == {networks.box.id: MEMBER}
 
 
-async def test_the_list_is_filtered(api: Any, networks: FakeNetworks) -> None:
+async def test_the_list_is_filtered(api: Api, networks: FakeNetworks) -> None:
     _, listed = await api.request("GET", '/v1.51/networks?filters={"driver":["null"]}')
     assert [network["Name"] for network in listed] == ["none"]
     status, document = await api.request("GET", '/v1.51/networks?filters={"nonsense":["1"]}')
@@ -136,15 +140,15 @@ async def test_the_list_is_filtered(api: Any, networks: FakeNetworks) -> None:
     ],
 )
 @pytest.mark.usefixtures("networks")
-async def test_what_is_refused_and_how(api: Any, method: str, path: str, status: int, message: str) -> None:
+async def test_what_is_refused_and_how(api: Api, method: str, path: str, status: int, message: str) -> None:
     assert await api.request(method, f"/v1.51{path}") == (status, {"message": message})
 
 
-async def test_create_hands_on_the_name(api: Any, networks: FakeNetworks) -> None:
+async def test_create_hands_on_the_name(api: Api, networks: FakeNetworks) -> None:
     answer = await api.request("POST", "/v1.51/networks/create", json={"Name": "host", "Driver": "bridge"})
     assert answer == (403, {"message": "operation is not permitted on predefined host network "})
     assert networks.asked == [("create", "host")]
 
 
-async def test_prune_says_null_where_nothing_was_removed(api: Any, networks: FakeNetworks) -> None:
+async def test_prune_says_null_where_nothing_was_removed(api: Api, networks: FakeNetworks) -> None:
     assert await api.request("POST", "/v1.51/networks/prune") == (200, {"NetworksDeleted": None})

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from teul.cli.commands import ps as ps_module
 from teul.cli.commands.ps import displayed_ports
 from unit.cli.fake_engine import CommandLine, FakeEngine, empty, failure, frame, reply, stream
 
@@ -22,10 +21,9 @@ def frozen_time(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
     for module in ("ps", "images", "history"):
         monkeypatch.setattr(f"teul.cli.commands.{module}.time", lambda: NOW)
-    assert ps_module.time() == NOW
 
 
-CONTAINER = {
+CONTAINER: dict[str, Any] = {
     "Id": "0123456789abcdef" * 4,
     "Names": ["/other/link", "/web"],
     "Image": "busybox",

@@ -21,14 +21,14 @@ from unit.cli.fake_engine import UPGRADED, CommandLine, FakeEngine, Request, emp
 ID = "c" * 64
 
 
-def routes(output: bytes = b"", status: int = 0, **replaced: Any) -> dict[str, Any]:
+def routes(output: bytes = b"", status: int = 0) -> dict[str, Any]:
     """An engine that runs one container."""
     return {
         "POST /containers/create": reply({"Id": ID, "Warnings": []}, 201),
         f"POST /containers/{ID}/attach": hijacked(output),
         f"POST /containers/{ID}/wait": reply({"StatusCode": status}),
         f"POST /containers/{ID}/start": empty(),
-    } | replaced
+    }
 
 
 def paths(engine: FakeEngine) -> list[str]:
@@ -76,7 +76,7 @@ def test_detached_the_id_is_printed_before_the_start(engine: FakeEngine, teul: C
 
 
 def test_warnings_and_the_id_file(engine: FakeEngine, teul: CommandLine, tmp_path: Path) -> None:
-    engine.routes = routes(**{"POST /containers/create": reply({"Id": ID, "Warnings": ["careful"]})})
+    engine.routes = routes() | {"POST /containers/create": reply({"Id": ID, "Warnings": ["careful"]})}
     file = tmp_path / "cid"
     outcome = teul("run", "-d", "--cidfile", str(file), "--name", "n", "--platform", "linux/amd64", "image")
     assert outcome.err == "WARNING: careful\n"
@@ -100,7 +100,7 @@ def test_warnings_and_the_id_file(engine: FakeEngine, teul: CommandLine, tmp_pat
 )
 @pytest.mark.parametrize("extra", [[], ["-d"], ["--rm"]])
 def test_a_start_that_fails(engine: FakeEngine, teul: CommandLine, message: str, status: int, extra: list[str]) -> None:
-    engine.routes = routes(**{f"POST /containers/{ID}/start": failure(400, message)})
+    engine.routes = routes() | {f"POST /containers/{ID}/start": failure(400, message)}
     outcome = teul("run", *extra, "image")
     assert outcome.status == status
     assert outcome.err == f"teul: Error response from daemon: {message}\n\nRun 'teul run --help' for more information\n"
@@ -195,14 +195,14 @@ def test_a_wait_that_fails_is_125(engine: FakeEngine, teul: CommandLine, answer:
         connection.sendall(answer)
         connection.shutdown(socket.SHUT_RDWR)
 
-    engine.routes = routes(**{f"POST /containers/{ID}/wait": wait})
+    engine.routes = routes() | {f"POST /containers/{ID}/wait": wait}
     outcome = teul("run", "image")
     assert outcome.status == 125
     assert message in outcome.err
 
 
 def test_an_engine_that_does_not_upgrade_is_an_error(engine: FakeEngine, teul: CommandLine) -> None:
-    engine.routes = routes(**{f"POST /containers/{ID}/attach": reply({})})
+    engine.routes = routes() | {f"POST /containers/{ID}/attach": reply({})}
     outcome = teul("run", "image")
     assert (outcome.status, outcome.err) == (1, "unable to upgrade to tcp, received 200\n")
 
@@ -392,9 +392,10 @@ def container(*, state: dict[str, bool] | None = None, tty: bool = False, remove
 
 
 def test_attach(engine: FakeEngine, teul: CommandLine) -> None:
-    engine.routes = routes(
-        frame(1, b"x"), status=4, **{"GET /containers/name/json": reply(container()), f"GET /containers/{ID}/json": reply(container())}
-    )
+    engine.routes = routes(frame(1, b"x"), status=4) | {
+        "GET /containers/name/json": reply(container()),
+        f"GET /containers/{ID}/json": reply(container()),
+    }
     outcome = teul("attach", "--no-stdin", "name")
     assert (outcome.status, outcome.out) == (4, "x")
 
@@ -424,7 +425,7 @@ def test_a_container_that_ended_while_it_was_attached_to(engine: FakeEngine, teu
 
 
 def test_start_with_streams(engine: FakeEngine, teul: CommandLine) -> None:
-    engine.routes = routes(frame(2, b"e"), status=5, **{"GET /containers/c/json": reply(container(remove=True))})
+    engine.routes = routes(frame(2, b"e"), status=5) | {"GET /containers/c/json": reply(container(remove=True))}
     outcome = teul("start", "-a", "c")
     assert (outcome.status, outcome.err) == (5, "e")
     order = ["GET /containers/c/json", "POST /containers/ID/attach", "POST /containers/ID/wait", "POST /containers/ID/start"]
@@ -433,7 +434,7 @@ def test_start_with_streams(engine: FakeEngine, teul: CommandLine) -> None:
 
 
 def test_start_with_streams_that_fails(engine: FakeEngine, teul: CommandLine) -> None:
-    engine.routes = routes(**{"GET /containers/c/json": reply(container(remove=True)), f"POST /containers/{ID}/start": failure(409, "no")})
+    engine.routes = routes() | {"GET /containers/c/json": reply(container(remove=True)), f"POST /containers/{ID}/start": failure(409, "no")}
     outcome = teul("start", "-a", "c")
     assert (outcome.status, outcome.err) == (1, "Error response from daemon: no\n")
 

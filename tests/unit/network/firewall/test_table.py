@@ -81,9 +81,10 @@ def test_nothing_but_a_name_gets_into_a_script(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a;b", "a {", "Teul", "1a", "a" * 32])
 def test_a_table_is_called_by_a_name(name: str) -> None:
-    for render in (lambda: firewall.render_removal(name), lambda: firewall.render_table(name, [])):
-        with pytest.raises(ValueError, match="not a name"):
-            render()
+    with pytest.raises(ValueError, match="not a name"):
+        firewall.render_removal(name)
+    with pytest.raises(ValueError, match="not a name"):
+        firewall.render_table(name, [])
 
 
 def test_the_chain_beside_a_dropping_firewall() -> None:

@@ -183,7 +183,7 @@ CASES = {
 
 def render(spec: Spec) -> str:
     """A spec as its golden file has it. The seccomp rules have tests of their own; here only their presence counts."""
-    linux = dict(spec["linux"])
+    linux: dict[str, Any] = dict(spec["linux"])
     if "seccomp" in linux:
         linux["seccomp"] = f"{linux['seccomp']['defaultAction']}, {bool(linux['seccomp']['syscalls'])}"
     return json.dumps(spec | {"linux": linux}, indent=2) + "\n"

@@ -7,10 +7,36 @@ from pathlib import Path
 
 import pytest
 
+from teul.oci.runtime_spec import Spec
+from teul.runtime.messages import Launch
 from teul.services.containers.bundle import make_bundle, read_bundle_files, write_bundle_files
 from teul.services.containers.directories import EngineDirectories, make_container_directories
 
 ID = "0" * 64
+
+SPEC: Spec = {
+    "ociVersion": "1.2.0",
+    "process": {"terminal": False, "user": {}, "args": ["sh"], "env": [], "cwd": "/"},
+    "root": {"path": "/rootfs"},
+    "mounts": [],
+    "linux": {"namespaces": []},
+    "teul": {},
+}
+LAUNCH: Launch = {
+    "kind": "create",
+    "id": "a",
+    "directory": "/run/a",
+    "spill_directory": "/var/a",
+    "terminal": False,
+    "rows": 0,
+    "columns": 0,
+    "stdin": "null",
+    "log": None,
+    "cgroup": None,
+    "kill_cgroup": False,
+    "pid_namespace": "new",
+    "networks": [],
+}
 
 
 @pytest.fixture
@@ -24,7 +50,7 @@ def directories(tmp_path: Path) -> EngineDirectories:
 
 def test_what_an_earlier_run_left_does_not_stay(directories: EngineDirectories) -> None:
     bundle = make_bundle(directories, ID, {"hosts": "old\n"})
-    write_bundle_files(bundle, {"of": "the first run"}, {})
+    write_bundle_files(bundle, SPEC, LAUNCH)
     kept = Path(directories.container(ID))
     assert make_bundle(directories, ID, {"hosts": "new\n"}) == bundle
     assert os.listdir(bundle) == ["rootfs"]
@@ -35,9 +61,9 @@ def test_what_an_earlier_run_left_does_not_stay(directories: EngineDirectories) 
 
 def test_a_bundle_says_how_its_container_was_started_and_is_not_written_twice(directories: EngineDirectories) -> None:
     bundle = make_bundle(directories, ID, {})
-    write_bundle_files(bundle, {"spec": 1}, {"message": 2, "networks": []})
+    write_bundle_files(bundle, SPEC, LAUNCH)
     with pytest.raises(FileExistsError):
-        write_bundle_files(bundle, {"spec": 3}, {"message": 4})
-    assert read_bundle_files(bundle) == ({"spec": 1}, {"message": 2, "networks": []})
+        write_bundle_files(bundle, {**SPEC, "ociVersion": "9"}, LAUNCH)
+    assert read_bundle_files(bundle) == (SPEC, LAUNCH)
     assert sorted(os.listdir(bundle)) == ["config.json", "launch.json", "rootfs"]
     assert os.stat(f"{bundle}/config.json").st_mode & 0o7777 == 0o600

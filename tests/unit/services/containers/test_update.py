@@ -74,7 +74,14 @@ def test_swappiness_is_refused_even_when_it_is_zero() -> None:
 
 
 def test_the_whole_document_of_a_client_may_be_sent_when_it_says_nothing() -> None:
-    body = {"Devices": [], "Ulimits": None, "CgroupParent": "", "OomKillDisable": False, "KernelMemory": 0, "MemorySwappiness": None}
+    body: dict[str, Any] = {
+        "Devices": [],
+        "Ulimits": None,
+        "CgroupParent": "",
+        "OomKillDisable": False,
+        "KernelMemory": 0,
+        "MemorySwappiness": None,
+    }
     config, warnings = check(**body, CpuShares=512)
     assert (config.cpu_shares, warnings) == (512, [])
 

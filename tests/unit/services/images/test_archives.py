@@ -15,9 +15,9 @@ from teul.errors import InvalidParameter, NotFound
 
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     yield stored
-    stored.close()
+    await stored.close()
 
 
 async def test_a_saved_image_has_its_blobs_and_both_indexes(stored: StoredImages) -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from support.stored_images import StoredImages
+from teul.aio import run_blocking
 from teul.services.images import store as image_store
 
 
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     yield stored
-    stored.close()
+    await stored.close()
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Disk:
 
     def now(self) -> Moment:
         root = self._stored.root
-        return Moment(len(os.listdir(root / "blobs/sha256")), len(os.listdir(root / "snapshots")), self._stored.rows())
+        return Moment(len(os.listdir(root / "blobs/sha256")), len(os.listdir(root / "snapshots")), self._stored.rows_blocking())
 
 
 @pytest.fixture
@@ -62,13 +63,13 @@ async def test_names_are_synced_after_the_last_rename_and_before_the_rows(stored
     """The first sync takes most of the time, without the lock; the second one makes the promise. However many files, there are two."""
     await stored.add("one:1", layers=[b"bottom", b"middle", b"top"])
     assert disk.synced == [Moment(0, 0, NO_ROWS), Moment(5, 3, NO_ROWS)]
-    assert disk.now() == Moment(5, 3, {"blobs": 5, "snapshots": 3, "images": 1, "tags": 1})
+    assert await run_blocking(disk.now) == Moment(5, 3, {"blobs": 5, "snapshots": 3, "images": 1, "tags": 1})
 
 
 async def test_blobs_without_a_new_layer_are_synced_as_well(stored: StoredImages, disk: Disk) -> None:
     await stored.add("one:1")
     del disk.synced[:]
-    before = stored.rows()
+    before = await stored.rows()
     image, _ = stored.prepare("two:1", layers=[b"layer"], author="somebody")
     assert await stored.store.commit([image], {}, tagged_at_ns=0)
     assert disk.synced == [Moment(5, 1, before)]
@@ -80,7 +81,7 @@ async def test_a_name_alone_waits_for_no_disk(stored: StoredImages, disk: Disk) 
     image, _ = stored.prepare("two:1", layers=[b"layer"], created="2024-01-02T03:04:05Z")
     assert await stored.store.commit([image], {}, tagged_at_ns=0)
     assert disk.synced == []
-    assert stored.rows()["tags"] == 2
+    assert (await stored.rows())["tags"] == 2
 
 
 async def test_what_cannot_be_synced_is_taken_back(stored: StoredImages, disk: Disk) -> None:
@@ -88,4 +89,4 @@ async def test_what_cannot_be_synced_is_taken_back(stored: StoredImages, disk: D
     disk.full = True
     with pytest.raises(OSError, match="No space left"):
         await stored.store.commit([image], {}, tagged_at_ns=0)
-    assert disk.now() == Moment(0, 0, NO_ROWS)
+    assert await run_blocking(disk.now) == Moment(0, 0, NO_ROWS)

@@ -23,9 +23,9 @@ NOW = 1_704_164_645 * SECOND
 
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     yield stored
-    stored.close()
+    await stored.close()
 
 
 def listed(images: Images, **filters: str | list[str]) -> list[str]:
@@ -79,7 +79,7 @@ async def test_the_beginning_of_two_ids_is_nobodys(stored: StoredImages) -> None
 
 async def test_a_wanted_platform_must_fit(stored: StoredImages) -> None:
     await stored.add("a:1")
-    assert stored.images.resolve("a:1", Platform(os="linux", architecture="amd64"))
+    stored.images.resolve("a:1", Platform(os="linux", architecture="amd64"))
     with pytest.raises(NotFound) as caught:
         stored.images.resolve("a:1", Platform(os="linux", architecture="arm64"))
     assert caught.value.message == (
@@ -190,7 +190,7 @@ async def test_a_store_that_fails_half_way_leaves_nothing(stored: StoredImages, 
     monkeypatch.setattr("teul.store.metadata.images.save_tag", fail)
     with pytest.raises(OSError, match="no space"):
         await stored.add("a:1")
-    assert not any(stored.rows().values())
+    assert not any((await stored.rows()).values())
     assert list((stored.root / "snapshots").iterdir()) == []
     assert list((stored.root / "blobs/sha256").iterdir()) == []
     assert stored.images.count() == 0
@@ -200,7 +200,7 @@ async def test_an_image_whose_layer_vanished_is_not_stored(stored: StoredImages)
     """Somebody removed the only other image with the layer while this one was being prepared."""
     image, _ = stored.prepare("a:1", layers=[b"gone"])
     assert not await stored.store.commit([image], {}, tagged_at_ns=0)
-    assert not any(stored.rows().values())
+    assert not any((await stored.rows()).values())
     with pytest.raises(NotFound):
         stored.images.get(Digest.of(b"x"))
 

@@ -21,9 +21,9 @@ RUNNING = "f6e5d4c3b2a1" + "0" * 52
 
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     yield stored
-    stored.close()
+    await stored.close()
 
 
 async def remove(stored: StoredImages, name: str, *, force: bool = False) -> list[str]:
@@ -37,14 +37,14 @@ async def test_the_last_name_takes_the_image_with_it(stored: StoredImages) -> No
     image_id = await stored.add("a:1", layers=[b"one", b"two"])
     chain = chain_ids([Digest.of(b"one"), Digest.of(b"two")])
     assert await remove(stored, "a:1") == ["untagged a:1", f"deleted {image_id}", f"deleted {chain[1]}", f"deleted {chain[0]}"]
-    assert not any(stored.rows().values())
+    assert not any((await stored.rows()).values())
     assert stored.log.events == [("untag", str(image_id)), ("delete", str(image_id))]
 
 
 async def test_another_name_keeps_it(stored: StoredImages) -> None:
     await stored.add("a:1", "a:2")
     assert await remove(stored, "a:1") == ["untagged a:1"]
-    assert stored.images.resolve("a:2")
+    stored.images.resolve("a:2")
 
 
 async def test_layers_of_other_images_stay(stored: StoredImages) -> None:
@@ -93,7 +93,7 @@ async def test_by_id_a_stopped_container_must_be_overruled(stored: StoredImages)
         == f"conflict: unable to delete {image_id.short} (must be forced) - image is being used by stopped container a1b2c3d4e5f6"
     )
     assert await remove(stored, str(image_id), force=True) == ["untagged a:1", f"deleted {image_id}"]
-    assert stored.rows() == {"blobs": 1, "snapshots": 1, "images": 1, "tags": 0}, "what the container stands on stays"
+    assert await stored.rows() == {"blobs": 1, "snapshots": 1, "images": 1, "tags": 0}, "what the container stands on stays"
 
 
 async def test_a_running_container_cannot_be_overruled(stored: StoredImages) -> None:
@@ -107,7 +107,7 @@ async def test_a_running_container_cannot_be_overruled(stored: StoredImages) -> 
         == f"conflict: unable to delete {image_id.short} (cannot be forced) - image is being used by running container f6e5d4c3b2a1"
     )
     assert await remove(stored, "a:1", force=True) == ["untagged a:1"], "the name goes, the image stays"
-    assert stored.images.resolve(str(image_id))
+    stored.images.resolve(str(image_id))
 
 
 async def test_a_container_forbids_as_long_as_it_runs(stored: StoredImages) -> None:
@@ -130,14 +130,14 @@ async def test_what_was_removed_by_force_goes_with_its_last_container(stored: St
     for container, left in ((first, 1), (second, 0)):
         stored.usage.withdraw(container)
         await stored.images.release(image_id)
-        assert stored.rows() == {"blobs": left, "snapshots": left, "images": left, "tags": 0}
+        assert await stored.rows() == {"blobs": left, "snapshots": left, "images": left, "tags": 0}
     await stored.images.release(image_id)
 
 
 async def test_an_image_with_a_name_is_not_released(stored: StoredImages) -> None:
     await stored.add("a:1")
     await stored.images.release_unused()
-    assert stored.images.resolve("a:1")
+    assert stored.images.count() == 1
 
 
 async def test_a_used_image_loses_a_name_if_it_keeps_another(stored: StoredImages) -> None:

@@ -13,9 +13,9 @@ from support.stored_images import StoredImages
 
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
-    stored = await StoredImages(tmp_path / "root").open()
+    stored = await StoredImages.open(tmp_path / "root")
     yield stored
-    stored.close()
+    await stored.close()
 
 
 async def test_a_cancelled_deletion_is_over_when_its_caller_is(stored: StoredImages) -> None:
@@ -27,7 +27,7 @@ async def test_a_cancelled_deletion_is_over_when_its_caller_is(stored: StoredIma
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    assert not any(stored.rows().values())
+    assert not any((await stored.rows()).values())
     assert list((stored.root / "snapshots").iterdir()) == []
     assert stored.images.count() == 0
 
@@ -39,5 +39,5 @@ async def test_a_cancelled_commit_is_over_when_its_caller_is(stored: StoredImage
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    assert stored.rows() == {"blobs": 2, "snapshots": 0, "images": 1, "tags": 1}
+    assert await stored.rows() == {"blobs": 2, "snapshots": 0, "images": 1, "tags": 1}
     assert stored.images.resolve("a:1").image_id == image.image_id

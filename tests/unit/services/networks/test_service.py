@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def host() -> FakeHost:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(str(tmp_path / "teul.db"))
     yield database
     database.close()
@@ -166,10 +166,10 @@ async def test_a_container_that_restarts_keeps_its_address_but_has_a_new_link(ne
 
 
 async def test_an_allocation_that_could_not_be_written_down_is_none(networks: Networks, database: Database) -> None:
-    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN ipv4 TO gone") and None)
+    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN ipv4 TO gone").close())
     with pytest.raises(Exception, match="ipv4"):
         await allocate(networks, A)
-    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN gone TO ipv4") and None)
+    await database.transact(lambda connection: connection.execute("ALTER TABLE endpoints RENAME COLUMN gone TO ipv4").close())
     assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
 
 

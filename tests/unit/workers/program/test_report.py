@@ -63,8 +63,9 @@ def test_what_is_wrong_with_an_archive_for_a_container_is_the_systems(error: Exc
 
 @pytest.mark.parametrize("rules", [layers._RULES, rootfs._RULES])
 def test_what_no_rule_knows_is_a_bug_with_its_traceback(rules: tuple[Rule, ...]) -> None:
+    empty: dict[str, str] = {}
     try:
-        {}["job"]
+        empty["job"]
     except KeyError as error:
         found = failure(error, rules)
     assert found["kind"] == "bug"

@@ -10,7 +10,7 @@ from teul.errors import InvalidParameter, TeulError
 from teul.model.host_config import HostConfig
 from teul.model.mount import BindOptions, Mount, TmpfsOptions
 from teul.services.containers.request.mounts import clean_path, mount_points, parse_bind, parse_mount, plan_mounts, render_tmpfs_options
-from teul.services.containers.spec.mounts import merge_tmpfs_options
+from teul.services.containers.request.tmpfs import merge_tmpfs_options
 
 
 @pytest.mark.parametrize(

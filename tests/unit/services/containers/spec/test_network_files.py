@@ -30,7 +30,7 @@ sortlist 192.0.2.0
 
 
 def _resolv_conf(text: str = _HOST_RESOLV_CONF, *, own_network: bool = True, ipv6: bool = False, **settings: list[str]) -> list[str]:
-    given = {"servers": [], "search": [], "options": []} | settings
+    given: dict[str, list[str]] = {"servers": [], "search": [], "options": []} | settings
     rendered = render_resolv_conf(text, own_network=own_network, ipv6=ipv6, **given)
     assert rendered.endswith("\n")
     return [line for line in rendered.splitlines() if line and not line.startswith("#")]
