@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         current: int
         limit: int | None
 
-    class Usage(TypedDict):
+    class CgroupUsage(TypedDict):
         """None for what no controller of this host counts."""
 
         cpu: CpuUsage | None
@@ -62,14 +62,14 @@ if TYPE_CHECKING:
         pids: PidsUsage | None
 
 else:
-    Usage = CpuUsage = MemoryUsage = IoUsage = PidsUsage = dict
+    CgroupUsage = CpuUsage = MemoryUsage = IoUsage = PidsUsage = dict
     IoEntry = tuple
 
 _TICK_NS = 10_000_000  # USER_HZ is 100 wherever Linux runs
 _UNLIMITED_V1 = 0x7FFFFFFFFFFFF000  # PAGE_COUNTER_MAX in bytes, for pages of 4096; larger pages round it down further
 
 
-def read_usage(layout: Layout, path: str) -> Usage:
+def read_usage(layout: Layout, path: str) -> CgroupUsage:
     """The counters of cgroup `path` ("/teul/<id>"). Each controller is read in the hierarchy that holds it. Raises `OSError`."""
     unified = f"{layout.unified}{path}" if layout.unified is not None else None
     directories = {name: mount + path for name, mount in layout.v1.items()}

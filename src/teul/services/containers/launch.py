@@ -13,7 +13,7 @@ import msgspec
 from teul.aio import run_blocking
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
-from teul.linux.cgroups.usage import Usage, read_usage
+from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
 from teul.model.network import BRIDGE
@@ -97,7 +97,7 @@ class Launcher:
         """The container's cgroup, without its limits."""
         return cgroups.plan(self._layout, self._cgroups_path(container))
 
-    def usage(self, container: Container) -> Usage:
+    def usage(self, container: Container) -> CgroupUsage:
         """What its cgroup uses now. Blocking. Raises FileNotFoundError when it is gone."""
         return read_usage(self._layout, self._cgroups_path(container))
 

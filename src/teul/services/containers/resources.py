@@ -12,7 +12,7 @@ from typing import Any
 
 from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, InvalidParameter, System, TeulError
-from teul.linux.cgroups.usage import CpuUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, Usage, read_system_cpu
+from teul.linux.cgroups.usage import CgroupUsage, CpuUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, read_system_cpu
 from teul.linux.netdev import read_interfaces
 from teul.model.container import Container
 from teul.model.host_config import HostConfig
@@ -23,7 +23,7 @@ from teul.services.containers.run import Runs
 from teul.services.containers.update import UpdateContainer, check_update, merge, plan_change
 from teul.services.events import Events, container_event
 
-__all__ = ["ContainerResources", "CpuUsage", "IoEntry", "IoUsage", "Measurement", "MemoryUsage", "PidsUsage", "Sample", "Usage"]
+__all__ = ["CgroupUsage", "ContainerResources", "CpuUsage", "IoEntry", "IoUsage", "Measurement", "MemoryUsage", "PidsUsage", "Sample"]
 
 _PERIOD_SECONDS = 1.0
 
@@ -36,7 +36,7 @@ class Measurement:
     """
 
     read_at_ns: int
-    usage: Usage
+    usage: CgroupUsage
     system_cpu_ns: int
     online_cpus: int
     memory_bytes: int
