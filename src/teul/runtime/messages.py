@@ -1,11 +1,12 @@
 """What engine, keeper, starter and child tell each other: every document that travels between them, written down once for all ends.
 
     engine  -- Request + descriptors -->  keeper  -- Launch + descriptors -->  starter  -- arguments -->  child
-    keeper  <-- Forked, Started + descriptors, Failed --  starter  <-- Failure, words on `sync` --  child
+    keeper  <-- StarterWord (+ descriptors) --  starter  <-- Failure, words on `sync` (see child/main) --  child
     engine  <-- Running + descriptors, Failure, ExitDocument (frames, see teul.wire.monitor) --  monitor in the keeper
+    engine  -- Wants, TerminalSize (frames) -->  monitor in the keeper
 
-On the wire they are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only: the
-keeper pays for every class with memory. stdlib only.
+On the wire the documents are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only:
+the keeper pays for every class with memory. stdlib only.
 
 Descriptors of a `Request`, in order: the control connection, then one per `attach`, then for an exec the pidfd of the container's first
 process, or for a `resume` the process's pidfd and the descriptors that `kept` names.
@@ -49,29 +50,29 @@ if TYPE_CHECKING:
         kind: Literal["create", "exec"]  # a container's first process, or one more
         id: str  # of the container or exec; shown in the starter's process name
         directory: str  # <run>/containers/<id>, or …/exec-<exec id>: config.json is there; monitor.sock and exit.json appear there
-        spill_directory: str  # where what waits for slow clients may lie
+        spill_directory: str  # where output that waits for slow clients may lie
         terminal: bool
         rows: int  # of the terminal, 0 where nobody said
         columns: int
         stdin: Literal["null", "open", "once"]  # none, stays open, closes with its first client
         log: LogOptions | None
         cgroup: CgroupPlan | None
-        kill_cgroup: bool  # at the end of the process: it has no pid namespace of its own that would end the others
-        pid_namespace: str | None  # "new", the path of one to join, None for the host's; an exec joins by its pidfd
+        kill_cgroup: bool  # when the process ends: it has no pid namespace of its own, whose end would be the other processes' end
+        pid_namespace: str | None  # "new", the path of one to join, None for the host's; an exec joins its container's by a pidfd
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
 
     class Resumption(TypedDict):
-        """A process that runs already, whose monitor was lost."""
+        """A process that runs already and whose monitor was lost; `kept` are the streams of which the engine has a descriptor."""
 
         pid: int
         kept: list[Role]
 
     class Request(TypedDict):
-        """From the engine to the keeper."""
+        """From the engine to the keeper: make a process or take one over, and watch over it."""
 
         launch: Launch
         attach: list[Wants]  # one per attachment descriptor
-        resume: Resumption | None  # None: start it
+        resume: Resumption | None  # None: make the process
 
     class Failure(TypedDict):
         """Why a process was not started. `kind` is the name of an exception's class."""
@@ -138,15 +139,15 @@ def send_message(connection: socket.socket, message: Mapping[str, object], descr
 
 
 class Cut(OSError):
-    """A message or its descriptors did not fit; what came of it is closed."""
+    """A message or its descriptors did not fit; the descriptors that did arrive are closed."""
 
 
 def receive_message(connection: socket.socket) -> tuple[Any, list[int]] | None:
     """Receive one message and its descriptors (close-on-exec); None at the end of the connection. Raises `Cut`, `ValueError`.
 
-    What it is, the caller knows: a connection carries one kind of document in each direction.
+    Which document it is, the caller knows: a connection carries one kind in each direction.
     """
-    # Room for what is there and no more: a buffer for the largest would stay with the process.
+    # Room for the message that is there and no more: a buffer for the largest one would stay in the process's memory.
     size = connection.recv_into(bytearray(1), 0, socket.MSG_PEEK | socket.MSG_TRUNC)
     data, ancillary, flags, _address = connection.recvmsg(size, _DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC)
     descriptors = [fd for level, kind, raw in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) for fd in _unpack(raw)]

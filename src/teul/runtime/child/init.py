@@ -31,7 +31,7 @@ def become_init(sync: socket.socket, *, terminal: bool) -> None:
             try:
                 os.kill(child, received.si_signo)
             except PermissionError:
-                continue  # the program has become another user, and we may not have CAP_KILL; the rest of our work goes on
+                continue  # the program has become another user, and PID 1 may lack CAP_KILL; the rest of its work goes on
 
 
 def _reap(child: int) -> None:

@@ -167,9 +167,10 @@ class Child:
         return new, joined
 
     def _clone_foreign_mounts(self, wanted: list[Mount]) -> dict[str, int]:
-        """Detached copies, by destination, of sources that must be taken before our own mount namespace is made.
+        """Detached copies, by destination, of binds' sources that must be taken before the container's mount namespace is made.
 
-        That is what is shared with the host: in a namespace of slaves, a copy would hear of the host's mounts, but the host not of its.
+        That is those that are shared with the host: made in a namespace of slaves, a copy would hear of the host's mounts, but the host
+        not of the copy's.
         """
         clones: dict[str, int] = {}
         for mount in wanted:
@@ -180,9 +181,9 @@ class Child:
         return clones
 
     def _prepare_self(self, request: Process) -> None:
-        """What goes through /proc/self, while /proc is the host's.
+        """Do what goes through /proc/self while /proc is still the host's.
 
-        security: what a container has at /proc may be a fake, and a label written there would be none (CVE-2019-16884).
+        security: what a container has at /proc may be a fake, and a label written there would label nothing (CVE-2019-16884).
         """
         adjustment = request.get("oomScoreAdj")
         if adjustment is not None:
@@ -211,7 +212,7 @@ class Child:
         self.step = "join the cgroup"
         plan = self._launch["cgroup"]
         if plan:
-            cgroups.join(plan, unified=False)  # born in the unified one
+            cgroups.join(plan, unified=False)  # the child was born in the unified cgroup
 
     def _configure_network(self, new: int) -> None:
         networks = self._launch["networks"]
@@ -344,7 +345,7 @@ def _change_directory(path: str) -> bool:
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise program.ProgramError(f'chdir to cwd ("{path}") set in config.json failed: {reason}') from error
-    # security: a directory outside of our root shows as "(unreachable)…" (CVE-2024-21626).
+    # security: a directory outside of the process's root shows as "(unreachable)…" (CVE-2024-21626).
     if not os.getcwd().startswith("/"):
         raise FileNotFoundError(2, f"current working directory `{path}` is outside of container mount namespace root")
     return True
@@ -369,7 +370,7 @@ def _set_rlimit(limit: Rlimit) -> None:
 
 
 def _open_null() -> int:
-    """The container's /dev/null. security: whatever else it has put there is not opened for a process that still has privileges."""
+    """The container's /dev/null. security: whatever else the container has put there is not opened while we still have privileges."""
     fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     status = os.fstat(fd)
     os.close(fd)

@@ -34,7 +34,7 @@ class Rootfs:
 
     def mount_root(self) -> None:
         """Mount the overlay (or bind the given directory) at the bundle's rootfs and open it."""
-        # Nothing that happens in here may travel to the host; what the host mounts later may still reach `rslave` binds.
+        # No mount that is made in this namespace may travel to the host; what the host mounts later may still reach `rslave` binds.
         mounts.set_propagation("/", mounts.MS_SLAVE | mounts.MS_REC)
         overlay = self._spec["teul"].get("rootfs")
         if overlay:
@@ -87,7 +87,7 @@ class Rootfs:
             try:
                 os.symlink(target, name, dir_fd=dev_fd)
             except FileExistsError:
-                continue  # the image's own, in a root without a fresh /dev
+                continue  # the image has it, in a root without a fresh /dev
         os.close(dev_fd)
 
     @staticmethod
@@ -102,7 +102,7 @@ class Rootfs:
         os.close(console_fd)
 
     def hide(self) -> None:
-        """Masked and read-only paths."""
+        """Mask the spec's masked paths, and make its read-only paths read-only."""
         linux = self._spec["linux"]
         for path in linux.get("readonlyPaths") or []:
             self._make_readonly(path)
@@ -110,7 +110,7 @@ class Rootfs:
             self._mask(path)
 
     def enter(self) -> None:
-        """Make it the root. Afterwards there is no way back to the host's files."""
+        """Make it the process's root. Afterwards there is no way back to the host's files."""
         if self._spec["root"].get("readonly"):
             mounts.set_attributes(self.fd, add=mounts.MOUNT_ATTR_RDONLY)
         os.fchdir(self.fd)
@@ -229,7 +229,7 @@ class Rootfs:
         try:
             own_fd = paths.open_in_root(self.fd, "/dev/null", os.O_PATH | os.O_NOFOLLOW, symlinks=False)
         except OSError:
-            own_fd = -1  # none in here
+            own_fd = -1  # the container has none
         try:
             ours = own_fd >= 0 and os.fstat(own_fd).st_rdev == os.makedev(1, 3)
             mount_fd = mounts.clone_tree("", dir_fd=own_fd if ours else null_fd)

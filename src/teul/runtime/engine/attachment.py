@@ -1,4 +1,4 @@
-"""One reader and writer of a process's streams, connected to its monitor."""
+"""The engine's end of one client's connection to a process's streams; the other end is the process's monitor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ_BYTES = 64 * 1024
 
 
 class Attachment:
-    """Iterate over it for output; `write` and `close_stdin` for input. Made open or, before the process starts, pending.
+    """Iterate over it for the process's output; `write` and `close_stdin` for its input. Made open or, before the process starts, pending.
 
     What the reader does not take waits in the monitor, so a slow reader loses nothing and holds up nobody.
     """
@@ -31,7 +31,7 @@ class Attachment:
 
     @classmethod
     async def pending(cls, *, terminal: bool, wants: Wants) -> tuple[Attachment, socket.socket]:
-        """An attachment to a process that is yet to start, and the far end to hand over with the start."""
+        """An attachment to a process that is yet to start, and the monitor's end of it, to be handed over with the start."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         attachment = cls(terminal=terminal, wants=wants)
         await attachment._open(near)
@@ -60,7 +60,7 @@ class Attachment:
                 return
             for kind, payload in self._frames.feed(data):
                 if kind == wire.EXITED:
-                    self._ended = True  # the monitor waits for us to go
+                    self._ended = True  # the monitor waits until this end is closed
                     return
                 if kind in (wire.STDOUT, wire.STDERR):
                     yield kind, payload
@@ -76,13 +76,13 @@ class Attachment:
                 return
 
     async def close_stdin(self) -> None:
-        """The client's input is at its end."""
+        """Tell the monitor that the client's input is at its end."""
         assert self._writer is not None
         if not self._writer.is_closing():
             self._writer.write(wire.frame(wire.STDIN))
 
     async def close(self) -> None:
-        """Detach; the process goes on. Where its input lives no longer than its first client, that ends here."""
+        """Detach; the process goes on. Where the process's input lives no longer than its first client, the input ends here."""
         assert self._writer is not None
         if self.wants.get("stdin"):
             await self.close_stdin()

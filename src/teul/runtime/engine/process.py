@@ -1,4 +1,4 @@
-"""The engine's view of one process: a monitor in the keeper guards it, and this is the control connection to it."""
+"""The engine's view of one process: a monitor in the keeper guards the process, and the engine has a control connection to the monitor."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ExitRecord:
 
 
 class StartError(System):
-    """The process was not started. `step` says where it ended, `kind` what class of trouble it was, `errno` the kernel's word."""
+    """The process was not started. `step` says where the start ended, `kind` what class of trouble it was, `errno` the kernel's word."""
 
     def __init__(self, report: Failure) -> None:
         super().__init__(report["message"])
@@ -53,7 +53,7 @@ class StartError(System):
 
 
 class Process:
-    """A process under guard. `exit` is done when it ended; `pidfd` names it beyond doubt."""
+    """A process that a monitor guards. `exit` is done when the process has ended; `pidfd` names it beyond doubt."""
 
     def __init__(self, directory: str, connection: socket.socket, *, terminal: bool, lost: Callable[[Process], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ class Process:
         self.terminal = terminal
         self.pid = 0
         self.pidfd = -1
-        self.kept: dict[Role, int] = {}  # role → descriptor, for a monitor that must take over
+        self.kept: dict[Role, int] = {}  # role → our copy of the stream's descriptor, for another monitor that must take over
         self.started: asyncio.Future[None] = loop.create_future()
         self._rescued_at_seconds: list[float] = []
         self.exit: asyncio.Future[ExitRecord] = loop.create_future()
@@ -78,12 +78,12 @@ class Process:
         asyncio.get_running_loop().add_reader(connection.fileno(), self._receive)
 
     async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> Attachment:
-        """Open a stream to it. Raises `OSError` when it has just ended."""
+        """Open a connection to its streams. Raises `OSError` when the process has just ended."""
         wants: Wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         return await Attachment.connect(f"{self.directory}/{SOCKET_FILE}", terminal=self.terminal, wants=wants)
 
     def signal(self, number: int) -> None:
-        """Send a signal, by the pidfd: it needs no monitor and cannot hit another process. Nothing happens to an ended one."""
+        """Send a signal by the pidfd, which needs no monitor and cannot hit another process. Nothing happens if the process has ended."""
         if self.pidfd < 0:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -105,12 +105,12 @@ class Process:
         self.pidfd = -1
 
     def abandon(self, reason: str) -> None:
-        """Nobody guards it and nobody can: end it, rather than let it run unseen."""
+        """End a process that no monitor guards and none can take over, rather than let it run unseen."""
         self.signal(signal.SIGKILL)
         self.finish(ExitRecord(exit_code=255, finished_at_ns=time.time_ns(), error=reason))
 
     def rescues(self) -> int:
-        """Count one more rescue; returns how many it were within the last minutes, this one included."""
+        """Count one more rescue; returns how many there were within the last minutes, this one included."""
         now = time.monotonic()
         self._rescued_at_seconds = [*(at for at in self._rescued_at_seconds if now - at < _RESCUE_MEMORY_SECONDS), now]
         return len(self._rescued_at_seconds)
@@ -122,7 +122,7 @@ class Process:
         self.forget()
 
     def read_exit_file(self) -> ExitRecord | None:
-        """What the monitor wrote down at the end; None if it did not get that far. Blocking."""
+        """What the monitor wrote down at the process's end; None if the monitor did not get that far. Blocking."""
         try:
             with open(f"{self.directory}/{EXIT_FILE}", "rb") as file:
                 return ExitRecord.parse(file.read())
@@ -161,13 +161,13 @@ class Process:
             self.pid = report["pid"]
             for fd in self.kept.values():
                 os.close(fd)
-            # Fewer than named arrive only when our own table is full: then there is less to rescue with, and no more harm.
+            # Fewer descriptors than named arrive only when the engine's table is full: then there is less to rescue with, and no more harm.
             self.kept = dict(zip(report["kept"], descriptors, strict=False))
             if self.pidfd < 0:
                 try:
                     self.pidfd = open_pidfd(self.pid)
                 except ProcessLookupError:
-                    pass  # it has ended already: EXITED is on its way
+                    pass  # the process has ended already: EXITED is on its way
             if not self.started.done():
                 self.started.set_result(None)
         elif kind == wire.FAILED and not self.started.done():

@@ -1,4 +1,4 @@
-"""The engine's end of the runtime: keeps a keeper, starts processes through it, and takes over what an earlier engine left."""
+"""The engine's end of the runtime: has a keeper, starts processes through it, and takes over the processes that an earlier engine left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended whi
 
 @dataclass(frozen=True, slots=True)
 class PendingAttachment:
-    """The far end of an attachment made before its process, and what it wants."""
+    """The monitor's end of an attachment that is made before its process, and what the attachment wants."""
 
     connection: socket.socket
     wants: Wants
@@ -46,15 +46,15 @@ class Supervisor:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._restart = asyncio.Lock()
-        self._guarded: dict[str, tuple[Process, Launch]] = {}  # by directory, with what it was started from
-        self._inherits = False  # a keeper was killed: what it had started is now the engine's
+        self._guarded: dict[str, tuple[Process, Launch]] = {}  # by directory; each process with what it was started from
+        self._inherits = False  # a keeper was killed: the processes that it had started are now the engine's children
 
     async def open(self) -> None:
         """Start the keeper."""
         await self._open_keeper()
 
     async def close(self) -> None:
-        """Let the keeper go. It ends, unless it watches over something: that goes on, and the keeper with it."""
+        """Let the keeper go. It ends, unless it watches over processes: they go on, and the keeper with them."""
         if self._inherits:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
             self._inherits = False
@@ -80,10 +80,10 @@ class Supervisor:
         return self._keeper.pid if self._keeper is not None else 0
 
     async def start(self, launch: Launch, *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
-        """Start what `launch` describes; returns when its program runs.
+        """Start the process that `launch` describes; returns when its program runs.
 
-        `attach` see its output from the first byte. `pidfd` is the container's first process, for an exec. Raises `StartError`;
-        then nothing is left of it.
+        The attachments in `attach` see its output from the first byte. `pidfd` is that of the container's first process, for an exec.
+        Raises `StartError`; then nothing is left of the process.
         """
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
@@ -108,7 +108,7 @@ class Supervisor:
     async def adopt(self, launch: Launch) -> Process | None:
         """Take over the process that an earlier engine started from `launch`; None if its monitor never started one.
 
-        The result may have ended meanwhile.
+        The process may have ended meanwhile.
         """
         directory = launch["directory"]
         try:
@@ -123,7 +123,7 @@ class Supervisor:
         if process.started.done() and process.started.exception() is not None:
             process.forget()
             self._forget(process)
-            return await self._adopt_without_monitor(launch)  # it ended between our connecting and its answer
+            return await self._adopt_without_monitor(launch)  # the monitor ended before it answered
         return process
 
     async def _adopt_without_monitor(self, launch: Launch) -> Process | None:
@@ -156,9 +156,9 @@ class Supervisor:
             self._reap_inherited()
 
     def _reap_inherited(self) -> None:
-        """Let go of what ended among the processes that a killed keeper left to us; else a container's pid namespace could not end.
+        """Reap what has ended among the processes that a killed keeper left to the engine; else a container's pid namespace could not end.
 
-        Not of what the keeper after it has yet to read the status of, nor of the engine's own helpers, which have our session.
+        Not the processes whose status the next keeper has yet to read, nor the engine's own subprocesses, which have the engine's session.
         """
         ours = {process.pid for process, _launch in self._guarded.values()} | {self.keeper_pid}
         for pid in _children():
@@ -205,7 +205,7 @@ class Supervisor:
             far.close()
 
     async def _send(self, request: Request, descriptors: list[int]) -> None:
-        """Hand a request to the keeper, starting a new one if it was killed. Raises `OSError`."""
+        """Hand a request to the keeper, starting another keeper if that was killed. Raises `OSError`."""
         for attempt in (1, 2):
             connection = self._connection
             if connection is not None:
@@ -221,7 +221,7 @@ class Supervisor:
                     await self._open_keeper()
 
     async def _open_keeper(self) -> None:
-        # What a killed keeper leaves behind comes to us, so that no exit status is lost.
+        # The children of a killed keeper become the engine's, so that no exit status is lost.
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         if self._keeper is not None:
             await run_blocking(self._keeper.wait)
@@ -233,7 +233,7 @@ class Supervisor:
         self._keeper, self._connection = keeper, connection
 
     def _inherit(self) -> None:
-        """A keeper was killed: what it had started is ours from now on, and we hear of each end."""
+        """A keeper was killed: the processes that it had started are the engine's children from now on; it hears of each one's end."""
         if not self._inherits:
             self._inherits = True
             asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_inherited)
@@ -273,7 +273,7 @@ async def _send_soon(connection: socket.socket, request: Request, descriptors: l
 
 
 def _import_path() -> list[str]:
-    """Only the standard library and ourselves: what else is on our path (a current directory, say) is nothing for the keeper."""
+    """Only the standard library and Teul: what else is on the engine's path (a current directory, say) is nothing for the keeper."""
     library = os.path.dirname(os.__file__)
     package = os.path.dirname(os.path.dirname(os.path.abspath(teul.__file__)))
     return [library, f"{library}/lib-dynload", package]
@@ -312,7 +312,7 @@ def _read_process_file(directory: str) -> ProcessFile | None:
 
 
 def _open_process(facts: ProcessFile) -> int:
-    """A pidfd of the process that was started, or -1 if its pid, by its start time, is nobody's or another's by now."""
+    """A pidfd of the process that was started, or -1 if its pid is free by now or, by the start time, another process's."""
     try:
         pidfd = open_pidfd(facts["pid"])
     except ProcessLookupError:

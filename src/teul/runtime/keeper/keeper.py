@@ -1,12 +1,12 @@
 """The process that makes every container's processes and watches over them: forks, streams, logs, exit status.
 
 The engine has threads and an event loop and therefore must not fork; this process is single-threaded and stands ready with the
-interpreter running and everything imported that a container's first process needs. It is the parent of all it starts, and its
-monitors own their streams. It outlives its engine for as long as one of them runs; without any it leaves with the engine.
+interpreter running and everything imported that a container's first process needs. It is the parent of the processes that it starts, and
+its monitors own their streams. It outlives its engine for as long as one of the processes runs; without any it leaves with the engine.
 
 A start is made by a forked starter, so that a mount or a network link that takes its time holds up no other container's
-streams. Forking costs two milliseconds that a start would have to wait for, so one starter always stands by, forked ahead; what
-comes while there is none is forked for at once.
+streams. Forking costs two milliseconds that a start would have to wait for, so one starter always stands by, forked ahead; for a
+request that comes while none stands by, a starter is forked at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._loop.watch(wake_read, READ, self._children_ended, wake_read)
         self._loop.watch(self._connection.fileno(), READ, self._serve)
-        # Everything alive now stays: never walked by the collector again, so its pages stay shared with the children.
+        # Every object alive now stays: the collector never walks it again, so its pages stay shared with the children.
         gc.collect()
         gc.freeze()
         self._fork_standby()
@@ -74,7 +74,7 @@ class Keeper:
         try:
             received = receive_message(self._connection)
         except (Cut, ValueError):
-            return  # its descriptors are closed, which tells the engine that nothing was started
+            return  # the request's descriptors are closed, which tells the engine that nothing was started
         except OSError:
             received = None
         if received is None:
@@ -123,7 +123,7 @@ class Keeper:
             self._loop.watch(line.fileno(), READ, self._hear, line, monitor)
 
     def _hear(self, line: socket.socket, monitor: Monitor, _events: int) -> None:
-        """What a starter has to say: the pid at once, and the end of it."""
+        """Take a word of a starter's: first the pid of the process, then how the start ended."""
         try:
             received = receive_message(line)
         except (OSError, ValueError):
@@ -150,7 +150,7 @@ class Keeper:
     # -- forks
 
     def _hand_over(self, launch: Launch, descriptors: list[int]) -> socket.socket | None:
-        """Give the work to the starter that stands by; returns the line to it, None if there is none."""
+        """Give the work to the starter that stands by; returns the line to the starter, None if none stands by."""
         standby, self._standby = self._standby, None
         self._plan_standby()
         if standby is None:
@@ -158,7 +158,7 @@ class Keeper:
         try:
             send_message(standby, launch, descriptors)
         except (BrokenPipeError, ConnectionResetError):
-            standby.close()  # it was killed
+            standby.close()  # the starter was killed
             return None
         return standby
 
@@ -184,13 +184,13 @@ class Keeper:
         try:
             pid, line = self._fork_with_line()
         except OSError:
-            return  # no room for one more process: requests are forked for when they come, and say so if that fails, too
+            return  # no room for one more process: a request forks a starter when it comes, and says so if that fails, too
         if pid == 0:
             starter.stand_by(line, self._title_area)
         self._standby = line
 
     def _fork_with_line(self) -> tuple[int, socket.socket]:
-        """fork(2), and in both processes the own end of a line between them. Raises `OSError`."""
+        """fork(2) with a line between the two processes; returns the pid and, in each process, its own end. Raises `OSError`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         try:
@@ -213,9 +213,9 @@ class Keeper:
         self._reap()
 
     def _reap(self) -> None:
-        """Take the statuses of all that has ended: a zombie in a container's pid namespace would keep its first process from ending.
+        """Reap all children that have ended: a zombie in a container's pid namespace would keep its first process from ending.
 
-        Not of strangers while a process may exist whose pid its starter has yet to tell.
+        Not the unknown ones while a starter is at work: one of them may be the process whose pid the starter has yet to tell.
         """
         for pid in list(self._leaving):
             self._reap_one(pid)
@@ -231,7 +231,7 @@ class Keeper:
                 self._by_pid[pid].status = status
 
     def _reap_one(self, pid: int) -> None:
-        """A child whose status nobody needs: now, or when it has ended."""
+        """Reap a child whose status nobody needs: now, or when it has ended."""
         self._leaving.add(pid)
         try:
             ended, _status = os.waitpid(pid, os.WNOHANG)
@@ -245,13 +245,13 @@ class Keeper:
         self._by_pid[pid] = monitor
 
     def _on_trouble(self, owner: object, error: Exception) -> None:
-        """One monitor's trouble is not the others': its engine hears that it is gone, and asks for another one."""
+        """One monitor's trouble is not the other monitors': the engine hears that this one is gone, and asks for another."""
         if not isinstance(owner, Monitor):
             raise error
         sys.excepthook(type(error), error, error.__traceback__)
         self._by_pid.pop(owner.pid, None)
         owner.close()
-        self._by_pid[owner.pid] = owner  # keeps the status of its process for the next one
+        self._by_pid[owner.pid] = owner  # keeps the exit status of its process for the next monitor
 
     def _let_go(self, monitor: Monitor) -> None:
         self._monitors.discard(monitor)

@@ -29,7 +29,7 @@ class LogFile:
         self._append(self._encoders[stream - 1].feed(data, time.time_ns()))
 
     def close(self) -> None:
-        """Log what had no newline at its end, and close."""
+        """Log the last lines of output that had no newline, and close."""
         for encoder in self._encoders:
             self._append(encoder.finish(time.time_ns()))
         os.close(self._fd)
@@ -54,7 +54,7 @@ class LogFile:
         return lines.index(b"\n", max(0, room - 1)) + 1
 
     def _write(self, lines: bytes) -> None:
-        """All of it or nothing: half a line would spoil the next one. Raises `OSError`."""
+        """Write all of `lines` or nothing: half a line would spoil the next one. Raises `OSError`."""
         written = 0
         try:
             while written < len(lines):

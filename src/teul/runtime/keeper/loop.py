@@ -17,7 +17,7 @@ HANGUP = select.EPOLLHUP | select.EPOLLERR
 
 
 class Loop:
-    """Level-triggered; one call per ready descriptor and turn, so that no busy one starves the others."""
+    """Level-triggered; one call per ready descriptor and turn, so that no busy descriptor starves the others."""
 
     def __init__(self, on_trouble: Callable[[object, Exception], None]) -> None:
         """`on_trouble` is told which object's method raised what."""
@@ -33,16 +33,16 @@ class Loop:
         self._handlers[fd] = (method, arguments)
 
     def change(self, fd: int, events: int) -> None:
-        """Watch for other events from now on."""
+        """Watch `fd` for other events from now on."""
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        """Stop watching `fd`, if it is watched. Before it is closed: a copy elsewhere would keep it in the kernel's list."""
+        """Stop watching `fd`, if it is watched. Before `fd` is closed: a copy in another process would keep it in epoll's list."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def call_later(self, delay_seconds: float, method: Callable[..., None], *arguments: object) -> None:
-        """Call it once when so much time has passed."""
+        """Call `method` once when so much time has passed."""
         self._calls += 1
         heapq.heappush(self._later, (time.monotonic() + delay_seconds, self._calls, method, arguments))
 
@@ -50,7 +50,7 @@ class Loop:
         """Wait until something is ready or due, and handle it."""
         timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
         for fd, events in self._epoll.poll(timeout):
-            if fd in self._handlers:  # a call before it in this turn may have let go of it
+            if fd in self._handlers:  # an earlier call in this turn may have forgotten `fd`
                 method, arguments = self._handlers[fd]
                 self._call(method, *arguments, events)
         while self._later and self._later[0][0] <= time.monotonic():

@@ -1,6 +1,6 @@
-"""One process's guardian: owns its standard streams, log, exit status, and the socket by which any engine reaches it.
+"""One process's guardian: owns its standard streams, log, exit status, and the socket by which any engine reaches the monitor.
 
-The keeper has one for every container and every exec. The order at the end is a promise: the output is read to its end and
+The keeper has a monitor for every container and every exec. The order at the end is a promise: the output is read to its end and
 logged, the cgroup is removed, the exit record is on disk, and only then anybody is told.
 """
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from teul.runtime.messages import ExitDocument, Failure, LogOptions, ProcessFile, Request, Role, Running, TerminalSize, Wants
 
 _READ_BYTES = 64 * 1024
-_DRAIN_BYTES = 8 << 20  # more than a pipe holds: what was written before the end; a background process may go on writing
+_DRAIN_BYTES = 8 << 20  # more than a pipe holds, hence all that the process wrote; but a background process may go on writing
 _INPUT_BYTES = 256 * 1024
-# The kernel needs a moment after the last process of a cgroup: mostly less than the first of these.
+# After its last process the kernel needs a moment until a cgroup can be removed: mostly less than the first of these.
 _CGROUP_PATIENCE_SECONDS = 0.003
 _CGROUP_RETRY_SECONDS = 0.005
 _CGROUP_RETRIES = 400
@@ -39,7 +39,7 @@ _ACCEPT_PAUSE_SECONDS = 0.5
 
 
 class _Client:
-    """One connection: the engine itself, or an attachment it made for somebody."""
+    """One connection from the engine: its control connection, or an attachment that it made for a client of its own."""
 
     __slots__ = ("control", "outbox", "reader", "socket", "stderr", "stdin", "stdout")
 
@@ -76,7 +76,7 @@ class _Client:
 
 
 class Monitor:
-    """Around one process, from the moment it is asked for. All its work is done in turns of the keeper's loop."""
+    """Guards one process, from the moment that process is asked for. All of a monitor's work is done in turns of the keeper's loop."""
 
     def __init__(self, loop: Loop, request: Request, connections: list[socket.socket], *, on_close: Callable[[Monitor], None]) -> None:
         launch = request["launch"]
@@ -89,8 +89,8 @@ class Monitor:
         self._cgroup = launch["cgroup"] if launch["kind"] == "create" else None
         self._kill_cgroup = launch["kill_cgroup"]
         self._resumed = request["resume"] is not None
-        self._closes_input = launch["stdin"] == "once"  # with its first client
-        self._input_ending = False  # no client will write any more; what waits is still to be taken
+        self._closes_input = launch["stdin"] == "once"  # the process's input ends with the first client's
+        self._input_ending = False  # no client will write any more; the process has yet to take what waits
         self._clients: dict[int, _Client] = {}
         self._listener: socket.socket | None = None
         self._log: LogFile | None = None
@@ -111,13 +111,13 @@ class Monitor:
     def prepare(self) -> None:
         """Open the log and the socket. What goes wrong is told once the starter is done."""
         try:
-            self._log = _open_log(self._log_options)  # without a log it should not run
+            self._log = _open_log(self._log_options)  # without its log the process should not run
             self._listen()
         except (OSError, ValueError) as error:
             self._trouble = _report("monitor", error)
 
     def begin(self, started: Started) -> None:
-        """It runs: say so, and guard it to its end."""
+        """The process runs: say so, and guard it to its end."""
         self._pidfd = started.pidfd
         self._terminal = started.terminal
         self._input_fd = started.input_fd
@@ -132,7 +132,7 @@ class Monitor:
             return
         self._announce_start()
         for client in self._clients.values():
-            self._listen_to(client)  # not before: what it says is for the process
+            self._listen_to(client)  # not before: what a client says is for the process
         self._loop.watch(self._pidfd, READ, self._process_ended)
         for fd in self._outputs:
             os.set_blocking(fd, False)
@@ -143,7 +143,7 @@ class Monitor:
         self._loop.watch(self._listener.fileno(), READ, self._accept)
 
     def fail(self, report: Failure) -> None:
-        """Nothing was started. The directory is the engine's again as soon as it hears of it."""
+        """Nothing was started. The directory is the engine's again as soon as the engine hears of the failure."""
         if self._listener is not None:
             self._stop_listening()
             os.unlink(f"{self._directory}/{SOCKET_FILE}")
@@ -156,9 +156,9 @@ class Monitor:
     def abandon(self, report: Failure) -> None:
         """End a process that nobody can watch over, or whose starter was killed, and say why."""
         if self._resumed or self.pid == 0:
-            self.fail(report)  # one that is to be taken over is the engine's to end
+            self.fail(report)  # a process that was to be taken over is the engine's to end
             return
-        # Nobody but us can have reaped it, so this pid is still its own.
+        # Nobody but this keeper can have reaped the process, so the pid is still its own.
         os.kill(self.pid, signal.SIGKILL)
         if self._cgroup is not None:
             self._remove_cgroup(self._cgroup, lambda _error: self.fail(report))
@@ -215,9 +215,9 @@ class Monitor:
         try:
             connection = self._listener.accept()[0]
         except (BlockingIOError, ConnectionAbortedError):
-            return  # it has gone again
+            return  # the client has gone again
         except OSError:
-            # Our table of descriptors is full, or memory is: the next try must not come at once.
+            # The keeper's table of descriptors is full, or memory is: the next try must not come at once.
             self._loop.change(self._listener.fileno(), 0)
             self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._accept_again)
             return
@@ -241,7 +241,7 @@ class Monitor:
                 self._send_started(client)
 
     def _send_started(self, client: _Client) -> None:
-        """Tell the engine, and leave copies of the streams' descriptors with it: if this monitor dies, another one goes on."""
+        """Tell the engine, and leave copies of the streams' descriptors with it: if this monitor dies, another goes on with them."""
         kept = [fd for fd in (self._input_fd, *self._outputs) if fd >= 0]
         kept = list(dict.fromkeys(kept))
         roles = [self._role(fd) for fd in kept]
@@ -384,7 +384,7 @@ class Monitor:
                 self._end_of_input()
 
     def _end_input(self) -> None:
-        """A client's input is over: with "once" so is the process's, after it has taken what waits."""
+        """A client's input is over: with "once" so is the process's, after the process has taken what waits."""
         if not self._closes_input or self._terminal or self._input_fd < 0:
             return
         self._input_ending = True
@@ -453,11 +453,11 @@ class Monitor:
             self.status = os.waitpid(self.pid, 0)[1]
             return self.status
         except ChildProcessError:
-            # Taken over from a keeper that was killed: our parent, the engine, has it as a zombie, or the kernel remembers.
+            # Taken over from a keeper that was killed: the engine, its parent now, has it as a zombie, or the kernel remembers the status.
             return process.exit_status_of(self.pid, self._pidfd)
 
     def _remove_cgroup(self, plan: cgroups.Plan, then: Callable[[str | None], None], retries: int = _CGROUP_RETRIES) -> None:
-        """Remove it, then call with what went wrong. While the kernel is not done with its last processes, others have their turn."""
+        """Remove the cgroup, then call `then` with what went wrong. While the kernel is not done with it, other monitors get their turn."""
         try:
             cgroups.remove(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
         except OSError as error:
@@ -471,7 +471,7 @@ class Monitor:
     def _tell_end(self, record: ExitDocument) -> None:
         """Write the record down, tell everybody, and stay until every client has all of the output and has gone.
 
-        Not only until all is sent: a client that still writes into a socket that was closed under it loses what it has not read.
+        Not only until all is sent: a client that still writes into a socket whose other end was closed loses what it has not read.
         """
         try:
             replace_file(f"{self._directory}/{EXIT_FILE}", json.dumps(record).encode(), durable=True)

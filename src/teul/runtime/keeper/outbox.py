@@ -1,7 +1,7 @@
-"""What waits for a slow reader: a little in memory, the rest in an unlinked file.
+"""Output that waits for a slow reader: a little in memory, the rest in an unlinked file.
 
 A reader that falls behind must stall neither the container nor the log nor the other readers, and must lose nothing; so what
-it has not taken yet is kept outside of the process's memory.
+the reader has not taken yet is kept outside of the keeper's memory.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Started:
 
 
 def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
-    """In a fork: wait for a request of the keeper's, then do as `main`. Ends with the keeper."""
+    """In a fork: wait for a `Launch` from the keeper, then do as `main`. Ends with the keeper."""
     _leave_keeper(line, set())
     process.set_title("teul: standby", title_area)
     received = receive_message(line)
@@ -87,7 +87,7 @@ def stand_by(line: socket.socket, title_area: tuple[int, int]) -> NoReturn:
 
 
 def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area: tuple[int, int]) -> NoReturn:
-    """In a fork: start the process that `launch` describes, hand it over by `line`, and leave."""
+    """In a fork: start the process that `launch` describes, hand it to the keeper by `line`, and leave."""
     _leave_keeper(line, set(descriptors))
     process.set_title(f"teul: starter {launch['id'][:12]}", title_area)
     start = _Start(launch, line, pidfd=descriptors[0] if launch["kind"] == "exec" else -1, title_area=title_area)
@@ -104,7 +104,7 @@ def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area
 
 
 def _leave_keeper(line: socket.socket, descriptors: set[int]) -> None:
-    """Give up what is the keeper's alone: other containers' streams first of all, which must end when it closes them."""
+    """Give up what is the keeper's alone: other containers' streams first of all, which must end when the keeper closes them."""
     process.close_all_but({line.fileno(), *descriptors})
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -146,7 +146,7 @@ class _Start:
         plan = launch["cgroup"]
         if plan and launch["kind"] == "create":
             self.step = "make the cgroup"
-            cgroups.create(plan)  # undoes itself; one that is not ours must not be removed
+            cgroups.create(plan)  # undoes itself if it fails; a cgroup that was there before must not be removed
             self._cgroup_made = True
         self.step = "enter the pid namespace"
         self._enter_pid_namespace()
@@ -154,7 +154,7 @@ class _Start:
         self.step = "fork"
         self._pid = self._fork(plan)
         if self._pid == 0:
-            # Nothing of the starter's may live on in a child that takes its time: it would hold open what others wait for.
+            # No descriptor of the starter's may live on in a child that takes its time: other processes wait to see it closed.
             process.close_all_but({theirs.fileno(), directory_fd, self._container_pidfd, *far})
             # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
             process.set_name("teul-init")
@@ -223,7 +223,7 @@ class _Start:
             raise StartFailed(json.loads(data))
 
     def _converse(self, sync: socket.socket) -> None:
-        """Serve the child until its exec closes the line. Raises `StartFailed` with what it reports."""
+        """Serve the child until its exec closes `sync`. Raises `StartFailed` with what the child reports."""
         executed = False
         either = select.poll()
         either.register(sync.fileno(), select.POLLIN)
@@ -247,7 +247,7 @@ class _Start:
             else:
                 raise StartFailed(json.loads(data))
         sync.close()
-        # A child killed on its way (by its own memory limit, say) closes the line as well, but without the last word.
+        # A child killed on its way (by its own memory limit, say) closes `sync` as well, but without the last word.
         if not executed:
             raise StartFailed(_FAILED_WITHOUT_WORD)
 
