@@ -40,9 +40,9 @@ class DetachKeys:
         self.detached = False
 
     def feed(self, data: bytes) -> bytes:
-        """What of `data`, and of what was held back before, is for the process.
+        """The bytes of `data`, and of those held back before, that are for the process.
 
-        Sets `detached` when the sequence is complete; what follows it is dropped, then and later.
+        Sets `detached` when the sequence is complete; bytes after it are dropped, in this call and later.
         """
         if self.detached:
             return b""

@@ -16,14 +16,14 @@ MAGIC = b"\x7fELF"
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
 
-# No file that a loader would accept comes near these; they bound the work that a hostile one can cause.
+# No file that a loader would accept comes near these limits; they bound the work that a hostile file can cause.
 _MAX_PROGRAM_HEADERS = 4096
 _MAX_DYNAMIC_ENTRIES = 65536
 _MAX_STRING_BYTES = 4096
 
 
 class InvalidElf(Exception):
-    """Not an ELF file, or one whose parts lie outside of it."""
+    """Not an ELF file, or an ELF file that places its parts outside of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Segment:
 
 
 class _File:
-    """The bytes with the class and byte order that the header says."""
+    """The file's bytes, read in the class and byte order that the header says."""
 
     def __init__(self, data: bytes) -> None:
         if data[:4] != MAGIC:

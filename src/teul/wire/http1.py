@@ -33,7 +33,7 @@ def render_request(method: str, target: str, headers: list[tuple[str, str]]) -> 
 
 
 def render_chunk(data: bytes) -> bytes:
-    """`data` as one chunk; an empty one is left out, since it would end the body."""
+    """`data` as one chunk; nothing for no data, since an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
@@ -89,7 +89,7 @@ class ResponseParser:
             pass
 
     def feed_eof(self) -> None:
-        """The connection has ended. Raises `ProtocolError` when the message had not."""
+        """The connection has ended. Raises `ProtocolError` when the response had not."""
         if self._state == _UNTIL_CLOSE:
             self._state = _DONE
         elif self._state != _DONE:
@@ -212,7 +212,7 @@ class ResponseParser:
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:
-    """Names in lower case; repeated ones joined by a comma, except for lengths, which must agree (request smuggling)."""
+    """The headers by name in lower case; repeated ones are joined by a comma, but lengths must agree (request smuggling)."""
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")

@@ -1,7 +1,7 @@
 """Docker's json-file log lines: bytes of a stream to text lines, and back.
 
 Writing: a line longer than 16 KiB is cut into partial entries without a newline, as the reader expects. Bytes that are no
-UTF-8 become U+FFFD, as in Docker. stdlib only, since every monitor loads it.
+UTF-8 become U+FFFD, as in Docker. stdlib only, since the keeper loads it.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ _MAX_STRING_BYTES = 4096
 
 
 class InvalidCache(Exception):
-    """Not a loader cache, or one whose parts lie outside of it."""
+    """Not a loader cache, or a cache that places its parts outside of itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`flags` tells the ABI of the library (dl-cache.h, FLAG_*); `hwcap` is not 0 for one that wants a special processor."""
+    """`flags` tells the ABI of the library (dl-cache.h, FLAG_*); `hwcap` is not 0 for a library that wants a special processor."""
 
     name: str
     path: str
@@ -54,7 +54,7 @@ def parse_cache(data: bytes) -> list[Entry]:
 
 
 def _new_entries(data: bytes, start: int) -> list[Entry]:
-    """Offsets of strings count from the newer layout's own beginning."""
+    """The entries of the newer layout, which begins at `start`; its offsets of strings count from there."""
     (count,) = _unpack("I", data, start + len(_NEW_MAGIC))
     if start + _NEW_HEADER_BYTES + count * _NEW_ENTRY_BYTES > len(data):
         raise InvalidCache(f"{count} entries do not fit into {len(data)} bytes")

@@ -1,10 +1,10 @@
 """The frames that a monitor and an engine exchange: one type byte, a 32-bit length, the payload.
 
-A connection opens with HELLO from the engine, saying what it wants: to be a control connection, or an attachment to some of the
+A connection opens with HELLO from the engine, saying what the connection is: a control connection, or an attachment to some of the
 streams. The payloads' shapes stand in `teul.runtime.messages`. The monitor answers with STARTED (or FAILED), sends
 output as it comes, and EXITED last. A control connection never carries output, so nothing on it waits for a slow reader.
 
-Sans I/O: bytes in, frames out. stdlib only, since every monitor loads it.
+Sans I/O: bytes in, frames out. stdlib only, since the keeper loads it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STDIN = 0  # engine → monitor: bytes for the process; an empty frame closes th
 STDOUT = 1  # monitor → engine
 STDERR = 2
 HELLO = 3  # engine → monitor: JSON: what the connection is for
-STARTED = 4  # monitor → engine: JSON; the descriptors of its streams ride along on a control connection
+STARTED = 4  # monitor → engine, control: JSON; copies of the descriptors of the process's streams ride along
 FAILED = 5  # monitor → engine: JSON: nothing was started, and why
 EXITED = 6  # monitor → engine: JSON, the exit record
 RESIZE = 7  # engine → monitor: JSON {"rows", "columns"}

@@ -42,7 +42,7 @@ class Truncated(TarError):
 
 
 class Source(Protocol):
-    """Where the bytes come from."""
+    """Where the archive's bytes come from."""
 
     def take(self, count: int) -> bytes:
         """Exactly `count` bytes; raises `Truncated`."""
@@ -115,7 +115,7 @@ class TarReader:
             pending = self._extended(flag, fields, pending or _Pending())
 
     def data(self, count: int | None = None) -> Iterator[memoryview]:
-        """The next `count` bytes of the current entry's data, all that is left by default, in pieces."""
+        """The next `count` bytes of the current entry's data, by default all that were not read yet, in pieces."""
         if count is None:
             count = self._data_bytes
         assert count <= self._data_bytes, "segments were checked against the data"
@@ -123,7 +123,7 @@ class TarReader:
         return self._source.pieces(count)
 
     def _next_block(self) -> bytes | None:
-        """The next header block; None at the end, which may go without its two blocks of zeros."""
+        """The next header block; None at the end of the archive, which may lack its two blocks of zeros."""
         left = self._data_bytes + self._padding_bytes
         if left:
             self._source.skip(left)

@@ -21,7 +21,7 @@ _MAX_LONG = 0o77777777777
 
 
 def padding(size_bytes: int) -> bytes:
-    """What follows `size_bytes` of data, so that the next header begins with a block."""
+    """The zeros that follow `size_bytes` of data, so that the next header begins with a block."""
     return bytes(-size_bytes % BLOCK_BYTES)
 
 
@@ -68,7 +68,7 @@ def _extended(records: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """The length stands first and counts itself."""
+    """A PAX record; its length stands first and counts itself."""
     rest = b" " + key + b"=" + value + b"\n"
     length = len(rest) + len(str(len(rest)))
     if len(str(length)) + len(rest) != length:

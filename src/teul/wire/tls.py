@@ -1,8 +1,8 @@
 """One side of a TLS connection: bytes in, bytes out, no socket.
 
 The standard library's TLS over asyncio ends the whole connection when the peer ends its sending side, and its blocking kind waits for
-the peer when we end ours. Attached streams need what TCP has: each side ends by itself. Underneath (RFC 8446 section 6.1) a
-close_notify is just that, so here it is kept apart from the end of the connection.
+the peer when this side ends its own. Attached streams need what TCP has: each side ends by itself. In the protocol (RFC 8446 section 6.1)
+a close_notify is just that, so here it is kept apart from the end of the connection.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class TlsFailed(Exception):
 
 
 class TlsSession:
-    """Feed what the connection brings to `receive`, send what `take` returns; the first of which begins the handshake.
+    """Feed what the connection brings to `receive`, send what `take` returns; a client's first `take` begins the handshake.
 
-    `established` once the peer has been verified as far as the context asks; `ended` once it sends no more. With TLS 1.3 a server
-    refuses a client's certificate after the client believes itself established: it hears of it from its next `receive`.
+    `established` once the peer has been verified as far as the context asks; `ended` once the peer sends no more. With TLS 1.3 a server
+    refuses a client's certificate after the client believes itself established: the client hears of that from its next `receive`.
     """
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None) -> None:
@@ -62,7 +62,7 @@ class TlsSession:
         try:
             self._object.unwrap()
         except ssl.SSLError:
-            # Our close_notify is on its way; the rest of this call is about the peer's, which nobody waits for here.
+            # This side's close_notify is on its way; the rest of this call is about the peer's, which nobody waits for here.
             return
 
     def take(self) -> bytes:
@@ -87,7 +87,7 @@ class TlsSession:
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # A connection that was cut without a close_notify has ended too: what is sent here knows its own length or has none.
+            # A connection that was cut without a close_notify has ended too: messages on it know their own length or have none.
             self.ended = True
         except ssl.SSLError as error:
             raise TlsFailed(_reason(error)) from error
