@@ -4,8 +4,8 @@ Only cgroup v2 filters devices this way. `device_program` is pure; a program is 
 
 Theory: the kernel asks for one device and one or more of mknod, read and write. A later rule wins over an earlier one, for each
 access by itself; so the program walks the rules from the last to the first and keeps the accesses not yet granted in r2. A deny
-rule that touches one of them ends in refusal, an allow rule takes its own out, and when none is left the answer is yes. What no rule
-speaks of is refused.
+rule that touches one of them ends in refusal, an allow rule takes those that it grants out of r2, and when none is left there the answer
+is yes. What no rule speaks of is refused.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
 
 
 def _rule_block(rule: DeviceRule) -> tuple[list[bytes], bool]:
-    """The instructions of one rule, and whether nothing can fall through them."""
+    """The instructions of one rule, and whether none of the kernel's questions can fall through them to the next rule."""
     allow, kind, major, minor, access = rule
     bits = 0
     for letter in access:
@@ -130,7 +130,7 @@ def load_device_program(program: bytes) -> int:
 
 
 def attach_device_program(cgroup_fd: int, program: bytes) -> None:
-    """Make `program` the device filter of the cgroup, instead of the one attached here before if there is one.
+    """Make `program` the device filter of the cgroup, in place of the one attached to this very cgroup before, if any.
 
     Filters of the cgroup's ancestors go on holding, and processes inside may add their own to cgroups below (BPF_F_ALLOW_MULTI).
     """

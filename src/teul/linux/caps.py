@@ -124,9 +124,9 @@ def set_capabilities(
 ) -> None:
     """Replace this thread's capability sets, as OCI `process.capabilities` names them.
 
-    `bounding` None leaves that set alone: a caller that changes its uid in between drops it earlier with `drop_bounding`, sets
-    PR_SET_KEEPCAPS, and calls this afterwards. What the running kernel does not know is left out (OCI runtime-spec config.md,
-    "capabilities"); what this thread may not have is EPERM.
+    `bounding` None leaves the bounding set alone: a caller that changes its uid in between shrinks that set earlier with `drop_bounding`,
+    sets PR_SET_KEEPCAPS, and calls this afterwards. A capability that the running kernel does not know is left out (OCI runtime-spec
+    config.md, "capabilities"); one that this thread may not have is EPERM.
     """
     if bounding is not None:
         drop_bounding(bounding)

@@ -22,7 +22,7 @@ _inotify_add_watch = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_
 
 
 def open_watch(path: str, mask: int) -> int:
-    """A non-blocking descriptor that is readable when one of `mask` happens in `path`. Raises `OSError`."""
+    """A non-blocking descriptor that is readable when one of the events in `mask` happens in directory `path`. Raises `OSError`."""
     fd = check(_inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
     try:
         check(_inotify_add_watch(fd, os.fsencode(path), mask), "inotify_add_watch", path)

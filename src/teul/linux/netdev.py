@@ -6,7 +6,7 @@ import os
 
 from teul.linux.cgroups import files
 
-# kernel: what some modules put into every namespace by themselves (net/ipv4/ip_tunnel.c, fb_tunnels_only_for_init_net).
+# kernel: interfaces that some modules put into every namespace by themselves (net/ipv4/ip_tunnel.c, fb_tunnels_only_for_init_net).
 _EVERYWHERE = frozenset(("lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip6gre0", "ip_vti0", "ip6_vti0", "teql0"))
 _COUNTERS = ("bytes", "packets", "errors", "dropped")
 _FIELDS = 8  # receiving; as many follow for sending (proc_pid_net(5), /proc/net/dev)

@@ -30,8 +30,8 @@ def mount_overlay(lower: Sequence[str], upper: str, work: str, path: str) -> int
 def _mount_in_one_line(lower: Sequence[str], upper: str, work: str, path: str) -> int:
     """As `mount_overlay`, for kernels that want all layers in one option.
 
-    fsconfig(2) takes 255 bytes of it, mount(2) a page for all options. Paths by descriptor are short enough for some 200 layers, and
-    have none of the signs (":", ",", "\\") that mean something there.
+    fsconfig(2) takes at most 255 bytes of an option, mount(2) a page for all options. Paths by descriptor are short enough for some 200
+    layers, and have none of the signs (":", ",", "\\") that mean something in the options.
     """
     fds = [os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for directory in (*lower, upper, work)]
     try:

@@ -48,8 +48,8 @@ def _split(path: str) -> list[str]:
 def make_directories_in_root(root_fd: int, path: str, mode: int = 0o755) -> int:
     """Open directory `path` in the root (O_PATH), creating what is missing. Raises `OSError`.
 
-    What exists is resolved by the kernel, symlinks included; what does not is created one component at a time below an opened
-    parent, so that a symlink put there meanwhile is not followed. A symlink to nowhere is followed to the place that it names.
+    The part of `path` that exists is resolved by the kernel, symlinks included; the rest is created one component at a time below an
+    opened parent, so that a symlink put there meanwhile is not followed. A symlink to nowhere is followed to the place that it names.
     """
     for _ in range(_MAX_SYMLINKS):
         current_fd, existing, rest = _open_existing(root_fd, _split(path))

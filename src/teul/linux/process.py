@@ -115,13 +115,13 @@ def set_domainname(name: str) -> None:
 
 
 def fork_sibling(cgroup_fd: int = -1) -> int:
-    """fork(2) whose child is our parent's (clone3(2), CLONE_PARENT), and starts inside the cgroup v2 directory `cgroup_fd` if given.
+    """fork(2) whose child is a child of the caller's parent (CLONE_PARENT), born in the cgroup v2 directory `cgroup_fd` if given.
 
     Moving a process into its cgroup afterwards would wait for an RCU grace period of all CPUs (10 to 20 ms). Only for
     single-threaded processes: the interpreter's own fork hooks are run, libc's are not.
     """
     flags = CLONE_PARENT | (CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0)
-    arguments = clone_args(flags=flags, cgroup=max(cgroup_fd, 0))  # with CLONE_PARENT, the signal at its end is our own
+    arguments = clone_args(flags=flags, cgroup=max(cgroup_fd, 0))  # with CLONE_PARENT, the child's end signal is the caller's own
     ctypes.pythonapi.PyOS_BeforeFork()
     try:
         pid = syscall("clone3", ctypes.addressof(arguments), ctypes.sizeof(arguments))
@@ -136,7 +136,7 @@ def fork_sibling(cgroup_fd: int = -1) -> int:
 
 
 def kill_and_wait(pidfd: int) -> None:
-    """End a process, anybody's child, and wait for its end; its parent reaps it."""
+    """End a process, whosever child it is, and wait for its end; its parent reaps it."""
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
@@ -162,10 +162,10 @@ def close_all_but(keep: set[int]) -> None:
 
 
 def exit_status_of(pid: int, pidfd: int) -> int | None:
-    """The wait status of the ended process `pid`, although we are not its parent; None if it cannot be known.
+    """The wait status of the ended process `pid`, for a caller that is not its parent; None if it cannot be known.
 
-    While its parent has not reaped it, its stat file has it (proc_pid_stat(5), field 52); afterwards the pidfd remembers, since
-    Linux 6.15.
+    Until the parent has reaped the process, its stat file has the status (proc_pid_stat(5), field 52); afterwards the pidfd remembers,
+    since Linux 6.15.
     """
     status = _zombie_status(pid)
     return status if status is not None else _remembered_status(pidfd)
@@ -193,7 +193,7 @@ def _remembered_status(pidfd: int) -> int | None:
 
 
 def share_malloc_arena() -> None:
-    """Have all threads allocate from one arena (mallopt(3), M_ARENA_MAX): threads that mostly wait need none of their own.
+    """Have all threads allocate from one arena (mallopt(3), M_ARENA_MAX): threads that mostly wait need no arenas of their own.
 
     Where libc is not glibc there is no such knob, and nothing happens.
     """

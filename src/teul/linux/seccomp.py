@@ -3,9 +3,9 @@
 Compiling is done ahead of time and needs the library; installing is done in every container's first process and needs only the
 kernel, so libseccomp is loaded at the first compilation. A program is its `struct sock_filter` array, eight bytes per instruction.
 
-Before libseccomp's program stands a short one of ours. A profile lists the system calls of its day; a newer one would get the default
-action, EPERM for Docker's profile, where programs expect ENOSYS to fall back on what they did before. So numbers above all those that
-the profile names get ENOSYS, as in runc (libcontainer/seccomp/patchbpf).
+Before libseccomp's program stands a short prologue, made here. A profile lists the system calls of its day; a newer call would get the
+default action, EPERM for Docker's profile, where programs expect ENOSYS to fall back on what they did before. So numbers above all those
+that the profile names get ENOSYS, as in runc (libcontainer/seccomp/patchbpf).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _OPERATORS = {
 }
 _SCMP_FLTATR_CTL_OPTIMIZE = 8
 _BINARY_TREE = 2
-_SMALL_PROFILE = 32  # libseccomp up to 2.5.4 makes a wrong binary tree of an empty filter, and a short one gains nothing
+_SMALL_PROFILE = 32  # libseccomp up to 2.5.4 makes a wrong binary tree of an empty filter, and a short filter gains nothing by a tree
 _MAX_ARGUMENTS = 6
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 
@@ -184,7 +184,7 @@ def _section(token: int, highest: dict[int, int]) -> list[bytes]:
         # An x32 call where the profile has no x32: not a new call but a foreign one, which the profile's program refuses.
         tests = [_instruction(_JGE, _X32_BIT, jump_true=2), _instruction(_JGT, limit, jump_false=1)]
     elif token in _AUDIT_ARCH_S390:
-        # kernel: there, a number that it does not know arrives as 0.
+        # kernel: on s390, a number that it does not know arrives as 0.
         tests = [_instruction(_JEQ, 0, jump_true=1), _instruction(_JGT, limit, jump_false=1)]
     else:
         tests = [_instruction(_JGT, limit, jump_false=1)]
@@ -239,7 +239,7 @@ def _action(name: object, number: int | None) -> int:
 
 
 def _add_architectures(library: ctypes.CDLL, context: int, names: list[str]) -> list[int]:
-    """Add those beside the native one, which every filter has; returns the tokens of all."""
+    """Add the architectures beside the native one, which every filter has; returns the tokens of all."""
     tokens = [int(library.seccomp_arch_native())]
     for name in names:
         token = int(library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode()))
@@ -254,7 +254,7 @@ def _add_architectures(library: ctypes.CDLL, context: int, names: list[str]) -> 
 def _add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any], default: int) -> None:
     action = _action(rule.get("action"), rule.get("errnoRet"))
     if action == default:
-        return  # libseccomp refuses what changes nothing
+        return  # libseccomp refuses a rule that only repeats the default
     comparisons = [_comparison(argument) for argument in rule.get("args") or []]
     indexes = [comparison.arg for comparison in comparisons]
     # runc: two conditions on one argument are alternatives, since libseccomp once had no way to mean "and".
@@ -269,7 +269,7 @@ def _add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any], default:
 
 
 def _comparison(argument: dict[str, Any]) -> _scmp_arg_cmp:
-    """For MASKED_EQ, OCI's `value` is the mask and `valueTwo` what must be left of it; the others use `value` alone."""
+    """For MASKED_EQ, OCI's `value` is the mask and `valueTwo` what the masked argument must be; other operators use `value` alone."""
     operator = _OPERATORS.get(argument.get("op") or "")
     index = argument.get("index", 0)
     if operator is None or not 0 <= index < _MAX_ARGUMENTS:
@@ -287,7 +287,7 @@ def _export(library: ctypes.CDLL, context: int) -> bytes:
 
 
 def _highest_numbers(library: ctypes.CDLL, tokens: list[int], names: list[str]) -> dict[int, int]:
-    """For each architecture the highest number among `names`; calls it does not have are negative and do not count."""
+    """For each architecture the highest number among `names`; calls that it lacks have negative numbers and do not count."""
     encoded = [name.encode() for name in names]
     highest = {token: max((library.seccomp_syscall_resolve_name_arch(token, name) for name in encoded), default=-1) for token in tokens}
     return {token: number for token, number in highest.items() if number >= 0}

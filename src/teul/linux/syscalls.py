@@ -11,7 +11,7 @@ import os
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-# asm/unistd.h; numbers below 424 differ between architectures, those above are the same everywhere.
+# asm/unistd.h; numbers below 424 differ between architectures, numbers from there on are the same everywhere.
 _MACHINE = os.uname().machine
 _NUMBERS = {
     "x86_64": {"pivot_root": 155, "seccomp": 317, "bpf": 321, "capset": 126, "capget": 125, "keyctl": 250, "setns": 308, "unshare": 272},
@@ -45,7 +45,7 @@ def os_error(number: int, syscall: str, path: str | bytes | None = None) -> OSEr
 
 
 def check(result: int, syscall: str, path: str | bytes | None = None) -> int:
-    """Return `result` of a libc call, or raise what errno says when it is negative."""
+    """Return `result` of a libc call, or raise what errno says when `result` is negative."""
     if result < 0:
         raise os_error(ctypes.get_errno(), syscall, path)
     return result

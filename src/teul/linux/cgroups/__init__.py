@@ -1,12 +1,12 @@
 """Control groups, v1, v2 and both at once ("hybrid"): where they are mounted, a plan of limits as data, and its execution.
 
 `plan` is pure: it turns OCI `linux.resources` into directories and writes that can be printed, compared and sent as JSON.
-`create` carries a plan out, `join` puts the calling process in, and the rest acts on the cgroup by the plan alone, so it needs no
-`Layout` and works for any process that got the plan. Each controller is driven in the dialect of the hierarchy that holds it: on a
+`create` carries a plan out, `join` puts the calling process in, and the other functions act on the cgroup by the plan alone, so they need
+no `Layout` and work for any process that got the plan. Each controller is driven in the dialect of the hierarchy that holds it: on a
 hybrid host memory may be limited the v1 way and huge pages the v2 way.
 
-A process of the cgroup must be in all its directories. `join` (once, before the process starts threads or other processes) does the
-v1 ones; CLONE_INTO_CGROUP with `plan["unified_directory"]` does the v2 one for nothing.
+A process of the cgroup must be in all the cgroup's directories. `join` (once, before the process starts threads or other processes) enters
+the v1 directories; CLONE_INTO_CGROUP with `plan["unified_directory"]` enters the v2 directory for nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The device rules of OCI `linux.resources.devices`, and what they come to on cgroup v1. Pure.
 
-Rules apply in order, a later one winning over an earlier one for each access (mknod, read, write) by itself; what none speaks of is
-refused. v2 runs exactly that (`linux.bpf`). A v1 cgroup only knows a default and exceptions from it, so the rules are folded into
-those first; what cannot be said so (a hole in a wildcard) is refused rather than silently allowed.
+Rules apply in order, a later rule winning over an earlier one for each access (mknod, read, write) by itself; what no rule speaks of is
+refused. v2 runs exactly that (`linux.bpf`). A v1 cgroup only knows a default and exceptions from it, so the rules are first folded into
+those; rules that cannot be folded (a hole in a wildcard) are refused rather than silently allowed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Device = tuple[str, "int | None", "int | None"]
 
 
 def parse_rules(devices: list[dict[str, Any]]) -> list[DeviceRule]:
-    """OCI's dicts as checked rules. Major or minor -1 or absent is any; no type or "a" is both; no access is all three."""
+    """OCI's dicts as checked rules. Major or minor -1 or absent is any number; no type or "a" is both types; no access is all three."""
     rules: list[DeviceRule] = []
     for device in devices:
         kind = device.get("type") or "a"
@@ -43,7 +43,7 @@ def is_allow_all(rules: list[DeviceRule]) -> bool:
 
 
 def fold(rules: list[DeviceRule]) -> tuple[bool, dict[Device, str]]:
-    """A v1 default (True: allow) and the exceptions from it, each with the accesses it is about."""
+    """The rules as a v1 default (True: allow) and the exceptions from it, each with the accesses it is about."""
     allowed_by_default = False
     exceptions: dict[Device, str] = {}
     for allow, kind, major, minor, access in rules:
@@ -65,7 +65,7 @@ def v1_writes(rules: list[DeviceRule]) -> list[tuple[str, str]]:
     writes = [] if allowed_by_default else [("devices.deny", "a")]
     file = "devices.deny" if allowed_by_default else "devices.allow"
     # kernel: one exception must grant all of an open(2)'s accesses (match_exception), so each carries those of the wider ones too.
-    # Refusals need no such care: any one that touches the request counts.
+    # Refusals need no such care: any refusal that touches the request counts.
     wide = [] if allowed_by_default else [(device, access) for device, access in exceptions.items() if None in device]
     for device, access in exceptions.items():
         granted = access + "".join(more for other, more in wide if _covers(other, device))

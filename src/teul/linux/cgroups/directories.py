@@ -21,10 +21,10 @@ _EVACUATION_ROUNDS = 10
 
 
 def create(plan: Plan) -> None:
-    """Make the cgroup's directories and set its limits; nothing is left of it when that fails.
+    """Make the cgroup's directories and set its limits; nothing is left of the cgroup when that fails.
 
-    A directory of this name that is still there (its processes gone) is replaced, so that no old limit survives; one with processes
-    is EBUSY. A limit that cannot be set is an `OSError` with the file and the value.
+    A directory of this name that is still there (its processes gone) is replaced, so that no old limit survives; a directory with
+    processes is EBUSY. A limit that cannot be set is an `OSError` with the file and the value.
     """
     made = []
     try:
@@ -40,17 +40,17 @@ def create(plan: Plan) -> None:
             _filter_devices(plan["unified_directory"], plan["device_rules"])
     except OSError as error:
         try:
-            _remove_all(made, timeout_seconds=0.1)  # not what stood there before: it may be a living cgroup's
+            _remove_all(made, timeout_seconds=0.1)  # not directories that stood there before: they may be a living cgroup's
         except OSError as second:
             error.add_note(f"and the unfinished cgroup is left behind: {second}")
         raise
 
 
 def update(layout: Layout, existing: Plan, resources: dict[str, Any]) -> None:
-    """Set `resources` on the living cgroup of plan `existing`: what they name is written, the rest stays; devices stay too.
+    """Set `resources` on the living cgroup of plan `existing`: limits that they name are written, others stay; devices stay too.
 
     With `memory.checkBeforeUpdate`, a limit below present usage is EBUSY instead of an OOM kill. When a limit cannot be set, those
-    already written are put back before the `OSError` is raised; only limits of single devices that had none keep their new value.
+    already written are put back before the `OSError` is raised; only single devices that had no limit keep the new one.
     """
     change = plan(layout, existing["path"], {key: value for key, value in resources.items() if key != "devices"})
     memory = resources.get("memory") or {}
@@ -78,7 +78,7 @@ def _present_values(writes: Sequence[Sequence[Any]]) -> list[list[Any]]:
             lines = files.read(target).splitlines()
         except FileNotFoundError:
             continue  # nothing will be written to it either, or the write fails
-        # Files with a line per device take one line at a time; an empty one (a v1 cpuset's can be) has nothing to put back.
+        # Files with a line per device take one line at a time; an empty file (a v1 cpuset's can be) has nothing to put back.
         former[target] = [[target, line, FAIL] for line in lines if line]
     return [write for undo in reversed(former.values()) for write in undo]
 
@@ -86,13 +86,13 @@ def _present_values(writes: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def remove(plan: Plan, *, timeout_seconds: float = 2.0) -> None:
     """Remove the cgroup's directories and all cgroups in them. Idempotent.
 
-    The kernel needs a moment after the last process died; EBUSY is raised when it is still not done after `timeout_seconds`.
+    The kernel needs a moment after the last process died; EBUSY is raised when the kernel is not done after `timeout_seconds`.
     """
     _remove_all(plan["directories"], timeout_seconds=timeout_seconds)
 
 
 def prune(layout: Layout, cgroups_path: str) -> None:
-    """Remove the cgroup `cgroups_path` (a parent such as "/teul") from every hierarchy where it is empty; leave it where it is not."""
+    """Remove the cgroup `cgroups_path` (a parent such as "/teul") from every hierarchy where neither processes nor cgroups are in it."""
     for directory in plan(layout, cgroups_path)["directories"]:
         try:
             os.rmdir(directory)
@@ -116,7 +116,7 @@ def _make(directory: str) -> None:
     try:
         os.mkdir(directory)
     except FileNotFoundError:
-        # The hierarchy's mount point exists, so this ends there. Another engine's process may be making the same parents.
+        # The recursion ends at the hierarchy's mount point, which exists. Another engine's process may be making the same parents.
         _make_parent(os.path.dirname(directory))
         os.mkdir(directory)
     except FileExistsError:
@@ -136,7 +136,7 @@ def _make_parent(directory: str) -> None:
 
 
 def _try_remove(directory: str) -> bool:
-    """Remove the cgroup and those below it; False while the kernel says EBUSY."""
+    """Remove the cgroup and the cgroups below it; False while the kernel says EBUSY."""
     return _rmdir(directory) or (_remove_children(directory) and _rmdir(directory))
 
 
@@ -153,7 +153,7 @@ def _rmdir(directory: str) -> bool:
 
 
 def _remove_children(directory: str) -> bool:
-    """False where a child stays, and where there is none, so that the directory itself is what is busy."""
+    """Remove the cgroups below `directory`; False where one stays, and where there is none, so that the directory itself is busy."""
     try:
         with os.scandir(directory) as entries:
             children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -169,13 +169,13 @@ def _fill_cpuset(directory: str) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
         value = files.read(f"{parent}/{name}").strip()
         if not value:
-            _fill_cpuset(parent)  # ends at the hierarchy's root, which always has all
+            _fill_cpuset(parent)  # ends at the hierarchy's root, which always has all cpus and nodes
             value = files.read(f"{parent}/{name}").strip()
         files.write(f"{directory}/{name}", value)
 
 
 def _enable_down_to(plan: Plan, directory: str) -> None:
-    """Enable the plan's v2 controllers for `directory`: in every cgroup from the mount point to its parent, which are made if need be."""
+    """Enable the plan's v2 controllers for `directory`: in every cgroup from the mount point down to its parent, each made if need be."""
     wanted, required = plan["controllers"], plan["required_controllers"]
     mount = directory.removesuffix(plan["path"])
     if not _lacking(os.path.dirname(directory), wanted):
@@ -203,16 +203,16 @@ def _enable(directory: str, controllers: Sequence[str], required: Sequence[str],
         files.write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
     except OSError as error:
         if error.errno == errno.EBUSY and is_top and os.path.exists(f"{directory}/cgroup.type"):
-            # In a container with its own cgroup namespace the root of our hierarchy is an ordinary cgroup (only those have cgroup.type)
-            # with processes in it, ours among them, and such a one may not share out controllers. They move to a leaf, as in dind.
+            # In a container with its own cgroup namespace the root of the hierarchy is an ordinary cgroup (only those have cgroup.type)
+            # with processes in it, this one among them, and may not share out controllers. The processes move to a leaf, as in dind.
             _evacuate(directory)
             _enable(directory, controllers, required, is_top=False)
         elif len(controllers) > 1:
-            for name in controllers:  # one that cannot be had here must not keep the others off
+            for name in controllers:  # a controller that cannot be had here must not keep the others off
                 _enable(directory, [name], required, is_top=is_top)
         elif controllers[0] in required:
             raise
-        # else: nobody asked for this one
+        # else: no limit asks for this controller
 
 
 def _evacuate(directory: str) -> None:
@@ -224,7 +224,7 @@ def _evacuate(directory: str) -> None:
             return
         for pid in pids:
             if pid == "0":
-                continue  # of another pid namespace; written back, it would mean ourselves
+                continue  # 0 is a process of another pid namespace; written back, 0 would mean this process
             try:
                 files.write(f"{leaf}/cgroup.procs", pid)
             except ProcessLookupError:
@@ -234,7 +234,7 @@ def _evacuate(directory: str) -> None:
 
 def _write_limits(writes: Sequence[Sequence[Any]]) -> None:
     """Write in order, but put off what the kernel calls invalid: memory and memsw, quota, period and burst limit one another, so which of
-    them must come first depends on the old values. What is invalid once the others are set is really so.
+    them must come first depends on the old values. A value that is invalid once the others are set is really so.
     """
     put_off = []
     for write in writes:

@@ -1,4 +1,4 @@
-"""Where this host keeps its cgroup hierarchies, and what they can do."""
+"""Where this host has its cgroup hierarchies mounted, and which controllers each has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from teul.linux.cgroups import files
 
-# linux/cgroup_subsys.h: what of a v1 mount's options is a controller.
+# linux/cgroup_subsys.h: those of a v1 mount's options that are controllers.
 _CONTROLLERS_V1 = frozenset(
     (
         "blkio",

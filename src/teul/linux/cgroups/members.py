@@ -34,7 +34,7 @@ def processes(plan: Plan) -> list[int]:
         try:
             text = files.read(f"{directory}/cgroup.procs")
         except OSError as error:
-            # Gone meanwhile, or a threaded cgroup: its processes are listed in the domain above it.
+            # The cgroup is gone meanwhile, or threaded: then its processes are listed in the domain above it.
             if error.errno not in {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP}:
                 raise
             continue
@@ -43,7 +43,7 @@ def processes(plan: Plan) -> list[int]:
 
 
 def freeze(plan: Plan, *, timeout_seconds: float = 10.0) -> None:
-    """Stop all processes and wait until they stand still. On `TimeoutError` they run on.
+    """Stop all processes of the cgroup and wait until they stand still. On `TimeoutError` they run on.
 
     A frozen process can be killed where the unified hierarchy froze it; with v1's freezer, `thaw` must follow the signal.
     """
@@ -59,7 +59,7 @@ def freeze(plan: Plan, *, timeout_seconds: float = 10.0) -> None:
 
 
 def thaw(plan: Plan) -> None:
-    """Let all processes run again. Idempotent."""
+    """Let all processes of the cgroup run again. Idempotent."""
     if plan["unified_directory"] is not None:
         files.write(f"{plan['unified_directory']}/cgroup.freeze", "0")
     else:
@@ -67,7 +67,7 @@ def thaw(plan: Plan) -> None:
 
 
 def kill(plan: Plan) -> None:
-    """Send SIGKILL to every process, those that fork meanwhile included. Does not wait for their end. Idempotent."""
+    """Send SIGKILL to every process of the cgroup, those forked meanwhile included. Does not wait for their end. Idempotent."""
     if plan["unified_directory"] is not None:
         try:
             files.write(f"{plan['unified_directory']}/cgroup.kill", "1")  # kernel: since 5.14
@@ -91,12 +91,12 @@ def oom_kills(plan: Plan) -> int:
         return sum(files.keyed(files.read(f"{each}/{name}"), "oom_kill") for each in _subtree(directory))
     except FileNotFoundError:
         if os.path.exists(directory):
-            return 0  # the memory controller is not enabled for it
+            return 0  # the memory controller is not enabled for the cgroup
         raise
 
 
 def _process_directory(plan: Plan) -> str:
-    """Any hierarchy lists them all; the unified one cannot be left from inside by the tools of v1."""
+    """The directory that lists the cgroup's processes. Any hierarchy lists all; v1's tools inside cannot leave the unified one."""
     if plan["unified_directory"] is not None:
         return plan["unified_directory"]
     if not plan["directories"]:
@@ -153,7 +153,7 @@ def _freezer(plan: Plan) -> str:
 
 
 def _kill_frozen(plan: Plan) -> None:
-    """Signal whatever is listed while nothing can fork, until a round finds nobody that was not signalled before."""
+    """Signal every process that is listed while none can fork, until a round finds none that was not signalled before."""
     directory = _process_directory(plan)
     signalled: set[int] = set()
     for _ in range(_KILL_ROUNDS):
@@ -177,4 +177,4 @@ def _hold_still(plan: Plan) -> None:
     try:
         freeze(plan, timeout_seconds=0.5)
     except TimeoutError:
-        return  # one in uninterruptible sleep holds the rest up; signalling a running crowd takes more rounds, no more
+        return  # a process in uninterruptible sleep holds the rest up; signalling running processes only takes more rounds

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
         path: str  # below each mount point, "/teul/<id>"
         directories: list[str]  # the cgroup's own, one per hierarchy, the unified one last
-        cpuset_directory: str | None  # the v1 directory that is useless until it has its parent's cpus and mems
+        cpuset_directory: str | None  # the v1 directory that takes no process until it has its parent's cpus and mems
         unified_directory: str | None  # for CLONE_INTO_CGROUP
         join: list[str]  # v1 files to which a process writes "0"
         controllers: list[str]  # v2 controllers to enable on the way down, as far as possible
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         writes: list[list[Any]]  # [file, value, if_absent], in order; see v1.Write and v2.Write
         device_rules: list[DeviceRule] | None  # for the v2 filter; v1 rules stand in `writes`
         oom_file: str | None  # where the kernel counts OOM kills
-        freezer_file: str | None  # v1; where there is a unified directory, that one freezes
+        freezer_file: str | None  # v1; where there is a unified directory, its cgroup.freeze is used instead
 
     Renderer = Callable[[Any], list[v1.Write]] | Callable[[Any], list[v2.Write]]
 else:
@@ -136,7 +136,7 @@ def _absolute(directory: str, if_absent: str | list[str]) -> str | list[str]:
 
 
 def _checked(path: str) -> str:
-    """security: the path comes from a document; nothing in it may climb out of the hierarchy or name its root."""
+    """security: the path comes from a document; no part of it may climb out of the hierarchy, and it may not name the root."""
     if not path.startswith("/") or any(part in {"", ".", ".."} for part in path[1:].split("/")):
         raise OSError(errno.EINVAL, f"invalid cgroup path `{path}`: it must be absolute and plain, such as /teul/<id>")
     return path

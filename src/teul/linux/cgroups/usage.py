@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         limit: int | None
 
     class CgroupUsage(TypedDict):
-        """None for what no controller of this host counts."""
+        """What a cgroup uses; None for what no controller of this host counts."""
 
         cpu: CpuUsage | None
         memory: MemoryUsage | None
@@ -159,7 +159,7 @@ def parse_limit(text: str) -> int | None:
 
 def _read_cpu(v1: dict[str, str], unified: str | None) -> CpuUsage | None:
     if "cpuacct" not in v1:
-        # kernel: a v2 cgroup counts its time without the controller; that one adds the periods.
+        # kernel: a v2 cgroup counts its time without the cpu controller; the controller adds the periods.
         return _read_cpu_v2(unified) if unified is not None else None
     directory = v1["cpuacct"]
     ticks = parse_flat(_read(f"{directory}/cpuacct.stat"))
@@ -241,7 +241,7 @@ def _number(path: str) -> int:
 
 
 def _read(path: str) -> str:
-    """The text; empty where there is no such file, or (kernel: ENODEV) the cgroup went while it was open."""
+    """The file's text; empty where there is no such file, or (kernel: ENODEV) the cgroup went while the file was open."""
     try:
         return files.read(path)
     except OSError as error:

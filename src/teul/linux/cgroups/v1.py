@@ -52,7 +52,7 @@ def cpu(section: Section) -> list[Write]:
     if section.get("idle") is not None:
         writes.append(("cpu.idle", str(section["idle"]), FAIL))
     if shares:
-        # kernel: it clamps without a word; runc reads back and refuses, with these sentences.
+        # kernel: it clamps shares without a word; runc reads them back and refuses, with these sentences.
         if shares < _MIN_SHARES:
             raise OSError(errno.EINVAL, f"the minimum allowed cpu-shares is {_MIN_SHARES}")
         if shares > _MAX_SHARES:

@@ -72,7 +72,7 @@ def cpu(section: Section) -> list[Write]:
 def cpu_weight(shares: int) -> int:
     """The v2 weight for v1 shares: a curve through the minima (2, 1), the defaults (1024, 100) and the maxima (262144, 10000).
 
-    crun 1.23 and runc 1.4 use the same; the straight line before them made 39 of the default.
+    crun 1.23 and runc 1.4 use the same curve; the straight line of older versions made 39 of the default.
     """
     if shares <= 2:
         return 1

@@ -1,4 +1,4 @@
-"""The few exchanges that make a container's network: its link, and what it is given inside.
+"""The few exchanges with the kernel that make a container's network: its links, and their addresses and routes inside.
 
 `prepare_inside`, `create_veth` and `configure_inside` are on the path of every container start: one send with several messages,
 of which only the last asks for an acknowledgement (the kernel answers in order, and reports a failure unasked). stdlib only.
@@ -38,7 +38,7 @@ _LOOPBACK_INDEX = 1  # linux/net_namespace.h, LOOPBACK_IFINDEX
 
 
 def prepare_inside(plans: Sequence[Plan]) -> None:
-    """Right after the namespace was made, before `create_veth`: links born in it get no IPv6 unless a plan has an address of it.
+    """Right after the namespace was made, before `create_veth`: links born in it get no IPv6 unless a plan has an IPv6 address.
 
     Docker's containers have IPv6 off on links without an address, too; without this a neighbour's router advertisement would
     configure one. Setting the default for links to come is cheap; switching a live link is not (`configure_inside` does it if need be).
@@ -66,12 +66,12 @@ def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None) -> None
         messages.set_link(name=name, is_up=True, master=bridge.ifindex),
     ]
     if _has_ipv6():
-        # Before it is up, or the link-local address is on its way already.
+        # Before the link is up, or its link-local address is on its way already.
         requests.insert(1, messages.set_no_link_local(name=name))
     try:
         host.execute(*requests, subject=name)
     except OSError as error:
-        # EEXIST is another's link. After any other failure there is at most ours.
+        # EEXIST: the link is somebody else's. After any other failure a link of this name is the one made here.
         if error.errno != errno.EEXIST:
             _delete_quietly(host, name, error)
         raise
@@ -80,7 +80,7 @@ def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None) -> None
 def configure_inside(plans: Sequence[Plan], host: Netlink | None = None) -> None:
     """In the container's namespace: loopback up, each link's addresses, the link up, default routes. In the order of `plans`.
 
-    With `host`, a socket opened in the host's namespace, it also waits until the bridges forward what the links send. Without, a
+    With `host`, a socket opened in the host's namespace, this also waits until the bridges forward what the links send. Without, a
     program that is quick to connect (within a millisecond or so) may lose its first ARP request and wait a second for the next.
     """
     requests = [messages.set_link(index=_LOOPBACK_INDEX, is_up=True)]
@@ -106,8 +106,8 @@ def await_forwarding(plan: Plan, host: Netlink) -> None:
     """Wait until the bridge's port forwards and the bridge itself sends; give up silently after a quarter of a second.
 
     A link's carrier comes up when its second end does, but the bridge hears of it from a kernel worker that queues for the RTNL lock.
-    Until then the port drops everything. # kernel: from 6.8 on RTM_GETLINK does that work at once, so the first question is the
-    last; before, it has to be asked again.
+    Until then the port drops everything. kernel: from 6.8 on RTM_GETLINK does that work at once, so the first question is the
+    last; before 6.8 the question has to be repeated.
     """
     deadline = time.monotonic() + _FORWARDING_SECONDS
     while True:
@@ -133,7 +133,7 @@ def _wants_ipv6(plan: Plan) -> bool:
 
 
 def _has_ipv6() -> bool:
-    # Booted with ipv6.disable=1 the directory is missing, and so is the address family.
+    # On a kernel booted with ipv6.disable=1 the directory is missing, and so is the address family.
     return os.access("/proc/sys/net/ipv6/conf", os.F_OK)
 
 
@@ -152,7 +152,7 @@ def _ensure_ipv6_off(link: str) -> None:
 
 
 def _write_sysctl(name: str, value: bytes) -> None:
-    """Write a setting of the caller's namespace; one that this kernel does not have is off already."""
+    """Write a setting of the caller's namespace; nothing happens if this kernel lacks it, for then the feature is off already."""
     try:
         fd = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -75,7 +75,7 @@ class Reply(NamedTuple):
 
 
 class Link(NamedTuple):
-    """What matters of a network device. `port_forwarding` is None unless it is a bridge's port."""
+    """What matters of a network device. `port_forwarding` is None unless the device is a bridge's port."""
 
     ifindex: int
     name: str
@@ -116,7 +116,7 @@ def encode(message: Message, sequence: int, *, acknowledge: bool = False) -> byt
 def new_veth(*, name: str, mtu: int, peer_name: str, peer_mac: str, peer_netns_pid: int) -> Message:
     """A veth pair, both ends down; the peer is born in another namespace under its final name and address.
 
-    It is never moved or renamed: a move waits for a grace period with the RTNL lock held.
+    So the peer need not be moved or renamed: a move waits for a grace period with the RTNL lock held.
     """
     peer = _ifinfo() + _name(peer_name) + _mac(peer_mac) + _number(_IFLA_MTU, mtu) + _number(_IFLA_NET_NS_PID, peer_netns_pid)
     info = _info(b"veth", _attribute(_VETH_INFO_PEER, peer))
@@ -161,7 +161,7 @@ def dump_links(*, master: int = 0) -> Message:
 
 
 def new_address(*, link_index: int, address: str, prefix_length: int) -> Message:
-    """Add an address and the route to its subnet. IPv6 without duplicate detection: our allocator knows better, and it takes a second."""
+    """Add an address and the route to its subnet. IPv6 without duplicate detection: it takes a second, and the address is known free."""
     family, packed = pack_address(address)
     body = _IFADDRMSG.pack(family, prefix_length, _IFA_F_NODAD if family == socket.AF_INET6 else 0, 0, link_index)
     body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)

@@ -19,7 +19,7 @@ _DUMP_ATTEMPTS = 10
 
 
 class Netlink:
-    """An rtnetlink socket in the network namespace of the thread that opens it, and it stays there. Not for several threads at once."""
+    """An rtnetlink socket, for good in the network namespace of the thread that opens it. Not for several threads at once."""
 
     __slots__ = ("_sequence", "_socket")
 
@@ -84,7 +84,7 @@ class Netlink:
         raise os_error(errno.EAGAIN, "the list kept changing", request, "dump")
 
     def get_link(self, *, index: int = 0, name: str = "") -> Link | None:
-        """The link, or None."""
+        """The link with that index or name, None if there is none."""
         try:
             return messages.parse_link(self.get(messages.get_link(index=index, name=name), subject=name or str(index)))
         except OSError as error:
