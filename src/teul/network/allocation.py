@@ -1,4 +1,4 @@
-"""What a container gets of a network: the endpoint that its record keeps, and the link to be made."""
+"""What a container gets of a network: the endpoint that the container's record keeps, and the link to be made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from teul.network.ipam import Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """What a container holds of a network while it runs: what its record keeps, and the link that `teul.linux.netlink.links` makes."""
+    """What a running container holds of a network: the endpoint in its record, and the link that `teul.linux.netlink.links` makes."""
 
     endpoint: ContainerEndpoint
     plan: Plan

@@ -23,7 +23,7 @@ _IP_FORWARD = "net/ipv4/ip_forward"
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A bridge as it stands: its gateway is the subnet's first address."""
+    """A bridge as it stands on the host; `gateway`, its own address, is the subnet's first."""
 
     name: str
     subnet: Subnet
@@ -42,9 +42,9 @@ def gateway_of(subnet: Subnet) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def ensure_bridge(name: str, pools: Sequence[Subnet], *, recorded: Subnet | None, is_in_use: bool) -> Bridge:
     """Make bridge `name`, or take over the one that is there, and see to it that it can forward. Idempotent.
 
-    It keeps the `recorded` subnet unless something else on the host has taken those addresses and no container holds any
+    The bridge keeps the `recorded` subnet unless something else on the host has taken those addresses and no container holds any of them
     (`is_in_use`); then, and the first time, it takes the first pool that is free. Two engines that choose at once do not choose the
-    same. Raises `OSError`, or NoFreeSubnet.
+    same pool. Raises `OSError`, or NoFreeSubnet.
     """
     with _choosing(), Netlink() as host:
         existing = host.get_link(name=name)
@@ -69,7 +69,7 @@ def ensure_bridge(name: str, pools: Sequence[Subnet], *, recorded: Subnet | None
 
 
 def remove_bridge(name: str) -> None:
-    """Delete the bridge if it is there. Ports are let go. Raises `OSError`."""
+    """Delete the bridge if it is there; its ports stay, on no bridge. Raises `OSError`."""
     with Netlink() as host:
         link = host.get_link(name=name)
         if link is None or link.kind != "bridge":
@@ -104,7 +104,7 @@ def _delete(host: Netlink, index: int, name: str) -> None:
     try:
         host.execute(messages.delete_link(index=index, name="" if index else name), subject=name)
     except OSError as error:
-        if error.errno != errno.ENODEV:  # gone by itself meanwhile
+        if error.errno != errno.ENODEV:  # the link has gone by itself meanwhile
             raise
 
 
@@ -112,7 +112,7 @@ def _delete(host: Netlink, index: int, name: str) -> None:
 def _choosing() -> Iterator[None]:
     """One engine at a time looks for free addresses and takes them.
 
-    The lock is on a file that every host has, that leaves nothing behind, and that is another one in another network namespace.
+    The lock is on a file that every host has, that need not be removed afterwards, and that is another file in another network namespace.
     """
     fd = os.open(f"/proc/sys/{_IP_FORWARD}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -123,7 +123,7 @@ def _choosing() -> Iterator[None]:
 
 
 def _claimed_subnets(host: Netlink, *, except_index: int) -> list[Subnet]:
-    """What the host's links and routes use, whether up or not."""
+    """The subnets of the host's addresses and routes, whether their links are up or not."""
     return [
         _to_subnet(prefix)
         for prefix in (*host.list_addresses(), *host.list_routes())

@@ -33,8 +33,8 @@ def endpoint_id(network_id: str, container_id: str) -> str:
 def mac_for(address: Address) -> str:
     """A locally administered MAC address that goes with an IP address: 02:42 and the IPv4 address, or an IPv6 address's last four bytes.
 
-    docker: as up to version 27. A neighbour that remembers the address's last owner is right about the new one, too, so nobody
-    needs to be told by a gratuitous ARP (which Docker 28, with its random addresses, sends); and on one bridge it is unique.
+    docker: as up to version 27. A neighbour that remembers the MAC address of the IP address's last owner is right about the new owner,
+    too, so nobody needs to be told by a gratuitous ARP (which Docker 28, with its random MAC addresses, sends). It is unique on a bridge.
     """
     return (b"\x02\x42" + address.packed[-4:]).hex(":")
 

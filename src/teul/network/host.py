@@ -24,7 +24,7 @@ class HostNetwork:
     def __init__(self, names: HostNames, pools: Sequence[Subnet] = DEFAULT_POOLS) -> None:
         self.names = names
         self._pools = pools
-        # A caller that was cancelled leaves its work running; what is made must not cross what is removed.
+        # A caller that is cancelled leaves its call running in a thread; making and removing must not cross.
         self._lock = threading.Lock()
 
     def ensure_bridge(self, *, recorded: Subnet | None, is_in_use: bool) -> Bridge:
@@ -33,7 +33,7 @@ class HostNetwork:
             return bridges.ensure_bridge(self.names.bridge, self._pools, recorded=recorded, is_in_use=is_in_use)
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
-        """Address translation and isolation as they should be for exactly these networks."""
+        """Bring address translation and isolation to what they should be for exactly these networks."""
         with self._lock:
             nftables.run(firewall.render_table(self.names.table, networks))
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
@@ -52,7 +52,7 @@ class HostNetwork:
         return bridges.remove_ports(self.names.bridge, names)
 
     def remove(self) -> None:
-        """Remove everything that the other methods make, as far as it is there. IP forwarding stays on: others may rely on it by now."""
+        """Remove everything that the other methods make, as far as it is there. IP forwarding stays on: other programs may rely on it."""
         with self._lock:
             forward_policy.remove_forwarding(self.names.chain)
             nftables.run(firewall.render_removal(self.names.table))

@@ -1,8 +1,9 @@
 """Which subnet a network gets and which address a container gets. Pure: time and the host's routes come from the caller.
 
-Addresses are handed out lowest first, as Docker does, but a released one rests for a while before a stranger gets it: the kernel
-takes a dead container's link down some 10 to 50 ms after its last process, and until then the bridge would send the newcomer's
-packets there; replies to the dead one's connections may be on their way for longer. A container that comes back gets its old address.
+Addresses are handed out lowest first, as Docker does, but a released address rests for a while before another container gets it: the
+kernel takes a dead container's link down some 10 to 50 ms after its last process, and until then the bridge would send the new owner's
+packets there; replies to the dead container's connections may be on their way for longer. A container that comes back gets its old
+address.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class NoFreeAddress(Exception):
 
 
 class AddressTaken(Exception):
-    """The address that was asked for is held by another, or not one that is handed out."""
+    """The address that was asked for is held by another owner, or is never handed out."""
 
 
 def choose_subnet(pools: Iterable[Subnet], claimed: Sequence[Subnet]) -> Subnet:
@@ -80,7 +81,7 @@ class AddressPool:
         return len(self._held)
 
     def allocate(self, owner: str, *, now_ns: int, wanted: Address | None = None) -> Address:
-        """An address for `owner`, who must give it back. Raises NoFreeAddress, or AddressTaken if it is `wanted` and not to be had."""
+        """An address for `owner`, who must give it back. Raises NoFreeAddress, or AddressTaken if `wanted` is not to be had."""
         if wanted is not None:
             self.claim(wanted, owner)
             return wanted
@@ -98,7 +99,7 @@ class AddressPool:
         return self._kind(number)
 
     def claim(self, address: Address, owner: str) -> None:
-        """Hold this very address. Raises AddressTaken if another holds it, or it is outside the subnet or reserved."""
+        """Hold this very address. Raises AddressTaken if another owner holds it, or it is outside the subnet or reserved."""
         number = int(address)
         holder = self._held.get(number, owner)
         if address.version != self.subnet.version or address not in self.subnet or number in self._reserved or holder != owner:
@@ -107,14 +108,14 @@ class AddressPool:
         self._held[number] = owner
 
     def release(self, address: Address, *, now_ns: int) -> None:
-        """Give an address back. One that is not held is left alone."""
+        """Give an address back. Nothing happens if it is not held."""
         number = int(address)
         owner = self._held.pop(number, None)
         if owner is not None:
             self._resting[number] = (now_ns, owner)
 
     def _resting_of(self, owner: str) -> int | None:
-        # Few rest at a time: those released within the last seconds.
+        # Few addresses rest at a time: those released within the last seconds.
         return next((number for number, (_since, last) in self._resting.items() if last == owner), None)
 
     def _wake(self, now_ns: int) -> None:

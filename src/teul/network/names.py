@@ -1,4 +1,4 @@
-"""What an engine's things on the host are called: two engines with different roots never touch each other's."""
+"""Names of an engine's bridge, table and chain on the host: engines with different roots never touch each other's."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Living beside a firewall whose FORWARD policy is DROP: dockerd's, above all.
 
-An accept in our own table does not overrule a drop in another one, so containers would have no way out on a host where Docker is
-installed, too. Where the policy of iptables' FORWARD chain is DROP, a chain of our own is hooked at its end. There it changes what
-happens to packets that no rule of anybody's has judged, and nothing else: every rule that an administrator, ufw or dockerd wrote
-comes first. Return traffic is let in, new connections from elsewhere are not. What goes to other bridges is left to the policy:
-dockerd's networks are closed to strangers by nothing else. The chain is removed when the engine closes.
+An accept in the engine's table does not overrule a drop in another table, so containers would have no way out on a host where Docker is
+installed, too. Where the policy of iptables' FORWARD chain is DROP, a chain of the engine's own is hooked at the end of FORWARD. There
+it changes what happens to packets that no rule of anybody's has judged, and nothing else: every rule that an administrator, ufw or
+dockerd wrote comes first. Return traffic is let in, new connections from elsewhere are not. What goes to other bridges is left to the
+policy: dockerd's networks are closed to strangers by nothing else. The chain is removed when the engine closes.
 
-Only iptables' own program writes there: a rule written by nft may be one that iptables (and so dockerd) cannot read back.
+Only iptables' own programs write these rules: a rule written by nft may be one that iptables (and so dockerd) cannot read back.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 _ENVIRONMENT = {"PATH": _PATH, "LC_ALL": "C"}
 _LOCK_SECONDS = "5"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,27}")
-_DOCKER_BRIDGES = ("docker+", "br-+")  # as dockerd names those that it may yet make
+_DOCKER_BRIDGES = ("docker+", "br-+")  # as dockerd names the bridges that it may yet make
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One of the two places where iptables rules may live; `program` writes there."""
+    """One of the two places where iptables rules may live (nft, legacy); `program` writes them there."""
 
     name: str
     program: str
 
 
 def render_rules(chain: str, bridges: Sequence[str], others: Sequence[str]) -> str:
-    """Input of iptables-restore that makes `chain` (and nothing else) anew; `others` are the host's bridges that are not ours.
+    """Input of iptables-restore that makes `chain` (and nothing else) anew; `others` are the host's bridges that are not the engine's.
 
-    Raises ValueError for a name of ours that is not one. A foreign one that is not cannot be written down and is left out.
+    Raises ValueError if `chain` or one of `bridges` is no name for iptables. One of `others` that is none is left out.
     """
     for name in (chain, *bridges):
         if not _NAME.fullmatch(name):
@@ -59,7 +59,7 @@ def render_rules(chain: str, bridges: Sequence[str], others: Sequence[str]) -> s
 
 
 def ensure_forwarding(chain: str, bridges: Sequence[str]) -> bool:
-    """Hook our chain where the policy is DROP; returns whether it was necessary anywhere. Idempotent, blocks. Raises `OSError`."""
+    """Hook the chain where the policy is DROP; returns whether it was necessary anywhere. Idempotent, blocks. Raises `OSError`."""
     dropping = [backend for backend in _backends() if _drops(backend)]
     if not dropping:
         return False
@@ -74,7 +74,7 @@ def ensure_forwarding(chain: str, bridges: Sequence[str]) -> bool:
 
 
 def remove_forwarding(chain: str) -> None:
-    """Take our chain out again, wherever it is. Blocks. Raises `OSError`."""
+    """Take the chain out again, wherever it is. Blocks. Raises `OSError`."""
     for backend in _backends():
         while _is_hooked(backend, chain):
             _run(backend.program, "-w", _LOCK_SECONDS, "-D", "FORWARD", "-j", chain)
@@ -84,7 +84,7 @@ def remove_forwarding(chain: str) -> None:
 
 
 def _backends() -> list[Backend]:
-    """Those that are in use here: asking iptables about a table that does not exist would make it."""
+    """The backends that are in use here: asking iptables about a table that does not exist would make the table."""
     found: list[Backend] = []
     if _nft_forward_chain() is not None:
         program = _which("iptables-nft") or _which("iptables")
@@ -126,7 +126,7 @@ def _which(program: str) -> str | None:
 
 
 def _try(*arguments: str) -> str | None:
-    """What the program prints, or None if it says no."""
+    """What the program prints, or None if it fails."""
     done = subprocess.run(arguments, capture_output=True, text=True, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
     return done.stdout if done.returncode == 0 else None
 

@@ -4,12 +4,12 @@
     set within     pairs of bridges between which packets pass: each with itself
     set subnets4   the networks' subnets; `home4`: each with its bridge
 
-    forward        what goes to a bridge of ours passes if it belongs to a connection that exists, stays within the network, or was
+    forward        packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network, or were
                    sent there by address translation (a published port); the rest is dropped: other networks, other hosts
-    postrouting    what leaves a subnet other than by its own bridge goes out under the host's address
+    postrouting    packets that leave a subnet other than by its own bridge go out under the host's address
 
 A network is one element in each set, so the number of rules stays the same; publishing a port will be one element of a map in a
-prerouting chain. Nothing here accepts for others: another table that drops still drops (see forward_policy).
+prerouting chain. An accept here counts for this table only: another table that drops still drops (see forward_policy).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 def render_table(table: str, bridges: Sequence[Bridge]) -> str:
     """The script that makes the table anew, in one transaction: established connections do not notice.
 
-    Raises ValueError for a name that is not one: only letters, digits and a few signs get into a script.
+    Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
     """
     _check(_TABLE_NAME, table)
     for bridge in bridges:
@@ -48,7 +48,7 @@ def render_table(table: str, bridges: Sequence[Bridge]) -> str:
         lines.append(f"\t{source} @subnets{version} {source} . oifname != @home{version} masquerade")
     lines.append("}")
     body = "\n".join("\t" + line for line in lines)
-    # `delete` fails where there is nothing, so `add` comes first.
+    # `delete` fails where there is no such table, so `add` comes first.
     return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}\n}}\n"
 
 
