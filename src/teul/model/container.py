@@ -15,7 +15,7 @@ from teul.model.network_config import NetworkingConfig
 
 
 class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A container's attachment to a network while it runs: addresses without prefix, lengths apart; "" where there is none."""
+    """A running container's attachment to a network: addresses without their prefix lengths, which stand apart; "" where there is none."""
 
     network_name: str
     network_id: str
@@ -35,9 +35,9 @@ class Container(msgspec.Struct, kw_only=True):
 
     `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
     configuration is merged in and Docker's defaults are filled. `endpoints` are by the network's name, in the order of the container's
-    interfaces, and empty while it does not run. `image_reference` is what the client wrote. `state` is replaced as
-    a whole, by the functions of `model.lifecycle`, `health` by those of `model.health`; it is None as long as nothing was ever probed.
-    `manually_stopped` keeps `unless-stopped` from starting it again.
+    interfaces, and empty while the container does not run. `image_reference` is what the client wrote. `state` is replaced as a whole, by
+    the functions of `model.lifecycle`, `health` by those of `model.health`; `health` is None as long as nothing was ever probed.
+    `manually_stopped` keeps `unless-stopped` from starting the container again.
     """
 
     id: str

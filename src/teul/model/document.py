@@ -2,7 +2,7 @@
 
 Reading a request (`decode`): keys match whatever their case, `null` is the same as leaving the field out, unknown keys are
 ignored, and a command may be one string instead of a list. Writing a response (`render`): fields stand in Docker's order, and
-those that Docker leaves out when empty are left out. The database holds plain encodings of the same structs; it needs neither.
+those that Docker leaves out when empty are left out. The database holds plain encodings of the same structs and needs none of these rules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from teul.errors import InvalidParameter
 
-# Names that do not follow from ours by capitalising each word.
+# Docker's names that do not follow from the attribute's name by capitalising each word.
 _SPELLINGS = {
     "blkio_device_read_iops": "BlkioDeviceReadIOps",
     "blkio_device_write_iops": "BlkioDeviceWriteIOps",

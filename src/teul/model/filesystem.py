@@ -1,4 +1,4 @@
-"""What is told of a container's files."""
+"""What the engine tells clients of a container's files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PathStat:
-    """What is told of a path. `mode` is numbered as Go's io/fs.FileMode; `target` is where a symlink leads in the end."""
+    """What the engine tells of a path. `mode` is numbered as Go's io/fs.FileMode; `target` is where a symlink leads in the end."""
 
     name: str
     size_bytes: int
@@ -18,7 +18,7 @@ class PathStat:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`kind` is 0 for modified, 1 for added, 2 for deleted."""
+    """A path that differs from the container's image: `kind` is 0 for modified, 1 for added, 2 for deleted."""
 
     kind: int
     path: str

@@ -4,7 +4,7 @@
                    │                     │                     ▲
                    └─── `retries` failures in a row, in the start period none counts while it is starting
 
-Whoever stops probing (the container ended or is paused) leaves "unhealthy" behind.
+When probing stops (the container ended or is paused) the status is "unhealthy".
 Source: moby daemon/health.go, daemon/container/health.go.
 """
 
@@ -55,7 +55,7 @@ class Probe:
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How one probe ended; `exit_code` is -1 for one that could not be run or took too long."""
+    """How one probe ended; `exit_code` is -1 for a probe that could not be run or took too long."""
 
     started_at_ns: int
     ended_at_ns: int
@@ -72,7 +72,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe_of(config: ContainerConfig) -> Probe | None:
-    """What to probe a container of this configuration with; None if it asks for nothing, or in words that nobody knows."""
+    """What to probe a container of this configuration with; None if it asks for no probe, or in words that nobody knows."""
     health = config.healthcheck
     if health is None or not health.test:
         return None
@@ -95,12 +95,12 @@ def probe_of(config: ContainerConfig) -> Probe | None:
 
 
 def begun(health: Health | None) -> Health:
-    """The container has started. What was found before stays in the log."""
+    """The container has started. The results of its earlier run stay in the log."""
     return Health(log=health.log if health is not None else ())
 
 
 def stopped(health: Health) -> Health:
-    """Nobody looks any more. docker: which is called unhealthy."""
+    """Nobody probes the container any more. docker: that is called unhealthy."""
     return msgspec.structs.replace(health, status=HealthStatus.UNHEALTHY)
 
 

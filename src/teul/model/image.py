@@ -12,7 +12,7 @@ from teul.oci.image_config import ImageConfig, ImageDocument
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A stored image. `raw` is the config blob whose digest is `image_id`; `document` is what it says.
+    """A stored image. `raw` is the config blob whose digest is `image_id`; `document` is that config, decoded.
 
     `layers`, `document.diff_ids` and `chain_ids` run parallel, bottom first. `manifest_digest` is None for an image that was
     deleted by force while containers still use its layers: it has no name and is in no list, only `Images.get` finds it.
@@ -38,7 +38,7 @@ class Image:
 
     @property
     def created_ns(self) -> int | None:
-        """When the image was made, as it says itself."""
+        """When the image was made, as its config says."""
         return self.document.created_ns
 
 

@@ -69,7 +69,7 @@ TRANSITIONS: dict[tuple[Status, Move], Status] = {
 
 
 class IllegalMove(Conflict):
-    """The container's present status does not allow this."""
+    """The container's present status does not allow the move."""
 
     def __init__(self, status: Status, move: Move) -> None:
         super().__init__(f"container is {status}: it cannot be marked as {move}")
@@ -122,12 +122,12 @@ def start_failed(state: ContainerState, *, exit_code: int, error: str) -> Contai
 
 
 def paused(state: ContainerState) -> ContainerState:
-    """All processes are frozen."""
+    """All processes of the container are frozen."""
     return msgspec.structs.replace(state, status=next_status(state.status, Move.PAUSED))
 
 
 def unpaused(state: ContainerState) -> ContainerState:
-    """All processes go on."""
+    """All processes of the container go on."""
     return msgspec.structs.replace(state, status=next_status(state.status, Move.UNPAUSED))
 
 
@@ -149,12 +149,12 @@ def restart_cancelled(state: ContainerState) -> ContainerState:
 
 
 def removing(state: ContainerState) -> ContainerState:
-    """Its files are being removed; nothing else may be done with it."""
+    """The container's files are being removed; nothing else may be done with the container."""
     return msgspec.structs.replace(state, status=next_status(state.status, Move.REMOVING))
 
 
 def remove_failed(state: ContainerState, *, error: str) -> ContainerState:
-    """Something of it could not be removed; removing it again may work."""
+    """Something of the container could not be removed; removing it again may work."""
     return msgspec.structs.replace(state, status=next_status(state.status, Move.REMOVE_FAILED), error=error)
 
 

@@ -1,4 +1,4 @@
-"""Names for containers that were given none: an adjective and somebody who built or described something lasting."""
+"""Names for containers that were given none: an adjective and the name of somebody who built or described something lasting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a network, and of one container's attachment to it."""
+"""The record of a network, and one container's attachment to a network as inspection shows it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_predefined(self) -> bool:
-        """Whether it is one of those that every engine has."""
+        """Whether it is one of the networks that every engine has."""
         return self.name in PREDEFINED
 
     def encode(self) -> bytes:

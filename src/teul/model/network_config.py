@@ -18,7 +18,7 @@ class EndpointIPAMConfig(Document):
 
 
 class EndpointSettings(Document):
-    """One attachment: what was asked for, and in responses what came of it."""
+    """One attachment: what the client asked for, and in responses what the container got."""
 
     ipam_config: EndpointIPAMConfig | None = None
     links: list[str] | None = None
