@@ -17,7 +17,7 @@ LAUNCH_FILE = "launch.json"
 
 
 def make_bundle(directories: EngineDirectories, container_id: str, files: dict[str, str]) -> str:
-    """An empty bundle, and the kept `files` by name; returns the bundle's path. What an earlier run left is removed."""
+    """Make an empty bundle, and write the kept `files` by name; returns the bundle's path. An earlier run's bundle is removed."""
     bundle = directories.bundle(container_id)
     remove_tree(bundle)
     os.mkdir(bundle, 0o711)
@@ -29,13 +29,13 @@ def make_bundle(directories: EngineDirectories, container_id: str, files: dict[s
 
 
 def write_bundle_files(bundle: str, spec: Spec, launch: Launch) -> None:
-    """The OCI config, and what a later engine needs to take the container over."""
+    """Write config.json, the OCI spec, and launch.json, which a later engine needs to take the container over."""
     _write(f"{bundle}/{CONFIG_FILE}", spec)
     _write(f"{bundle}/{LAUNCH_FILE}", launch)
 
 
 def write_exec_config(directory: str, config: ExecSpec) -> None:
-    """What an exec's process is to be: an OCI `process` and our extension. In a file, since an environment may be large."""
+    """Write what an exec's process is to be: an OCI `process` and Teul's extension. In a file, since an environment may be large."""
     _write(f"{directory}/{CONFIG_FILE}", config)
 
 
@@ -43,7 +43,7 @@ def read_bundle_files(bundle: str) -> tuple[Spec, Launch]:
     """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
     spec: Spec = _read(f"{bundle}/{CONFIG_FILE}")
     launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}")
-    launch.setdefault("networks", [])  # written by an engine that knew one network only, which needs nothing more of it
+    launch.setdefault("networks", [])  # missing in the file of an older engine; the links of a running container are there already
     return spec, launch
 
 
@@ -57,7 +57,7 @@ def read_host_file(path: str) -> str:
 
 
 def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
-    """Idempotent."""
+    """Remove the bundle of a container. Idempotent."""
     remove_tree(directories.bundle(container_id))
 
 

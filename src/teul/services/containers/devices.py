@@ -11,7 +11,7 @@ from teul.model.host_config import HostConfig
 from teul.services.containers.spec.devices import ContainerDevices, DeviceNode, limited_paths
 
 _KINDS = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
-# docker: containerd's HostDevices passes over these; each container has its own.
+# docker: containerd's HostDevices passes over these; each container has nodes of its own there.
 _SKIPPED_DIRECTORIES = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})
 _SKIPPED_NAMES = frozenset({"console", "ptmx"})
 
@@ -27,7 +27,7 @@ def gather_devices(host_config: HostConfig) -> ContainerDevices:
                 _mapped(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host, mapping.cgroup_permissions or "rwm")
             )
         elif mapping.path_on_host != mapping.path_in_container:
-            # docker: a privileged container has the original already, and its own letters are not asked for.
+            # docker: a privileged container has the host's node already, and the mapping's own letters do not count.
             nodes.extend(_mapped(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host, "rwm"))
     return ContainerDevices(tuple(nodes), {path: _number(path) for path in limited_paths(host_config)})
 
@@ -74,7 +74,7 @@ def _node_or_none(path: str, container_path: str, access: str) -> DeviceNode | N
     try:
         return _node(path, container_path, access)
     except FileNotFoundError:
-        return None  # it went away between listing and looking
+        return None  # the node went away between listing and looking
 
 
 def _node(path: str, container_path: str, access: str) -> DeviceNode | None:

@@ -1,4 +1,4 @@
-"""Where the files of containers are: what is kept of each, and what is there only while it runs."""
+"""Where the files of containers are: those that are kept, and those that are there only while the container runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class EngineDirectories:
     run: str
 
     def container(self, container_id: str) -> str:
-        """What is kept of a container."""
+        """The directory of a container's kept files."""
         return f"{self.root}/containers/{container_id}"
 
     def bundle(self, container_id: str) -> str:
-        """Its OCI bundle, there while it runs."""
+        """The OCI bundle of a container, there while it runs."""
         return f"{self.run}/containers/{container_id}"
 
     def exec(self, container_id: str, exec_id: str) -> str:
-        """Where the monitor of one of its execs keeps its files."""
+        """Where the monitor of a container's exec keeps its files."""
         return f"{self.bundle(container_id)}/exec-{exec_id[:16]}"
 
     def upper(self, container_id: str) -> str:
@@ -33,12 +33,12 @@ class EngineDirectories:
         return f"{self.container(container_id)}/upper"
 
     def log(self, container_id: str) -> str:
-        """The json-file log."""
+        """The container's json-file log."""
         return f"{self.container(container_id)}/{container_id}-json.log"
 
 
 def make_container_directories(directories: EngineDirectories, container_id: str) -> None:
-    """The kept part, at create."""
+    """Make the directories of a new container's kept files."""
     path = directories.container(container_id)
     os.mkdir(path, 0o710)
     os.mkdir(f"{path}/upper", 0o755)
@@ -46,7 +46,7 @@ def make_container_directories(directories: EngineDirectories, container_id: str
 
 
 def discard(directories: EngineDirectories, container_id: str) -> None:
-    """Remove a container's kept files: out of sight in one step first, for that may take a while. Idempotent."""
+    """Remove a container's kept files: out of sight in one step first, for removing them may take a while. Idempotent."""
     aside = f"{directories.root}/tmp/removed-{container_id}"
     try:
         os.rename(directories.container(container_id), aside)
@@ -56,7 +56,7 @@ def discard(directories: EngineDirectories, container_id: str) -> None:
 
 
 def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
-    """Discard kept files without a record; returns the ids of bundles without one, whose processes must be ended first."""
+    """Discard kept files without a record; returns the ids of bundles without a record, whose processes must be ended first."""
     for name in os.listdir(f"{directories.root}/containers"):
         if name not in known:
             discard(directories, name)

@@ -1,4 +1,4 @@
-"""Errors of containers in Docker's words; the CLI and docker-py search some of them."""
+"""Errors of containers in Docker's words; the CLI and docker-py look for some of these words."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ EXIT_UNKNOWN = 128
 
 
 class NotRunning(Conflict):
-    """It must run for this."""
+    """The container must run for this."""
 
     def __init__(self, container_id: str) -> None:
         super().__init__(f"container {container_id} is not running")
 
 
 class AlreadyStarted(NotModified):
-    """start on a running container."""
+    """A running container was to be started."""
 
     def __init__(self) -> None:
         super().__init__("Container is already started")
 
 
 class AlreadyStopped(NotModified):
-    """stop on a container that does not run."""
+    """A container that does not run was to be stopped."""
 
     def __init__(self) -> None:
         super().__init__("Container is already stopped")
@@ -43,7 +43,7 @@ class CannotInvoke(InvalidParameter):
 
 
 class StartFailure(System):
-    """The container could not be started for another reason."""
+    """The container or exec could not be started, for another reason than that its program cannot be run."""
 
 
 def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple[TeulError, int]:

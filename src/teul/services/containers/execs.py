@@ -55,18 +55,18 @@ class Execs:
         runs.follow(self._forget_unstarted)
 
     def get(self, exec_id: str) -> Exec:
-        """By full id. Raises NotFound, also for one whose container is gone."""
+        """The exec with this full id. Raises NotFound, also for an exec whose container is gone."""
         record = self._execs.get(exec_id)
         if record is None or not self._registry.exists(record.container_id):
             raise NotFound(f"No such exec instance: {exec_id}")
         return record
 
     def ids(self, container_id: str) -> list[str]:
-        """Those of a container that run or may yet be started."""
+        """The ids of the container's execs that run or may yet be started."""
         return [record.id for record in self._execs.values() if record.container_id == container_id and record.exit_code is None]
 
     def forget(self, exec_id: str) -> None:
-        """Nobody will ask for it any more. Idempotent."""
+        """Forget an exec that nobody will ask for any more. Idempotent."""
         self._execs.pop(exec_id, None)
 
     async def create(self, container_reference: str, config: ExecConfig) -> str:
@@ -80,7 +80,7 @@ class Execs:
         return record.id
 
     async def start(self, exec_id: str, *, detach: bool, terminal: bool) -> Attachment | None:
-        """Run it; unless detached, returns its streams. Raises Conflict when it ran before, and what a failing start raises."""
+        """Run an exec; unless detached, returns its streams. Raises Conflict when it ran before, and what a failing start raises."""
         record = self.get(exec_id)
         if record.started:
             detail = "is already running" if record.running else "has already run"
@@ -115,19 +115,19 @@ class Execs:
         return attachment
 
     async def wait(self, exec_id: str) -> int | None:
-        """Return the exit code when it has ended and that was told; None if it never ran."""
+        """Return the exit code when the exec has ended and its end was told; None if it never ran."""
         record = self.get(exec_id)
         if (watch := self._watches.get(exec_id)) is not None:
             await asyncio.shield(watch)
         return record.exit_code
 
     def kill(self, exec_id: str) -> None:
-        """End it by force, if it runs. `wait` tells when it is over."""
+        """End an exec by force, if it runs. `wait` tells when it is over."""
         if (process := self._processes.get(exec_id)) is not None:
             process.signal(signal.SIGKILL)
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Set its terminal's size. Raises Conflict when it does not run."""
+        """Set the size of an exec's terminal. Raises Conflict when the exec does not run."""
         record = self.get(exec_id)
         process = self._processes.get(exec_id)
         if process is None:
@@ -135,7 +135,7 @@ class Execs:
         process.resize(height, width)
 
     def _forget_unstarted(self, container: Container, move: Move) -> None:
-        """docker: what was prepared in a container and not started is gone with the container's run."""
+        """docker: an exec that was prepared in a container and not started is gone with the container's run."""
         if move in (Move.EXITED, Move.RESTARTING):
             unstarted = [record.id for record in self._execs.values() if record.container_id == container.id and not record.started]
             for exec_id in unstarted:
@@ -157,7 +157,7 @@ class Execs:
         run = self._runs.of(container.id)
         if run.process is None or run.process.pidfd < 0:
             raise NotRunning(container.id)
-        # security: a copy, taken now. The container may end while we prepare, and its number be another container's by then.
+        # security: a copy, taken now. The container may end while we prepare, and the descriptor's number be another container's by then.
         pidfd = os.dup(run.process.pidfd)
         try:
             try:
@@ -169,7 +169,7 @@ class Execs:
             os.close(pidfd)
 
     def _prepare(self, container: Container, record: Exec) -> Launch:
-        """The exec's directory, and what the keeper needs. Blocking."""
+        """Make the exec's directory; returns what the keeper needs. Blocking."""
         directories = self._launcher.directories
         spec, launch = bundles.read_bundle_files(directories.bundle(container.id))
         exec_spec = build_exec_spec(container, record.config, spec, self._launcher.host)
@@ -211,7 +211,7 @@ class Execs:
         await self._retire(record)
 
     async def _retire(self, record: Exec) -> None:
-        """Its files go at once, its exit code a while later."""
+        """The exec has ended: its files go at once, its exit code a while later."""
         record.can_remove = True
         await run_blocking(remove_tree, self._launcher.directories.exec(record.container_id, record.id))
         asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._execs.pop, record.id, None)

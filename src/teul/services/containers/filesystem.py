@@ -1,7 +1,7 @@
 """The files of containers: the use cases of `docker cp`, `docker export` and `docker diff`.
 
 A container that does not run is kept from starting while its files are worked on, as dockerd does it: two mounts of one upper directory
-must not be. One that runs is held only until the worker has entered its root, so its end is noticed while a slow client reads.
+must not be. A running container is locked only until the worker has entered its root, so its end is noticed while a slow client reads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NETWORK_FILES = ("resolv.conf", "hostname", "hosts")
 
 
 class FileNotInContainer(NotFound):
-    """Docker's text; its CLI shows it."""
+    """There is no such path in the container. The text is Docker's; its CLI shows it."""
 
     def __init__(self, path: str, reference: str) -> None:
         super().__init__(f"Could not find the file {path} in container {reference}")
@@ -50,7 +50,7 @@ class Filesystems:
         self._events = events
 
     async def stat(self, reference: str, path: str) -> PathStat:
-        """What is at `path`. Raises NotFound, also as `FileNotInContainer`, and System."""
+        """What is at `path` in the container. Raises NotFound, also as `FileNotInContainer`, and System."""
         container = self._registry.get(reference)
 
         @asynccontextmanager
@@ -62,7 +62,7 @@ class Filesystems:
 
     @asynccontextmanager
     async def archive(self, reference: str, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
-        """What is at `path`, and a tar archive of it. Raises as `stat`."""
+        """What is at `path` in the container, and a tar archive of it. Raises as `stat`."""
         container = self._registry.get(reference)
         async with self._entered(container, lambda view: rootfs.packed(view, path), told=(path, reference)) as (found, chunks):
             self._publish(container, "archive-path")
@@ -74,7 +74,7 @@ class Filesystems:
         """Place the tar archive that `stream` brings in the directory `path`.
 
         With `copy_owner` everything will belong to the container's user; with `no_overwrite` a directory and something else do not
-        take each other's place. Raises NotFound, InvalidParameter, System, and what `stream` raises. What was placed before stays.
+        take each other's place. Raises NotFound, InvalidParameter, System, and what `stream` raises; entries placed before that stay.
         """
         container = self._registry.get(reference)
         placement = Placement(
@@ -89,7 +89,7 @@ class Filesystems:
 
     @asynccontextmanager
     async def export(self, reference: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Everything in its root as a tar archive, without what is mounted there. Raises NotFound, Conflict, System."""
+        """Everything in the container's root as a tar archive, without what is mounted there. Raises NotFound, Conflict, System."""
         container = self._registry.get(reference)
         if container.state.status is Status.DEAD:
             raise Conflict(f"You cannot export container {container.id} which is Dead")
@@ -103,7 +103,7 @@ class Filesystems:
         self._publish(container, "export")
 
     async def changes(self, reference: str) -> list[Change]:
-        """What it changed in its image's files. Raises NotFound, System."""
+        """What the container changed in its image's files. Raises NotFound, System."""
         container = self._registry.get(reference)
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
@@ -137,7 +137,7 @@ class Filesystems:
         while True:
             async with AsyncExitStack() as locked:
                 await locked.enter_async_context(run.lock)
-                self._registry.get(container.id)  # it may have been removed while we waited
+                self._registry.get(container.id)  # the container may have been removed while we waited
                 view = await self._view(container, run, binds=binds)
                 if view.pidfd is None:
                     stack.push_async_exit(locked.pop_all())
@@ -159,7 +159,7 @@ class Filesystems:
         )
 
     def _binds(self, container: Container) -> tuple[Bind, ...]:
-        """What is bound into the container, or would be if it ran; those with fewer path components first. Blocking."""
+        """The binds of the container, or those it would have if it ran; those with fewer path components first. Blocking."""
         try:
             self._launcher.make_bind_sources(container)
         except OSError as error:
@@ -180,9 +180,9 @@ class Filesystems:
         return tuple(sorted(found, key=lambda bind: bind.destination.count("/")))
 
     def _network_directory(self, container: Container) -> str:
-        """Where its network files are: another container's, if it uses that one's network."""
+        """Where the container's network files are: in another container's directory, if it uses the network of that container."""
         donor = namespace_donors(container.host_config).get("network")
-        with suppress(TeulError):  # a donor that is gone has none
+        with suppress(TeulError):  # a donor that is gone has no network files
             if donor is not None:
                 return self._launcher.directories.container(self._registry.get(donor).id)
         return self._launcher.directories.container(container.id)

@@ -23,7 +23,7 @@ _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?")
 
 @dataclass(frozen=True, slots=True)
 class ContainerQuery:
-    """What to list: `limit` newest (0: no limit), stopped ones too if `all`."""
+    """Which containers to list: the `limit` newest (0: no limit), stopped ones too if `all`."""
 
     all: bool = False
     limit: int = 0
@@ -37,7 +37,7 @@ def select_containers(
     get: Callable[[str], Container],
     find_image_id: Callable[[str], str | None],
 ) -> list[Container]:
-    """Those of `containers` (newest first) that `query` asks for, in the same order.
+    """The containers among `containers` (newest first) that `query` asks for, in the same order.
 
     `get` looks a container up by reference for `before` and `since` and raises NotFound; `find_image_id` resolves `ancestor`.
     Raises InvalidParameter for a filter or value that does not exist.
@@ -54,7 +54,7 @@ def _limited(containers: Sequence[Container], query: ContainerQuery) -> list[Con
 
 
 def _between(containers: Sequence[Container], filters: Filters, get: Callable[[str], Container]) -> Sequence[Container]:
-    """What is older than `before` and newer than `since`."""
+    """The containers that are older than `before` and newer than `since`."""
     identifiers = [container.id for container in containers]
     start, end = 0, len(containers)
     for reference in filters.get("before"):

@@ -1,8 +1,8 @@
 """Health checks: probing the containers that ask for it, from their start to their end.
 
-One task per container that is probed: it sleeps, runs the probe as an exec like any other, and notes what came of it. What a result
-means is decided in `model.health`. Nothing is probed while a container is paused. The record is saved when it says something new, so
-an engine that was killed is followed by one that knows the same; what it does not know is how often "healthy" was confirmed since.
+One task per container that is probed: it sleeps, runs the probe as an exec like any other, and notes the result. What a result
+means is decided in `model.health`. A paused container is not probed. The record is saved when a result changes the verdict, so an engine
+that was killed is followed by an engine that knows the same; lost are only the results that confirmed the verdict since.
 Source: moby daemon/health.go.
 """
 
@@ -44,7 +44,7 @@ class HealthChecks:
         runs.follow(self._moved)
 
     def resume(self) -> None:
-        """Go on with what an earlier engine probed. docker: there, it begins anew with "starting"; here the verdict is kept."""
+        """Go on probing what an earlier engine probed. docker: dockerd begins anew with "starting"; here the verdict is kept."""
         for container in self._registry.all():
             if container.state.status is Status.RUNNING and container.id not in self._monitors:
                 self._watch(container)
@@ -66,7 +66,7 @@ class HealthChecks:
         if probe is None:
             return
         if container.health is None:
-            container.health = states.begun(None)  # an engine that knew no health checks has started it
+            container.health = states.begun(None)  # an engine that knew no health checks has started the container
         self._monitors[container.id] = self._tasks.start(self._monitor(container, probe), name=f"health of {container.name}")
 
     def _stop(self, container: Container) -> None:
@@ -83,7 +83,7 @@ class HealthChecks:
             await self._note(container, probe, await self._run(container, probe))
 
     async def _run(self, container: Container, probe: Probe) -> ProbeResult:
-        """One probe. What keeps it from running is a result, too."""
+        """Run one probe. A probe that cannot be run has a result, too."""
         started_at_ns = time.time_ns()
         config = ExecConfig(cmd=list(probe.command), attach_stdout=True, attach_stderr=True)
         try:
@@ -91,7 +91,7 @@ class HealthChecks:
             try:
                 return await self._finish(exec_id, probe, started_at_ns)
             finally:
-                self._execs.kill(exec_id)  # if it still runs: nobody waits for it any more
+                self._execs.kill(exec_id)  # if the probe still runs: nobody waits for it any more
                 self._execs.forget(exec_id)
         except (TeulError, OSError) as error:
             message = error.message if isinstance(error, TeulError) else str(error)
@@ -108,7 +108,7 @@ class HealthChecks:
                 exit_code = await self._execs.wait(exec_id)
         except TimeoutError:
             self._execs.kill(exec_id)
-            # docker: waited for, so that dying probes do not pile up.
+            # docker: the killed probe is waited for, so that dying probes do not pile up.
             await self._execs.wait(exec_id)
             return states.timed_out(probe, started_at_ns, time.time_ns(), bytes(output))
         finally:
@@ -139,6 +139,6 @@ class HealthChecks:
 
 
 async def _read(attachment: Attachment, output: bytearray) -> None:
-    """Read to the end of the process; what is kept in `output` is one byte more than is shown, to know that there was more."""
+    """Read to the end of the process; `output` keeps one byte more than is shown, to know that there was more."""
     async for _stream, data in attachment:
         output += data[: states.OUTPUT_BYTES + 1 - len(output)]

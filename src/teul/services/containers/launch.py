@@ -36,7 +36,7 @@ from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.store.atomic import replace_file
 
-# What a log may grow to when a container does not say: on by default, unlike Docker's.
+# What a log may grow to when a container does not say: a limit by default, unlike Docker.
 _LOG_BYTES = 20_000_000
 _LOG_FILES = 5
 
@@ -67,11 +67,11 @@ class Launcher:
         self._filters: dict[str, str] = {}
 
     async def launch(self, container: Container, attach: list[PendingAttachment]) -> Process:
-        """Start PID 1 and note the endpoint in the record. Raises `StartError` and others; then nothing is left behind."""
+        """Start PID 1 and note the endpoints in the record. Raises `StartError` and others; then nothing is left behind."""
         try:
             return await self._start(container, attach)
         except asyncio.CancelledError:
-            raise  # the engine is leaving; what has been started by now is the next one's to take over
+            raise  # the engine is leaving; what has been started by now is the next engine's to take over
         except BaseException:
             container.endpoints = {}
             for pending in attach:
@@ -80,7 +80,7 @@ class Launcher:
             raise
 
     async def adopt(self, container_id: str) -> Process | None:
-        """The process that an earlier engine started for this container; None if there is none to be found."""
+        """The process that an earlier engine started for this container; None if no such process is found."""
         bundle = self.directories.bundle(container_id)
         try:
             _spec, launch = await run_blocking(bundles.read_bundle_files, bundle)
@@ -98,15 +98,15 @@ class Launcher:
         return cgroups.plan(self._layout, self._cgroups_path(container))
 
     def usage(self, container: Container) -> CgroupUsage:
-        """What its cgroup uses now. Blocking. Raises FileNotFoundError when it is gone."""
+        """What the container's cgroup uses now. Blocking. Raises FileNotFoundError when the cgroup is gone."""
         return read_usage(self._layout, self._cgroups_path(container))
 
     def has_cgroup(self, container: Container) -> bool:
-        """Whether its cgroup is there. Blocking."""
+        """Whether the container's cgroup is there. Blocking."""
         return any(os.path.exists(directory) for directory in self.cgroup_plan(container)["directories"])
 
     def change_limits(self, container: Container, resources: dict[str, Any]) -> None:
-        """Set OCI `resources` on its living cgroup, all of them or none. Blocking. Raises `OSError`."""
+        """Set OCI `resources` on the container's living cgroup, all of them or none. Blocking. Raises `OSError`."""
         cgroups.update(self._layout, self.cgroup_plan(container), resources)
 
     def orphan_plan(self, container_id: str) -> cgroups.Plan:
@@ -131,7 +131,7 @@ class Launcher:
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         donors = self._donors(container)
         if "network" in donors:
-            # docker: whoever joins a network joins its names as well.
+            # docker: a container that joins another's network takes its names as well.
             donor = donors["network"].config
             container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
         networks = await self._allocate(container)
@@ -168,7 +168,7 @@ class Launcher:
         return [allocation.plan]
 
     def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], networks: list[LinkPlan]) -> Launch:
-        """Everything on disk that the child will need; returns what the keeper needs. Blocking."""
+        """Write everything on disk that the child will need; returns what the keeper needs. Blocking."""
         self.make_bind_sources(container)
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
         bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
@@ -187,7 +187,7 @@ class Launcher:
             devices=gather_devices(container.host_config) if asks_for_devices(container.host_config) else None,
             donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
         )
-        # The child takes the compiled filter; its source, long and read by nobody on the way, stays out of the bundle.
+        # The child takes the compiled filter; the filter's source, which is long and which nobody would read, stays out of the bundle.
         profile = spec["linux"].pop("seccomp", None)
         if profile is not None:
             spec["teul"]["seccomp_bpf"] = self._compiled_filter(profile)

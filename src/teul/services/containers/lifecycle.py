@@ -1,7 +1,7 @@
 """The life of a container as its user commands it: start, stop, restart, kill, pause, unpause, remove.
 
 One lock per container orders what happens to it. The record in memory is changed by `model.lifecycle` only and saved before the lock is
-released, so an engine killed at any line leaves a record that the next one can continue from.
+released, so an engine killed at any line leaves a record that the next engine can continue from.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Lifecycle:
         self._events = events
 
     async def start(self, reference: str) -> None:
-        """Start it; returns when its program runs. Raises NotModified when it does already."""
+        """Start the container; returns when its program runs. Raises NotModified when it runs already."""
         container = self._registry.get(reference)
         run = self._runs.of(container.id)
         async with run.lock:
@@ -69,14 +69,14 @@ class Lifecycle:
             await self._supervision.start_locked(container, run)
 
     async def stop(self, reference: str, *, signal: str | None = None, timeout_seconds: int | None = None) -> None:
-        """Ask it to end, wait, and kill it if it did not. A negative timeout waits for ever. Raises NotModified."""
+        """Ask the container to end, wait, and kill it if it did not. A negative timeout waits for ever. Raises NotModified."""
         container = self._registry.get(reference)
         if not container.state.counts_as_running:
             raise AlreadyStopped
         await self._stop(container, signal, timeout_seconds)
 
     async def restart(self, reference: str, *, signal: str | None = None, timeout_seconds: int | None = None) -> None:
-        """Stop it if it runs, and start it."""
+        """Stop the container if it runs, and start it."""
         container = self._registry.get(reference)
         if container.state.counts_as_running:
             run = self._runs.of(container.id)
@@ -89,7 +89,7 @@ class Lifecycle:
         self._events.publish(container_event(container, "restart"))
 
     async def kill(self, reference: str, *, signal: str = "KILL") -> None:
-        """Send a signal; KILL also waits for the end. Raises Conflict when it does not run."""
+        """Send the container a signal; KILL also waits for its end. Raises Conflict when it does not run."""
         number = parse_signal(signal)
         container = self._registry.get(reference)
         run = self._runs.of(container.id)
@@ -105,7 +105,7 @@ class Lifecycle:
             self._signal(container, run.process, number)
 
     async def pause(self, reference: str) -> None:
-        """Freeze all its processes."""
+        """Freeze all processes of the container."""
         container = self._registry.get(reference)
         run = self._runs.of(container.id)
         async with run.lock:
@@ -122,7 +122,7 @@ class Lifecycle:
         self._events.publish(container_event(container, "pause"))
 
     async def unpause(self, reference: str) -> None:
-        """Let its processes go on."""
+        """Let the container's processes go on."""
         container = self._registry.get(reference)
         run = self._runs.of(container.id)
         async with run.lock:
@@ -142,7 +142,7 @@ class Lifecycle:
         volumes: bool = False,  # noqa: ARG002 - containers have no anonymous volumes to remove yet
         link: bool = False,
     ) -> None:
-        """Remove a stopped container, or with `force` any."""
+        """Remove a stopped container, or with `force` also a running one."""
         container = self._registry.get(reference)
         if link:
             raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
@@ -159,7 +159,7 @@ class Lifecycle:
                 if self._registry.find(container.id) is None:
                     return
                 if container.state.counts_as_running:
-                    continue  # it was being started when we came
+                    continue  # the container was being started when we came
                 await self._removal.remove_locked(container, run)
                 return
 

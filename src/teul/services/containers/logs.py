@@ -1,4 +1,4 @@
-"""Reading a container's log files: the past, a tail of it, and what is still being written.
+"""Reading a container's log files: all entries, the last ones, and those still to be written.
 
 The files belong to the monitor, which may rotate them at any moment; a reader follows the file it has open to its end before it
 goes on with the next one.
@@ -41,7 +41,7 @@ def _decode(whole: bytes) -> list[_Line]:
     try:
         return _DECODER.decode_lines(whole)
     except msgspec.MsgspecError:
-        pass  # a line was damaged (by a crash of the host, say): the others are still good
+        pass  # a line was damaged (by a crash of the host, say): the other lines are still good
     lines = []
     for line in whole.split(b"\n"):
         with suppress(msgspec.MsgspecError):
@@ -75,14 +75,14 @@ class _Reader:
         return []
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the files that are open."""
         for file in self._files:
             file.close()
 
     def _find_next(self, file: BinaryIO) -> bool:
-        """When the file at the end was rotated away, append the one that took its name."""
+        """When `file`, the last, was rotated away, append the file that took its name."""
         here = os.fstat(file.fileno())
-        if here.st_size < file.tell():  # kept to one file: it was cut off and begins anew
+        if here.st_size < file.tell():  # the log is kept to one file, which was cut off and begins anew
             file.seek(0)
             return False
         try:
@@ -205,4 +205,4 @@ def _seek_tail(files: list[BinaryIO], tail: int) -> None:
                     break
         if wanted > 0:
             file.seek(0)
-            wanted -= 1  # its first line has no newline before it
+            wanted -= 1  # the file's first line has no newline before it

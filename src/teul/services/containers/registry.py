@@ -16,7 +16,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 class NoSuchContainer(NotFound):
-    """Docker's text; docker-py and the CLI search it."""
+    """There is no such container. The text is Docker's; docker-py and the CLI look for its words."""
 
     def __init__(self, reference: str) -> None:
         super().__init__(f"No such container: {reference}")
@@ -33,7 +33,7 @@ class NameTaken(Conflict):
 
 
 class ContainerRegistry:
-    """The records, and what they declare to use. Names are reserved in memory first, so two requests cannot both get one."""
+    """The records, and what they declare to use. Names are reserved in memory first, so two requests cannot both get the same."""
 
     def __init__(self, database: Database, *, image_usage: Usage[Digest], network_usage: Usage[str]) -> None:
         """`image_usage` is by image id, `network_usage` by the id of the network."""
@@ -50,11 +50,11 @@ class ContainerRegistry:
             self._ids[container.name] = container.id
 
     def all(self) -> list[Container]:
-        """Newest first."""
+        """All records, newest first."""
         return sorted(self._containers.values(), key=lambda container: container.created_at_ns, reverse=True)
 
     def get(self, reference: str) -> Container:
-        """By full id, name, or unambiguous prefix of an id, in this order. Raises NotFound."""
+        """The container with this full id, name, or unambiguous prefix of an id, in this order. Raises NotFound."""
         container = self.find(reference)
         if container is None:
             raise NoSuchContainer(reference)

@@ -30,7 +30,7 @@ class Removal:
         """Remove a container that does not run; the caller holds the lock of `run`."""
         container.state = lifecycle.removing(container.state)
         run.drop_pending()
-        # The record goes first: what is not in the database does not exist, and its files are swept if we die here.
+        # The record goes first: a container without a record does not exist, and its files are swept if the engine dies here.
         try:
             await self._registry.remove(container)
         except Exception as error:

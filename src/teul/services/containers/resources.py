@@ -30,7 +30,7 @@ _PERIOD_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was counted at one moment, and what it is held against: the host's processor time and memory.
+    """What a container used at one moment, and what that is held against: the host's processor time and memory.
 
     `interfaces` is None for a container without a network of its own.
     """
@@ -45,7 +45,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A measurement and the one before it; None for a container that does not run."""
+    """A measurement of a container and the measurement before it; None while the container does not run."""
 
     container: Container
     now: Measurement | None
@@ -53,7 +53,7 @@ class Sample:
 
 
 class ContainerResources:
-    """The use cases around limits."""
+    """The use cases around limits: what containers use of them, and changing them."""
 
     def __init__(self, registry: ContainerRegistry, runs: Runs, launcher: Launcher, events: Events) -> None:
         self._registry = registry
@@ -64,14 +64,14 @@ class ContainerResources:
     # -- using
 
     def check_stats(self, reference: str, *, stream: bool, one_shot: bool) -> Container:
-        """The container that is asked about. Raises NotFound, InvalidParameter."""
+        """The container that a client asks about. Raises NotFound, InvalidParameter."""
         container = self._registry.get(reference)
         if stream and one_shot:
             raise InvalidParameter("cannot have stream=true and one-shot=true")
         return container
 
     async def sample(self, container: Container, *, one_shot: bool = False) -> Sample:
-        """One sample; without `one_shot` a second one is taken after a while, so that the two tell the use of the processor."""
+        """One sample; without `one_shot` a second measurement is taken after a while, so that the two tell the use of the processor."""
         if not container.state.has_process:
             return Sample(container=container, now=None)
         first = await self._measure(container)
@@ -81,7 +81,7 @@ class ContainerResources:
         return Sample(container=container, now=await self._measure(container), before=first)
 
     async def watch(self, container: Container) -> AsyncIterator[Sample]:
-        """A sample now and one in every second, until the container is removed; empty ones while it does not run."""
+        """A sample now and one in every second, until the container is removed; empty samples while it does not run."""
         clock = asyncio.get_running_loop()
         due, before = clock.time(), None
         while self._registry.find(container.id) is not None:
@@ -98,10 +98,10 @@ class ContainerResources:
         try:
             measurement = await run_blocking(self._read, container, state.pid)
         except (FileNotFoundError, ProcessLookupError):
-            return None  # it has ended, and whoever watches it will say so
+            return None  # the container has ended, and `Supervision` will notice
         except OSError as error:
             raise System(f"failed to read the resource usage of container {container.id}: {error.strerror or error}") from error
-        # What was read after the end may be another's: process ids come again.
+        # What was read after the end may be another process's: process ids come again.
         return measurement if _is_same_run(container, state) else None
 
     def _read(self, container: Container, pid: int) -> Measurement:
@@ -122,12 +122,12 @@ class ContainerResources:
     async def update(self, reference: str, request: UpdateContainer) -> list[str]:
         """Change limits and restart policy of a container, at once where it runs; returns warnings.
 
-        All of it or none: a limit that the kernel refuses leaves the others, and the record, as they were.
+        All of it or none: a limit that the kernel refuses leaves the other limits, and the record, as they were.
         """
         wanted, warnings = check_update(request, self._launcher.host)
         container = self._registry.get(reference)
         async with self._runs.of(container.id).lock:
-            self._registry.get(container.id)  # it may have been removed while we waited
+            self._registry.get(container.id)  # the container may have been removed while we waited
             try:
                 await self._update_locked(container, wanted)
             except TeulError as error:
@@ -142,7 +142,7 @@ class ContainerResources:
         former = container.host_config
         container.host_config = merge(former, wanted)
         try:
-            # The record goes first: should we die in between, the next start applies it.
+            # The record goes first: should the engine die in between, the next start applies the record.
             await self._registry.save(container)
             change = plan_change(container.host_config, wanted)
             if change and container.state.has_process:
@@ -157,7 +157,7 @@ class ContainerResources:
             await run_blocking(self._launcher.change_limits, container, change)
         except OSError as error:
             if error.errno == errno.ENOENT and not await run_blocking(self._launcher.has_cgroup, container):
-                return  # it has just ended; the record is what counts
+                return  # the container has just ended; the record is what counts
             raise System(error.strerror or str(error)) from error
 
 

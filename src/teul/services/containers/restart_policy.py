@@ -14,14 +14,14 @@ _CALM_NS = 10 * 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class RestartDecision:
-    """`again` after `delay_seconds`."""
+    """Whether to start the container `again`, and after how long."""
 
     again: bool
     delay_seconds: float = 0.0
 
 
 def decide_restart(container: Container, record: ExitRecord, *, lasted_ns: int, last_delay_seconds: float) -> RestartDecision:
-    """The delay doubles with each restart up to a minute, and begins anew after a run of ten seconds.
+    """What becomes of an ended container. The delay doubles with each restart up to a minute, and begins anew after a run of ten seconds.
 
     docker: a container that was stopped by hand stays stopped, whatever its policy.
     """

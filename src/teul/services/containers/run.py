@@ -1,6 +1,6 @@
-"""What the engine holds in memory for a container beyond its record: its process, who waits for it, who is attached early.
+"""What the engine holds in memory for a container beyond its record: its process, who waits for its end, who attached before its start.
 
-Also who wants to hear when a container starts, ends, is paused or goes on.
+Also who wants to hear when any container starts, ends, is paused or goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from teul.runtime.engine.supervisor import PendingAttachment
 NOT_RUNNING = "not-running"
 NEXT_EXIT = "next-exit"
 REMOVED = "removed"
-# One message to the keeper carries at most 64 descriptors (runtime.messages).
+# One `Request` to the keeper carries at most 64 descriptors (runtime.messages).
 _MAX_PENDING = 48
 
 
@@ -31,7 +31,7 @@ class ContainerRun:
         self.pending: list[PendingAttachment] = []
         self.restart: asyncio.Task[None] | None = None
         self.restart_delay_seconds = 0.0
-        # Set when the latest process has ended and all that follows from it was recorded.
+        # Set when the latest process has ended and all that follows from its end was recorded.
         self.settled = asyncio.Event()
         # True while --rm does not apply: the stop in the middle of a restart.
         self.kept = False
@@ -66,7 +66,7 @@ class ContainerRun:
         self.pending.append(pending)
 
     def take_pending(self) -> list[PendingAttachment]:
-        """Those who attached early and are still there."""
+        """The attachments made before the start whose clients are still there."""
         alive: list[PendingAttachment] = []
         for pending in self.pending:
             if _has_peer(pending.connection):
@@ -77,7 +77,7 @@ class ContainerRun:
         return alive
 
     def drop_pending(self) -> None:
-        """Nobody will start for those who attached early: let them see the end."""
+        """There will be no start for those who attached before it: let them see the end of the stream."""
         for pending in self.pending:
             pending.connection.close()
         self.pending.clear()
@@ -87,33 +87,33 @@ Follower = Callable[[Container, Move], None]
 
 
 class Runs:
-    """The in-memory sides of all containers, and who follows them."""
+    """The `ContainerRun` of every container, and the followers of all."""
 
     def __init__(self) -> None:
         self._runs: dict[str, ContainerRun] = {}
         self._followers: list[Follower] = []
 
     def of(self, container_id: str) -> ContainerRun:
-        """That of one container, made when it is first asked for."""
+        """The run of one container, made when it is first asked for."""
         return self._runs.setdefault(container_id, ContainerRun())
 
     def all(self) -> list[ContainerRun]:
-        """Those that were asked for."""
+        """The runs that were asked for so far."""
         return list(self._runs.values())
 
     def forget(self, container_id: str) -> None:
-        """The container is gone. Idempotent."""
+        """Forget the run of a container that is gone. Idempotent."""
         self._runs.pop(container_id, None)
 
     def follow(self, follower: Follower) -> None:
-        """Have `follower` called when a container has started, ended, or was paused or unpaused: before its record is saved.
+        """Have `follower` called when a container has started, ended, or was paused or unpaused: before the record is saved.
 
-        It must neither block nor raise.
+        The follower must neither block nor raise.
         """
         self._followers.append(follower)
 
     def tell(self, container: Container, move: Move) -> None:
-        """The container has made this move."""
+        """Tell the followers that the container has made this move."""
         for follower in self._followers:
             follower(container, move)
 

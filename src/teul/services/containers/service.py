@@ -1,4 +1,4 @@
-"""Containers: which there are, making them, and what goes on in them. What moves them from state to state is `lifecycle`."""
+"""Containers: which there are, making them, and what goes on in them. `lifecycle` moves them from state to state."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Containers:
     # -- looking
 
     def get(self, reference: str) -> Container:
-        """By id, name or prefix. Raises NotFound."""
+        """The container with this id, name or prefix of an id. Raises NotFound."""
         return self._registry.get(reference)
 
     def list(self) -> Sequence[Container]:
-        """Newest first."""
+        """All containers, newest first."""
         return self._registry.all()
 
     def running(self) -> int:
-        """How many have a process or are about to."""
+        """How many containers have a process or are about to have one."""
         return sum(1 for container in self._registry.all() if container.state.counts_as_running)
 
     # -- making and naming
@@ -84,7 +84,7 @@ class Containers:
         return CreatedContainer(id=container_id, warnings=checked.warnings)
 
     async def rename(self, reference: str, name: str) -> None:
-        """Give it another name. Raises as Docker does."""
+        """Give the container another name. Raises as Docker does."""
         if not reference or not name:
             raise InvalidParameter("Neither old nor new names may be empty")
         container = self.get(reference)
@@ -95,7 +95,7 @@ class Containers:
         if new_name == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         async with self._runs.of(container.id).lock:
-            self.get(container.id)  # it may have been removed while we waited
+            self.get(container.id)  # the container may have been removed while we waited
             old_name = container.name
             try:
                 self._registry.reserve_name(new_name, container.id)
@@ -118,7 +118,7 @@ class Containers:
         return waiter
 
     async def attach(self, reference: str, *, stdin: bool, stdout: bool, stderr: bool) -> Attachment:
-        """Its streams from now on; before a start, from its first byte."""
+        """The container's streams from now on; before a start, from the first byte on."""
         container = self.get(reference)
         run = self._runs.of(container.id)
         if container.state.status is Status.PAUSED:
@@ -139,7 +139,7 @@ class Containers:
         return attachment
 
     async def logs(self, reference: str, query: LogQuery) -> AsyncIterator[LogEntry]:
-        """What it wrote, and with `follow` what it goes on to write."""
+        """What the container wrote, and with `follow` what it goes on to write."""
         container = self.get(reference)
         if container.host_config.log_config.type == "none":
             raise NotImplementedHere("configured logging driver does not support reading")
@@ -147,7 +147,7 @@ class Containers:
         return read_log(self._launcher.directories.log(container.id), query, run.process.exit if run.process is not None else None)
 
     async def resize(self, reference: str, *, height: int, width: int) -> None:
-        """Set its terminal's size."""
+        """Set the size of the container's terminal."""
         container = self.get(reference)
         run = self._runs.of(container.id)
         if run.process is None:
@@ -156,7 +156,7 @@ class Containers:
         self._events.publish(container_event(container, "resize", height=str(height), width=str(width)))
 
     async def top(self, reference: str, ps_args: str) -> Listing:
-        """Titles and rows of ps for its processes."""
+        """Titles and rows of ps for the container's processes."""
         container = self.get(reference)
         if not container.state.has_process:
             raise NotRunning(container.id)
@@ -164,7 +164,7 @@ class Containers:
         return await list_processes(ps_args, pids)
 
     async def size(self, container: Container) -> tuple[int, int]:
-        """Bytes of its own changes, and with its image's."""
+        """Bytes of the container's own changes, and of these and its image together."""
         own = await run_blocking(size_of_tree, self._launcher.directories.upper(container.id))
         return own, own + self._launcher.image_size(container)
 

@@ -1,4 +1,4 @@
-"""Watching over containers: from the start of each to all that follows from its end, and what an earlier engine left.
+"""Watching over containers: from the start of each to all that follows from its end, and those that an earlier engine left.
 
 A container that is between two runs, waiting for its restart, is watched over as well.
 """
@@ -53,9 +53,9 @@ class Supervision:
             await self._take_over(container)
 
     async def start_by_policy(self, *, rebooted: bool) -> None:
-        """Start what its restart policy wants running. docker: daemon/daemon.go, restore.
+        """Start the containers that their restart policy wants running. docker: daemon/daemon.go, restore.
 
-        docker: "always" forgets a manual stop when the daemon starts. An engine that comes and goes by itself must not undo it, so
+        docker: "always" forgets a manual stop when the daemon starts. An engine that comes and goes by itself must not undo the stop, so
         here only a restart of the machine counts.
         """
         for container in self._registry.all():
@@ -75,7 +75,7 @@ class Supervision:
                 run.process.forget()
 
     async def start_locked(self, container: Container, run: ContainerRun) -> None:
-        """Start it and watch over it; the caller holds the lock of `run`. Raises what a failing start raises, which is recorded then."""
+        """Start and watch over a container; the caller holds the lock of `run`. A failing start is recorded, and raised."""
         pending = run.take_pending()
         try:
             process = await self._launcher.launch(container, pending)
@@ -176,7 +176,7 @@ class Supervision:
         run = self._runs.of(container.id)
         process = await self._launcher.adopt(container.id)
         if process is not None and process.exit.done() and not container.state.has_process:
-            process = None  # its end is on record already; only its bundle was left
+            process = None  # the process's end is on record already; only the container's bundle was left
             await self._launcher.clean_up(container)
         if process is not None and not container.state.has_process:
             # The engine died between the start and its record.

@@ -1,4 +1,4 @@
-"""What `docker update` makes of a container's limits: judged, merged into the record's, and as the change of its cgroup. Pure.
+"""`docker update` of a container's limits: judged, merged into the record's limits, and planned as a change of the cgroup. Pure.
 
 docker: daemon/update.go, daemon/update_linux.go, daemon/container/container_unix.go (UpdateContainer). The sentences are dockerd's.
 """
@@ -17,7 +17,7 @@ from teul.services.containers.request.resources import check_resources
 from teul.services.containers.spec.resources import build_cpu, build_memory, build_pids
 from teul.services.host import HostFacts
 
-# What a non-zero value of an update replaces.
+# The limits that a non-zero value of an update replaces.
 _UPDATABLE = (
     "blkio_weight",
     "cpu_shares",
@@ -33,7 +33,7 @@ _UPDATABLE = (
     "cpu_realtime_runtime",
     "pids_limit",
 )
-# docker: ignored in an update, as old and new clients send them with it.
+# docker: these are ignored in an update, where old and new clients send them along.
 _WITHOUT_MEANING = frozenset({"kernel_memory", "kernel_memory_tcp", "cpu_count", "cpu_percent", "io_maximum_iops", "io_maximum_bandwidth"})
 
 

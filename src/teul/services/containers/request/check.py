@@ -1,4 +1,4 @@
-"""Is this request to create a container one that can be carried out? The entrance, and the checks of single fields.
+"""Can this request to create a container be carried out? The entrance, and the checks of single fields.
 
 The order of the checks and every sentence are dockerd's (28.5): clients show them, and some search them. What Docker allows but this
 engine cannot do yet is refused as NotImplementedHere rather than silently left out.
@@ -132,7 +132,7 @@ def _check_health(health: HealthConfig) -> None:
 
 
 def _health_warnings(config: ContainerConfig) -> list[str]:
-    """docker: words that nobody knows are let pass, and nothing is probed. Here that is said."""
+    """docker: an unknown type of probe is let pass, and nothing is probed. Here a warning says so."""
     test = config.healthcheck.test if config.healthcheck is not None else None
     if not test or test[0] in ("NONE", "CMD", "CMD-SHELL"):
         return []
@@ -190,7 +190,7 @@ def _is_address(text: str) -> bool:
 
 
 def check_restart_policy(policy: RestartPolicy) -> None:
-    """Raise InvalidParameter for a policy that there is not, or a count that does not belong to it."""
+    """Raise InvalidParameter for a policy that does not exist, or a count that does not belong to it."""
     if policy.name in ("always", "unless-stopped", "no"):
         if policy.maximum_retry_count:
             negative = " and cannot be negative" if policy.maximum_retry_count < 0 else ""
@@ -239,7 +239,7 @@ def _check_modes(host_config: HostConfig) -> None:
 
 def _refuse_unsupported(config: ContainerConfig, host_config: HostConfig) -> None:
     if host_config.ipc_mode.startswith("container:"):
-        # security: a donor's /dev/shm is in its own mount namespace only; by path, ours would be the host's.
+        # security: a donor's /dev/shm is in its own mount namespace only; by path, the container would get the host's.
         raise NotImplementedHere(f"sharing the IPC namespace of another container is not supported yet: {host_config.ipc_mode}")
     if config.volumes:
         places = ", ".join(sorted(config.volumes))

@@ -49,8 +49,8 @@ def complete(
     host: HostFacts,
     find_container_id: Callable[[str], str | None] = lambda _reference: None,
 ) -> Container:
-    """The record of a new container. `find_container_id` makes names in `container:<name>` ids, so that they survive a renaming; what
-    it does not know stays, to be found (or missed) at start. Raises InvalidParameter.
+    """The record of a new container. `find_container_id` makes names in `container:<name>` ids, so that they survive a renaming; a name
+    that it does not know stays, to be found (or missed) at start. Raises InvalidParameter.
     """
     config = merge_image_config(checked.config, image.config)
     if config.entrypoint == [""]:
@@ -88,7 +88,7 @@ def merge_image_config(config: ContainerConfig, image: ImageConfig) -> Container
     merged.env = _merge_environment(config.env, image.env)
     merged.labels = {**(image.labels or {}), **(config.labels or {})}
     if not config.entrypoint:
-        # docker: an entrypoint of one's own drops the image's command with the image's entrypoint; "" or [] drops only the latter.
+        # docker: the request's entrypoint drops the image's command with the image's entrypoint; "" or [] drops only the entrypoint.
         merged.cmd = config.cmd or image.cmd
         merged.entrypoint = image.entrypoint if config.entrypoint is None else config.entrypoint
     merged.healthcheck = _merge_health(config.healthcheck, image.healthcheck)

@@ -22,14 +22,14 @@ _FALSE = ("", "0", "f", "F", "FALSE", "false", "False")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """How much of a log to keep; None is "not said". docker: with a size alone, one file, which starts over when it is full."""
+    """How much of a log to keep; None is "not said". docker: with a size alone there is one file, which starts over when it is full."""
 
     max_bytes: int | None = None
     max_files: int | None = None
 
 
 def check_log_config(log_config: LogConfig) -> None:
-    """Raises InvalidParameter, and NotImplementedHere for what the json-file driver of Docker can do and ours cannot."""
+    """Raises InvalidParameter, and NotImplementedHere for what Docker's json-file driver can do and this engine's cannot."""
     driver = log_config.type or DEFAULT_DRIVER
     options = log_config.config or {}
     if driver == "none":

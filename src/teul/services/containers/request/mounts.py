@@ -1,4 +1,4 @@
-"""The mounts a client asks for (`Binds`, `Mounts`, `Tmpfs`), parsed and checked with Docker's rules and texts. Pure.
+"""The mounts that a client asks for (`Binds`, `Mounts`, `Tmpfs`), parsed and checked with Docker's rules and texts. Pure.
 
 docker: volume/mounts/linux_parser.go (the grammar of `-v` and the checks of `--mount`), daemon/volumes.go (who wins when two want
 the same place).
@@ -151,7 +151,7 @@ def _split_bind(raw: str) -> tuple[str, str, str]:
 
 
 def _is_mode(mode: str) -> bool:
-    """Are these options of `-v`, at most one of each family?"""
+    """Whether `mode` has options of `-v` only, at most one of each family."""
     if not mode:
         return True
     families = [_family(word) for word in mode.split(",")]
@@ -209,7 +209,7 @@ def _check_bind(mount: Mount) -> None:
     _refuse("VolumeOptions", mount.volume_options)
     _refuse("ImageOptions", mount.image_options)
     check_absolute(mount.source)
-    # docker: these three are found at start there, with the same texts.
+    # docker: dockerd finds these three conflicts at start, with the same texts.
     if not mount.read_only and options.read_only_non_recursive:
         raise InvalidParameter("mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive")
     if not mount.read_only and options.read_only_force_recursive:

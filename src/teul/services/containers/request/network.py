@@ -29,14 +29,14 @@ def network_donor(host_config: HostConfig) -> str | None:
 
 
 def has_own_network(host_config: HostConfig) -> bool:
-    """Does the container get a network namespace of its own?"""
+    """Whether the container gets a network namespace of its own."""
     return host_config.network_mode != "host" and network_donor(host_config) is None
 
 
 def normalise_networking(
     config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig | None
 ) -> tuple[NetworkingConfig, list[str]]:
-    """ "default" becomes the network it means, and a container-wide MAC address the endpoint's. Returns warnings beside the result.
+    """ "default" becomes the network that it means, a container-wide MAC address the endpoint's. Returns warnings beside the result.
 
     Changes `config` and `host_config`. Raises InvalidParameter.
     """

@@ -1,6 +1,6 @@
 """The limits of a request against each other and against what the host's cgroups can do.
 
-A limit that the host does not know is taken out with a warning, a wrong one is refused: dockerd's rules, order and sentences.
+A limit that the host does not know is taken out with a warning, a wrong limit is refused: dockerd's rules, order and sentences.
 docker: daemon/daemon_unix.go (verifyPlatformContainerResources), runconfig/hostconfig_unix.go.
 """
 
@@ -18,7 +18,7 @@ _NO_CGROUP = "or the cgroup is not mounted."
 def check_resources(host_config: HostConfig, host: HostFacts, *, update: bool = False) -> list[str]:
     """Check the limits and take out those that this host lacks; the warnings say which. Raises InvalidParameter.
 
-    In an `update` what is not said stays as it is, so a swap limit may come without a memory limit.
+    In an `update` a limit that is not said stays as it is, so a swap limit may come without a memory limit.
     """
     warnings: list[str] = []
     _check_realtime(host_config, host)
@@ -66,7 +66,7 @@ def _check_memory(limits: HostConfig, host: HostFacts, warnings: list[str], *, u
         raise InvalidParameter("Minimum memory reservation allowed is 6MB")
     if 0 < limits.memory < limits.memory_reservation:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
-    # docker: the router drops these for every API since 1.42; the kernel's files do nothing since 5.16.
+    # docker: the router drops these two for every API since 1.42; the kernel's files do nothing since 5.16.
     limits.kernel_memory = limits.kernel_memory_tcp = 0
 
 

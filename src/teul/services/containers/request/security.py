@@ -19,7 +19,7 @@ from teul.oci.seccomp_profile import default_profile, parse_profile, resolve_pro
 from teul.services.containers.request.network import has_own_network
 from teul.services.host import HostFacts
 
-# The profile that dockerd loads; used where it is there, since loading one takes a program of its own.
+# The profile that dockerd loads; used where it is loaded, since loading a profile takes a program of its own.
 DEFAULT_APPARMOR_PROFILE = "docker-default"
 # Go's strconv.ParseBool.
 _BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
@@ -94,13 +94,13 @@ def choose_seccomp(options: SecurityOptions, *, privileged: bool, capabilities: 
 
 @functools.lru_cache(maxsize=64)
 def _resolve(profile: str, capabilities: frozenset[str], architecture: str, kernel: tuple[int, int]) -> dict[str, Any] | None:
-    # The result depends on these four only, and most containers of a host share them.
+    # The result depends on these four arguments only, and most containers of a host share them.
     document = parse_profile(profile) if profile else default_profile()
     return resolve_profile(document, capabilities=capabilities, architecture=architecture, kernel=kernel)
 
 
 def choose_apparmor(options: SecurityOptions, *, privileged: bool, host: HostFacts) -> str | None:
-    """The AppArmor profile of a container; None where the host has none. Raises InvalidParameter if it is not loaded."""
+    """The AppArmor profile of a container; None where the host has no AppArmor. Raises InvalidParameter if it is not loaded."""
     if host.apparmor_profiles is None:
         return None  # docker: what was asked for is not looked at then
     if options.apparmor:
@@ -123,7 +123,7 @@ def normal_sysctl(name: str) -> str:
 def check_sysctls(host_config: HostConfig) -> None:
     """Only parameters of namespaces that the container has to itself may be set. Raises InvalidParameter.
 
-    security: the engine writes them as root; anything else would change the host.
+    security: the child writes them as root; any other parameter would change the host.
     """
     for name in host_config.sysctls or {}:
         normal = normal_sysctl(name)

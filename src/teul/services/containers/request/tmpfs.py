@@ -29,7 +29,7 @@ _TMPFS_KEYS = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks",
 
 
 def merge_tmpfs_options(text: str) -> list[str]:
-    """Docker's defaults and the given options, of those that contradict or repeat the last. Raises InvalidParameter.
+    """Docker's defaults and the given options; of options that contradict or repeat each other the last. Raises InvalidParameter.
 
     docker: moby/sys mount.MergeTmpfsOptions.
     """

@@ -1,7 +1,7 @@
 """A container's record to the OCI runtime spec that its first process carries out. Pure: same arguments, same spec.
 
 What stands in it is what dockerd's container has (28.5, oci/defaults.go and daemon/oci_linux.go), except that the cgroup namespace is
-private on every host. Our own additions, for which the OCI spec has no word, stand under "teul" (see `_extension`).
+private on every host. Teul's additions, for which the OCI spec has no word, stand under "teul" (see `_extension`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class ContainerPaths:
     """Where things of the container are on the host.
 
-    `bundle` is its directory below the run root, with the empty `rootfs` at which the child mounts the overlay; `directory` the one
-    below the root, with upper, work and the network files; `network_files` the one whose network files it gets, if they are another
-    container's (`container:` networks). `cgroup` as of `cgroups_path()`. `lower` are the image's layers, the topmost first.
+    `bundle` is its directory below the run root, with the empty `rootfs` at which the child mounts the overlay; `directory` is its
+    directory below the root, with upper, work and the network files; `network_files` is the directory whose network files it gets, if
+    that is another container's (`container:` networks). `cgroup` as of `cgroups_path()`. `lower` are the image's layers, topmost first.
     """
 
     bundle: str
@@ -62,7 +62,7 @@ def build_spec(
     if devices is None and asks_for_devices(host_config):
         raise ValueError("the container asks for devices, and none were gathered")
     if set(donor_pids) != set(namespace_donors(host_config)):
-        # security: without its donor it would silently get a namespace that nobody asked for.
+        # security: without its donor the container would silently get a namespace that nobody asked for.
         raise ValueError("donor_pids does not fit the container's namespace modes")
     devices = devices or ContainerDevices()
     security = parse_security_options(host_config.security_opt or ())
@@ -83,7 +83,7 @@ def build_spec(
             "namespaces": build_namespaces(host_config, donor_pids),
             "cgroupsPath": paths.cgroup,
             "resources": build_resources(host_config, devices),
-            # A /dev of the client's own is used as it is.
+            # A /dev that the client mounts is used as it is.
             "devices": [] if _brings_dev(mounts) else build_devices(devices),
             "sysctl": build_sysctls(host_config, host),
             "maskedPaths": list(host_config.masked_paths or ()),
@@ -110,9 +110,9 @@ def build_spec(
 
 
 def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, host: HostFacts) -> ExecSpec:
-    """One more process in a running container.
+    """The spec of one more process in a running container.
 
-    It inherits from the container's own process in `spec` what the request does not say. docker: daemon/exec.go, exec_linux.go.
+    What `exec_config` does not say is inherited from the container's process in `spec`. docker: daemon/exec.go, exec_linux.go.
     """
     config = container.config
     process = spec["process"].copy()
@@ -139,7 +139,7 @@ def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, h
 def cgroups_path(host_config: HostConfig, default_parent: str, container_id: str) -> str:
     """The container's cgroup below the root of the hierarchies.
 
-    security: the client's parent is cleaned as a path from the root, so it cannot lead out (docker: daemon/oci_linux.go withCgroups).
+    security: the parent that the client names is cleaned as a path from the root, so it cannot lead out (docker: oci_linux.go withCgroups).
     """
     parent = posixpath.normpath("/" + (host_config.cgroup_parent or default_parent).lstrip("/"))
     return posixpath.join(parent, container_id)
@@ -172,7 +172,7 @@ def _build_process(container: Container, capabilities: Sequence[str]) -> Process
     config, host_config = container.config, container.host_config
     process: Process = {
         "terminal": config.tty,
-        # Who it runs as is in the image's passwd file, which only the child sees: "teul" has the name.
+        # The numbers of the user are in the image's passwd file, which only the child sees: "teul" has the name.
         "user": {"uid": 0, "gid": 0, "additionalGids": [int(group) for group in host_config.group_add or () if _is_number(group)]},
         "args": [container.path, *container.args],
         "env": build_environment(config, terminal=config.tty),
@@ -187,7 +187,7 @@ def _build_process(container: Container, capabilities: Sequence[str]) -> Process
 
 
 def _capability_sets(capabilities: Sequence[str]) -> Capabilities:
-    # security: nothing inheritable (CVE-2022-24769), nothing ambient: a user other than root gets none of them through exec.
+    # security: nothing inheritable (CVE-2022-24769), nothing ambient: a user other than root gets no capability through exec.
     return {"bounding": list(capabilities), "effective": list(capabilities), "permitted": list(capabilities)}
 
 
@@ -196,7 +196,7 @@ def _console_size(size: tuple[int, int]) -> ConsoleSize:
 
 
 def _extension(config: ContainerConfig, host_config: HostConfig, paths: ContainerPaths) -> Extension:
-    """What the OCI spec has no word for. The compiled seccomp filter is filled in by who compiles it."""
+    """What the OCI spec has no word for. The launcher, which compiles the seccomp filter, fills in its path."""
     own_pids = host_config.pid_mode in ("", "private")
     return {
         "rootfs": {"lower": list(paths.lower), "upper": f"{paths.directory}/upper", "work": f"{paths.directory}/work"},

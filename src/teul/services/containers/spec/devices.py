@@ -1,4 +1,4 @@
-"""Devices in a container's spec: what is said of each, and which containers ask for any. Pure; `containers.devices` looks them up."""
+"""Devices in a container's spec: what it says of each, and which containers ask for any. Pure; `containers.devices` looks them up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from teul.model.host_config import HostConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceNode:
-    """A node to make in the container. `access` is what its cgroup may do with it, out of `rwm`."""
+    """A node to make in the container. `access` is what the container's cgroup may do with the device, out of `rwm`."""
 
     path: str
     kind: str
@@ -31,7 +31,7 @@ class ContainerDevices:
 
 
 def asks_for_devices(host_config: HostConfig) -> bool:
-    """Must `gather_devices` be asked before such a container can start?"""
+    """Whether `gather_devices` must be called before a container with this `host_config` can start."""
     return host_config.privileged or bool(host_config.devices) or bool(limited_paths(host_config))
 
 

@@ -25,7 +25,7 @@ def build_mounts(
     network_files: Sequence[tuple[str, str]],
     writable_cgroups: bool,
 ) -> list[Mount]:
-    """All mounts of a container, in the order in which they are made: Docker's own, then the asked ones from the top down.
+    """All mounts of a container, in the order in which they are made: Docker's defaults, then the client's from the top down.
 
     `network_files` are (destination, host path); a bind that the client put at the same place wins. Raises InvalidParameter.
     """

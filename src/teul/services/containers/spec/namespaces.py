@@ -21,7 +21,7 @@ def namespace_donors(host_config: HostConfig) -> dict[str, str]:
 
 
 def build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[Namespace]:
-    """Those that the container gets for itself, and those of the donors that it joins, in the order of the spec."""
+    """The namespaces that the container gets for itself, and those of donors that it joins, in the order of the spec."""
     wanted = {
         "mount": True,
         "network": host_config.network_mode != "host",
@@ -41,7 +41,7 @@ def build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> 
 
 
 def build_sysctls(host_config: HostConfig, host: HostFacts) -> dict[str, str]:
-    """Kernel parameters of the container's own namespaces: Docker's for its network, and the asked ones."""
+    """Kernel parameters of the container's own namespaces: Docker's defaults for its network, and those that the client set."""
     unwritable = {"net.ipv4.ping_group_range"} if host.in_user_namespace else set()
     # kernel: group ids that a user namespace does not map cannot be written.
     known = host.sysctls - unwritable if has_own_network(host_config) else frozenset()

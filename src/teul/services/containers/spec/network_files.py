@@ -27,7 +27,7 @@ _RESOLV_CONF_HEADER = (
 
 
 def render_container_files(container: Container, *, host_hosts: str, host_resolv_conf: str) -> dict[str, str]:
-    """Name to text of the files of a container, whose endpoint is known by now; the last two arguments are the host's own files.
+    """Name to text of the files of a container, whose endpoints are known by now; the last two arguments are the host's own files.
 
     docker: with the host's network, the host's hosts file is kept unless there are extra hosts.
     """
@@ -85,13 +85,13 @@ def render_resolv_conf(
 ) -> str:
     """/etc/resolv.conf: `--dns`, `--dns-search` and `--dns-option` where they are given, the host's where they are not.
 
-    In a network of its own the container cannot reach name servers on the host's loopback, so those are left out, and IPv6 ones
-    without `ipv6`. If that leaves none, the host's own list is kept: a public server would be asked without anybody's consent.
+    In a network of its own the container cannot reach name servers on the host's loopback, so those are left out, and without `ipv6`
+    the IPv6 ones. If that leaves no server, the host's list is kept: a public server would be asked without anybody's consent.
     """
     host_servers, host_search, host_options, others = _parse_resolv_conf(host_text)
     if own_network:
         host_servers = [server for server in host_servers if _is_reachable(server, ipv6=ipv6)] or host_servers
-    # docker: `--dns-search .` is how one asks for no search list.
+    # docker: `--dns-search .` asks for no search list.
     names = [name for name in search if name != "."] if search else host_search
     lines = [f"nameserver {server}" for server in servers or host_servers]
     if names:
@@ -109,7 +109,7 @@ def _own_names(config: ContainerConfig) -> str:
 
 
 def _parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """(name servers, search list, options, other lines) of a resolv.conf; comments and what is no address are left out."""
+    """(name servers, search list, options, other lines) of a resolv.conf; comments and servers that are no addresses are left out."""
     servers: list[str] = []
     search: list[str] = []
     options: list[str] = []

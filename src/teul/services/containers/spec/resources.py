@@ -30,7 +30,7 @@ _DEFAULT_NODES = tuple(
 
 
 def build_resources(host_config: HostConfig, devices: ContainerDevices) -> dict[str, Any]:
-    """The limits, with only those sections that say something; `devices` always does. Raises InvalidParameter."""
+    """The limits, with only those sections that say something, and `devices`, which always does. Raises InvalidParameter."""
     sections = {
         "memory": build_memory(host_config),
         "cpu": build_cpu(host_config),
@@ -139,7 +139,7 @@ def _numbers(path: str, devices: ContainerDevices) -> dict[str, Any]:
 
 
 def _device_rules(host_config: HostConfig, devices: ContainerDevices) -> list[dict[str, Any]]:
-    """Nothing, then what is allowed. Docker's own list forbids fuse (10:229) by name too, to no effect: it was not allowed."""
+    """A rule that forbids all devices, then those that allow some. Docker's list also forbids fuse (10:229), which nothing allowed."""
     if host_config.privileged:
         return [{"allow": True, "access": "rwm"}]
     # Nodes of any device may be made, but not opened.
