@@ -1,11 +1,11 @@
 """What containers hold of networks while they run: addresses and links.
 
-Allocation is decided in memory, on the event loop, and written down before it is told, so that a start has nothing to wait for but one
-row in the database.
+Allocation is decided in memory, on the event loop, and written down before the caller hears of it, so that a start has nothing to wait
+for but one row in the database.
 
 A container's link is left to the kernel, which takes it down with the namespace: deleting it costs 25 to 35 ms with the lock held that
 every other start needs, where namespaces that die together are taken down together in the background. A link whose namespace does not die
-(somebody else is in it) is deleted a moment later.
+(another process is in it) is deleted a moment later.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ class Endpoints:
         self._generation = secrets.randbelow(36)
 
     async def open(self) -> None:
-        """Read what containers hold."""
+        """Read the addresses that containers hold."""
         for held in await self._database.transact(rows.load_held):
             self._held[held.network_id, held.container_id] = held
 
     def is_in_use(self, network_id: str | None = None) -> bool:
-        """Whether a container holds anything of this network, or of any."""
+        """Whether a container holds an address of this network, or without `network_id` of any network."""
         return any(network_id in (None, key[0]) for key in self._held)
 
     async def allocate(
         self, network: Network, container_id: str, *, requested: EndpointSettings | None = None, position: int = 0
     ) -> Allocation:
-        """Give a container its place on `network`, a bridge; recorded when this returns. `position` among the container's interfaces.
+        """Give a container an address on `network`, a bridge; recorded when this returns. `position` among the container's interfaces.
 
-        One that holds a place already keeps its address. Raises InvalidParameter, Forbidden if the address is taken, Unavailable or
-        System if the host does not let us.
+        A container that holds an address there already keeps it. Raises InvalidParameter, Forbidden if the address is taken, Unavailable
+        or System if the host does not let us.
         """
         if network.driver != "bridge":
             raise InvalidParameter(f"network {network.name} has no addresses to give")
@@ -79,7 +79,7 @@ class Endpoints:
         try:
             await self._database.transact(lambda connection: rows.save_held(connection, held))
         except BaseException:
-            # Cancelled, too: the row may be written all the same, so it is deleted after.
+            # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
             await self._release(network.id, container_id)
             raise
         return self._describe(network, bridge, container_id, address, mac=mac, position=position)
@@ -90,12 +90,12 @@ class Endpoints:
         return ContainerEndpoint(network_name=network.name, network_id=network.id, endpoint_id=identifier)
 
     async def release(self, container_id: str) -> None:
-        """The container has ended, or was not started: what it held of any network is free again. Idempotent."""
+        """The container has ended, or was not started: the addresses that it held of any network are free again. Idempotent."""
         for network_id in [network_id for network_id, holder in self._held if holder == container_id]:
             await self._release(network_id, container_id)
 
     async def sweep(self, live_container_ids: Collection[str]) -> None:
-        """Release what containers hold that are not live, and delete links on our bridges that are nobody's.
+        """Release the addresses of containers that are not live, and delete links on the engine's bridges that are no live container's.
 
         For an engine that takes over from one that was killed. Raises System.
         """
@@ -156,14 +156,14 @@ class Endpoints:
         )
 
     def _take_down(self, links: set[str]) -> None:
-        """See to it that these links are gone soon. One look at the bridges serves all that ended meanwhile."""
+        """See to it that these links are gone soon. One look at the bridges serves all containers that end meanwhile."""
         if links and not self._departed:
             self._tasks.start(self._remove_departed(), name="links of ended containers")
         self._departed |= links
 
     async def _remove_departed(self) -> None:
         await asyncio.sleep(_LINK_GRACE_SECONDS)
-        # A name may have come round again meanwhile.
+        # A link's name may have been given to a new link meanwhile.
         links, self._departed = self._departed - set(self._links.values()), set()
         removed = await self._host.remove_links(links)
         if removed:

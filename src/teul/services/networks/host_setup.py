@@ -24,7 +24,7 @@ _FORWARDING_AGE_SECONDS = 10.0
 
 
 class HostSetup:
-    """What the host has of this engine's networks. A host that refuses is complained of when a container needs it."""
+    """What the host has of this engine's networks. A host that refuses is complained of when a container needs a network."""
 
     def __init__(self, host: HostNetwork, registry: NetworkRegistry, tasks: Tasks) -> None:
         self._host = host
@@ -37,17 +37,17 @@ class HostSetup:
         self._lock = asyncio.Lock()
 
     async def open(self, network: Network, *, is_in_use: bool) -> None:
-        """Take over, or make, the bridge of `network`; the rest is seen to in the background."""
+        """Take over, or make, the bridge of `network`; the firewall is seen to in the background."""
         try:
             await self._ensure_bridge(network, is_in_use=is_in_use)
         except TeulError as error:
             log.warning("no bridge network for now: %s", error.message)
         else:
-            # Not waited for: loading libnftables takes longer than a start may, and not every engine starts a container.
+            # Not waited for: loading libnftables takes longer than the engine's start may, and not every engine starts a container.
             self._preparing = self._tasks.start(self._prepare(network, is_in_use=is_in_use), name="network set-up")
 
     async def settle(self) -> None:
-        """Wait until what was begun on the host is finished."""
+        """Wait until the work that was begun on the host is finished."""
         if self._preparing is not None:
             await asyncio.wait([self._preparing])
 

@@ -1,4 +1,4 @@
-"""Records of networks and attachments, worked out from what is known. Pure but for a new record's id and time."""
+"""Records of networks and attachments, worked out from a bridge, a container or a name. Pure but for a new record's id and time."""
 
 from __future__ import annotations
 

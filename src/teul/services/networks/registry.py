@@ -32,15 +32,15 @@ class NetworkRegistry:
             await self.save(missing)
 
     def all(self) -> Sequence[Network]:
-        """By name."""
+        """All networks, in the order of their names."""
         return [self._networks[name] for name in sorted(self._networks)]
 
     def has(self, name: str) -> bool:
-        """Whether there is one of this name."""
+        """Whether there is a network of this name."""
         return name in self._networks
 
     def get(self, reference: str, *, scope: str = "") -> Network:
-        """By id, name or unique beginning of the id, in this order. Raises NoSuchNetwork, InvalidParameter if it is ambiguous."""
+        """Find by id, name or unique beginning of the id, in this order. Raises NoSuchNetwork, InvalidParameter if the id is ambiguous."""
         candidates = [network for network in self._networks.values() if scope in {"", network.scope}]
         for network in candidates:
             if network.id == reference:

@@ -42,7 +42,7 @@ class Networks:
         await self.close()
 
     async def open(self) -> None:
-        """Load what is recorded and take over, or make, the host's side."""
+        """Load the records and take over, or make, the host's side."""
         await self._registry.open()
         await self.endpoints.open()
         network = self._registry.get(BRIDGE)
@@ -50,7 +50,7 @@ class Networks:
 
     async def close(self, *, remove: bool = True) -> None:
         """Stop background work; with `remove`, and if no container holds an address, leave the host as it was found."""
-        await self._host.settle()  # what was begun on the host is finished before it is removed again
+        await self._host.settle()  # work that was begun on the host is finished before its results are removed again
         await self._tasks.cancel()
         if remove and not self.endpoints.is_in_use():
             await self._host.remove()
@@ -64,7 +64,7 @@ class Networks:
         return [network for network in networks if is_wanted(network)]
 
     def get(self, reference: str, *, scope: str = "") -> Network:
-        """By id, name or unique beginning of the id, in this order. Raises NoSuchNetwork, InvalidParameter if it is ambiguous."""
+        """Find by id, name or unique beginning of the id, in this order. Raises NoSuchNetwork, InvalidParameter if the id is ambiguous."""
         return self._registry.get(reference, scope=scope)
 
     def attachments(self, network: Network) -> Sequence[Attachment]:
