@@ -1,7 +1,7 @@
 """What happens in the engine, told to whoever wants to know.
 
-Publishing never waits: every subscriber has a queue of its own, and one that does not keep up loses what it has not read, and is told
-so by one event in its place. The last `HISTORY_EVENTS` events are kept for those who ask about the past.
+Publishing never waits: every subscriber has a queue of its own, and a subscriber that does not keep up loses what it has not read, and is
+told so by one event in its place. The last `HISTORY_EVENTS` events are kept for subscribers who ask about the past.
 Source: moby daemon/events (events.go, filter.go).
 """
 
@@ -54,7 +54,7 @@ class Events:
     def subscribe(
         self, since_ns: int | None = None, until_ns: int | None = None, filters: Filters | None = None, *, queue_events: int = QUEUE_EVENTS
     ) -> Subscription:
-        """Listen from now on, and to the kept events from `since_ns` on; without a bound in the past, to new ones only.
+        """Listen from now on, and to the kept events from `since_ns` on; without `since_ns` and `until_ns`, to new events only.
 
         Nothing that is published after this call is missed. The iteration ends at `until_ns`. Use it in a `with` block.
         """
@@ -90,7 +90,7 @@ class Subscription:
         self._registry.discard(self)
 
     def offer(self, event: Event) -> None:
-        """Queue `event` if it was asked for; if the queue is full, all of it becomes one event that counts what was lost."""
+        """Queue `event` if the listener asked for it; if the queue is full, all of it becomes one event that counts those lost."""
         if (self._until_ns is not None and event.time_ns > self._until_ns) or not matches(event, self._filters):
             return
         if len(self._queue) >= self._queue_events:
@@ -122,7 +122,7 @@ class Subscription:
 
 
 def container_event(container: Container, action: str, **attributes: str) -> Event:
-    """An event of `container`: its labels, image and name are always told, and what belongs to the action."""
+    """An event of `container`: its labels, image and name are always told, and the `attributes` that belong to the action."""
     config = container.config
     told = {**(config.labels or {}), **attributes, "image": container.image_reference, "name": container.name}
     return Event("container", action, container.id, told)

@@ -39,7 +39,7 @@ class HostFacts:
 
     `architecture` is Go's name (amd64). `capabilities` are those that the engine can hand out, `known_capabilities` those that the
     kernel has, both in the kernel's order. `cpuset_cpus` and `cpuset_mems` are kernel lists ("0-3"), empty if not known.
-    `thermal_throttle_paths` are sysfs directories that Docker hides. `apparmor_profiles` are the loaded ones; None without AppArmor.
+    `thermal_throttle_paths` are sysfs directories that Docker hides. `apparmor_profiles` are the loaded profiles; None without AppArmor.
     """
 
     architecture: str
@@ -59,10 +59,10 @@ class HostFacts:
     thermal_throttle_paths: tuple[str, ...] = ()
 
 
-# Set in every container with a network of its own, where the kernel has them.
+# Kernel parameters that are set in every container with a network of its own, where the kernel has them.
 NETWORK_SYSCTLS = ("net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range")
 
-# kernel: CONFIG_NR_CPUS ends at 8192; a longer list is an attempt to make us count.
+# kernel: CONFIG_NR_CPUS ends at 8192; a longer list is an attempt to make the engine count.
 _LARGEST_LISTED = 8192
 
 
@@ -162,4 +162,4 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
-        return ""  # the kernel was built without it
+        return ""  # the kernel was built without this file

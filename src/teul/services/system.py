@@ -1,6 +1,6 @@
 """What the engine says about itself and its host: `docker version` and `docker info`.
 
-Figures are read when they are asked for; what cannot be found out is empty or zero, never guessed.
+Figures are read when they are asked for; a figure that cannot be found out is empty or zero, never guessed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MINIMUM_API_VERSION = (1, 24)
 
 
 class ContainerLister(Protocol):
-    """Knows all containers; `services.containers.Containers` is one."""
+    """Knows all containers; `services.containers.service.Containers` is one."""
 
     def list(self) -> Sequence[Container]: ...
 
 
 class ImageCounter(Protocol):
-    """Knows how many images there are; `services.images.Images` is one."""
+    """Knows how many images there are; `services.images.service.Images` is one."""
 
     def count(self) -> int: ...
 
@@ -48,7 +48,7 @@ class ListenerCounter(Protocol):
 class EngineFacts:
     """What the composition root knows of this engine.
 
-    `engine_id` stays the same for a root; `hosts` are the addresses it listens on, `tls` and `tls_verify` how it does on TCP.
+    `engine_id` stays the same for a root; `hosts` are the addresses that the engine listens on, `tls` and `tls_verify` how it does on TCP.
     """
 
     engine_id: str
@@ -106,7 +106,7 @@ class Info:
 
     @property
     def containers(self) -> int:
-        """All of them, in whatever state."""
+        """How many containers there are, in whatever state."""
         return self.containers_running + self.containers_paused + self.containers_stopped
 
 
@@ -120,7 +120,7 @@ class System:
         self._events = events
 
     def version(self) -> Version:
-        """Never waits: clients ask for it before everything else."""
+        """The answer to `docker version`. Never waits: clients ask for it before everything else."""
         host = host_platform()
         return Version(
             version=self.facts.version,
@@ -133,7 +133,7 @@ class System:
         )
 
     async def info(self) -> Info:
-        """Counts containers and images and reads the host's figures."""
+        """The answer to `docker info`: counts containers and images and reads the host's figures."""
         statuses = Counter(container.state.status for container in self._containers.list())
         running = statuses[Status.RUNNING] + statuses[Status.RESTARTING]
         paused = statuses[Status.PAUSED]

@@ -1,8 +1,8 @@
-"""Who uses what: which containers stand on an image.
+"""Who uses what: which containers stand on an image, or are on a network.
 
-An index of one kind of things, kept current by those who use them: whoever keeps the records of containers declares what a container
-uses, and withdraws it with the record. So those who are used (images, which are further down) know their users without knowing where
-the records are kept, and nobody looks through all containers. What is indexed is the live record: nothing here can be out of date.
+An index of one kind of things, kept current by those who use them: the registry of containers declares what a container uses, and
+withdraws it with the record. So the services of the things used (images and networks, which are further down) know the users without
+knowing where their records are kept, and nobody looks through all containers. The index has the live records, which are never out of date.
 """
 
 from __future__ import annotations
