@@ -1,6 +1,6 @@
 """The Docker Engine API as an aiohttp application.
 
-Routing is our own, in front of aiohttp's: the version prefix has to go first, and every start of a container passes here several
+Routing is done here, in front of aiohttp's: the version prefix has to go first, and every start of a container passes here several
 times. A path is looked up in one dictionary of literal paths, then among the few patterns that begin with the same word.
 """
 
@@ -52,7 +52,7 @@ class Router:
     """Finds the handler of a method and path.
 
     A pattern's variable `{name}` is one path segment; `{name:regex}` may be more. Routes are tried in the order in which they were given,
-    literal paths first. HEAD is answered by GET's handler where it has none of its own; aiohttp drops the body.
+    literal paths first. HEAD is answered by GET's handler where it has no handler of its own; aiohttp drops the body.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -106,7 +106,7 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def _parse_version(text: str) -> tuple[int, int]:
-    """docker: what is no number counts as 0, and only two parts matter."""
+    """A version such as `1.51` in a path. docker: an empty part counts as 0, and only two parts matter."""
     parts = [int(part) if part else 0 for part in text.split(".")]
     return (parts[0], parts[1] if len(parts) > 1 else 0)
 

@@ -1,4 +1,4 @@
-"""What the API knows and this engine does not do (yet): one table, one clear sentence each.
+"""What the API has and this engine does not do (yet): one table, one clear sentence each.
 
 Swarm's paths answer as a dockerd that is no manager does, lists of things that cannot exist here are empty.
 """
@@ -20,22 +20,22 @@ _NO_MANAGER = (
 
 
 async def no_manager(_: web.Request) -> web.StreamResponse:
-    """Whatever is asked of a swarm."""
+    """Refuse whatever is asked of a swarm."""
     raise Unavailable(_NO_MANAGER)
 
 
 async def no_plugins(_: web.Request) -> web.StreamResponse:
-    """There are none."""
+    """An empty list: there are no plugins."""
     return json_response([])
 
 
 async def no_volumes(_: web.Request) -> web.StreamResponse:
-    """There are none."""
+    """An empty list: there are no volumes."""
     return json_response({"Volumes": [], "Warnings": None})
 
 
 async def no_such_volume(request: web.Request) -> web.StreamResponse:
-    """There are none."""
+    """404: there are no volumes."""
     raise NotFound(f"get {request.match_info['name']}: no such volume")
 
 

@@ -26,13 +26,13 @@ _STAT_HEADER = "X-Docker-Container-Path-Stat"
 
 
 async def look(request: web.Request) -> web.StreamResponse:
-    """What is at a path, in a header."""
+    """Tell in a header what is at a path."""
     found = await services(request).filesystems.stat(request.match_info["name"], _path(request))
     return web.Response(headers=_stat_header(found))
 
 
 async def copy_out(request: web.Request) -> web.StreamResponse:
-    """A tar archive of what is at a path."""
+    """Send a tar archive of what is at a path."""
     async with services(request).filesystems.archive(request.match_info["name"], _path(request)) as (found, chunks):
         return await _send(request, chunks, content_type="application/x-tar", headers=_stat_header(found))
 
@@ -50,13 +50,13 @@ async def copy_in(request: web.Request) -> web.StreamResponse:
 
 
 async def export(request: web.Request) -> web.StreamResponse:
-    """All files of a container in a tar archive."""
+    """Send all files of a container in a tar archive."""
     async with services(request).filesystems.export(request.match_info["name"]) as chunks:
         return await _send(request, chunks, content_type="application/octet-stream", headers={})
 
 
 async def changes(request: web.Request) -> web.StreamResponse:
-    """What was modified (0), added (1) and deleted (2). docker: null if nothing was."""
+    """Tell which paths were modified (0), added (1) and deleted (2). docker: null if none was."""
     found = await services(request).filesystems.changes(request.match_info["name"])
     return json_response([{"Path": change.path, "Kind": change.kind} for change in found] or None)
 

@@ -33,9 +33,9 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 async def start(request: web.Request) -> web.StreamResponse:
-    """Run it: detached, or over a hijacked connection.
+    """Run an exec: detached, or over a hijacked connection.
 
-    docker: once the connection is hijacked, a failure to start is told as the process's output; the exit code says that it was one.
+    docker: once the connection is hijacked, a failure to start is told as the process's output; the exit code says that it was a failure.
     """
     body = await query.json_bytes(request)
     options = decode(ExecStartConfig, body) if body.strip() else ExecStartConfig()
@@ -55,12 +55,12 @@ async def start(request: web.Request) -> web.StreamResponse:
 
 
 async def inspect(request: web.Request) -> web.StreamResponse:
-    """What became of it."""
+    """Tell what became of an exec."""
     return json_response(inspection(services(request).execs.get(request.match_info["id"])))
 
 
 async def resize(request: web.Request) -> web.StreamResponse:
-    """Tell its terminal its size."""
+    """Set the size of an exec's terminal."""
     height = query.dimension(request, "h", name="height")
     width = query.dimension(request, "w", name="width")
     await services(request).execs.resize(request.match_info["id"], height=height, width=width)
@@ -91,7 +91,7 @@ def inspection(record: Exec) -> dict[str, Any]:
         "OpenStdout": config.attach_stdout,
         "CanRemove": record.can_remove,
         "ContainerID": record.container_id,
-        # docker: the key codes, in base64 as all bytes.
+        # docker: the key codes, in base64 as Go writes all bytes.
         "DetachKeys": parse_detach_keys(config.detach_keys) if config.detach_keys else "",
         "Pid": record.pid,
     }

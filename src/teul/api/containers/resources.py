@@ -15,7 +15,7 @@ from teul.services.containers.update import UpdateContainer
 
 
 async def stats(request: web.Request) -> web.StreamResponse:
-    """One document, or one in every second until the client has enough or the container is removed."""
+    """Send one document, or one in every second until the client hangs up or the container is removed."""
     resources = services(request).resources
     stream = query.boolean(request, "stream", default=True)
     one_shot = api_version(request) >= (1, 41) and query.boolean(request, "one-shot")

@@ -69,7 +69,7 @@ async def inspect(request: web.Request) -> web.StreamResponse:
 
 
 async def start(request: web.Request) -> web.StreamResponse:
-    """204; 304 if it runs."""
+    """204; 304 if the container runs."""
     # docker: a document of any use has at least 8 bytes; shorter bodies of old clients are let pass.
     if (request.content_length or 0) > 7 or "chunked" in request.headers.get("Transfer-Encoding", ""):
         raise InvalidParameter("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
@@ -79,7 +79,7 @@ async def start(request: web.Request) -> web.StreamResponse:
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
-    """204; 304 if it does not run."""
+    """204; 304 if the container does not run."""
     signal, seconds = _stop_options(request)
     return await _done(services(request).lifecycle.stop(request.match_info["name"], signal=signal, timeout_seconds=seconds))
 
@@ -102,12 +102,12 @@ async def kill(request: web.Request) -> web.StreamResponse:
 
 
 async def pause(request: web.Request) -> web.StreamResponse:
-    """Freeze all processes."""
+    """Freeze all processes of a container."""
     return await _done(services(request).lifecycle.pause(request.match_info["name"]))
 
 
 async def unpause(request: web.Request) -> web.StreamResponse:
-    """Let them go on."""
+    """Let the processes of a container go on."""
     return await _done(services(request).lifecycle.unpause(request.match_info["name"]))
 
 
@@ -117,7 +117,7 @@ async def rename(request: web.Request) -> web.StreamResponse:
 
 
 async def remove(request: web.Request) -> web.StreamResponse:
-    """`force` kills it first, `v` removes its anonymous volumes."""
+    """`force` kills the container first, `v` removes its anonymous volumes."""
     return await _done(
         services(request).lifecycle.remove(
             request.match_info["name"],
@@ -129,7 +129,7 @@ async def remove(request: web.Request) -> web.StreamResponse:
 
 
 async def wait(request: web.Request) -> web.StreamResponse:
-    """Headers at once, so that the client knows that it is being waited for; the document when it is over."""
+    """Send the headers at once, so that the client knows that the end is being waited for; the document when the container has ended."""
     version = api_version(request)
     condition = (query.text(request, "condition") if version >= (1, 30) else "") or "not-running"
     if condition not in _CONDITIONS:
@@ -146,7 +146,7 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 
 async def resize(request: web.Request) -> web.StreamResponse:
-    """Tell the terminal its size."""
+    """Set the size of a container's terminal."""
     height = query.dimension(request, "h", name="height")
     width = query.dimension(request, "w", name="width")
     await services(request).containers.resize(request.match_info["name"], height=height, width=width)
@@ -193,7 +193,7 @@ def _exit_document(end: ContainerExit) -> dict[str, object]:
 
 
 def _layer_directories(found: Services, container: Container) -> list[str]:
-    """Of the container's image; none if that is gone."""
+    """The layer directories of the container's image; none if the image is gone."""
     try:
         return found.images.layer_directories(found.images.get(Digest(container.image_id)))
     except NotFound:
@@ -201,7 +201,7 @@ def _layer_directories(found: Services, container: Container) -> list[str]:
 
 
 class _ImageNames:
-    """What the references of a list lead to, each looked up once."""
+    """The images that the references in a list of containers lead to, each reference looked up once."""
 
     def __init__(self, found: Services) -> None:
         self._images = found.images
@@ -222,4 +222,4 @@ class _ImageNames:
         try:
             return str(self._images.resolve(reference).image_id)
         except TeulError:
-            return None  # gone, or ambiguous by now: it means nothing
+            return None  # gone, or ambiguous by now: the reference means no image

@@ -22,7 +22,7 @@ _IO_FIELDS = (
     "io_time_recursive",
     "sectors_recursive",
 )
-# What of the kernel's memory.stat is told, by version of cgroups; what this kernel does not count is told as 0.
+# The counters of memory.stat that are told, by version of cgroups; a counter that this kernel does not have is told as 0.
 _MEMORY_V1_OWN = (
     *("active_anon", "active_file", "cache", "dirty", "inactive_anon", "inactive_file", "mapped_file", "pgfault", "pgmajfault"),
     *("pgpgin", "pgpgout", "rss", "rss_huge", "unevictable", "writeback"),
@@ -105,7 +105,7 @@ def _block_io(counted: IoUsage | None) -> dict[str, Any]:
     if counted is None:
         return dict.fromkeys(_IO_FIELDS)
     if counted["version"] == 2:
-        # docker: on v2 there are the bytes alone, and null for no device.
+        # docker: on v2 only the bytes are told, and null for no device.
         return dict.fromkeys(_IO_FIELDS) | {_IO_FIELDS[0]: _io_entries(counted["io_bytes"]) or None}
     return {name: [] for name in _IO_FIELDS} | {
         _IO_FIELDS[0]: _io_entries(counted["io_bytes"]),

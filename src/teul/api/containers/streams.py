@@ -50,8 +50,8 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """`multiplexed`: output in stdcopy frames. `stdin`: pass on what the client sends; when it ends its side, `close_stdin` closes the
-    process's (and the session goes on), otherwise the session ends. `detach_keys` are only looked for on a terminal.
+    """`multiplexed`: output in stdcopy frames. `stdin`: pass on what the client sends; when the client ends its side, `close_stdin` closes
+    the process's stdin (and the session goes on), otherwise the session ends. `detach_keys` are only looked for on a terminal.
     """
 
     multiplexed: bool
@@ -76,7 +76,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
 
 
 async def attach_websocket(request: web.Request) -> web.StreamResponse:
-    """The same over a websocket, both output streams in one, never in frames."""
+    """As `attach`, but over a websocket: both output streams in one, never in frames."""
     plan = _plan_attach(request)
     before_ns = time.time_ns()
     attachment = await plan.open(request)
@@ -150,7 +150,7 @@ async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOp
             try:
                 await attachment.write(passed)
             except OSError:
-                # The process has closed its stdin: what else the client sends is for nobody, but its output still counts.
+                # The process has closed its stdin: nobody reads what else the client sends, but the process's output still counts.
                 listening = False
         if keys and keys.detached:
             return Ending.DETACHED
@@ -197,7 +197,7 @@ def _plan_attach(request: web.Request) -> _AttachPlan:
 async def _serve_attach(
     request: web.Request, plan: _AttachPlan, duplex: Duplex, attachment: Attachment | None, before_ns: int, *, multiplexed: bool
 ) -> None:
-    """Everything after the answer. Ends both the attachment and the stream."""
+    """Everything after the head of the answer. Closes both the attachment and the client's stream."""
     try:
         if plan.logs:
             past = LogQuery(stdout=plan.stdout, stderr=plan.stderr, until_ns=before_ns)

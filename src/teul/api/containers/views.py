@@ -31,7 +31,7 @@ class Surroundings:
 
 
 def summary(container: Container, *, image: str, now_ns: int, sizes: tuple[int, int] | None = None) -> dict[str, Any]:
-    """One entry of the list. `image` is the reference, or the image's id if that no longer leads to it; `sizes` are (rw, root fs)."""
+    """One entry of the list. `image` is the reference, or the image's id if the reference no longer means it; `sizes` are (rw, root fs)."""
     host_config: dict[str, Any] = {"NetworkMode": container.host_config.network_mode}
     if container.host_config.annotations:
         host_config["Annotations"] = container.host_config.annotations
@@ -56,7 +56,7 @@ def summary(container: Container, *, image: str, now_ns: int, sizes: tuple[int, 
 def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
     """All that is known of a container."""
     directory = f"{around.root}/containers/{container.id}"
-    # docker: these files are named once the container has been started for the first time.
+    # docker: the network files are named once the container has been started for the first time.
     made = container.state.started_at_ns != 0
     host_config = render(container.host_config)
     host_config["Links"] = None

@@ -5,9 +5,9 @@ Attach and exec turn an HTTP connection into a raw stream in both directions. Th
 - Bytes that the client sends behind such a request, before it is answered, are not HTTP. They are held back here (at most
   `EARLY_BYTES`, then the socket is not read) and handed over with the connection; if the request is refused, they are HTTP after all.
 - The client may end its sending side at once (`printf … | nc -N`) and still wants the answer.
-- Once taken over, the transport belongs to a protocol of ours, which has to tell aiohttp when the connection is gone.
+- Once taken over, the transport belongs to another protocol (`RawStream`), which has to tell aiohttp when the connection is gone.
 
-A request is looked at only where a new one begins, and only its first line: other requests cost one comparison.
+Bytes are looked at only where a new request begins, and only its first line: requests that do not hijack cost one comparison.
 Not covered: a hijacking request that is pipelined behind an unfinished one, or has a chunked body; its early bytes are lost.
 """
 
@@ -31,7 +31,7 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A connection that no longer speaks HTTP. `early` came behind the request; `ended`: the client will send no more."""
+    """A connection that no longer speaks HTTP. `early` are bytes that came behind the request; `ended`: the client will send no more."""
 
     transport: asyncio.Transport
     early: bytes
@@ -47,7 +47,7 @@ class Connection(web.RequestHandler):
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        # At the place where a new request begins.
+        # Whether the next bytes begin a new request.
         self._idle = True
         self._held_head = b""
         # Inside a request that may hijack: how much of its body is still to come, and what came behind it.
@@ -58,14 +58,14 @@ class Connection(web.RequestHandler):
         self._watchers: set[Callable[[], None]] = set()
 
     def watch_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` once when the client hangs up; returns the function that forgets it."""
+        """Call `callback` once when the client hangs up; returns a function that takes the callback back."""
         self._watchers.add(callback)
         return lambda: self._watchers.discard(callback)
 
     def take_over(self) -> Taken:
         """Give the transport away; aiohttp writes and reads nothing from now on.
 
-        The new owner sets its protocol, resumes reading, closes the transport, and calls `on_lost` when the connection is lost.
+        The new owner sets the transport's protocol, resumes reading, closes the transport, and calls `on_lost` when the connection is lost.
         Raises ConnectionResetError if the client is gone already.
         """
         transport = self.transport

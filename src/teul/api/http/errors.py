@@ -60,7 +60,7 @@ def message_response(status: int, message: str) -> web.Response:
 
 
 def describe(error: Exception) -> tuple[int, str]:
-    """Status and message of any exception that a handler let through; logs what was not foreseen and what is our own failure."""
+    """Status and message of any exception that a handler let through; logs errors that nobody foresaw, and failures of the engine."""
     if isinstance(error, errors.TeulError):
         status = status_of(error)
         if status == 500:

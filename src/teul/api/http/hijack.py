@@ -21,14 +21,14 @@ from aiohttp import web
 
 from teul.api.http.connection import EARLY_BYTES, Connection, Taken
 
-# How long the first output waits for a client that has not read our answer yet.
+# How long the first output waits for a client that has not read the head of the answer yet.
 _HEAD_SECONDS = 0.1
 _HEAD_POLL_SECONDS = 0.001
 
 # asm-generic/ioctls.h, unix(7): on a unix socket, the bytes sent that the peer has not read.
 SIOCOUTQ = 0x5411
 
-# How long a client may take to notice that we have finished before the connection is cut.
+# How long a client may take to notice that the engine has finished before the connection is cut.
 _LINGER_SECONDS = 5.0
 
 
@@ -45,7 +45,7 @@ class Duplex(Protocol):
         """Return when the connection is broken; a client that merely ended its side is not gone."""
 
     async def close(self) -> None:
-        """Send what is pending, end our side, give the client a moment to see it, and cut the connection."""
+        """Send what is pending, end the engine's side, give the client a moment to see that, and cut the connection."""
 
 
 class RawStream(asyncio.Protocol):
@@ -97,7 +97,7 @@ class RawStream(asyncio.Protocol):
     async def close(self) -> None:
         try:
             if not self._lost.is_set() and self._transport.can_write_eof():
-                # Write side first: closing a socket with unread bytes in it resets the connection, and the client may lose our last ones.
+                # Write side first: closing a socket with unread bytes resets the connection, and the client may lose the last output.
                 self._transport.write_eof()
                 await self._wait_for_end()
         finally:
@@ -132,10 +132,10 @@ class RawStream(asyncio.Protocol):
         self._tell_server(exc)
 
     async def _wait_for_head_read(self) -> None:
-        """Let the client read our answer before the first output comes.
+        """Let the client read the head of the answer before the first output comes.
 
         docker: clients that take the socket out of an HTTP library (docker-py) lose what the library has read ahead. dockerd is slow
-        enough for them, we are not. Over TCP there is no telling.
+        enough for them, this engine is not. Over TCP there is no telling what the client has read.
         """
         self._head_read = True
         connection = self._transport.get_extra_info("socket")
@@ -154,7 +154,7 @@ class RawStream(asyncio.Protocol):
             return
 
     def _watch_hang_up(self) -> None:
-        """After the end of the client's side, asyncio no longer looks at the socket: notice here when the other side goes too.
+        """After the client has ended its sending side, asyncio no longer looks at the socket: notice here when the client is gone.
 
         Only a unix socket can tell; over TCP the next write does.
         """

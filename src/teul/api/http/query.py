@@ -16,7 +16,7 @@ from teul.model.filter import Filters, parse_filters
 
 T = TypeVar("T")
 
-# No document of this API comes near it; the limit keeps a client from filling the engine's memory.
+# No document of this API comes near this size; the limit keeps a client from filling the engine's memory.
 JSON_BYTES = 16 * 1024 * 1024
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -30,13 +30,13 @@ def text(request: web.Request, key: str) -> str:
 
 
 def boolean(request: web.Request, key: str, *, default: bool = False) -> bool:
-    """docker: anything but "", 0, no, false and none is true; `default` only counts if the key is absent."""
+    """A yes-or-no parameter. docker: anything but "", 0, no, false and none is true; `default` only counts if the key is absent."""
     value = request.query.get(key)
     return default if value is None else value.strip().lower() not in _FALSE
 
 
 def integer(request: web.Request, key: str) -> int | None:
-    """A decimal number; None if absent or empty. Raises InvalidParameter with Go's words."""
+    """A parameter that is a decimal number; None if absent or empty. Raises InvalidParameter with Go's words."""
     value = text(request, key)
     if not value:
         return None

@@ -1,7 +1,7 @@
 """Responses that go on: JSON lines, raw bytes, and noticing that the client has gone.
 
-A handler that waits for something (events, logs, wait) is cancelled when its client hangs up; all others run to their end, since a
-half-done create or remove helps nobody.
+A handler that waits for something (events, logs, wait) is cancelled when its client hangs up; all other handlers run to their end, since
+a half-done create or remove helps nobody.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def json_stream(
 ) -> AsyncIterator[JsonStream]:
     """Answer 200 with a stream of JSON lines; headers are on their way before the body of the `with` runs.
 
-    docker: whatever goes wrong after that is told in band, as the last line {"errorDetail": {"message": …}, "error": …}.
+    docker: an error after that is told in band, as the last line {"errorDetail": {"message": …}, "error": …}.
     The handler returns `stream.response`.
     """
     response = await started_stream(request, content_type=content_type)
@@ -103,7 +103,7 @@ async def while_connected(request: web.Request) -> AsyncIterator[None]:
 
 
 async def first_of(*coroutines: Coroutine[object, object, None]) -> None:
-    """Run all, return when one has returned (or raise what it raised), and have cancelled and awaited the others by then."""
+    """Run all coroutines; when one has returned, cancel and await the others, and return. Raises what that one raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for coroutine in coroutines:

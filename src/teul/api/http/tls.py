@@ -1,8 +1,8 @@
 """TLS in front of the API's connections, as a transport that can be half closed.
 
-asyncio's own TLS transport closes altogether when the client ends its sending side, and cannot end only ours: `docker run -i` over it would
-lose its output at the end of its input. This one passes both ends on (`teul.wire.tls`), so that hijacked streams behave as they do on
-a bare socket. Whoever does not finish the handshake never reaches HTTP.
+asyncio's TLS transport closes altogether when the client ends its sending side, and cannot end only the engine's: `docker run -i` over it
+would lose its output at the end of its input. `TlsTransport` passes both ends on (`teul.wire.tls`), so that hijacked streams behave as they
+do on a bare socket. A client that does not finish the handshake never reaches HTTP.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from teul.wire.tls import TlsFailed, TlsSession
 
 log = logging.getLogger(__name__)
 
-# Who connects and says nothing must not keep a descriptor for ever.
+# A client that connects and says nothing must not keep a descriptor for ever.
 _HANDSHAKE_SECONDS = 30.0
 # A connection that is cut at once loses the alert that says why.
 _ALERT_SECONDS = 1.0
@@ -69,7 +69,7 @@ class TlsTransport(asyncio.Transport):
         if self._ended:
             raise RuntimeError("write after write_eof")
         if self._transport.is_closing():
-            return  # as a bare transport does; its owner is told of the loss
+            return  # as a bare transport does; the transport's owner is told of the loss
         try:
             self._session.send(bytes(data))
         except TlsFailed as error:

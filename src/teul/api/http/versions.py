@@ -1,7 +1,7 @@
 """What older clients expect to be different.
 
-Services know the newest shape only. A step belongs to the version that introduced something: requests of older clients go through it
-on their way in, responses on their way out, newest step first. Source: moby daemon/server/router, docs/api/version-history.md.
+Services know the newest shape only. A step belongs to the version that introduced something: requests of older clients go through the
+step on their way in, responses on their way out, newest step first. Source: moby daemon/server/router, docs/api/version-history.md.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _without(key: str, *, inside: str | None = None) -> Callable[[Document], Non
 
 
 def _short_id_among_aliases(document: Document) -> None:
-    """Before 1.45 a container's short id and hostname were told as aliases on networks of the user's."""
+    """Before 1.45 a container's short id and hostname were told as aliases on networks that users made."""
     own = [document["Id"][:12], document["Config"]["Hostname"]]
     for name, endpoint in document["NetworkSettings"]["Networks"].items():
         if name not in ("bridge", "host", "none"):
@@ -177,7 +177,7 @@ def _network_name(host_config: HostConfig) -> str:
 
 
 def _move_mac_address(version: Version, config: ContainerConfig, host_config: HostConfig, endpoints: Endpoints) -> list[str]:
-    """A MAC address belongs to an endpoint; the container-wide one is still taken, since 1.44 with a warning."""
+    """A MAC address belongs to an endpoint; a container-wide MAC address is still taken, since 1.44 with a warning."""
     if not config.mac_address:
         return []
     if _has_own_network(host_config):

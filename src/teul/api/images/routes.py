@@ -56,7 +56,7 @@ async def image_history(request: web.Request) -> web.StreamResponse:
 
 
 async def load_images(request: web.Request) -> web.StreamResponse:
-    """POST /images/load. docker: whatever goes wrong with the archive is told in band, the status is 200."""
+    """POST /images/load. docker: an error in the archive is told in band, the status is 200."""
     platform = _platform(request, since=(1, 48))
     quiet = boolean(request, "quiet", default=True)
     async with json_stream(request) as stream:

@@ -22,7 +22,7 @@ from teul.services.images.remove import Removed
 Version = tuple[int, int]
 Document = dict[str, Any]
 
-# These were always there in older answers, set or not.
+# These members were always there in older answers, set or not.
 _ALWAYS = {"Cmd": None, "Entrypoint": None, "Env": None, "Labels": None, "OnBuild": None, "User": "", "Volumes": None, "WorkingDir": ""}
 _BEFORE_1_50 = {
     "AttachStderr": False,
@@ -114,7 +114,7 @@ def history_view(item: HistoryItem) -> Document:
 
 
 def removed_view(removed: Removed) -> Document:
-    """An element of what a removal answers."""
+    """An element of the answer to DELETE /images/{name}."""
     return {"Untagged": removed.untagged} if removed.untagged is not None else {"Deleted": str(removed.deleted)}
 
 
@@ -132,7 +132,7 @@ def loaded_lines(loaded: Sequence[LoadedImage]) -> list[str]:
 
 
 def _config_view(config: ImageConfig, version: Version) -> Document:
-    # docker: empty is the same as not set.
+    # docker: an empty member is the same as a member that is not set.
     given = {name: value for name, value in msgspec.to_builtins(config).items() if value}
     legacy = {**_ALWAYS, **_BEFORE_1_50} if version < (1, 50) else _ALWAYS
     return dict(sorted({**legacy, **given}.items()))

@@ -82,7 +82,7 @@ class _CreateRequest(msgspec.Struct):
     name: str = msgspec.field(name="Name", default="")
 
 
-# docker: strconv.ParseBool, stricter than the other parameters.
+# docker: this parameter is read by strconv.ParseBool, which is stricter than what reads the others.
 _GO_BOOLEANS = frozenset({"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"})
 
 

@@ -39,7 +39,7 @@ async def info(request: web.Request) -> web.StreamResponse:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """What happens from now on, and with `since` what is remembered of the past; ends at `until`."""
+    """Send the events from now on, and with `since` those remembered of the past; ends at `until`."""
     since_ns = query.timestamp_ns(request, "since", quote="'")
     until_ns = query.timestamp_ns(request, "until", quote="'")
     if until_ns is not None and until_ns < (since_ns or 0):
@@ -56,7 +56,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def disk_usage(request: web.Request) -> web.StreamResponse:
-    """`docker system df`; `type` may choose (since 1.42)."""
+    """`docker system df`; since 1.42 `type` may choose which kinds of objects."""
     found, version = services(request), api_version(request)
     chosen = frozenset(request.query.getall("type", ()) if version >= (1, 42) else ()) or _OBJECTS
     for unknown in sorted(chosen - _OBJECTS):
