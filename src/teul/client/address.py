@@ -10,7 +10,7 @@ DEFAULT_TLS_PORT = 2376
 
 
 class InvalidAddress(ValueError):
-    """Not an address of an engine, or of a kind that is not supported."""
+    """Not an address of an engine, or an address of a kind that is not supported."""
 
 
 class TlsOptions:
@@ -26,7 +26,7 @@ class TlsOptions:
 
 
 class Address:
-    """A unix socket (`path`) or a TCP endpoint (`host`, `port`); the other half is empty."""
+    """A unix socket (`path`) or a TCP endpoint (`host`, `port`); the members of the other kind are empty."""
 
     __slots__ = ("host", "path", "port")
 

@@ -1,8 +1,8 @@
-"""The Docker Engine API from a client's side: requests with JSON in and out, streams, and hijacked connections.
+"""The Docker Engine API from a client's side: requests with JSON in and out, streams, hijacked connections.
 
 A `Client` keeps at most one idle connection. Requests that stay open (a followed log, an attachment, a wait) have connections of
 their own, so any number of them can be under way. Paths are sent without a version prefix, which every engine takes as its newest
-version; `api_version` pins one.
+version; `api_version` pins another.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def render_query(query: Query) -> str:
 
 
 class Client:
-    """The API of the engine at `address`. `opener` gives a connected socket; by default it just connects."""
+    """The API of the engine at `address`. `opener` gives a connected socket; the default opener just connects."""
 
     def __init__(self, address: Address, *, opener: Callable[[], Socket] | None = None, api_version: str = "", agent: str = "teul") -> None:
         self.address = address

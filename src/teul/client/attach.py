@@ -40,7 +40,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Pump:
-    """Moves bytes until the stream ends. A descriptor that is None is not attached: its output is thrown away.
+    """Moves bytes until the stream ends. A descriptor that is None is not attached: output for it is thrown away.
 
     `multiplexed` tells that the engine frames stdout and stderr (a container without a terminal). `detach` looks through the input.
     """
@@ -104,7 +104,7 @@ class Pump:
         except BlockingIOError:
             return True
         except ConnectionResetError:
-            return False  # the engine died; whoever waits for the exit status will say so
+            return False  # the engine died; the caller that waits for the exit status will say so
         self._write_output(data)
         return bool(data)
 
@@ -138,7 +138,7 @@ class Pump:
         self._send()
 
     def _send(self) -> None:
-        """Send what there is room for. After the end of the input, half-close."""
+        """Send as much input as there is room for. After the end of the input, half-close."""
         try:
             self._stream.flush()
             while self._pending:

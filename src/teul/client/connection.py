@@ -1,7 +1,7 @@
 """One blocking connection to an engine, used for one request after another.
 
 `_socket` is what `socket` is made of; importing `socket` itself would cost as much as everything else that `teul run` imports
-(it builds enums of every address family). The bytes are rendered and parsed by `teul.wire.http1`.
+(`socket` builds enums of every address family). The bytes are rendered and parsed by `teul.wire.http1`.
 """
 
 from __future__ import annotations
@@ -83,16 +83,16 @@ class HijackedStream:
 
     @property
     def unsent(self) -> bool:
-        """Whether something waits that was sent already: only TLS keeps bytes of its own. `flush` when there is room."""
+        """Whether sent bytes still wait for room: only a TLS socket keeps any. `flush` when there is room."""
         return bool(getattr(self.socket, "unsent", b""))
 
     def flush(self) -> None:
         """Send what waits, as far as the engine takes it."""
         if self.unsent:
-            self.socket.flush()  # type: ignore[union-attr]  # only such a socket has something unsent
+            self.socket.flush()  # type: ignore[union-attr]  # only a `TlsSocket` has something unsent
 
     def close_write(self) -> None:
-        """Tell the other side that no more input comes. The output goes on."""
+        """Tell the engine that no more input comes. The output goes on."""
         try:
             self.socket.shutdown(SHUT_WR)
         except OSError as error:
@@ -148,7 +148,7 @@ class Response:
 
 
 class Connection:
-    """A connection that is opened by the first request and closed by whichever side has enough."""
+    """A connection that the first request opens, and that client or engine may close between two requests."""
 
     def __init__(self, address: Address, opener: Callable[[], Socket]) -> None:
         self._address = address
@@ -215,7 +215,7 @@ class Connection:
             raise self._broken(error) from error
 
     def _send_part(self, data: bytes) -> bool:
-        """False when the engine reads no more: it has refused the body, and its answer says why."""
+        """Send a part of the body; False when the engine reads no more: it has refused the body, and its answer says why."""
         assert self._socket is not None
         try:
             self._socket.sendall(data)

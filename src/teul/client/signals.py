@@ -62,7 +62,7 @@ FORWARDED = {
 class SignalQueue:
     """Within the `with` block the signals `numbers` are queued instead of acted upon. Only in the main thread.
 
-    `observe` is called for each one at once, wherever the program is, and may raise to interrupt it.
+    `observe` is called for each signal at once, wherever the program is, and may raise to interrupt the program.
     """
 
     def __init__(self, numbers: list[int], observe: Callable[[int], None]) -> None:
@@ -85,7 +85,7 @@ class SignalQueue:
         os.close(self._write_fd)
 
     def _handle(self, number: int, _frame: object) -> None:
-        """The number is in the pipe already; the handler exists so that the default action does not."""
+        """The number is in the pipe already; the handler is there so that the default action is not taken."""
         self._observe(number)
 
     def fileno(self) -> int:

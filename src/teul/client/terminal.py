@@ -24,7 +24,7 @@ def window_size(fd: int) -> tuple[int, int]:
 
 
 class RawTerminal:
-    """Within the `with` block every key of the terminal `fd` arrives as it is typed; afterwards it is as it was.
+    """Within the `with` block every key of the terminal `fd` arrives as it is typed; afterwards the terminal is as it was.
 
     A descriptor that is no terminal is left alone. `restore` may be called early and more than once.
     """
@@ -54,7 +54,7 @@ class RawTerminal:
 
 def _raw(attributes: list[object]) -> list[object]:
     """The attributes for raw mode (cfmakeraw(3)), but with output processing left on as moby/term does: the engine's messages and
-    ours end in a bare line feed."""
+    the client's end in a bare line feed."""
     import termios  # noqa: PLC0415
 
     iflag, oflag, cflag, lflag, ispeed, ospeed, characters = attributes

@@ -1,6 +1,6 @@
 """A connection to an engine over TLS, used like a socket: loaded only when somebody asks for TLS.
 
-Ending our side sends a close_notify and nothing else, as docker's client does, so that an engine's output outlives the input.
+Ending the client's side sends a close_notify and nothing else, as docker's client does, so that an engine's output outlives the input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TlsSocket:
     """The part of a socket's methods that this package uses. `unsent`: encrypted bytes that still wait for room; see `flush`."""
 
     def __init__(self, connection: socket, context: ssl.SSLContext, server_name: str) -> None:
-        """Shake hands over a connected, blocking socket, which is owned from now on. Raises `OSError`."""
+        """Shake hands over a connected, blocking socket, which this object owns from now on. Raises `OSError`."""
         self._socket = connection
         self.unsent = b""
         self._plain = b""
@@ -48,7 +48,7 @@ class TlsSocket:
         self._socket.setblocking(flag)
 
     def recv(self, _size: int) -> bytes:
-        """All that has come, so that nothing waits here unseen by poll(2); b"" at the end."""
+        """All decrypted bytes that have come, so that none wait here unseen by poll(2); b"" at the end."""
         while not self._plain and not self._session.ended:
             self._plain = self._decrypt(self._socket.recv(_RECEIVE_BYTES))
             self._send_pending()
@@ -82,7 +82,7 @@ class TlsSocket:
             return
 
     def shutdown(self, _how: int) -> None:
-        """End our side; the engine's goes on."""
+        """End the client's side; the engine's goes on."""
         self._session.end()
         self._send_pending()
 
