@@ -17,8 +17,8 @@ UNLIMITED = -1
 class Command:
     """`usage` is what follows the program's name: `rm [OPTIONS] CONTAINER [CONTAINER...]`. `function` returns the exit code.
 
-    `minimum` and `maximum` bound the number of arguments. `interspersed` tells whether options may follow arguments: not where those
-    are another program's command line. A `raw` command reads its options itself.
+    `minimum` and `maximum` bound the number of arguments. `interspersed` tells whether options may follow arguments: not where the
+    arguments are another program's command line. A `raw` command reads its options itself.
     """
 
     __slots__ = ("aliases", "function", "interspersed", "maximum", "minimum", "options", "raw", "summary", "usage")

@@ -75,7 +75,7 @@ class Context:
 
     @property
     def config_directory(self) -> str:
-        """Where docker keeps the user's settings; Teul reads the same ones."""
+        """Where docker keeps the user's settings; Teul reads the same settings."""
         home = self.environment.get("HOME") or os.path.expanduser("~")
         return self._config_directory or self.environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
 
@@ -103,7 +103,7 @@ class Context:
 
     @property
     def client(self) -> Client:
-        """The API of the chosen engine, which is started when it is ours and nobody answers."""
+        """The API of the chosen engine, which is started when it is Teul's own and nobody answers."""
         if self._client is None:
             from teul import __version__
             from teul.cli.engine import opener

@@ -1,4 +1,4 @@
-"""Which engine a command speaks to: `-H`, `TEUL_HOST`, `DOCKER_HOST`, the chosen docker context, or our own socket.
+"""Which engine a command speaks to: `-H`, `TEUL_HOST`, `DOCKER_HOST`, the chosen docker context, or the socket of Teul's own engine.
 
 The decision is a pure function of the environment and docker's settings, which are read only when nothing else decides.
 """
@@ -21,7 +21,7 @@ DEFAULT_CONTEXT = "default"
 
 
 class Endpoint:
-    """An engine's address, and how TLS is spoken there. `startable` says that it is our own, with these roots, and may be started
+    """An engine's address, and how TLS is spoken there. `startable` says that it is Teul's own engine, with these roots, and may be started
     when nobody listens."""
 
     __slots__ = ("address", "context_name", "root", "run_root", "startable", "tls")
@@ -52,7 +52,7 @@ def default_run_root(environment: Mapping[str, str], user_id: int) -> str:
 
 
 def load_config(config_directory: str) -> dict[str, Any]:
-    """Docker's `config.json`. Raises `CliError` when there is one that cannot be used."""
+    """Docker's `config.json`; empty when there is none to be read. Raises `CliError` when it is malformed."""
     path = os.path.join(config_directory, "config.json")
     try:
         with open(path, "rb") as file:

@@ -1,7 +1,7 @@
-"""The engine on demand: whoever finds nobody at our own socket starts one.
+"""The engine on demand: a command that finds nobody at the socket of Teul's own engine starts an engine.
 
-Many may do so at the same time. Each starts a process; the one that gets the root's lock becomes the engine, the others leave with
-exit code 0, and all clients go on trying to connect. So the only thing to agree on is the socket.
+Many commands may do so at the same time. Each starts a process; the process that gets the root's lock becomes the engine, the others leave
+with exit code 0, and all commands go on trying to connect. So the only thing to agree on is the socket.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 300
 START_SECONDS = 30
-# A process that left with 0 has lost the race for the lock. If no engine answers for so long after, the winner is gone as well.
+# A process that left with 0 has lost the race for the lock. If no engine answers for so long afterwards, the winner is gone as well.
 RESTART_SECONDS = 1.0
 _LOG_NAME = "engine.log"
 _LOG_LIMIT_BYTES = 1 << 20
@@ -32,7 +32,7 @@ _TAIL_LINES = 12
 
 
 def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], Socket]:
-    """A function that connects to the endpoint, starting the engine if need be. It raises `ConnectionFailed`."""
+    """A function that connects to the endpoint, starting the engine if need be, and raises `ConnectionFailed`."""
 
     def connect() -> Socket:
         try:
@@ -47,7 +47,7 @@ def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], S
 
 
 def start_engine(endpoint: Endpoint, environment: Mapping[str, str]) -> Socket:
-    """Start an engine and connect to it, or to one that somebody else has just started. Raises `ConnectionFailed`."""
+    """Start an engine and connect to it, or to an engine that another command has just started. Raises `ConnectionFailed`."""
     run_root = endpoint.run_root or default_run_root(environment, os.geteuid())
     deadline = monotonic() + START_SECONDS
     process = _Process(endpoint, run_root, environment)
@@ -68,7 +68,7 @@ def start_engine(endpoint: Endpoint, environment: Mapping[str, str]) -> Socket:
 
 
 class _Process:
-    """One attempt: a detached `teul serve` whose complaints go to a log file in the run root."""
+    """One attempt to start an engine: a detached `teul serve` whose complaints go to a log file in the run root."""
 
     def __init__(self, endpoint: Endpoint, run_root: str, environment: Mapping[str, str]) -> None:
         self._log_path = os.path.join(run_root, _LOG_NAME)
@@ -137,5 +137,5 @@ def _spawn(arguments: list[str], environment: Mapping[str, str], log_fd: int) ->
         ],
         setsid=True,
         setsigmask=(),
-        setsigdef=(SIGPIPE, SIGXFSZ),  # Python ignores these two; that would be inherited
+        setsigdef=(SIGPIPE, SIGXFSZ),  # Python ignores these two signals, which the engine would inherit
     )

@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _leave(status: int) -> None:
-    """Exit without taking the interpreter apart, which costs milliseconds and has nothing left to do: output is unbuffered."""
+    """Exit without taking the interpreter apart, which would cost milliseconds for nothing: output is unbuffered."""
     os._exit(status)
 
 
@@ -80,7 +80,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], streams: Strea
 
 
 def _die_of_broken_pipe() -> int:
-    """Whoever read our output has left: end as any program does that nobody listens to."""
+    """The reader of this command's output has left: end as any program does that nobody listens to."""
     from _signal import SIG_DFL, SIGPIPE, signal  # type: ignore[import-not-found]  # see client/signals.py
 
     signal(SIGPIPE, SIG_DFL)

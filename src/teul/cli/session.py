@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from teul.cli.context import Context
     from teul.client.connection import HijackedStream, Response
 
-# Who sends that many has lost patience with the container.
+# A user who sends that many SIGINTs or SIGTERMs has lost patience with the container.
 _FORCED_BY = 3
 
 
 def check_terminal(context: Context, *, stdin: bool, tty: bool) -> None:
-    """Refuse a terminal in the container for input that comes from none."""
+    """Refuse a terminal in the container for input that comes from no terminal."""
     if stdin and tty and not context.streams.stdin_is_terminal:
         raise CliError("the input device is not a TTY")
 
 
 def chosen_detach_keys(context: Context, given: str) -> str:
-    """The keys of the option or of the user's settings, checked; empty for the default ones."""
+    """The keys of the option or of the user's settings, checked; empty for the default keys."""
     from teul.errors import InvalidParameter
     from teul.wire.detach_keys import parse_detach_keys
 
@@ -47,7 +47,7 @@ def chosen_detach_keys(context: Context, given: str) -> str:
 class SignalForwarder:
     """Within the `with` block, signals to this process become signals to the container `container_id`, if `forward` is true.
 
-    They are handled when `Session` turns; those that come before it runs wait. Window changes are told to `resize`.
+    Signals are handled in the turns of `Session`; those that come before the session runs wait. Window changes are told to `resize`.
     """
 
     def __init__(self, context: Context, container_id: str, *, forward: bool) -> None:
@@ -68,13 +68,13 @@ class SignalForwarder:
         return self._queue.fileno()
 
     def _count(self, number: int) -> None:
-        """Raise `CliError` at the third demand to end, even where an engine that hangs is waited for."""
+        """Raise `CliError` at the third demand to end, even while an engine that hangs is waited for."""
         self._endings += number in (SIGINT, SIGTERM)
         if self._endings >= _FORCED_BY:
             raise CliError(f"got {_FORCED_BY} SIGTERM/SIGINTs, forcefully exiting")
 
     def handle(self) -> bool:
-        """Pass on what has come."""
+        """Pass on the signals that have come."""
         for number in self._queue.take():
             if number == SIGWINCH:
                 if self.resize is not None:
@@ -91,7 +91,7 @@ class SignalForwarder:
 class Session:
     """The attached streams of one process. `resize_path` is where the size of its terminal is set.
 
-    Enter it before the process starts, so that a terminal is raw from the first byte; `run` then moves bytes to the end.
+    Enter the session before the process starts, so that a terminal is raw from the first byte; `run` then moves bytes to the end.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Session:
         return True
 
     def _initial_size(self) -> None:
-        """The process may need a moment to have a terminal (docker: ten attempts)."""
+        """Set the terminal's size; the process may need a moment to have a terminal (docker: ten attempts)."""
         for attempt in range(1, 11):
             try:
                 self._resize()
@@ -181,7 +181,7 @@ class Session:
 
 
 def begin_wait(context: Context, container_id: str, *, removed: bool) -> Response:
-    """Ask for the end of the container; it is registered when this returns. Give the result to `exit_status`, and close it."""
+    """Ask for the end of the container; the wait is registered when this returns. Give the response to `exit_status`, and close it."""
     query = {"condition": "removed" if removed else "next-exit"}
     return context.client.stream("POST", container_path(container_id, "wait"), query, alone=True)
 

@@ -1,7 +1,7 @@
 """Every command by name: the module that has it, the name it has there, and one line about it.
 
-The dispatcher loads one module for one command; this table is what it reads instead of all of them. A module of
-`teul.cli.commands` names its commands in capitals, as the last column says.
+The dispatcher loads the module of one command; this table spares it the other modules. A module of
+`teul.cli.commands` names its commands in capitals, as the second column says.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def attach(context: Context, options: Options, arguments: list[str]) -> int:
             signals=signals,
         ) as session,
     ):
-        # The container may have ended since it was inspected; the stream of an ended one would stay silent for ever.
+        # The container may have ended since it was inspected; the stream of an ended container would stay silent for ever.
         _inspect_running(context, container_id)
         if tty and context.streams.stdout_is_terminal:
             _redraw(context, resize_path)

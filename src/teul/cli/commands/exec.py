@@ -57,7 +57,7 @@ def run_exec(context: Context, options: Options, arguments: list[str]) -> int:
 def _stream(context: Context, exec_id: str, config: dict[str, Any], start: dict[str, Any]) -> None:
     from teul.cli.session import Session, SignalForwarder
 
-    # docker: the signals that exec's client gets are its own; only the window's size is passed on.
+    # docker: signals to exec's client are not passed on to the process; only the window's size is.
     with (
         SignalForwarder(context, "", forward=False) as signals,
         Session(

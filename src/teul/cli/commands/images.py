@@ -72,7 +72,7 @@ class ImageRow(Row):
 
 
 def image_rows(image: dict[str, Any], *, digests: bool, whole: bool) -> list[ImageRow]:
-    """A row per tag, with `digests` per tag and digest; names that are only digests come last."""
+    """A row per tag, or with `digests` per tag and digest; names that are only digests come last."""
     by_digest: dict[str, list[str]] = {}
     for reference in image.get("RepoDigests") or []:
         repository, _, digest = str(reference).partition("@")

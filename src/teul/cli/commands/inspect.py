@@ -71,7 +71,7 @@ def for_templates(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(context: Context, format_: str, references: list[str], get: Get) -> int:
-    """Print what `get` finds for each reference; what is not found is an error after everything else has been printed."""
+    """Print what `get` finds for each reference; a reference that is not found is an error after everything else has been printed."""
     template = None
     if format_ and format_ != "json":
         from teul.cli.templates.template import TemplateError, parse_template
@@ -135,7 +135,7 @@ def inspect(context: Context, options: Options, arguments: list[str]) -> int:
             try:
                 document = getter(reference)
             except ApiError as error:
-                # An engine that has no such kind of thing has no such thing either.
+                # An engine that does not support a kind of object has no object of this name among that kind either.
                 if kind or not (error.is_not_found or error.status == 501 or "invalid reference format" in error.message):
                     raise
                 continue

@@ -24,9 +24,9 @@ _TIME = Option("time", "int", "Seconds to wait before killing the container", ta
 def for_each(
     context: Context, references: list[str], work: Callable[[str], str], *, tolerate: Callable[[ApiError], bool] | None = None
 ) -> int:
-    """Do `work` for every reference and print what it returns; a failure does not keep the others back.
+    """Do `work` for every reference and print what it returns; a failure does not keep the other references back.
 
-    1 when any failed and `tolerate` does not say that this does not matter.
+    Returns 1 when any failed and `tolerate` does not say that this does not matter.
     """
     status = 0
     for reference in references:

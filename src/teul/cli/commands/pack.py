@@ -24,7 +24,7 @@ _PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 _GROUP = b"root:x:0:\nnogroup:x:65534:\n"
-# Without it, glibc would look for modules of other name services first.
+# Without this nsswitch.conf, glibc would look for modules of other name services first.
 _NSSWITCH = b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
 
 
@@ -60,7 +60,7 @@ def _epoch(text: str) -> int:
 
 
 def _collect(tree: Tree, context: Context, options: Options, arguments: list[str]) -> list[str]:
-    """Fill the tree; the paths of the programs. The user's own files come first, so that they win."""
+    """Fill the tree; returns the paths of the programs. The files that the user named come first, so that they win."""
     from teul.cli.packing.programs import Programs, load_cache
 
     for path in options.texts("path"):
@@ -76,7 +76,7 @@ def _collect(tree: Tree, context: Context, options: Options, arguments: list[str
 
 
 def _add_frame(tree: Tree) -> None:
-    """What every root file system has, and the host's links between its top directories, as far as they lead somewhere."""
+    """Add what every root file system has, and the host's links between its top directories, as far as they lead somewhere."""
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = f"/{name}"
         if os.path.islink(path) and any(found.startswith(os.path.realpath(path) + "/") for found in tree.entries):
@@ -119,7 +119,7 @@ def _settings(context: Context, options: Options, arguments: list[str], programs
 
 
 def _command(options: Options, arguments: list[str]) -> list[str]:
-    """What runs by default: what was asked for, else a shell if there is one, else the first program."""
+    """The command that runs by default: the one that the user asked for, else a shell if there is one, else the first program."""
     if options.text("cmd"):
         return parse_words(options.text("cmd"))
     if options.text("entrypoint") or not arguments:

@@ -111,7 +111,7 @@ def _start(context: Context, container_id: str, waiting: Response, *, removed: b
         context.client.post(container_path(container_id, "start"))
     except (ApiError, ConnectionFailed) as error:
         if removed and isinstance(error, ApiError):
-            waiting.read()  # until the engine has removed what did not start
+            waiting.read()  # until the engine has removed the container that did not start
         raise engine_error(context, error) from error
 
 

@@ -62,7 +62,7 @@ def _start_attached(context: Context, options: Options, reference: str) -> int:
             context.client.post(container_path(container_id, "start"))
         except ApiError:
             if removed:
-                waiting.read()  # until the engine has removed what did not start
+                waiting.read()  # until the engine has removed the container that did not start
             raise
         return exit_status(context, waiting) if session.run() else 0
 

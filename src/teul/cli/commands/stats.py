@@ -1,7 +1,7 @@
 """`teul stats`: what containers use, once or again every second.
 
-docker keeps a stream open for every container; this asks for one sample of each at a time (which costs the engine a millisecond) and
-holds it against the one before, so one thread and one connection do.
+docker keeps a stream open for every container; this command asks for one sample of each at a time (which costs the engine a millisecond)
+and holds it against the sample before, so one thread and one connection do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\033[H", " \033[K\n", "\033[J"
 
 
 class StatsRow(Row):
-    """One container: its present sample and the one before. Without a sample nothing is known of it, and that is shown as `--`."""
+    """One container: its present sample and the sample before. Without a sample nothing is known of it, which is shown as `--`."""
 
     def __init__(self, reference: str, sample: dict[str, Any] | None, before: dict[str, Any] | None, *, whole: bool) -> None:
         self.reference = reference
@@ -110,12 +110,12 @@ def cpu_percent(before: dict[str, Any], sample: dict[str, Any]) -> float:
 
     used, available = grown("cpu_usage", "total_usage"), grown("system_cpu_usage")
     processors = _at(sample, "cpu_stats", "online_cpus")
-    is_first = not _at(before, "cpu_stats", "system_cpu_usage")  # it has just been started
+    is_first = not _at(before, "cpu_stats", "system_cpu_usage")  # the container has just been started
     return used / available * processors * 100 if used > 0 and available > 0 and not is_first else 0.0
 
 
 def memory_used(sample: dict[str, Any]) -> int:
-    """docker: without the page cache that could go at any time."""
+    """Bytes of memory in use. docker: without the page cache that could go at any time."""
     usage = _at(sample, "memory_stats", "usage")
     stats = (sample.get("memory_stats") or {}).get("stats") or {}
     for name in ("total_inactive_file", "inactive_file"):  # v1, v2
@@ -149,7 +149,7 @@ def stats(context: Context, options: Options, arguments: list[str]) -> int:
 
 
 def _collect(context: Context, options: Options, references: list[str], *, is_first: bool = False) -> dict[str, dict[str, Any] | None]:
-    """A sample of every container that was named, or else of those that there are now. None for one that cannot be had any more."""
+    """A sample of every container that was named, or else of all that there are now. None for a container that is gone."""
     named = dict.fromkeys(references)
     wanted = list(named) or [container["Id"][:12] for container in context.client.get("/containers/json", {"all": options.flag("all")})]
     samples: dict[str, dict[str, Any] | None] = {}
@@ -161,7 +161,7 @@ def _collect(context: Context, options: Options, references: list[str], *, is_fi
             if named:
                 samples[reference] = None
                 problems.append(f"Error response from daemon: {error.message}")
-            # else: it was removed since it was listed
+            # else: the container was removed since it was listed
     if problems and is_first:
         raise CliError("\n".join(problems))
     return samples

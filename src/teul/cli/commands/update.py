@@ -36,7 +36,7 @@ def update(context: Context, options: Options, arguments: list[str]) -> int:
         raise CliError("you must provide one or more flags when using this command")
     body: dict[str, Any] = {key: options.number(name) for name, key in _NUMBERS.items()}
     body |= {key: options.text(name) for name, key in _TEXTS.items()}
-    # docker: 0 is nothing said; -1 takes the limit off.
+    # docker: 0 leaves the limit as it is; -1 takes it off.
     body["PidsLimit"] = options.number("pids-limit") or None
     try:
         body["RestartPolicy"] = parse_restart_policy(options.text("restart"))

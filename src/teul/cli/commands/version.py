@@ -79,7 +79,7 @@ def _print_template(context: Context, template: Any, document: dict[str, Any]) -
 
 
 def _with_engine(server: dict[str, Any]) -> dict[str, Any]:
-    """Engines before API 1.35 do not list their components: they are one."""
+    """`server` with the engine among its components, which engines before API 1.35 do not list."""
     if any(component.get("Name") == "Engine" for component in server.get("Components") or []):
         return server
     names = ("ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch", "BuildTime", "KernelVersion")

@@ -83,7 +83,7 @@ def build_config(options: Options, arguments: list[str], environment: Mapping[st
 
 
 def checked(options: Options, name: str, parse: Callable[[str], T]) -> list[T]:
-    """The values of a repeated option, parsed; the refusal of one is a `UsageError` as the option parser's own."""
+    """The values of a repeated option, parsed; the refusal of a value is a `UsageError` as the option parser's own."""
     parsed: list[T] = []
     for text in options.texts(name):
         try:
@@ -184,7 +184,7 @@ def _host_config(options: Options) -> Document:
 
 
 def _repeated(options: Options) -> Document:
-    """What is parsed value by value; loaded and sent only when it is given."""
+    """The options that are parsed value by value; their parsers are loaded, and the options sent, only when they are given."""
     host: Document = {}
     if options.texts("add-host"):
         host["ExtraHosts"] = checked(options, "add-host", parse_extra_host)
@@ -346,7 +346,7 @@ def _read_profile(path: str) -> str:
 
 
 def _endpoints(options: Options, host_config: Document) -> Document:
-    """The endpoints asked for, by network; sets the network mode. Nothing is said about a network without special wishes."""
+    """The endpoints that the user asked for, by network; sets the network mode. Nothing is said about a network without special wishes."""
     names = options.texts("network")
     advanced = names[1:] or any("=" in name for name in names)
     single = ("ip", "ip6", "mac-address")

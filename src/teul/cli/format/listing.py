@@ -1,4 +1,4 @@
-"""Lists of things as docker prints them: a table, JSON lines, or a Go template per row (`--format`)."""
+"""Lists of containers, images and the like as docker prints them: a table, JSON lines, or a Go template per row (`--format`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INSPECT_FORMAT_HELP = (
 
 
 class Row:
-    """One thing. `FIELDS` maps the names that templates use to functions of the row; `METHODS` are those that take arguments."""
+    """One entry of a list. `FIELDS` maps the names that templates use to functions of the row; `METHODS` are those with arguments."""
 
     FIELDS: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
     METHODS: ClassVar[Mapping[str, Callable[..., str]]] = {}
@@ -60,7 +60,7 @@ class Listing:
         self._raw = raw
 
     def render(self, rows: Sequence[Row], format_: str = "", *, quiet: bool = False) -> str:
-        """The text of `rows`. Raises `CliError` for a template that is malformed or does not fit."""
+        """The text of `rows`. Raises `CliError` for a template that is malformed or does not fit the rows."""
         if format_ in ("", "table"):
             if quiet:
                 return "".join(f"{row.text('ID')}\n" for row in rows)

@@ -26,7 +26,7 @@ def pull(context: Context, image: str, *, platform: str = "", quiet: bool = Fals
 
 
 def display(context: Context, messages: Iterable[dict[str, Any]], *, quiet: bool = False, to_stdout: bool = False) -> None:
-    """Show `messages` until they end. Raises `CliError` for one that tells of a failure."""
+    """Show `messages` until they end. Raises `CliError` for a message that tells of a failure."""
     streams = context.streams
     fd = streams.stdout_fd if to_stdout else streams.stderr_fd
     write = streams.write if to_stdout else streams.write_error

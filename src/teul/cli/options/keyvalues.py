@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 
 def parse_environment(values: list[str], files: list[str], environment: Mapping[str, str]) -> list[str]:
-    """The container's variables: those of the files first. A name without a value takes the caller's, and a file's is left out when
-    the caller has none. Raises `ValueError`."""
+    """The container's variables: those of the files first. A name without a value takes the caller's value; a name in a file is left out
+    when the caller has no value. Raises `ValueError`."""
     variables: list[str] = []
     for path in files:
         variables += _read_pairs(path, environment.get, "--env-file")

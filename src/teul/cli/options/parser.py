@@ -78,7 +78,7 @@ class Option:
 
     @property
     def spelling(self) -> str:
-        """As messages name it: `-m, --memory`."""
+        """The option as messages name it: `-m, --memory`."""
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
     def parse(self, text: str) -> object:
@@ -117,10 +117,10 @@ class Options:
 
 
 def parse_options(table: Sequence[Option], arguments: Sequence[str], *, interspersed: bool = True) -> tuple[Options, list[str]]:
-    """The options in `arguments` and what is left of them.
+    """The options in `arguments`, and the arguments that are no options.
 
     `--help` reads as the flag "help" of every table that does not define it. Without `interspersed`, options end at the first argument
-    that is none. Raises `UsageError` with pflag's texts.
+    that is no option. Raises `UsageError` with pflag's texts.
     """
     parser = _Parser(table, list(arguments))
     rest = parser.run(interspersed=interspersed)

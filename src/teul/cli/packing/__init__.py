@@ -1,1 +1,1 @@
-"""Making an image out of programs of the host: what belongs together (`programs`), where it stands (`tree`), its bytes (`archive`)."""
+"""Making an image out of programs of the host: which files (`programs`), where they stand (`tree`), their bytes (`archive`)."""

@@ -30,7 +30,7 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """`names` are complete references; `epoch_seconds` is the time of everything; `process` is the config's own `config`."""
+    """`names` are complete references; `epoch_seconds` is the time of every file and of the image; `process` is the config's `config`."""
 
     names: tuple[str, ...]
     architecture: str
@@ -40,7 +40,7 @@ class ImageSettings:
 
 
 class _HashingFile:
-    """What tarfile writes to: passes the bytes on and knows their digest."""
+    """The file that tarfile writes to: passes the bytes on and knows their digest."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -58,7 +58,7 @@ class _HashingFile:
 
 
 def write_layer(tree: Tree, file: BinaryIO, epoch_seconds: int) -> tuple[str, int]:
-    """Write the layer of `tree` to `file`; its digest and size. Raises `CliError` for a file that changes or cannot be read."""
+    """Write the layer of `tree` to `file`; returns its digest and size. Raises `CliError` for a file that changes or cannot be read."""
     tree.complete()
     output = _HashingFile(file)
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]  # write() is enough
@@ -98,7 +98,7 @@ def _member(name: str, mode: int, epoch_seconds: int, size_bytes: int = 0) -> ta
 
 
 def archive_pieces(layer: BinaryIO, digest: str, size_bytes: int, settings: ImageSettings) -> Iterator[bytes]:
-    """The whole archive in pieces, the layer last read from `layer`. Nothing is held in memory but the documents."""
+    """The whole archive in pieces; the layer comes last and is read from `layer`. Only the documents are held in memory."""
     config = encode(_config(digest, settings))
     manifest = encode(
         {

@@ -1,6 +1,6 @@
-"""What a program of the host needs to run: its interpreter, its shared libraries and theirs, found as the dynamic loader finds them.
+"""What a program of the host needs to run: its interpreter, its shared libraries and those that these need, found as by the dynamic loader.
 
-The order is ld.so(8)'s: DT_RPATH (of an object without DT_RUNPATH, and of what loaded it), DT_RUNPATH, the cache, the default directories.
+The order is ld.so(8)'s: DT_RPATH (of an object without DT_RUNPATH, and of its loaders), DT_RUNPATH, the cache, the default directories.
 A candidate of another class or machine is passed over, as the loader does. `LD_LIBRARY_PATH` is ignored: the image is not to depend
 on somebody's session.
 """
@@ -25,7 +25,7 @@ _MAX_INTERPRETERS = 5  # of one script, as in the kernel (BINPRM_MAX_RECURSION)
 
 
 def load_cache(path: str = CACHE_PATH) -> list[Entry]:
-    """The host's loader cache; empty when it has none. Raises `CliError` for one that cannot be read."""
+    """The host's loader cache; empty when the host has none. Raises `CliError` for a cache that cannot be read."""
     try:
         with open(path, "rb") as file:
             return parse_cache(file.read())
@@ -43,7 +43,7 @@ class Programs:
         self._directories = [*(part for part in search_path.split(":") if part.startswith("/")), *_FALLBACK_PATH]
         self._cache: dict[str, list[str]] = {}
         for entry in cache:
-            # An entry for special processors would tie the image to this one.
+            # An entry for special processors would tie the image to this machine's processor.
             if not entry.hwcap:
                 self._cache.setdefault(entry.name, []).append(entry.path)
         self._seen: set[str] = set()
@@ -70,7 +70,7 @@ class Programs:
         return path
 
     def _add_script(self, path: str, data: bytes, depth: int) -> None:
-        """The interpreter of a script; with `/usr/bin/env NAME`, that program too."""
+        """Add the interpreter of a script; with `/usr/bin/env NAME`, the program NAME too."""
         if depth >= _MAX_INTERPRETERS:
             raise CliError(f"cannot pack {path}: too many interpreters call one another")
         line = data[2:_SCRIPT_LINE_BYTES].partition(b"\n")[0].decode("utf-8", "surrogateescape")
@@ -86,7 +86,7 @@ class Programs:
     def _add_binary(self, path: str, data: bytes) -> None:
         elf = _parse(path, data)
         if elf.interpreter is None:
-            return  # static
+            return  # the program is static
         loader = self._tree.add(elf.interpreter)
         _Closure(self._tree, self._cache, loader, elf).add(path, elf)
 
@@ -126,7 +126,7 @@ class _Closure:
         raise CliError(f"cannot pack {needed_by}: it needs {name}, which is not found")
 
     def _search(self, name: str, rpath: tuple[str, ...], runpath: tuple[str, ...]) -> list[tuple[str, Elf, bool]]:
-        """The first place where `name` is, as (path, file, whether only the cache knew it); empty when there is none."""
+        """The first place where the library `name` is, as (path, file, whether only the cache knew the place); empty when there is none."""
         if "/" in name:
             library = self._candidate(name)
             return [(name, library, False)] if library is not None else []
@@ -143,7 +143,7 @@ class _Closure:
         return []
 
     def _candidate(self, path: str) -> Elf | None:
-        """The file at `path` if the program can load it."""
+        """The library at `path` if the program can load it."""
         if not os.path.isfile(path):
             return None
         data = _read(path)

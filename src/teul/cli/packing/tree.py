@@ -27,7 +27,7 @@ class Entry:
 
 
 class Tree:
-    """Absolute paths to entries. What is added first stays, so that nothing made up replaces a file of the user."""
+    """Absolute paths to entries. The first entry of a path stays, so that nothing made up replaces a file of the user."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -78,15 +78,15 @@ class Tree:
                     self._record(found, status, os.readlink(found) if stat.S_ISLNK(status.st_mode) else "")
 
     def make_directory(self, path: str, mode: int = 0o755) -> None:
-        """A directory that the host need not have."""
+        """Add a directory that the host need not have."""
         self.entries.setdefault(path, Entry(stat.S_IFDIR, mode))
 
     def make_file(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """A file that the host need not have."""
+        """Add a file that the host need not have."""
         self.entries.setdefault(path, Entry(stat.S_IFREG, mode, content=content))
 
     def make_link(self, path: str, target: str) -> None:
-        """A symbolic link that the host need not have."""
+        """Add a symbolic link that the host need not have."""
         self.entries.setdefault(path, Entry(stat.S_IFLNK, 0o777, target))
 
     def complete(self) -> None:

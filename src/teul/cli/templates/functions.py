@@ -119,7 +119,7 @@ def _unescape(text: str) -> str:
 
 
 def truth(value: object) -> bool:
-    """Go's: false are zero, nil and everything empty."""
+    """Whether `value` is true for Go's templates: zero, nil and everything empty are false."""
     return bool(value)
 
 
@@ -137,7 +137,7 @@ def pairs(value: object) -> list[tuple[object, object]]:
 
 
 def field(value: object, name: str) -> object:
-    """`.name` of a document or of an object that knows its fields."""
+    """`.name` of a document, or of an object with a method `template_field`."""
     get = getattr(value, "template_field", None)
     if get is not None:
         return get(name)
@@ -231,7 +231,7 @@ def _print(*values: Any) -> str:
 
 
 def _printf(format_: str, *values: Any) -> str:
-    """The verbs that templates use: v s d q t x X f g e c and a width, flags and a precision."""
+    """Like `fmt.Sprintf`, with the verbs that templates use: v s d q t x X f g e c and a width, flags and a precision."""
     pieces: list[str] = []
     arguments = list(values)
     position = 0
@@ -358,7 +358,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "truncate": lambda text, length: text[:length],
 }
 
-# For the header of a table: the column's name passes through what would change a value.
+# For the header of a table: the column's name passes unchanged through functions that would change a value.
 HEADER_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "json": lambda text: text,
     "split": lambda text, _separator: text,

@@ -2,7 +2,7 @@
 
 Understood: fields and method-like fields with arguments, `$` and variables, pipelines and parentheses, comments and trimming, literals,
 `if`/`else if`/`else`, `range` (with variables, `else`, `break`, `continue`), `with`, the builtin functions and docker's own. Not
-understood: `define`, `template` and `block`. Pure. Errors are `TemplateError`, worded as Go words them where people meet them.
+understood: `define`, `template` and `block`. Pure. Errors are `TemplateError`; those that people meet are worded as Go words them.
 
 The values are what JSON gives, and objects with a `template_field(name)` method.
 """
@@ -45,7 +45,7 @@ class Template:
 
 
 def parse_template(text: str, extra: Mapping[str, Function] | None = None) -> Template:
-    """Parse `text`; `extra` functions are known besides the usual ones. Raises `TemplateError`."""
+    """Parse `text`; `extra` functions are known besides `FUNCTIONS`. Raises `TemplateError`."""
     known = {**functions.FUNCTIONS, **(extra or {})}
     try:
         nodes, _ = _Parser(_actions(text), known).block(())
@@ -77,7 +77,7 @@ def _actions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _action_end(text: str, position: int) -> int:
-    """Where the action's `}}` is; those inside of quotes do not count."""
+    """Where the action's `}}` is; a `}}` inside of quotes does not count."""
     quote = ""
     while position < len(text):
         character = text[position]
@@ -212,7 +212,7 @@ class _Range(Node):
 
 
 class _Pipeline:
-    """Commands whose results feed the next one's last argument; perhaps declares or assigns variables."""
+    """Commands, each result being the next command's last argument; perhaps declares or assigns variables."""
 
     def __init__(self, commands: list[_Command], variables: list[str], *, declares: bool) -> None:
         self._commands = commands
@@ -264,7 +264,7 @@ class _Operand:
         return self.call(scope, dot, [], [])
 
     def call(self, scope: _Scope, dot: object, operands: list[_Operand], piped: list[object]) -> object:
-        """The value, with arguments for whatever can be called: a function, or the last field."""
+        """The operand's value, with arguments for whatever can be called: a function, or the last field."""
         arguments = [operand.evaluate(scope, dot) for operand in operands] + piped
         if self.kind == "function":
             value, arguments = functions.call(self.text, scope.functions[self.text], arguments), []
@@ -294,7 +294,7 @@ class _Parser:
         self._loops = 0
 
     def block(self, ends: tuple[str, ...]) -> tuple[list[Node], str]:
-        """Nodes until one of the words `ends`; that action's text. Without `ends`, until the end of the template."""
+        """Nodes until an action that begins with one of the words `ends`, and its text. Without `ends`, until the end of the template."""
         nodes: list[Node] = []
         for kind, body in self._actions:
             if kind == "text":
@@ -403,7 +403,7 @@ class _Parser:
 
     @staticmethod
     def _fields(tokens: list[tuple[str, str]]) -> list[str]:
-        """The fields that follow without a space."""
+        """The fields that follow an operand without a space."""
         names: list[str] = []
         while tokens and tokens[0][0] == "chained":
             names.append(tokens.pop(0)[1])
