@@ -57,6 +57,7 @@ def victim(ward: _Ward, request: pytest.FixtureRequest) -> Iterator[Victim]:
     victim.is_hopeless = request.node.get_closest_marker("xfail") is not None
     yield victim
     if request.node.stash.get(_failed, True):
+        victim.is_damaged = True
         ward.discharge()
         return
     victim.disarm()

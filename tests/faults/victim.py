@@ -46,6 +46,7 @@ class Victim(Engine):
     def __init__(self) -> None:
         super().__init__()
         self.is_hopeless = False  # this test is known to fail: no need to wait for what will not come
+        self.is_damaged = False  # a test failed: what is left of this engine is said already
         self._armed = self.base / "armed"
         self._armed.mkdir()
 
@@ -184,7 +185,12 @@ class Victim(Engine):
                 self.start()
 
     def sweep(self) -> None:
-        """What a fault has left of containers is taken away."""
+        if self.is_damaged:
+            self._take_away()
+        super().sweep()
+
+    def _take_away(self) -> None:
+        """What a fault has left of containers and networks."""
         for directories in self.cgroups().values():
             for directory in directories:
                 for file, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
@@ -198,7 +204,6 @@ class Victim(Engine):
             # The containers that held addresses are gone with the root; the engine had to assume that they run.
             subprocess.run(["ip", "link", "delete", self.names.bridge], check=False, capture_output=True)
             subprocess.run(["nft", "delete", "table", "inet", self.names.table], check=False, capture_output=True)
-        super().sweep()
 
 
 def _try_rmdir(directory: Path) -> bool:
