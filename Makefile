@@ -4,6 +4,7 @@
 #   make kernel       the kernel tier, on this host (root)
 #   make kernel-uml   the part of it that depends on cgroups, under cgroup v2 alone, in User-mode Linux
 #   make e2e          a real engine on this host (root)
+#   make faults       an engine that is killed, fills up and loses its callers at named points (root)
 #   make conformance  the docker command line and docker-py, beside a real dockerd (root)
 #   make test         all of these, and nothing left behind
 #   make test-vm      the kernel tier under QEMU, with networking and nftables
@@ -21,7 +22,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) coreutils hostname mount procps
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker.io iproute2 iptables nftables openssl skopeo uidmap user-mode-linux util-linux
 VM_PACKAGES   := $(TEST_PACKAGES) kmod qemu-system-x86
 
-.PHONY: help venv demo check format kernel kernel-uml e2e conformance test test-vm bench clean demo-packages system-packages vm-packages
+.PHONY: help venv demo check format kernel kernel-uml e2e faults conformance test test-vm bench clean demo-packages system-packages vm-packages
 .DEFAULT_GOAL := help
 
 help:
@@ -71,6 +72,9 @@ kernel-uml: venv
 e2e: venv
 	$(PYTEST) -q tests/e2e
 
+faults: venv
+	$(PYTEST) -q tests/faults
+
 conformance: venv
 	$(PYTEST) -q tests/conformance
 
@@ -83,6 +87,7 @@ test: system-packages venv
 	$(MAKE) --no-print-directory kernel
 	$(MAKE) --no-print-directory kernel-uml
 	$(MAKE) --no-print-directory e2e
+	$(MAKE) --no-print-directory faults
 	$(MAKE) --no-print-directory conformance
 	@$(BIN)/python tools/leaks.py compare $(BEFORE)
 

@@ -155,7 +155,7 @@ class Client:
         if status in {204, 304}:
             return
         if headers.get("transfer-encoding", "").lower() == "chunked":
-            while size := int(reader.readline().split(b";")[0], 16):
+            while size := _chunk_size(reader.readline()):
                 yield reader.read(size)
                 reader.readline()
             while reader.readline() not in {b"\r\n", b""}:
@@ -165,6 +165,12 @@ class Client:
         else:
             yield reader.read()
             self.close()
+
+
+def _chunk_size(line: bytes) -> int:
+    if not line:
+        raise EOFError("connection closed inside the answer")
+    return int(line.split(b";")[0], 16)
 
 
 def demultiplex(data: bytes) -> tuple[bytes, bytes]:

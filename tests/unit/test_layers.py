@@ -23,6 +23,7 @@ SOURCE = PROJECT / "src" / "teul"
 LAYERS = {
     "errors": 0,
     "aio": 0,
+    "failpoints": 0,
     "oci": 1,
     "model": 1,
     "wire": 1,
@@ -49,6 +50,7 @@ LAYERS = {
 ALLOWED = {
     "errors": {""},
     "aio": {"", "errors"},
+    "failpoints": set(),
     "oci": {"", "errors", "aio"},
     "model": {"", "errors", "aio", "oci"},
     "wire": {"", "errors", "aio"},
@@ -109,7 +111,7 @@ IMPORT_EXCEPTIONS = {
 }
 
 WHAT_BELONGS_WHERE = {
-    0: "error kinds, task supervision",
+    0: "error kinds, task supervision, the points where tests make things go wrong",
     1: "pure code: documents, records, byte protocols; no I/O",
     2: "thin code at the kernel (linux/) and the disk (store/); no container words",
     3: "mechanisms: snapshots, runtime, network, registry",
@@ -144,7 +146,7 @@ PURE_EXCEPTIONS = {
 # What the keeper has loaded when it forks costs every container memory, and what it imports delays the engine's start. Its modules
 # are these and what they import, step by step; all of them stand in the rooms named second.
 KEEPER_ENTRANCES = ("teul.linux", "teul.runtime.child", "teul.runtime.keeper.keeper", "teul.runtime.keeper.monitor")
-KEEPER_ROOMS = ("teul.linux", "teul.oci.runtime_spec", "teul.runtime", "teul.store.atomic", "teul.wire")
+KEEPER_ROOMS = ("teul.failpoints", "teul.linux", "teul.oci.runtime_spec", "teul.runtime", "teul.store.atomic", "teul.wire")
 KEEPER_STDLIB = {
     "__future__",
     "_socket",

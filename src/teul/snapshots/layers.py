@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
+from teul import failpoints
 from teul.oci.digest import Digest, find_digest
 from teul.store.atomic import ignoring_absence, remove_tree
 
@@ -53,6 +54,7 @@ class Layers:
         remove_tree(doomed)
         with ignoring_absence():
             os.rename(os.path.join(self._root, chain_id.hex), doomed)
+        failpoints.reach("snapshots.remove.aside")
         remove_tree(doomed)
 
     def sweep(self, known: Collection[Digest]) -> int:

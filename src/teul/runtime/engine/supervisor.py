@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 
 import teul
+from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.errors import System
 from teul.linux import cgroups, mounts
@@ -98,6 +99,7 @@ class Supervisor:
             for pending in attach:
                 pending.connection.close()
         self._remember(process, launch)
+        failpoints.reach("runtime.start.asked")
         try:
             await process.started
         except StartError:

@@ -18,6 +18,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from teul import failpoints
 from teul.linux import process
 from teul.runtime.keeper import starter
 from teul.runtime.keeper.loop import READ, Loop
@@ -104,6 +105,7 @@ class Keeper:
         rest = descriptors[count:]
         monitor = Monitor(self._loop, request, connections, on_close=self._let_go)
         self._monitors.add(monitor)
+        failpoints.reach("keeper.start.received")
         if resume is not None:
             monitor.prepare()
             before = self._by_pid.get(resume["pid"])

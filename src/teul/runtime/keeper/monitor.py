@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from teul import failpoints
 from teul.linux import cgroups, process, pty
 from teul.runtime.keeper.logs import LogFile
 from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
@@ -185,6 +186,7 @@ class Monitor:
     def _write_process_file(self, started: Started) -> None:
         facts: ProcessFile = {"pid": started.pid, "keeper_pid": os.getpid(), "start_time": started.start_time}
         replace_file(f"{self._directory}/{PROCESS_FILE}", json.dumps(facts).encode(), durable=False)
+        failpoints.reach("keeper.watch.noted")
 
     # -- connections
 
@@ -416,6 +418,7 @@ class Monitor:
     def _process_ended(self, _events: int) -> None:
         self._loop.forget(self._pidfd)
         record = _exit_document(self._wait())
+        failpoints.reach("keeper.end.reaped")
         for fd in list(self._outputs):
             left = _DRAIN_BYTES
             while left > 0 and (count := self._read_output(fd)):
@@ -473,10 +476,12 @@ class Monitor:
 
         Not only until all is sent: a client that still writes into a socket whose other end was closed loses what it has not read.
         """
+        failpoints.reach("keeper.end.swept")
         try:
             replace_file(f"{self._directory}/{EXIT_FILE}", json.dumps(record).encode(), durable=True)
         except OSError as error:
             record.setdefault("cgroup_error", f"write the exit record: {error}")
+        failpoints.reach("keeper.end.recorded")
         self._stop_listening()
         os.close(self._pidfd)
         self._pidfd = -1

@@ -17,6 +17,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, NoReturn
 
+from teul import failpoints
 from teul.linux import cgroups, process
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
@@ -93,7 +94,9 @@ def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area
     start = _Start(launch, line, pidfd=descriptors[0] if launch["kind"] == "exec" else -1, title_area=title_area)
     try:
         pid, pidfd, streams = start.run()
+        failpoints.reach("keeper.start.executed")
         _say(line, {"started": pid, "streams": list(streams)}, [pidfd, *streams.values()])
+        failpoints.reach("keeper.start.handed")
     except (OSError, StartFailed, ValueError) as error:
         start.abandon()
         try:
@@ -148,6 +151,7 @@ class _Start:
             self.step = "make the cgroup"
             cgroups.create(plan)  # undoes itself if it fails; a cgroup that was there before must not be removed
             self._cgroup_made = True
+            failpoints.reach("keeper.start.cgroup")
         self.step = "enter the pid namespace"
         self._enter_pid_namespace()
         directory_fd = os.open(launch["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -160,7 +164,9 @@ class _Start:
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
             Child(launch, theirs, far).run(directory_fd, self._container_pidfd)
+        failpoints.reach("keeper.start.forked")
         _say(self._line, {"forked": self._pid})
+        failpoints.reach("keeper.start.announced")
         theirs.close()
         os.close(directory_fd)
         for fd in far:
@@ -207,6 +213,7 @@ class _Start:
             with Netlink() as host:
                 for plan in self._launch["networks"]:
                     links.create_veth(plan, self._pid, host)
+            failpoints.reach("keeper.start.linked")
             sync.send(b"network")
         except OSError:
             # If the child has failed meanwhile, its namespace is gone, and what it says is the cause.

@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 
+from teul import failpoints
 from teul.store.atomic import remove_tree
 
 
@@ -52,6 +53,7 @@ def discard(directories: EngineDirectories, container_id: str) -> None:
         os.rename(directories.container(container_id), aside)
     except FileNotFoundError:
         return
+    failpoints.reach("containers.remove.aside")
     remove_tree(aside)
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 
+from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, NotFound
 from teul.model.container import Container
@@ -88,6 +89,7 @@ class Execs:
         container = self._active(record.container_id)
         record.started = record.running = True
         record.config.tty = record.config.tty or terminal
+        failpoints.reach("containers.exec.marked")
         attachment: Attachment | None = None
         pending: list[PendingAttachment] = []
         if not detach:
@@ -109,6 +111,7 @@ class Execs:
             record.exit_code = 126
             await self._failed(record, attachment)
             raise
+        failpoints.reach("containers.exec.running")
         record.pid = process.pid
         self._processes[exec_id] = process
         self._watches[exec_id] = self._tasks.start(self._watch(container, record, process), name=f"watch exec {exec_id[:12]}")
@@ -176,6 +179,7 @@ class Execs:
         directory = directories.exec(container.id, record.id)
         os.mkdir(directory, 0o700)
         bundles.write_exec_config(directory, exec_spec)
+        failpoints.reach("containers.exec.prepared")
         config = record.config
         rows, columns = config.console_size or (0, 0)
         return {

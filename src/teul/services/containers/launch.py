@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from teul import failpoints
 from teul.aio import run_blocking
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
@@ -91,6 +92,7 @@ class Launcher:
     async def clean_up(self, container: Container) -> None:
         """Give back what a run held outside of its process: addresses and the bundle. Idempotent."""
         await self._networks.endpoints.release(container.id)
+        failpoints.reach("containers.cleanup.released")
         await run_blocking(bundles.remove_bundle, self.directories, container.id)
 
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
@@ -194,6 +196,7 @@ class Launcher:
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
         launch = self._describe(container, spec, networks)
         bundles.write_bundle_files(bundle, spec, launch)
+        failpoints.reach("containers.start.bundle")
         return launch
 
     def make_bind_sources(self, container: Container) -> None:

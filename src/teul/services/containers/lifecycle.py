@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal as signals
 
+from teul import failpoints
 from teul.aio import run_blocking
 from teul.errors import Conflict, NotImplementedHere
 from teul.linux import cgroups
@@ -116,9 +117,11 @@ class Lifecycle:
             if container.state.status is not Status.RUNNING:
                 raise NotRunning(container.id)
             await run_blocking(cgroups.freeze, self._launcher.cgroup_plan(container))
+            failpoints.reach("containers.pause.frozen")
             container.state = lifecycle.paused(container.state)
             self._runs.tell(container, Move.PAUSED)
             await self._registry.save(container)
+            failpoints.reach("containers.pause.recorded")
         self._events.publish(container_event(container, "pause"))
 
     async def unpause(self, reference: str) -> None:
@@ -129,6 +132,7 @@ class Lifecycle:
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"container {container.id} is not paused")
             await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
+            failpoints.reach("containers.unpause.thawed")
             container.state = lifecycle.unpaused(container.state)
             self._runs.tell(container, Move.UNPAUSED)
             await self._registry.save(container)

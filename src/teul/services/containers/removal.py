@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
@@ -32,10 +33,12 @@ class Removal:
         run.drop_pending()
         # The record goes first: a container without a record does not exist, and its files are swept if the engine dies here.
         try:
+            failpoints.reach("containers.remove.marked")
             await self._registry.remove(container)
         except Exception as error:
             container.state = lifecycle.remove_failed(container.state, error=str(error))
             raise
+        failpoints.reach("containers.remove.recorded")
         self._events.publish(container_event(container, "destroy"))
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
         self._runs.forget(container.id)

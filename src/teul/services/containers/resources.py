@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from teul import failpoints
 from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, InvalidParameter, System, TeulError
 from teul.linux.cgroups.usage import CgroupUsage, CpuUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, read_system_cpu
@@ -144,6 +145,7 @@ class ContainerResources:
         try:
             # The record goes first: should the engine die in between, the next start applies the record.
             await self._registry.save(container)
+            failpoints.reach("containers.update.recorded")
             change = plan_change(container.host_config, wanted)
             if change and container.state.has_process:
                 await self._change_limits(container, change)

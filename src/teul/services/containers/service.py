@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
+from teul import failpoints
 from teul.aio import run_blocking
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere
 from teul.linux import cgroups
@@ -76,10 +77,12 @@ class Containers:
                 find_container_id=self._find_id,
             )
             await run_blocking(make_container_directories, self._launcher.directories, container_id)
+            failpoints.reach("containers.create.directories")
             await self._registry.add(container)
         except BaseException:
             self._registry.release_name(name)
             raise
+        failpoints.reach("containers.create.recorded")
         self._events.publish(container_event(container, "create"))
         return CreatedContainer(id=container_id, warnings=checked.warnings)
 
@@ -102,6 +105,7 @@ class Containers:
             except Conflict as error:
                 raise Conflict(f"Error when allocating new name: {error.message}") from error
             container.name = new_name
+            failpoints.reach("containers.rename.reserved")
             await self._registry.save(container)
             self._registry.release_name(old_name)
         self._events.publish(container_event(container, "rename", oldName=f"/{old_name}"))

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 
+from teul import failpoints
 from teul.aio import Tasks
 from teul.errors import TeulError
 from teul.model import lifecycle
@@ -86,11 +87,13 @@ class Supervision:
         except (TeulError, OSError) as error:
             await self._start_failed(container, run, str(error), 128)
             raise
+        failpoints.reach("containers.start.running")
         run.process = process
         container.state = lifecycle.started(container.state, pid=process.pid, now_ns=time.time_ns())
         self._start_watching(container, run, process)
         self._runs.tell(container, Move.STARTED)
         await self._registry.save(container)
+        failpoints.reach("containers.start.recorded")
         self._events.publish(container_event(container, "start"))
 
     async def cancel_restart(self, container: Container, run: ContainerRun) -> bool:
@@ -149,7 +152,9 @@ class Supervision:
         seconds = str(lasted_ns // 1_000_000_000)
         self._events.publish(container_event(container, "die", exitCode=str(record.exit_code), execDuration=seconds))
         run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
+        failpoints.reach("containers.end.changed")
         await asyncio.gather(self._registry.save(container), self._launcher.clean_up(container))
+        failpoints.reach("containers.end.recorded")
         if decision.again:
             self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)
         elif container.host_config.auto_remove and not run.kept:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from teul import failpoints
 from teul.dockerfile.instructions import apply_changes
 from teul.errors import InvalidParameter
 from teul.oci.descriptor import OCI_CONFIG, Descriptor, layer_media_type
@@ -48,6 +49,7 @@ async def import_archive(
         blob_path = os.path.join(directory, "blob")
         async with slots:
             layer = await ingest(stream, blob_path, root, limits)
+        failpoints.reach("images.import.unpacked")
         diff_id = layer.unpacked.diff_id
         image = _image(layer, blob_path, platform, config, request)
         prepared = {diff_id: PreparedLayer(diff_id, os.path.dirname(root), layer.unpacked.size_bytes)}

@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.errors import System, TeulError
 from teul.oci.digest import Digest, chain_ids
@@ -68,6 +69,7 @@ async def load_archive(
         async for member in split(stream, members, limits):
             contents.add(member)
             unpacking.offer(member)
+        failpoints.reach("images.load.received")
         planned = await run_blocking(plan_load, contents, host, wanted)
         unpacking.keep_only({file.path for image in planned for file in image.files})
         prepared: dict[Digest, PreparedLayer] = {}
@@ -98,6 +100,7 @@ async def _prepare(
         if unpacked.diff_id != diff_id:
             raise InvalidArchive(f'invalid diffID for layer {index}: expected "{diff_id}", got "{unpacked.diff_id}"')
         prepared[chain_id] = PreparedLayer(chain_id, layer, unpacked.size_bytes)
+        failpoints.reach("images.load.unpacked")
         await progress(LayerProgress(diff_id, file.size_bytes, file.size_bytes))
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from teul import failpoints
 from teul.aio import run_blocking, run_to_end
 from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
@@ -90,6 +91,7 @@ class ImageStore:
         row = rows.TagRow(reference.canonical, image.image_id, time.time_ns())
         async with self._lock:
             await self._database.transact(lambda connection: rows.save_tag(connection, row))
+            failpoints.reach("images.tag.recorded")
             self.catalog.tags[row.reference] = row
 
     async def untag(self, references: Sequence[Reference]) -> None:
@@ -97,6 +99,7 @@ class ImageStore:
         names = [reference.canonical for reference in references]
         async with self._lock:
             await self._database.transact(lambda connection: rows.delete_tags(connection, names))
+            failpoints.reach("images.untag.recorded")
             for name in names:
                 self.catalog.tags.pop(name, None)
 
@@ -134,6 +137,7 @@ class ImageStore:
             except BaseException:
                 await run_blocking(placed.undo)
                 raise
+            failpoints.reach("images.commit.recorded")
             self.catalog.blobs.update(blobs)
             self.catalog.snapshots.update({row.chain_id: row for row in snapshots})
             self.catalog.images.update({image.image_id: image for image in stored})
@@ -180,6 +184,7 @@ class ImageStore:
                 rows.delete_blobs(connection, blobs)
 
             await self._database.transact(forget)
+            failpoints.reach("images.delete.recorded")
             if keep_layers:
                 catalog.images[image.image_id] = deleted(image)
             else:
@@ -190,6 +195,7 @@ class ImageStore:
                 catalog.blobs.pop(digest, None)
             for digest in blobs:
                 await run_blocking(self.content.remove, digest)
+            failpoints.reach("images.delete.blobs")
             # Deleting many files is the kernel's work, so layers go side by side.
             await asyncio.gather(*(run_blocking(self.layers.remove, chain_id) for chain_id in chain))
             return chain
@@ -219,6 +225,7 @@ class _Placed:
                 if digest not in known:
                     self._blobs.append(digest)
                     self._content.put(data)
+                    failpoints.reach("images.commit.blob")
                     known.add(digest)
                 sizes[digest] = len(data)
             for layer in image.layers:
@@ -230,8 +237,10 @@ class _Placed:
         for chain_id in new_chain:
             self._chains.append(chain_id)
             self._layers.place(prepared[chain_id].directory, chain_id)
+            failpoints.reach("images.commit.layer")
         if self._blobs or self._chains:
             sync_filesystem(self._root)
+        failpoints.reach("images.commit.synced")
         return sizes
 
     def undo(self) -> None:

@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Collection
 
+from teul import failpoints
 from teul.aio import Tasks
 from teul.errors import Forbidden, InvalidParameter, Unavailable
 from teul.model.container import ContainerEndpoint
@@ -77,7 +78,9 @@ class Endpoints:
         held = rows.HeldAddresses(network.id, container_id, *((str(address), None) if address.version == 4 else (None, str(address))))
         self._held[network.id, container_id] = held
         try:
+            failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
+            failpoints.reach("networks.address.recorded")
         except BaseException:
             # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
             await self._release(network.id, container_id)
@@ -106,6 +109,7 @@ class Endpoints:
 
     async def _release(self, network_id: str, container_id: str) -> None:
         self._forget(network_id, container_id)
+        failpoints.reach("networks.address.forgotten")
         await self._database.transact(lambda connection: rows.delete_held(connection, network_id, container_id))
 
     def _forget(self, network_id: str, container_id: str) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.errors import System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
@@ -72,6 +73,7 @@ class HostSetup:
             async with self._lock:
                 if not self._has_firewall:
                     await self._on_host(self._host.ensure_firewall)
+                    failpoints.reach("networks.firewall.made")
                     self._has_firewall = True
                     self._forwarding_checked_at = time.monotonic()
         elif time.monotonic() - self._forwarding_checked_at > _FORWARDING_AGE_SECONDS:
@@ -105,6 +107,7 @@ class HostSetup:
                 return self._bridges[network.id]
             try:
                 bridge = await run_blocking(self._host.ensure_bridge, recorded=subnet_of(network), is_in_use=is_in_use)
+                failpoints.reach("networks.bridge.made")
             except NoFreeSubnet:
                 # docker: moby daemon/libnetwork/ipamapi
                 raise Unavailable("all predefined address pools have been fully subnetted") from None
@@ -113,6 +116,7 @@ class HostSetup:
             changed = with_bridge(network, bridge)
             if changed != network:
                 await self._registry.save(changed)
+            failpoints.reach("networks.bridge.recorded")
             self._bridges[network.id] = bridge
             return bridge
 

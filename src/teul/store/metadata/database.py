@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from teul import failpoints
 from teul.errors import Integrity
 from teul.store.metadata.migrations import MIGRATIONS
 
@@ -49,6 +50,7 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             result = work(connection)
+            failpoints.reach("store.transaction.worked")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:  # on a full disk SQLite has rolled back by itself

@@ -1,0 +1,153 @@
+"""What must hold whatever went wrong: the records, what the engine says, what lies on disk and what is on the host are one and the same."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from faults.victim import EXIT_CODE, Victim
+from support import processes
+from support.polling import eventually
+from teul.model.container import Container
+from teul.network.endpoints import host_interface_prefix
+from teul.oci.reference import parse_reference
+from teul.store.metadata import containers, images, networks
+
+_PATIENCE_SECONDS = 5.0  # for what the engine removes in the background, and the kernel
+_LITTLE_PATIENCE_SECONDS = 0.5
+
+
+def assert_whole(victim: Victim) -> None:
+    """Nothing is there without a record, nothing is missing of what has one, and the engine knows what its records say."""
+    found: list[str] = []
+
+    def is_whole() -> bool:
+        found[:] = [*_records_and_files(victim), *_host(victim)]
+        return not found
+
+    try:
+        eventually(is_whole, "", timeout_seconds=_LITTLE_PATIENCE_SECONDS if victim.is_hopeless else _PATIENCE_SECONDS)
+    except AssertionError:
+        raise AssertionError("\n  ".join(["not whole:", *found])) from None
+
+
+def assert_usable(victim: Victim, name: str) -> None:
+    """The container of that name can be removed; and another one created, started, ended and removed again."""
+    if victim.find(name) is not None:
+        victim.want(204, "DELETE", f"/containers/{name}?force=1")
+    victim.run(name)
+    assert_ends(victim, name)
+    victim.want(204, "DELETE", f"/containers/{name}")
+    assert_whole(victim)
+
+
+def assert_ends(victim: Victim, name: str) -> None:
+    """It runs as if nothing had been: it can be told something, its log has that, and its exit code arrives."""
+    assert victim.status(name) == "running"
+    victim.tell(name, "something")
+    assert victim.want(200, "POST", f"/containers/{name}/wait").json()["StatusCode"] == EXIT_CODE
+    assert_ended(victim, name, "something")
+
+
+def assert_ended(victim: Victim, name: str, word: str = "go") -> None:
+    """It came to its end, and nothing of that was lost."""
+    eventually(lambda: victim.status(name) == "exited", f"{name} has ended")
+    assert victim.find(name)["State"]["ExitCode"] == EXIT_CODE
+    log = victim.log(name)
+    assert "ready\n" in log
+    assert f"told {word}\n" in log
+
+
+def _read(victim: Victim) -> tuple[list[Container], images.Rows, set[str]]:
+    """The records of containers and images, and the ids of containers that hold an address."""
+    connection = sqlite3.connect(f"file:{victim.root}/teul.db?mode=ro", uri=True)
+    try:
+        connection.row_factory = sqlite3.Row
+        held = {row.container_id for row in networks.load_held(connection)}
+        return containers.all_containers(connection), images.read_all(connection), held
+    finally:
+        connection.close()
+
+
+def _records_and_files(victim: Victim) -> Iterator[str]:
+    recorded, rows, held = _read(victim)
+    told = victim.want(200, "GET", "/containers/json?all=1").json()
+    yield from _differences(
+        "container", {row.id for row in recorded}, recorded="record", found={item["Id"] for item in told}, known="answer"
+    )
+    by_id: dict[str, Any] = {item["Id"]: item for item in told}
+    for row in recorded:
+        item = by_id.get(row.id, {"Names": [f"/{row.name}"], "State": row.state.status})
+        if item["Names"] != [f"/{row.name}"]:
+            yield f"container {row.name} of the records is called {item['Names']}"
+        if item["State"] != row.state.status:
+            yield f"container {row.name} is {row.state.status} by its record, and {item['State']} by what the engine says"
+    active = {row.id for row in recorded if row.state.has_process}
+    yield from _differences("address", active, recorded="running container", found=held, known="address")
+    kept = set(os.listdir(victim.root / "containers"))
+    yield from _differences("container", {row.id for row in recorded}, recorded="record", found=kept, known="directory")
+    bundles = set(os.listdir(victim.run_root / "containers"))
+    yield from _differences("container", active, recorded="running container", found=bundles, known="bundle")
+    yield from _images(victim, rows)
+    yield from (f"unfinished: {name}" for name in os.listdir(victim.root / "tmp"))
+
+
+def _images(victim: Victim, rows: images.Rows) -> Iterator[str]:
+    told = victim.want(200, "GET", "/images/json?all=1").json()
+    shown = {str(row.image_id) for row in rows.images if row.manifest_digest is not None}
+    yield from _differences("image", shown, recorded="record", found={item["Id"] for item in told}, known="answer")
+    names = {(str(row.image_id), parse_reference(row.reference).familiar) for row in rows.tags}
+    answered = {(item["Id"], name) for item in told for name in item["RepoTags"] or () if name != "<none>:<none>"}
+    yield from _differences("name", names, recorded="record", found=answered, known="answer")
+    blobs = {f"{path.parent.name}:{path.name}" for path in (victim.root / "blobs").glob("*/*")}
+    yield from _differences("blob", {str(digest) for digest in rows.blobs}, recorded="record", found=blobs, known="file")
+    layers = {path.parent.name for path in (victim.root / "snapshots").glob("*/fs")} | set(os.listdir(victim.root / "snapshots"))
+    yield from _differences("layer", {row.chain_id.hex for row in rows.snapshots}, recorded="record", found=layers, known="directory")
+    needed = {str(digest) for row in rows.images if row.manifest_digest for digest in (row.image_id, row.manifest_digest)}
+    yield from (f"blob {digest} of an image has no record" for digest in needed - {str(digest) for digest in rows.blobs})
+
+
+def _differences(what: str, wanted: set[Any], *, recorded: str, found: set[Any], known: str) -> Iterator[str]:
+    yield from (f"{what} {item}: {recorded} without {known}" for item in sorted(wanted - found))
+    yield from (f"{what} {item}: {known} without {recorded}" for item in sorted(found - wanted))
+
+
+def _host(victim: Victim) -> Iterator[str]:
+    recorded, _rows, _held = _read(victim)
+    active = {row.id: row for row in recorded if row.state.has_process}
+    yield from _differences("container", set(active), recorded="running container", found=set(victim.cgroups()), known="cgroup")
+    for row in active.values():
+        if not processes.is_alive(row.state.pid):
+            yield f"container {row.name} is {row.state.status}, its process {row.state.pid} is not there"
+        elif (is_paused := row.state.status == "paused") != _is_frozen(victim.cgroups().get(row.id, [])):
+            yield f"container {row.name} is {row.state.status}, and {'not ' if is_paused else ''}frozen"
+    prefixes = {host_interface_prefix(container_id): container_id for container_id in active}
+    links = [prefixes.get(name[:-1], name) for name in victim.links()]
+    if sorted(links) != sorted(active):
+        yield f"the links are those of {sorted(links)}, those that run are {sorted(active)}"
+    yield from _processes(victim, {row.state.pid for row in active.values()})
+
+
+def _is_frozen(cgroups: list[Path]) -> bool:
+    for directory in cgroups:
+        for file, word in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            if (directory / file).exists() and (directory / file).read_text().strip() == word:
+                return True
+    return False
+
+
+def _processes(victim: Victim, inits: set[int]) -> Iterator[str]:
+    """Processes of the engine and its predecessors that have nothing to do: pytest inherits what loses its parent (conftest)."""
+    keepers = [pid for pid in processes.children_of(victim.pid) if processes.command_line(pid) == "teul: keeper"]
+    wanted = {processes.namespace_of(pid, "pid") for pid in inits}
+    own = processes.namespace_of(os.getpid(), "pid")
+    for pid in processes.descendants_of(os.getpid()):
+        title, namespace = processes.command_line(pid), processes.namespace_of(pid, "pid")
+        if pid in {victim.pid, *keepers[-1:]} or title == "teul: standby" or not processes.is_alive(pid) or namespace is None:
+            continue
+        guards = title == "teul: keeper" and inits & set(processes.descendants_of(pid))
+        if not guards and (namespace == own or namespace not in wanted):
+            yield f"process {pid} ({title}) serves no running container"

@@ -1,0 +1,76 @@
+"""The keeper and its starters: the engine lives, and hears of everything that becomes of its containers."""
+
+from __future__ import annotations
+
+from faults.judge import assert_ended, assert_ends, assert_usable, assert_whole
+from faults.victim import Victim, cases
+from support.needs import needs
+from support.polling import eventually
+
+pytestmark = [needs("root", "busybox", "overlayfs")]
+
+
+@cases(
+    {
+        "keeper.start.received": "kill",
+        "keeper.start.cgroup": "kill error",
+        "keeper.start.forked": "kill",
+        "keeper.start.announced": "kill error",
+        "keeper.start.linked": "kill error",
+        "keeper.start.executed": "kill error",
+        "keeper.start.handed": "kill",
+        "keeper.watch.noted": "kill error",
+    },
+    faults={
+        "keeper.start.cgroup=kill": "the cgroup of a starter that was killed stays for good",
+        "keeper.start.forked=kill": "the keeper does not know of the child, whose cgroup stays for good",
+        "keeper.watch.noted=kill": "the start fails, and the container runs on unseen",
+    },
+)
+def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """A start that fails says so and leaves nothing."""
+    victim.create("hit")
+    response = victim.strike(point, way, "POST", "/containers/hit/start", occurrence=occurrence)
+    assert response is not None
+    assert victim.status("hit") == ("running" if response.status == 204 else "created"), response.message
+    assert_whole(victim)
+    if response.status != 204:
+        victim.want(204, "POST", "/containers/hit/start")
+    assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "keeper.end.reaped": "kill",
+        "keeper.end.swept": "kill",
+        "keeper.end.recorded": "kill",
+    },
+)
+def test_end_of_a_container_is_known(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """The engine inherits what a killed keeper had started, or reads what it wrote."""
+    victim.run("hit")
+    victim.arm(point, way, occurrence=occurrence)
+    victim.tell("hit")
+    victim.await_strike(point, way)
+    assert_ended(victim, "hit")
+    assert_whole(victim)
+    victim.want(204, "POST", "/containers/hit/start")
+    assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
+@cases({"keeper.start.received": "kill", "keeper.start.forked": "kill", "keeper.start.executed": "kill", "keeper.watch.noted": "kill"})
+def test_exec_fails_alone(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """Whatever happens to the start of an exec: its container goes on, and so does the next exec."""
+    victim.run("hit")
+    create = ("POST", "/containers/hit/exec", {"Cmd": ["sh", "-c", "exit 4"]})
+    identifier = victim.want(201, *create).json()["Id"]
+    victim.strike(point, way, "POST", f"/exec/{identifier}/start", {"Detach": True}, occurrence=occurrence)
+    eventually(lambda: not victim.want(200, "GET", f"/exec/{identifier}/json").json()["Running"], "it has ended")
+    another = victim.want(201, *create).json()["Id"]
+    victim.want(200, "POST", f"/exec/{another}/start", {"Detach": True})
+    eventually(lambda: victim.want(200, "GET", f"/exec/{another}/json").json()["ExitCode"] == 4, "another exec runs")
+    assert_whole(victim)
+    assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
