@@ -51,8 +51,7 @@ class Victim(Engine):
         self._armed.mkdir()
 
     def command(self) -> list[str]:
-        _python, _m, _teul, _serve, *options = super().command()
-        return [sys.executable, "-m", failing_engine.__name__, str(self._armed), *options]
+        return [sys.executable, "-m", failing_engine.__name__, str(self._armed), *self.options()]
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {"PYTHONPATH": str(failing_engine.TESTS)}

@@ -28,9 +28,13 @@ class Engine(DockerHost):
         self._program = [str(Path(__file__).with_name("guarded_engine.py"))] if guarded else ["-m", "teul"]
 
     def command(self) -> list[str]:
+        return [sys.executable, *self._program, "serve", *self.options()]
+
+    def options(self) -> list[str]:
+        """Those of `teul serve`."""
         idle = [] if self._idle_timeout_seconds is None else ["--idle-timeout", f"{self._idle_timeout_seconds:g}"]
         places = ["--root", str(self.root), "--run-root", str(self.run_root), "-H", f"unix://{self.socket_path}"]
-        return [sys.executable, *self._program, "serve", *places, *idle, *self._extra]
+        return [*places, *idle, *self._extra]
 
     def teul(self, *arguments: str, stdin: bytes = b"", timeout_seconds: float = 60.0) -> Output:
         """Teul's own command line, speaking to this engine."""
