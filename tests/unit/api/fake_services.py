@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,16 @@ from teul.model.config import ContainerConfig
 from teul.model.container import Container, ContainerEndpoint, ContainerExit, CreateContainer, CreatedContainer
 from teul.model.exec import Exec, ExecConfig
 from teul.model.host_config import HostConfig, LogConfig
+from teul.model.image import Image
 from teul.model.lifecycle import exited, started
 from teul.model.log import LogEntry, LogQuery
+from teul.oci.digest import Digest, chain_ids
+from teul.oci.image_config import ImageDocument, RootFS
+from teul.oci.platform import Platform
+from teul.oci.reference import parse_reference, parse_reference_or_id
 from teul.services.events import Events, container_event
+from teul.services.images.listing import ImageQuery, ImageSummary
+from teul.services.images.service import Images
 from teul.services.system import EngineFacts, System
 
 IMAGE_ID = "sha256:" + "1" * 64
@@ -254,39 +261,43 @@ class FakeExecs:
         self.calls.append(("resize", exec_id, height, width))
 
 
-@dataclass(frozen=True)
-class FakeImage:
-    image_id: str
+class FakeImages(Images):
+    """`names` maps what clients write to image ids."""
 
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
 
-class FakeImages:
-    """`references` maps what clients write to image ids."""
+    def resolve(self, reference: str, platform: Platform | None = None) -> Image:
+        wanted = parse_reference_or_id(reference)
+        text = str(wanted) if isinstance(wanted, Digest) else wanted.with_default_tag().familiar
+        for name, image_id in self.names.items():
+            if text in {image_id, parse_reference(name).with_default_tag().familiar} or Digest(image_id).hex.startswith(reference):
+                return _image(Digest(image_id))
+        raise NotFound(f"No such image: {text}")
 
-    def __init__(self) -> None:
-        self.references = {"busybox": IMAGE_ID}
-
-    def resolve(self, reference: str) -> FakeImage:
-        try:
-            return FakeImage(self.references[reference])
-        except KeyError:
-            raise NotFound(f"No such image: {reference}") from None
-
-    def get(self, image_id: object) -> FakeImage:
-        if str(image_id) not in self.references.values():
+    def get(self, image_id: Digest) -> Image:
+        if str(image_id) not in self.names.values():
             raise NotFound(f"No such image: {image_id}")
-        return FakeImage(str(image_id))
+        return _image(image_id)
 
-    def layer_directories(self, image: FakeImage) -> list[str]:
+    def layer_directories(self, image: Image) -> list[str]:
         return ["/root/snapshots/top/fs", "/root/snapshots/bottom/fs"]
 
     def count(self) -> int:
-        return len(self.references)
+        return len(set(self.names.values()))
 
     def layers_size_bytes(self) -> int:
-        return 4096
+        return 4096 if self.names else 0
 
-    def list(self, query: object) -> list[Any]:
-        return []
+    def list(self, query: ImageQuery) -> Sequence[ImageSummary]:
+        return [ImageSummary(_image(Digest(image_id)), [], [], 0, -1) for image_id in sorted(set(self.names.values()))]
+
+
+def _image(image_id: Digest) -> Image:
+    """An image of two layers."""
+    diff_ids = [Digest.of(b"bottom"), Digest.of(b"top")]
+    document = ImageDocument(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=diff_ids))
+    return Image(image_id, Digest.of(b"manifest"), b"", document, (), tuple(chain_ids(diff_ids)), 4096, NOW_NS)
 
 
 @dataclass
@@ -295,7 +306,7 @@ class FakeServices:
 
     events: Events = field(default_factory=Events)
     execs: FakeExecs = field(default_factory=FakeExecs)
-    images: FakeImages = field(default_factory=FakeImages)
+    images: FakeImages = field(default_factory=lambda: FakeImages({"busybox": IMAGE_ID}))
     image_archives: object = field(default_factory=object)
     image_remover: object = field(default_factory=object)
     networks: object = field(default_factory=object)

@@ -151,10 +151,10 @@ async def test_the_list_shows_the_image_by_name_while_the_name_leads_to_it(api: 
     api.services.containers.add(make_container())
     _, (entry,) = await api.request("GET", "/containers/json?all=1")
     assert (entry["Image"], entry["ImageID"]) == ("busybox", IMAGE_ID)
-    api.services.images.references["busybox"] = "sha256:new"
+    api.services.images.names["busybox"] = "sha256:" + "2" * 64
     _, (entry,) = await api.request("GET", "/containers/json?all=1")
     assert entry["Image"] == IMAGE_ID
-    del api.services.images.references["busybox"]
+    del api.services.images.names["busybox"]
     _, (entry,) = await api.request("GET", "/containers/json?all=1")
     assert entry["Image"] == IMAGE_ID
 
@@ -175,7 +175,7 @@ async def test_inspect(api: Api) -> None:
     assert document["Id"] == container.id
     assert document["GraphDriver"]["Data"]["LowerDir"] == "/root/snapshots/top/fs:/root/snapshots/bottom/fs"
     assert document["SizeRootFs"] == 3456
-    api.services.images.references.clear()
+    api.services.images.names.clear()
     _, document = await api.request("GET", "/containers/box/json")
     assert document["GraphDriver"]["Data"]["LowerDir"] == ""
     assert "SizeRw" not in document
