@@ -36,9 +36,9 @@ class Witness:
         fake.__class__ = type(kind.__name__, (kind,), methods)
         return fake
 
-    def uncalled(self) -> list[str]:
-        """The methods that nobody has called, as Class.method."""
-        return sorted(f"{kind.__name__}.{name}" for kind, names in self._missing.items() for name in names)
+    def uncalled(self, kind: type[object]) -> set[str]:
+        """The methods of the fakes of this kind that nobody has called."""
+        return self._missing[kind]
 
 
 def _seen(method: Callable[..., Any], missing: set[str]) -> Callable[..., Any]:
