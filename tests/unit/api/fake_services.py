@@ -71,8 +71,9 @@ def attached_endpoint() -> ContainerEndpoint:
 class FakeAttachment:
     """A process whose output the test feeds and whose input it reads."""
 
-    def __init__(self, *, terminal: bool = False) -> None:
+    def __init__(self, *, terminal: bool = False, stdin_once: bool = True) -> None:
         self.terminal = terminal
+        self.stdin_once = stdin_once
         self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self.stdin = bytearray()
         self.stdin_closed = asyncio.Event()
@@ -98,9 +99,11 @@ class FakeAttachment:
             self.stdin += data
 
     async def close_stdin(self) -> None:
-        self.stdin_closed.set()
+        if self.stdin_once:
+            self.stdin_closed.set()
 
     async def close(self) -> None:
+        await self.close_stdin()
         self.closed.set()
 
 

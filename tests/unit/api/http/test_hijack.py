@@ -43,7 +43,7 @@ def interactive(api: Api, *, tty: bool = False, stdin_once: bool = True) -> tupl
     container.config.open_stdin = True
     container.config.stdin_once = stdin_once
     container.config.tty = tty
-    attachment = api.services.containers.attachments[container.id] = FakeAttachment(terminal=tty)
+    attachment = api.services.containers.attachments[container.id] = FakeAttachment(terminal=tty, stdin_once=stdin_once)
     return container, attachment
 
 
