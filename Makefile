@@ -1,6 +1,7 @@
 # One command each. `make demo` shows what Teul does; `make test` decides.
 #
 #   make check        format, lint, types, layers, unit tests (no root)
+#   make contract     fakes and the real things, held to the same (root; without it only fakes)
 #   make kernel       the kernel tier, on this host (root)
 #   make kernel-uml   the part of it that depends on cgroups, under cgroup v2 alone, in User-mode Linux
 #   make e2e          a real engine on this host (root)
@@ -22,7 +23,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) coreutils hostname mount procps
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker.io iproute2 iptables nftables openssl skopeo uidmap user-mode-linux util-linux
 VM_PACKAGES   := $(TEST_PACKAGES) kmod qemu-system-x86
 
-.PHONY: help venv demo check format kernel kernel-uml e2e faults conformance test test-vm bench clean demo-packages system-packages vm-packages
+.PHONY: help venv demo check format contract kernel kernel-uml e2e faults conformance test test-vm bench clean demo-packages system-packages vm-packages
 .DEFAULT_GOAL := help
 
 help:
@@ -60,6 +61,9 @@ check: venv
 	$(BIN)/mypy
 	$(PYTEST) -q tests/unit
 
+contract: venv
+	$(PYTEST) -q tests/contract
+
 kernel: venv
 	$(PYTEST) -q tests/kernel
 
@@ -84,6 +88,7 @@ test: system-packages venv
 	@mkdir -p $(dir $(BEFORE))
 	@$(BIN)/python tools/leaks.py save $(BEFORE)
 	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory contract
 	$(MAKE) --no-print-directory kernel
 	$(MAKE) --no-print-directory kernel-uml
 	$(MAKE) --no-print-directory e2e

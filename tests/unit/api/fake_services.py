@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import signal as signals
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from teul.errors import Conflict, NotFound, NotModified
+from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux.cgroups import Layout
 from teul.model.config import ContainerConfig
 from teul.model.container import Container, ContainerEndpoint, ContainerExit, CreateContainer, CreatedContainer
 from teul.model.exec import Exec, ExecConfig
 from teul.model.host_config import HostConfig, LogConfig
 from teul.model.image import Image
-from teul.model.lifecycle import exited, started
+from teul.model.lifecycle import ContainerState, Move, Status, exited, paused, started, unpaused
 from teul.model.log import LogEntry, LogQuery
-from teul.oci.digest import Digest
-from teul.oci.image_config import ImageDocument
+from teul.model.signals import parse_signal
+from teul.oci.digest import Digest, chain_ids
+from teul.oci.image_config import ImageDocument, RootFS
 from teul.oci.platform import Platform
+from teul.oci.reference import parse_reference, parse_reference_or_id
 from teul.runtime.engine.attachment import Attachment
+from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning
 from teul.services.containers.execs import Execs
 from teul.services.containers.processes import Listing
+from teul.services.containers.registry import NameTaken, NoSuchContainer
+from teul.services.containers.request.check import check_exec, check_name
 from teul.services.containers.resources import ContainerResources
+from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, REMOVED, Runs
 from teul.services.containers.service import Containers
 from teul.services.events import Events, container_event
 from teul.services.images.archives import ImageArchives
@@ -35,6 +42,7 @@ from teul.services.system import EngineFacts, System
 IMAGE_ID = "sha256:" + "1" * 64
 NOW_NS = 1_700_000_000_123_456_789
 SECOND_NS = 1_000_000_000
+RUNNING = started(ContainerState(), pid=4242, now_ns=NOW_NS)
 
 
 def make_container(name: str = "box", *, identifier: str | None = None, **changes: Any) -> Container:
@@ -71,8 +79,9 @@ def attached_endpoint() -> ContainerEndpoint:
 class FakeAttachment(Attachment):
     """A process whose output the test feeds and whose input it reads."""
 
-    def __init__(self, *, terminal: bool = False) -> None:
+    def __init__(self, *, terminal: bool = False, stdin_once: bool = True) -> None:
         super().__init__(terminal=terminal, wants={})
+        self.stdin_once = stdin_once
         self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self.stdin = bytearray()
         self.stdin_closed = asyncio.Event()
@@ -94,27 +103,30 @@ class FakeAttachment(Attachment):
 
     async def write(self, data: bytes) -> None:
         await self.room.wait()
-        if self.refuses_input:
-            raise BrokenPipeError
-        self.stdin += data
+        if not self.refuses_input:
+            self.stdin += data
 
     async def close_stdin(self) -> None:
-        self.stdin_closed.set()
+        if self.stdin_once:
+            self.stdin_closed.set()
 
     async def close(self) -> None:
+        await self.close_stdin()
         self.closed.set()
 
 
 class FakeContainers(Containers):
-    """Records what was asked of it in `calls`."""
+    """Both doors to containers, without processes. Records what was asked of it in `calls`; the test is the container's program."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, images: Images) -> None:
         self.events = events
+        self.images = images
+        self.runs = Runs()
         self.records: dict[str, Container] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.attachments: dict[str, FakeAttachment] = {}
         self.entries: list[LogEntry | Exception] = []
-        self.follow_entries: asyncio.Queue[LogEntry] = asyncio.Queue()
+        self.has_news = asyncio.Event()
         self.log_queries: list[LogQuery] = []
         self.entries_read = 0
         self.logs_closed = asyncio.Event()
@@ -127,7 +139,8 @@ class FakeContainers(Containers):
 
     async def create(self, request: CreateContainer) -> CreatedContainer:
         self._note("create", request)
-        name = request.name or "quiet_fox"
+        self.images.resolve(request.config.image)
+        name = self._free_name(request.name or "quiet_fox")
         container = self.add(make_container(name, config=request.config, host_config=request.host_config, networking=request.networking))
         self.events.publish(container_event(container, "create"))
         return CreatedContainer(id=container.id, warnings=["one warning"])
@@ -137,7 +150,20 @@ class FakeContainers(Containers):
         for container in self.records.values():
             if container.name == wanted or container.id.startswith(wanted):
                 return container
-        raise NotFound(f"No such container: {reference}")
+        raise NoSuchContainer(reference)
+
+    def _free_name(self, name: str) -> str:
+        bare = check_name(name)
+        for container in self.records.values():
+            if container.name == bare:
+                raise NameTaken(bare, container.id)
+        return bare
+
+    def _running(self, reference: str) -> Container:
+        container = self.get(reference)
+        if not container.state.counts_as_running:
+            raise NotRunning(container.id)
+        return container
 
     def list(self) -> Sequence[Container]:
         return sorted(self.records.values(), key=lambda container: -container.created_at_ns)
@@ -145,8 +171,10 @@ class FakeContainers(Containers):
     async def start(self, reference: str) -> None:
         self._note("start", reference)
         container = self.get(reference)
+        if container.state.status is Status.PAUSED:
+            raise Conflict("cannot start a paused container, try unpause instead")
         if container.state.counts_as_running:
-            raise NotModified("already running")
+            raise AlreadyStarted
         container.state = started(container.state, pid=4242, now_ns=NOW_NS)
         container.endpoints = {"bridge": attached_endpoint()}
         self.events.publish(container_event(container, "start"))
@@ -155,72 +183,130 @@ class FakeContainers(Containers):
         self._note("stop", reference, signal, timeout_seconds)
         container = self.get(reference)
         if not container.state.counts_as_running:
-            raise NotModified("not running")
+            raise AlreadyStopped
         self.exit(reference, 137)
 
     async def restart(self, reference: str, *, signal: str | None = None, timeout_seconds: int | None = None) -> None:
         self._note("restart", reference, signal, timeout_seconds)
+        if self.get(reference).state.counts_as_running:
+            self.exit(reference, 137)
+        await self.start(reference)
 
     async def kill(self, reference: str, *, signal: str = "KILL") -> None:
         self._note("kill", reference, signal)
-        container = self.get(reference)
-        if not container.state.counts_as_running:
-            raise Conflict(f"container {container.id} is not running")
+        number = parse_signal(signal)
+        container = self._running(reference)
+        if container.state.status is Status.PAUSED and number != signals.SIGKILL:
+            raise Conflict(f"container {container.id} is paused. Unpause the container before stopping or killing")
+        if number == signals.SIGKILL:
+            self.exit(reference, 137)
 
     async def pause(self, reference: str) -> None:
         self._note("pause", reference)
+        container = self._running(reference)
+        if container.state.status is Status.PAUSED:
+            raise Conflict(f"container {container.id} is already paused")
+        container.state = paused(container.state)
 
     async def unpause(self, reference: str) -> None:
         self._note("unpause", reference)
+        container = self.get(reference)
+        if container.state.status is not Status.PAUSED:
+            raise Conflict(f"container {container.id} is not paused")
+        container.state = unpaused(container.state)
 
     async def rename(self, reference: str, name: str) -> None:
         self._note("rename", reference, name)
+        if not reference or not name:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        container = self.get(reference)
+        if name.removeprefix("/") == container.name:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
+        try:
+            container.name = self._free_name(f"/{name.removeprefix('/')}")
+        except (InvalidParameter, Conflict) as error:
+            error.message = f"Error when allocating new name: {error.message}"
+            raise
 
     async def remove(self, reference: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         self._note("remove", reference, force, volumes, link)
-        del self.records[self.get(reference).id]
+        container = self.get(reference)
+        if link:
+            raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
+        if container.state.counts_as_running and not force:
+            is_paused = container.state.status is Status.PAUSED
+            advice = "must be unpaused first" if is_paused else "running: stop the container before removing or force remove"
+            advice = f"container is {'paused and ' if is_paused else ''}{advice}"
+            raise Conflict(f'cannot remove container "/{container.name}": {advice}')
+        self.exit(reference, 137)
+        del self.records[container.id]
+        self.runs.of(container.id).notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
 
     def wait(self, reference: str, condition: str) -> Awaitable[ContainerExit]:
         self._note("wait", reference, condition)
-        future = asyncio.get_running_loop().create_future()
-        self.exits[self.get(reference).id] = future
+        container = self.get(reference)
+        future = self.exits[container.id] = self.runs.of(container.id).waiter(condition)
+        if condition == NOT_RUNNING and not container.state.counts_as_running:
+            future.set_result(ContainerExit(status_code=container.state.exit_code, error=container.state.error or None))
         return future
 
-    def exit(self, reference: str, code: int, *, error: str | None = None) -> None:
-        """End the container, and what waits for it."""
+    def exit(self, reference: str, code: int) -> None:
+        """End the container's program, if it runs, and what goes on with it."""
         container = self.get(reference)
-        if container.state.has_process:
-            container.state = exited(container.state, exit_code=code, oom_killed=False, now_ns=NOW_NS)
-        if (future := self.exits.pop(container.id, None)) is not None and not future.done():
-            future.set_result(ContainerExit(status_code=code, error=error))
+        if not container.state.has_process:
+            return
+        container.state = exited(container.state, exit_code=code, oom_killed=False, now_ns=NOW_NS)
+        self.runs.tell(container, Move.EXITED)
+        self.runs.of(container.id).notify(ContainerExit(status_code=code), NOT_RUNNING, NEXT_EXIT)
+        self.has_news.set()
+        if (attachment := self.attachments.pop(container.id, None)) is not None:
+            attachment.end()
 
     async def attach(self, reference: str, *, stdin: bool, stdout: bool, stderr: bool) -> FakeAttachment:
         self._note("attach", reference, stdin, stdout, stderr)
         container = self.get(reference)
+        if container.state.status is Status.PAUSED:
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
         return self.attachments.setdefault(container.id, FakeAttachment(terminal=container.config.tty))
 
     async def logs(self, reference: str, query: LogQuery) -> AsyncIterator[LogEntry]:
         self._note("logs", reference)
         self.log_queries.append(query)
-        return self._entries(query)
+        container = self.get(reference)
+        if container.host_config.log_config.type == "none":
+            raise NotImplementedHere("configured logging driver does not support reading")
+        return self._entries(container, query)
 
-    async def _entries(self, query: LogQuery) -> AsyncIterator[LogEntry]:
+    def log(self, *entries: LogEntry) -> None:
+        """Have followers of the log see these, too."""
+        self.entries += entries
+        self.has_news.set()
+
+    async def _entries(self, container: Container, query: LogQuery) -> AsyncIterator[LogEntry]:
+        position = 0 if query.tail is None else max(0, len(self.entries) - query.tail)
         try:
-            for entry in self.entries:
-                if isinstance(entry, Exception):
-                    raise entry
-                self.entries_read += 1
-                yield entry
-            while query.follow:
-                yield await self.follow_entries.get()
+            while True:
+                self.has_news.clear()
+                for entry in self.entries[position:]:
+                    position += 1
+                    if isinstance(entry, Exception):
+                        raise entry
+                    self.entries_read += 1
+                    if query.stdout if entry.stream == 1 else query.stderr:
+                        yield entry
+                if not query.follow or not container.state.has_process:
+                    return
+                await self.has_news.wait()
         finally:
             self.logs_closed.set()
 
     async def resize(self, reference: str, *, height: int, width: int) -> None:
         self._note("resize", reference, height, width)
+        self._running(reference)
 
     async def top(self, reference: str, ps_args: str) -> Listing:
         self._note("top", reference, ps_args)
+        self._running(reference)
         return ["PID", "CMD"], [["1", "sh"]]
 
     async def size(self, container: Container) -> tuple[int, int]:
@@ -233,39 +319,75 @@ class FakeContainers(Containers):
 
 
 class FakeExecs(Execs):
-    """Execs of running containers."""
+    """Execs of running containers; the test is their program."""
 
-    def __init__(self) -> None:
+    def __init__(self, containers: FakeContainers) -> None:
+        self.containers = containers
         self.records: dict[str, Exec] = {}
         self.attachments: dict[str, FakeAttachment] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
+        containers.runs.follow(self._end_all)
 
     async def create(self, container_reference: str, config: ExecConfig) -> str:
+        container = self._active(container_reference)
+        check_exec(config)
         identifier = f"{len(self.records):064x}"
         command = config.cmd or []
-        container = make_container(container_reference)
         self.records[identifier] = Exec(id=identifier, container_id=container.id, config=config, path=command[0], args=command[1:])
         self.attachments[identifier] = FakeAttachment(terminal=config.tty)
         return identifier
 
     async def start(self, exec_id: str, *, detach: bool, terminal: bool) -> FakeAttachment | None:
         self.calls.append(("start", exec_id, detach, terminal))
+        record = self.get(exec_id)
+        if record.started:
+            raise Conflict(f"exec command {exec_id} {'is already running' if record.running else 'has already run'}")
+        self._active(record.container_id)
         if self.failure is not None:
             raise self.failure
+        record.started = record.running = True
+        record.config.tty = record.config.tty or terminal
+        record.pid = 4243
         return None if detach else self.attachments[exec_id]
 
+    def exit(self, exec_id: str, code: int) -> None:
+        """End its program."""
+        record = self.records[exec_id]
+        record.running, record.can_remove = False, True
+        record.exit_code, record.pid = code, 0
+        self.attachments[exec_id].end()
+
     def get(self, exec_id: str) -> Exec:
-        try:
-            return self.records[exec_id]
-        except KeyError:
-            raise NotFound(f"No such exec instance: {exec_id}") from None
+        record = self.records.get(exec_id)
+        if record is None or record.container_id not in self.containers.records:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return record
 
     def ids(self, container_id: str) -> list[str]:
-        return [record.id for record in self.records.values() if record.container_id == container_id and record.running]
+        return [record.id for record in self.records.values() if record.container_id == container_id and record.exit_code is None]
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
         self.calls.append(("resize", exec_id, height, width))
+        record = self.get(exec_id)
+        if not record.running:
+            raise NotRunning(record.container_id) if record.started else Conflict(f"exec process is not started: {exec_id}")
+
+    def _active(self, reference: str) -> Container:
+        container = self.containers.get(reference)
+        if container.state.status is Status.PAUSED:
+            raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+        if container.state.status is not Status.RUNNING:
+            raise NotRunning(container.id)
+        return container
+
+    def _end_all(self, container: Container, move: Move) -> None:
+        """A container's end is that of its execs; those that never started are forgotten."""
+        for record in [record for record in self.records.values() if record.container_id == container.id]:
+            if record.running:
+                self.exit(record.id, 137)
+            elif not record.started:
+                del self.records[record.id]
 
 
 class FakeImages(Images):
@@ -275,10 +397,12 @@ class FakeImages(Images):
         self.names = names
 
     def resolve(self, reference: str, platform: Platform | None = None) -> Image:
-        try:
-            return _image(Digest(self.names[reference]))
-        except KeyError:
-            raise NotFound(f"No such image: {reference}") from None
+        wanted = parse_reference_or_id(reference)
+        text = str(wanted) if isinstance(wanted, Digest) else wanted.with_default_tag().familiar
+        for name, image_id in self.names.items():
+            if text in {image_id, parse_reference(name).with_default_tag().familiar} or Digest(image_id).hex.startswith(reference):
+                return _image(Digest(image_id))
+        raise NotFound(f"No such image: {text}")
 
     def get(self, image_id: Digest) -> Image:
         if str(image_id) not in self.names.values():
@@ -289,17 +413,20 @@ class FakeImages(Images):
         return ["/root/snapshots/top/fs", "/root/snapshots/bottom/fs"]
 
     def count(self) -> int:
-        return len(self.names)
+        return len(set(self.names.values()))
 
     def layers_size_bytes(self) -> int:
-        return 4096
+        return 4096 if self.names else 0
 
     def list(self, query: ImageQuery) -> Sequence[ImageSummary]:
-        return []
+        return [ImageSummary(_image(Digest(image_id)), [], [], 0, -1) for image_id in sorted(set(self.names.values()))]
 
 
 def _image(image_id: Digest) -> Image:
-    return Image(image_id, None, b"", ImageDocument(), (), (), 0, NOW_NS)
+    """An image of two layers."""
+    diff_ids = [Digest.of(b"bottom"), Digest.of(b"top")]
+    document = ImageDocument(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=diff_ids))
+    return Image(image_id, Digest.of(b"manifest"), b"", document, (), tuple(chain_ids(diff_ids)), 4096, NOW_NS)
 
 
 @dataclass
@@ -307,7 +434,7 @@ class FakeServices:
     """Takes the place of `teul.api.http.context.Services`; a test may replace each of them while the API is served."""
 
     events: Events = field(default_factory=Events)
-    execs: FakeExecs = field(default_factory=FakeExecs)
+    execs: FakeExecs = field(init=False)
     images: Images = field(default_factory=lambda: FakeImages({"busybox": IMAGE_ID}))
     image_archives: ImageArchives = field(init=False)
     image_remover: ImageRemover = field(init=False)
@@ -322,7 +449,8 @@ class FakeServices:
         return self.containers
 
     def __post_init__(self) -> None:
-        self.containers = FakeContainers(self.events)
+        self.containers = FakeContainers(self.events, self.images)
+        self.execs = FakeExecs(self.containers)
         facts = EngineFacts(
             engine_id="11111111-2222-3333-4444-555555555555",
             version="0.1.0",

@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from unit.api.fake_services import make_container
+from unit.api.fake_services import RUNNING, make_container
 from unit.api.served_api import Api
+
+
+@pytest.fixture(autouse=True)
+def box(api: Api) -> None:
+    """The container that the execs are in."""
+    api.services.containers.add(make_container(state=RUNNING))
 
 
 async def create(api: Api, **body: Any) -> str:
@@ -47,8 +53,10 @@ async def test_detached_start_returns_at_once(api: Api) -> None:
 
 
 async def test_resize(api: Api) -> None:
-    assert await api.request("POST", "/exec/abc/resize?h=10&w=20") == (200, None)
-    assert api.services.execs.calls == [("resize", "abc", 10, 20)]
+    identifier = await create(api)
+    await api.request("POST", f"/exec/{identifier}/start", json={"Detach": True})
+    assert await api.request("POST", f"/exec/{identifier}/resize?h=10&w=20") == (200, None)
+    assert api.services.execs.calls[1:] == [("resize", identifier, 10, 20)]
 
 
 async def test_old_clients_have_no_console_size(api: Api) -> None:

@@ -9,7 +9,7 @@ import pytest
 from teul.errors import System
 from teul.model.log import LogEntry, LogQuery
 from teul.wire.stdcopy import Demultiplexer, frame
-from unit.api.fake_services import NOW_NS, make_container
+from unit.api.fake_services import NOW_NS, RUNNING, make_container
 from unit.api.served_api import Api
 
 LINES: list[LogEntry | Exception] = [LogEntry(1, NOW_NS, b"out\n"), LogEntry(2, NOW_NS + 1, b"err\n", {"b": "2", "a": "x y"})]
@@ -62,21 +62,21 @@ async def test_what_is_asked_of_the_service(api: Api, text: str, query: LogQuery
 
 
 async def test_followed_lines_come_as_they_are_written(api: Api) -> None:
-    api.services.containers.add(make_container())
-    api.services.containers.entries = LINES
+    api.services.containers.add(make_container(state=RUNNING))
+    api.services.containers.entries = list(LINES)
     async with api.session.get("http://docker/containers/box/logs?stdout=1&stderr=1&follow=1") as response:
         reader = Demultiplexer()
         pieces: list[tuple[int, bytes]] = []
         async with asyncio.timeout(2):
             while len(pieces) < 2:
                 pieces += reader.feed(await response.content.readany())
-            api.services.containers.follow_entries.put_nowait(LogEntry(1, NOW_NS, b"later\n"))
+            api.services.containers.log(LogEntry(1, NOW_NS, b"later\n"))
             pieces += reader.feed(await response.content.readany())
         assert pieces == [(1, b"out\n"), (2, b"err\n"), (1, b"later\n")]
 
 
 async def test_following_ends_with_the_client(api: Api) -> None:
-    api.services.containers.add(make_container())
+    api.services.containers.add(make_container(state=RUNNING))
     async with api.session.get("http://docker/containers/box/logs?stdout=1&follow=1") as response:
         response.close()
     async with asyncio.timeout(2):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from teul.errors import NotFound
-from unit.api.fake_services import IMAGE_ID, FakeImages, make_container
+from teul.model.lifecycle import ContainerState, paused, start_failed
+from unit.api.fake_services import IMAGE_ID, RUNNING, FakeImages, make_container
 from unit.api.served_api import Api, until
 
 
@@ -70,22 +71,22 @@ async def test_start_with_a_document_is_refused(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "call"),
+    ("state", "method", "path", "status", "call"),
     [
-        ("POST", "/containers/box/restart?t=0", 204, ("restart", "box", None, 0)),
-        ("POST", "/containers/box/pause", 204, ("pause", "box")),
-        ("POST", "/containers/box/unpause", 204, ("unpause", "box")),
-        ("POST", "/containers/box/rename?name=new", 204, ("rename", "box", "new")),
-        ("DELETE", "/containers/box?force=1&v=1", 204, ("remove", "box", True, True, False)),
-        ("POST", "/containers/box/resize?h=24&w=80", 200, ("resize", "box", 24, 80)),
-        ("GET", "/containers/box/top", 200, ("top", "box", "-ef")),
-        ("GET", "/containers/box/top?ps_args=aux", 200, ("top", "box", "aux")),
+        (RUNNING, "POST", "/containers/box/restart?t=0", 204, ("restart", "box", None, 0)),
+        (RUNNING, "POST", "/containers/box/pause", 204, ("pause", "box")),
+        (paused(RUNNING), "POST", "/containers/box/unpause", 204, ("unpause", "box")),
+        (RUNNING, "POST", "/containers/box/rename?name=new", 204, ("rename", "box", "new")),
+        (RUNNING, "DELETE", "/containers/box?force=1&v=1", 204, ("remove", "box", True, True, False)),
+        (RUNNING, "POST", "/containers/box/resize?h=24&w=80", 200, ("resize", "box", 24, 80)),
+        (RUNNING, "GET", "/containers/box/top", 200, ("top", "box", "-ef")),
+        (RUNNING, "GET", "/containers/box/top?ps_args=aux", 200, ("top", "box", "aux")),
     ],
 )
-async def test_what_is_passed_on(api: Api, method: str, path: str, status: int, call: tuple[Any, ...]) -> None:
-    api.services.containers.add(make_container())
+async def test_what_is_passed_on(api: Api, state: ContainerState, method: str, path: str, status: int, call: tuple[Any, ...]) -> None:
+    api.services.containers.add(make_container(state=state))
     assert (await api.request(method, path))[0] == status
-    assert api.services.containers.calls == [call]
+    assert api.services.containers.calls[0] == call
 
 
 async def test_kill_says_what_it_could_not_do(api: Api) -> None:
@@ -102,12 +103,13 @@ async def test_kill_says_what_it_could_not_do(api: Api) -> None:
 
 
 async def test_top(api: Api) -> None:
+    api.services.containers.add(make_container(state=RUNNING))
     assert await api.request("GET", "/containers/box/top") == (200, {"Processes": [["1", "sh"]], "Titles": ["PID", "CMD"]})
 
 
 async def test_wait_answers_its_headers_before_the_end(api: Api) -> None:
     """The docker CLI starts the container only after these headers have come."""
-    api.services.containers.add(make_container())
+    api.services.containers.add(make_container(state=RUNNING))
     async with api.session.post("http://docker/v1.51/containers/box/wait?condition=next-exit") as response:
         assert response.status == 200
         assert api.services.containers.calls == [("wait", "box", "next-exit")]
@@ -116,14 +118,13 @@ async def test_wait_answers_its_headers_before_the_end(api: Api) -> None:
 
 
 async def test_wait_tells_why_there_was_no_start(api: Api) -> None:
-    api.services.containers.add(make_container())
+    api.services.containers.add(make_container(state=start_failed(ContainerState(), exit_code=127, error="no such file")))
     async with api.session.post("http://docker/v1.51/containers/box/wait") as response:
-        api.services.containers.exit("box", 127, error="no such file")
         assert await response.json() == {"StatusCode": 127, "Error": {"Message": "no such file"}}
 
 
 async def test_wait_is_cancelled_with_its_client(api: Api) -> None:
-    container = api.services.containers.add(make_container())
+    container = api.services.containers.add(make_container(state=RUNNING))
     async with api.session.post("http://docker/v1.51/containers/box/wait") as response:
         assert response.status == 200
         future = api.services.containers.exits[container.id]
@@ -134,7 +135,7 @@ async def test_wait_is_cancelled_with_its_client(api: Api) -> None:
 
 
 async def test_wait_of_old_clients_has_no_condition_and_no_early_headers(api: Api) -> None:
-    api.services.containers.add(make_container())
+    api.services.containers.add(make_container(state=RUNNING))
     waiting = asyncio.ensure_future(api.request("POST", "/v1.29/containers/box/wait?condition=removed"))
     await until(lambda: api.services.containers.calls)
     assert api.services.containers.calls == [("wait", "box", "not-running")]

@@ -15,7 +15,7 @@ from teul.errors import Conflict
 from teul.model.container import Container
 from teul.model.log import LogEntry
 from teul.wire.stdcopy import Demultiplexer, frame
-from unit.api.fake_services import NOW_NS, FakeAttachment, make_container
+from unit.api.fake_services import NOW_NS, RUNNING, FakeAttachment, make_container
 from unit.api.served_api import Api, until
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -43,7 +43,7 @@ def interactive(api: Api, *, tty: bool = False, stdin_once: bool = True) -> tupl
     container.config.open_stdin = True
     container.config.stdin_once = stdin_once
     container.config.tty = tty
-    attachment = api.services.containers.attachments[container.id] = FakeAttachment(terminal=tty)
+    attachment = api.services.containers.attachments[container.id] = FakeAttachment(terminal=tty, stdin_once=stdin_once)
     return container, attachment
 
 
@@ -420,6 +420,8 @@ async def test_a_body_that_looks_like_an_attach_is_a_body(api: Api) -> None:
 
 
 async def make_exec(api: Api, **config: Any) -> str:
+    """An exec in a running container of its own."""
+    api.services.containers.add(make_container(state=RUNNING))
     _, document = await api.request("POST", "/v1.51/containers/box/exec", json={"Cmd": ["cat"], **config})
     return str(document["Id"])
 
@@ -465,8 +467,8 @@ async def test_exec_that_cannot_start_says_so_in_its_output(api: Api) -> None:
 
 
 async def test_exec_detach_keys(api: Api) -> None:
-    container = api.services.containers.add(make_container())
     identifier = await make_exec(api, Tty=True, AttachStdin=True, DetachKeys="q")
+    container = api.services.containers.get("box")
     with api.services.events.subscribe() as events:
         reader, writer, _ = await start_exec(api, identifier, Tty=True)
         writer.write(b"abcq")

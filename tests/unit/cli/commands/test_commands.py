@@ -251,12 +251,14 @@ def test_tag(engine: FakeEngine, teul: CommandLine) -> None:
     assert "refusing to create a tag with a digest reference" in teul("tag", "a", "b@sha256:" + "0" * 64).err
 
 
+LAYERS = [
+    {"Id": "sha256:" + "cd" * 32, "Created": NOW - 60, "CreatedBy": "RUN\t" + "x" * 60, "Size": 1024, "Comment": "c"},
+    {"Id": "<missing>", "Created": 0, "CreatedBy": "", "Size": 0, "Comment": ""},
+]
+
+
 def test_history(engine: FakeEngine, teul: CommandLine) -> None:
-    layers = [
-        {"Id": "sha256:" + "cd" * 32, "Created": NOW - 60, "CreatedBy": "RUN\t" + "x" * 60, "Size": 1024, "Comment": "c"},
-        {"Id": "<missing>", "Created": 0, "CreatedBy": "", "Size": 0, "Comment": ""},
-    ]
-    engine.routes = {"GET /images/i/history": reply(layers)}
+    engine.routes = {"GET /images/i/history": reply(LAYERS)}
     assert teul("history", "i").out == (
         "IMAGE          CREATED              CREATED BY                                      SIZE      COMMENT\n"
         f"cdcdcdcdcdcd   About a minute ago   RUN {'x' * 40}…   1.02kB    c\n"
@@ -387,8 +389,11 @@ def test_rename(engine: FakeEngine, teul: CommandLine) -> None:
     assert teul("rename", "a", " ").err == "Error: Neither old nor new names may be empty\n"
 
 
+TOP = {"Titles": ["PID", "CMD"], "Processes": [["1", "sleep 9"]]}
+
+
 def test_top(engine: FakeEngine, teul: CommandLine) -> None:
-    engine.routes = {"GET /containers/c/top": reply({"Titles": ["PID", "CMD"], "Processes": [["1", "sleep 9"]]})}
+    engine.routes = {"GET /containers/c/top": reply(TOP)}
     assert teul("top", "c", "-o", "pid,cmd").out == "PID                 CMD\n1                   sleep 9\n"
     assert engine.requests[0].query == {"ps_args": ["-o pid,cmd"]}
 
@@ -425,15 +430,17 @@ def test_import(engine: FakeEngine, teul: CommandLine) -> None:
     assert engine.requests[1].query == {"fromSrc": ["http://x/y.tar"]}
 
 
+EVENT = {
+    "Type": "container",
+    "Action": "start",
+    "Actor": {"ID": "1", "Attributes": {"name": "n", "image": "i"}},
+    "time": 5,
+    "timeNano": 5_000_000_007,
+}
+
+
 def test_events(engine: FakeEngine, teul: CommandLine) -> None:
-    event = {
-        "Type": "container",
-        "Action": "start",
-        "Actor": {"ID": "1", "Attributes": {"name": "n", "image": "i"}},
-        "time": 5,
-        "timeNano": 5_000_000_007,
-    }
-    engine.routes = {"GET /events": stream(event, {"Type": "image", "Action": "load", "Actor": {"ID": "2"}})}
+    engine.routes = {"GET /events": stream(EVENT, {"Type": "image", "Action": "load", "Actor": {"ID": "2"}})}
     assert teul("events", "--since", "1", "--until", "6", "-f", "type=container").out == (
         "1970-01-01T00:00:05.000000007Z container start 1 (image=i, name=n)\nimage load 2\n"
     )
@@ -496,33 +503,35 @@ def test_version_of_an_old_engine_and_of_none(engine: FakeEngine, teul: CommandL
     assert "Server" not in outcome.out
 
 
+INFO = {
+    "Containers": 3,
+    "ContainersRunning": 1,
+    "ContainersPaused": 0,
+    "ContainersStopped": 2,
+    "Images": 5,
+    "ServerVersion": "0.1",
+    "Driver": "overlay2",
+    "DriverStatus": [["A", "b"]],
+    "Plugins": {"Volume": ["local"], "Network": ["bridge", "host"], "Log": ["json-file"]},
+    "Swarm": {"LocalNodeState": "inactive"},
+    "Runtimes": {"teul": {}},
+    "DefaultRuntime": "teul",
+    "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+    "NCPU": 2,
+    "MemTotal": 25 << 30,
+    "Labels": ["a=b"],
+    "RegistryConfig": {
+        "IndexConfigs": {"x": {"Name": "x", "Secure": False}},
+        "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+        "Mirrors": ["m"],
+    },
+    "DefaultAddressPools": [{"Base": "10.0.0.0/8", "Size": 24}],
+    "Warnings": ["WARNING: careful"],
+}
+
+
 def test_info(engine: FakeEngine, teul: CommandLine) -> None:
-    info = {
-        "Containers": 3,
-        "ContainersRunning": 1,
-        "ContainersPaused": 0,
-        "ContainersStopped": 2,
-        "Images": 5,
-        "ServerVersion": "0.1",
-        "Driver": "overlay2",
-        "DriverStatus": [["A", "b"]],
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host"], "Log": ["json-file"]},
-        "Swarm": {"LocalNodeState": "inactive"},
-        "Runtimes": {"teul": {}},
-        "DefaultRuntime": "teul",
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-        "NCPU": 2,
-        "MemTotal": 25 << 30,
-        "Labels": ["a=b"],
-        "RegistryConfig": {
-            "IndexConfigs": {"x": {"Name": "x", "Secure": False}},
-            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
-            "Mirrors": ["m"],
-        },
-        "DefaultAddressPools": [{"Base": "10.0.0.0/8", "Size": 24}],
-        "Warnings": ["WARNING: careful"],
-    }
-    engine.routes = {"GET /info": reply(info)}
+    engine.routes = {"GET /info": reply(INFO)}
     outcome = teul("system", "info")
     assert outcome.err == "WARNING: careful\n"
     expected = """\

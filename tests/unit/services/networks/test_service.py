@@ -67,10 +67,13 @@ class FakeHost(HostNetwork):
 
     def remove_ports(self, names: set[str]) -> list[str]:
         self.removed_ports.append(names)
-        return sorted(names)
+        removed = [name for name in self.ports if name in names]
+        self.ports = [name for name in self.ports if name not in names]
+        return removed
 
     def remove(self) -> None:
         self.calls.append("remove")
+        self.ports = []
 
 
 @pytest.fixture
