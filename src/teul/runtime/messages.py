@@ -7,8 +7,8 @@
 On the wire they are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only: the
 keeper pays for every class with memory. stdlib only.
 
-Descriptors of a `Request`, in order: the control connection, then one per `attach`, then for an exec the pidfd of the container's first
-process, or for a `resume` the process's pidfd and the descriptors that `kept` names.
+Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins`, or for a `resume` the
+process's pidfd and the descriptors that `kept` names.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from teul.linux.netlink.links import Plan as LinkPlan
 
     Role = Literal["terminal", "stdin", "stdout", "stderr"]
+    # "container": all that an exec enters; "network" and "pid" are those of a donor.
+    Joined = Literal["container", "network", "pid"]
 
     class Wants(TypedDict, total=False):
         """What a connection to a monitor is for; also the payload of its HELLO. `control`: the engine's own."""
@@ -57,7 +59,8 @@ if TYPE_CHECKING:
         log: LogOptions | None
         cgroup: CgroupPlan | None
         kill_cgroup: bool  # at the end of the process: it has no pid namespace of its own that would end the others
-        pid_namespace: str | None  # "new", the path of one to join, None for the host's; an exec joins by its pidfd
+        new_pids: bool  # the process becomes the first one of a pid namespace of its own
+        joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
 
     class Resumption(TypedDict):
@@ -82,7 +85,9 @@ if TYPE_CHECKING:
         kind: str
 
     class StarterWord(TypedDict, total=False):
-        """From a starter to the keeper: `forked` at once, then either `started` with `streams`, or `failed`."""
+        """From a starter to the keeper: `forked` at once, and again if that process has forked the one that stays; then either `started`
+        with `streams`, or `failed`.
+        """
 
         forked: int  # pid
         started: int  # pid; its pidfd and the near ends of its streams ride along
@@ -119,7 +124,7 @@ if TYPE_CHECKING:
         log_error: NotRequired[str]
         cgroup_error: NotRequired[str]
 else:
-    Role = str
+    Role = Joined = str
     Wants = LogOptions = Launch = Resumption = Request = Failure = StarterWord = Running = TerminalSize = ProcessFile = ExitDocument = dict
 
 MAX_DESCRIPTORS = 64

@@ -279,7 +279,8 @@ class KilledEngine:
                 "cgroup": plan,
                 "spill_directory": str(directory),
                 "networks": [],
-                "pid_namespace": "new",
+                "new_pids": True,
+                "joins": [],
                 "kill_cgroup": False,
             }
         )

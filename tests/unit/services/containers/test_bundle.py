@@ -34,7 +34,8 @@ LAUNCH: Launch = {
     "log": None,
     "cgroup": None,
     "kill_cgroup": False,
-    "pid_namespace": "new",
+    "new_pids": True,
+    "joins": [],
     "networks": [],
 }
 
