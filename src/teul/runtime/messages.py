@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
         kind: Literal["create", "exec"]  # a container's first process, or one more
         id: str  # of the container or exec; shown in the starter's process name
+        keyring: str  # name of the session keyring: the container's own, which its execs share; a name that nobody guesses
         directory: str  # <run>/containers/<id>, or …/exec-<exec id>: config.json is there; monitor.sock and exit.json appear there
         spill_directory: str  # where what waits for slow clients may lie
         terminal: bool

@@ -192,7 +192,7 @@ class Running:
         extension = {name: self.spec["teul"][name] for name in ("user", "groups", "seccomp_bpf", "seccomp_flags")}
         directory = self.bench.new_directory(f"{self.name}-exec")
         (directory / "config.json").write_text(json.dumps({"process": request, "teul": {**extension, **(teul or {})}}))
-        message = {"kind": "exec", "cgroup": self.plan, "joins": ["container"]}
+        message = {"kind": "exec", "cgroup": self.plan, "joins": ["container"], "keyring": f"teul-test-{self.name}"}
         return await self.bench.launch(message, directory, self.plan, self.spec, donors=[self.process.pidfd], **options)
 
     async def ask(self, script: str) -> str:
@@ -332,6 +332,7 @@ class Bench:
         """Send `message`, completed by what the options say, and wait until the program runs."""
         whole: dict[str, Any] = {
             "id": directory.name,
+            "keyring": f"teul-test-{directory.name}",
             "directory": str(directory),
             "terminal": tty,
             "rows": size[0],

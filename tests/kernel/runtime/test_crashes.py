@@ -270,6 +270,7 @@ class KilledEngine:
             {
                 "kind": "create",
                 "id": directory.name,
+                "keyring": f"teul-test-{directory.name}",
                 "directory": str(directory),
                 "terminal": False,
                 "rows": 0,

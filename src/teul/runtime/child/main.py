@@ -19,7 +19,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING, NoReturn
 
-from teul.linux import caps, cgroups, mounts, paths, process, pty, seccomp, users
+from teul.linux import caps, cgroups, keyring, mounts, paths, process, pty, seccomp, users
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
 from teul.runtime.child import init, program
@@ -86,6 +86,7 @@ class Child:
         bpf = self._read_filter(extension)
 
         self._prepare_self(spec["process"])
+        self._join_keyring()
         foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
         if networks:
@@ -141,6 +142,7 @@ class Child:
         extension: ExecExtension = spec["teul"]
         bpf = self._read_filter(extension)
         self._prepare_self(request)
+        self._join_keyring()
         self._join_cgroup()
         self.step = "enter the container's namespaces"
         process.setns(
@@ -223,6 +225,11 @@ class Child:
             self._label_fd = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY | os.O_CLOEXEC)
         elif request.get("selinuxLabel"):
             self._label_fd = os.open("/proc/self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
+
+    def _join_keyring(self) -> None:
+        """security: not the engine's session keyring, whose keys everything in it may read."""
+        self.step = "join the session keyring"
+        keyring.join_session_keyring(self._launch["keyring"])
 
     def _read_filter(self, extension: ExecExtension) -> bytes | None:
         self.step = "read the seccomp filter"
@@ -423,12 +430,25 @@ def _set_rlimit(limit: Rlimit) -> None:
 
 def _open_null() -> int:
     """The container's /dev/null. security: whatever else it has put there is not opened for a process that still has privileges."""
-    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    path_fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_null(path_fd)
+    finally:
+        os.close(path_fd)
+    # It may have been exchanged since, and /proc/self/fd, by which a descriptor could be opened anew, is the container's.
+    fd = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _check_null(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_null(fd: int) -> None:
     status = os.fstat(fd)
-    os.close(fd)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
         raise OSError(errno.ENXIO, "`/dev/null` is not the null device")
-    return os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW)
 
 
 def _start_session(*, terminal: bool) -> None:

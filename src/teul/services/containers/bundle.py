@@ -43,7 +43,9 @@ def read_bundle_files(bundle: str) -> tuple[Spec, Launch]:
     """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
     spec: Spec = _read(f"{bundle}/{CONFIG_FILE}")
     launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}")
-    launch.setdefault("networks", [])  # written by an engine that knew one network only, which needs nothing more of it
+    # Written by an engine that knew less, and did with less.
+    launch.setdefault("networks", [])
+    launch.setdefault("keyring", f"teul.{launch['id']}")
     return spec, launch
 
 

@@ -181,6 +181,7 @@ class Execs:
         return {
             "kind": "exec",
             "id": record.id,
+            "keyring": launch["keyring"],
             "directory": directory,
             "spill_directory": directories.container(container.id),
             "terminal": config.tty,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -226,6 +227,7 @@ class Launcher:
         return {
             "kind": "create",
             "id": container.id,
+            "keyring": f"teul.{secrets.token_hex(16)}",
             "directory": self.directories.bundle(container.id),
             "spill_directory": self.directories.container(container.id),
             "terminal": config.tty,

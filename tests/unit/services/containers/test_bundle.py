@@ -25,6 +25,7 @@ SPEC: Spec = {
 LAUNCH: Launch = {
     "kind": "create",
     "id": "a",
+    "keyring": "_ses.a",
     "directory": "/run/a",
     "spill_directory": "/var/a",
     "terminal": False,
