@@ -163,6 +163,7 @@ KEEPER_STDLIB = {
     "json",
     "json.encoder",
     "math",
+    "operator",
     "os",
     "resource",
     "select",
