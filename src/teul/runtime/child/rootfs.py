@@ -140,8 +140,8 @@ class Rootfs:
         except OSError as error:
             raise OSError(error.errno, f"filesystem at `{destination}` must be mounted on an ordinary directory") from error
 
-    def _attach(self, mount_fd: int, destination: str, *, directory: bool) -> None:
-        target_fd = paths.make_target_in_root(self.fd, destination, directory=directory)
+    def _attach(self, mount_fd: int, destination: str, *, directory: bool, follow: bool = True) -> None:
+        target_fd = paths.make_target_in_root(self.fd, destination, directory=directory, follow=follow)
         try:
             mounts.attach(mount_fd, target_fd, path=destination)
         finally:
@@ -153,7 +153,7 @@ class Rootfs:
             if options.add or options.clear:
                 mounts.set_attributes(mount_fd, add=options.add, clear=options.clear, recursive=options.recursive_readonly)
             _propagate(mount_fd, options)
-            self._attach(mount_fd, destination, directory=stat.S_ISDIR(os.fstat(mount_fd).st_mode))
+            self._attach(mount_fd, destination, directory=stat.S_ISDIR(os.fstat(mount_fd).st_mode), follow=options.follow)
         finally:
             os.close(mount_fd)
 
