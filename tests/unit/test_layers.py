@@ -165,6 +165,7 @@ KEEPER_STDLIB = {
     "json",
     "json.encoder",
     "math",
+    "operator",
     "os",
     "resource",
     "select",

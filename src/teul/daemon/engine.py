@@ -116,6 +116,7 @@ class Engine:
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
+        runs = Runs()
         launcher = self._launcher = Launcher(
             EngineDirectories(config.root, config.run_root),
             cgroup_parent=config.cgroup_parent,
@@ -124,9 +125,9 @@ class Engine:
             images=images,
             networks=networks,
             supervisor=supervisor,
+            runs=runs,
             find_container=registry.find,
         )
-        runs = Runs()
         removal = Removal(registry, runs, directories=launcher.directories, images=images, events=events, tasks=tasks)
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events)

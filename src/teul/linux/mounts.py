@@ -24,6 +24,7 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
+PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
 
 MOUNT_ATTR_RDONLY = 0x01
 MOUNT_ATTR_NOSUID = 0x02
@@ -71,7 +72,15 @@ _mount_setattr = prototype("mount_setattr", ctypes.c_int, ctypes.c_char_p, ctype
 _mount = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p, use_errno=True)(
     ("mount", libc)
 )
+_fstatfs = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, use_errno=True)(("fstatfs", libc))
 _umount2 = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, use_errno=True)(("umount2", libc))
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number (linux/magic.h) of the file system that `fd` is on. fstatfs(2)."""
+    buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type
+    check(_fstatfs(fd, ctypes.byref(buffer)), "fstatfs")
+    return int(buffer[0])
 
 
 def new_filesystem(fstype: str, options: list[tuple[str, str | None]], attributes: int = 0, *, source: str | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -104,10 +105,15 @@ def _resolve(parent: list[str], goal: str) -> list[str]:
     return _split(goal) if goal.startswith("/") else [*parent, *_split(goal)]
 
 
-def make_target_in_root(root_fd: int, path: str, *, directory: bool) -> int:
-    """Open (O_PATH) the place where something will be mounted, creating a directory or an empty file if it is missing."""
+def make_target_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = True) -> int:
+    """Open (O_PATH) the place where something will be mounted, creating a directory or an empty file if it is missing.
+
+    Without `follow` a file is mounted over a symlink itself, if one is there: nothing is made where it leads.
+    """
     if directory:
         return make_directories_in_root(root_fd, path)
+    if not follow:
+        return _open_file_or_link(root_fd, path)
     for _ in range(_MAX_SYMLINKS):
         try:
             target_fd = open_in_root(root_fd, path, os.O_PATH)
@@ -121,6 +127,22 @@ def make_target_in_root(root_fd: int, path: str, *, directory: bool) -> int:
             raise OSError(errno.EISDIR, f"mount a file over directory `{path}`: {os.strerror(errno.EISDIR)}")
         return target_fd
     raise os_error(errno.ELOOP, "open", path)
+
+
+def _open_file_or_link(root_fd: int, path: str) -> int:
+    parts = _split(path)
+    parent_fd = make_directories_in_root(root_fd, "/".join(parts[:-1]))
+    try:
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(parts[-1], flags, 0o644, dir_fd=parent_fd))
+        target_fd = os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
+    if stat.S_ISDIR(os.fstat(target_fd).st_mode):
+        os.close(target_fd)
+        raise OSError(errno.EISDIR, f"mount a file over directory `{path}`: {os.strerror(errno.EISDIR)}")
+    return target_fd
 
 
 def _make_file(root_fd: int, path: str) -> tuple[str | None, int]:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import operator
 import os
 import struct
 
-from teul.linux.syscalls import check, libc, os_error, syscall
+from teul.linux.syscalls import NR, check, libc, os_error, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 # linux/seccomp.h
@@ -72,7 +74,11 @@ _AUDIT_ARCH_S390 = frozenset((0x00000016, 0x80000016))
 _X32_BIT = 0x40000000
 
 # Classic BPF (linux/filter.h) and the offsets in struct seccomp_data.
-_LD_W_ABS, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
+_LD_W_ABS, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
+_JUMPS: dict[int, Callable[[int, int], int]] = {_JEQ: operator.eq, _JGT: operator.gt, _JGE: operator.ge, _JSET: operator.and_}
+_NATIVE_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
+_ACTION_MASK = 0xFFFF0000
+_GOES_ON = frozenset((_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]))
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE = 0, 4
 _RET_ENOSYS = 0x00050000 | errno.ENOSYS
 
@@ -143,6 +149,34 @@ def filter_flags(profile: dict[str, Any]) -> int:
             raise OSError(errno.EINVAL, f"unknown seccomp flag {flag!r}")
         result |= _FLAGS[flag]
     return result
+
+
+def permits(program: bytes, calls: Sequence[tuple[str, Sequence[int]]]) -> bool:
+    """Whether under `program` all `calls` (name and arguments) of a native process would be made. Pure."""
+    return all(_verdict(program, NR[name], arguments) & _ACTION_MASK in _GOES_ON for name, arguments in calls)
+
+
+def _verdict(program: bytes, number: int, arguments: Sequence[int]) -> int:
+    """What the kernel would return from `program` for this system call: the instructions that libseccomp and we emit, no others."""
+    values = [*arguments, *(0,) * (_MAX_ARGUMENTS - len(arguments))]
+    data = struct.pack("=iIQ6Q", number, _NATIVE_ARCHITECTURES[os.uname().machine], 0, *values)
+    instructions = list(struct.iter_unpack("=HBBI", program))
+    accumulator = at = 0
+    while True:
+        code, jump_true, jump_false, value = instructions[at]
+        at += 1
+        if code == _LD_W_ABS:
+            accumulator = struct.unpack_from("=I", data, value)[0]
+        elif code == _AND:
+            accumulator &= value
+        elif code == _JA:
+            at += value
+        elif code in _JUMPS:
+            at += jump_true if _JUMPS[code](accumulator, value) else jump_false
+        elif code == _RET:
+            return int(value)
+        else:
+            raise OSError(errno.EINVAL, f"a BPF instruction that no filter of ours has: {code:#x}")
 
 
 def install_filter(program: bytes, flags: int = SECCOMP_FILTER_FLAG_SPEC_ALLOW) -> None:
@@ -270,11 +304,11 @@ def _add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any], default:
 
 def _comparison(argument: dict[str, Any]) -> _scmp_arg_cmp:
     """For MASKED_EQ, OCI's `value` is the mask and `valueTwo` what the masked argument must be; other operators use `value` alone."""
-    operator = _OPERATORS.get(argument.get("op") or "")
+    comparison = _OPERATORS.get(argument.get("op") or "")
     index = argument.get("index", 0)
-    if operator is None or not 0 <= index < _MAX_ARGUMENTS:
+    if comparison is None or not 0 <= index < _MAX_ARGUMENTS:
         raise OSError(errno.EINVAL, f"invalid seccomp condition: argument {index}, operator {argument.get('op')!r}")
-    return _scmp_arg_cmp(index, operator, argument.get("value") or 0, argument.get("valueTwo") or 0)
+    return _scmp_arg_cmp(index, comparison, argument.get("value") or 0, argument.get("valueTwo") or 0)
 
 
 def _export(library: ctypes.CDLL, context: int) -> bytes:

@@ -13,9 +13,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 # asm/unistd.h; numbers below 424 differ between architectures, numbers from there on are the same everywhere.
 _MACHINE = os.uname().machine
+_NAMES = ("pivot_root", "seccomp", "bpf", "capset", "capget", "keyctl", "setns", "unshare", "clone", "setsid", "ioctl")
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "seccomp": 317, "bpf": 321, "capset": 126, "capget": 125, "keyctl": 250, "setns": 308, "unshare": 272},
-    "aarch64": {"pivot_root": 41, "seccomp": 277, "bpf": 280, "capset": 91, "capget": 90, "keyctl": 219, "setns": 268, "unshare": 97},
+    "x86_64": dict(zip(_NAMES, (155, 317, 321, 126, 125, 250, 308, 272, 56, 112, 16), strict=True)),
+    "aarch64": dict(zip(_NAMES, (41, 277, 280, 91, 90, 219, 268, 97, 220, 157, 29), strict=True)),
 }
 NR: dict[str, int] = {
     **_NUMBERS.get(_MACHINE, {}),

@@ -1,6 +1,7 @@
 """Names of users and groups, looked up in the container's own passwd and group files.
 
 Docker's rules and texts (moby/sys user): "name|uid[:group|gid]"; a number needs no entry; an unknown name is an error.
+security: a number is an id and never a name: an image may have a user *named* 1000 who is root (CVE-2016-3697).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def resolve(root_fd: int, user: str, extra_groups: list[str]) -> ResolvedUser:
     if group:
         gid = _find_group(groups, group, "unable to find group {}: no matching entries in group file")
     elif login:
-        supplementary = [_number(entry[2]) for entry in groups if login in entry[3].split(",") and entry[2].isdigit()]
+        supplementary = [_number(entry[2]) for entry in groups if login in entry[3].split(",") and _is_number(entry[2])]
     for extra in extra_groups:
         supplementary.append(_find_group(groups, extra, "unable to find group {}: no matching entries in group file"))
     # security: the primary group is listed too, or a program could shed it and slip past a negative group permission (CVE-2022-36109).
@@ -46,21 +47,29 @@ def resolve(root_fd: int, user: str, extra_groups: list[str]) -> ResolvedUser:
 
 def _find_user(passwd: list[list[str]], name: str) -> tuple[int, int, str, str]:
     wanted = name or "0"
+    number = _number(wanted) if _is_number(wanted) else None
     for entry in passwd:
-        if wanted in (entry[0], entry[2]) and entry[2].isdigit() and entry[3].isdigit():
+        if not (_is_number(entry[2]) and _is_number(entry[3])):
+            continue
+        if entry[0] == wanted if number is None else int(entry[2]) == number:
             return _number(entry[2]), _number(entry[3]), entry[5], entry[0]
-    if not wanted.isdigit():
+    if number is None:
         raise UserError(f"unable to find user {name}: no matching entries in passwd file")
-    return _number(wanted), 0, "", ""
+    return number, 0, "", ""
 
 
 def _find_group(groups: list[list[str]], name: str, text: str) -> int:
-    for entry in groups:
-        if name in (entry[0], entry[2]) and entry[2].isdigit():
-            return _number(entry[2])
-    if name.isdigit():
+    if _is_number(name):
         return _number(name)
+    for entry in groups:
+        if entry[0] == name and _is_number(entry[2]):
+            return _number(entry[2])
     raise UserError(text.format(name))
+
+
+def _is_number(text: str) -> bool:
+    # Not isdigit() alone: that takes the digits of every script.
+    return text.isascii() and text.isdigit()
 
 
 def _number(text: str) -> int:

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         groups: list[str]  # by name
         seccomp_bpf: str | None  # path of the compiled filter
         seccomp_flags: int
+        seccomp_forks: bool  # under the filter a process can still fork and start a session
         init: bool  # PID 1 forwards signals and reaps
 
     class Extension(ExecExtension, total=False):
@@ -118,5 +119,6 @@ if TYPE_CHECKING:
 
     NamespaceKind = Literal["network", "pid"]
 else:
+    NamespaceKind = str
     User = ConsoleSize = Rlimit = Capabilities = Process = Root = Mount = Namespace = Device = Linux = Overlay = dict
     ExecExtension = Extension = Spec = ExecSpec = dict

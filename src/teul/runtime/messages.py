@@ -8,8 +8,8 @@
 On the wire the documents are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only:
 the keeper pays for every class with memory. stdlib only.
 
-Descriptors of a `Request`, in order: the control connection, then one per `attach`, then for an exec the pidfd of the container's first
-process, or for a `resume` the process's pidfd and the descriptors that `kept` names.
+Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins`, or for a `resume` the
+process's pidfd and the descriptors that `kept` names.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from teul.linux.netlink.links import Plan as LinkPlan
 
     Role = Literal["terminal", "stdin", "stdout", "stderr"]
+    # "container": all that an exec enters; "network" and "pid" are those of a donor.
+    Joined = Literal["container", "network", "pid"]
 
     class Wants(TypedDict, total=False):
         """What a connection to a monitor is for; also the payload of its HELLO. `control`: the engine's own."""
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
         kind: Literal["create", "exec"]  # a container's first process, or one more
         id: str  # of the container or exec; shown in the starter's process name
+        keyring: str  # name of the session keyring: the container's own, which its execs share; a name that nobody guesses
         directory: str  # <run>/containers/<id>, or …/exec-<exec id>: config.json is there; monitor.sock and exit.json appear there
         spill_directory: str  # where output that waits for slow clients may lie
         terminal: bool
@@ -58,7 +61,8 @@ if TYPE_CHECKING:
         log: LogOptions | None
         cgroup: CgroupPlan | None
         kill_cgroup: bool  # when the process ends: it has no pid namespace of its own, whose end would be the other processes' end
-        pid_namespace: str | None  # "new", the path of one to join, None for the host's; an exec joins its container's by a pidfd
+        new_pids: bool  # the process becomes the first one of a pid namespace of its own
+        joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
 
     class Resumption(TypedDict):
@@ -83,7 +87,9 @@ if TYPE_CHECKING:
         kind: str
 
     class StarterWord(TypedDict, total=False):
-        """From a starter to the keeper: `forked` at once, then either `started` with `streams`, or `failed`."""
+        """From a starter to the keeper: `forked` at once, and again if that process has forked the one that stays; then either `started`
+        with `streams`, or `failed`.
+        """
 
         forked: int  # pid
         started: int  # pid; its pidfd and the near ends of its streams ride along
@@ -120,7 +126,7 @@ if TYPE_CHECKING:
         log_error: NotRequired[str]
         cgroup_error: NotRequired[str]
 else:
-    Role = str
+    Role = Joined = str
     Wants = LogOptions = Launch = Resumption = Request = Failure = StarterWord = Running = TerminalSize = ProcessFile = ExitDocument = dict
 
 MAX_DESCRIPTORS = 64

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -192,8 +192,8 @@ class Running:
         extension = {name: self.spec["teul"][name] for name in ("user", "groups", "seccomp_bpf", "seccomp_flags")}
         directory = self.bench.new_directory(f"{self.name}-exec")
         (directory / "config.json").write_text(json.dumps({"process": request, "teul": {**extension, **(teul or {})}}))
-        message = {"kind": "exec", "cgroup": self.plan}
-        return await self.bench.launch(message, directory, self.plan, self.spec, pidfd=self.process.pidfd, **options)
+        message = {"kind": "exec", "cgroup": self.plan, "joins": ["container"], "keyring": f"teul-test-{self.name}"}
+        return await self.bench.launch(message, directory, self.plan, self.spec, donors=[self.process.pidfd], **options)
 
     async def ask(self, script: str) -> str:
         """What a shell in it answers."""
@@ -308,7 +308,7 @@ class Bench:
         launch = {
             "kind": "create",
             "cgroup": plan,
-            "pid_namespace": None if pid is None else pid.get("path") or "new",
+            "new_pids": pid is not None and not pid.get("path"),
             "kill_cgroup": pid is None or bool(pid.get("path")),
             **(message or {}),
         }
@@ -326,12 +326,13 @@ class Bench:
         attach: bool = True,
         log: dict[str, Any] | None = None,
         size: tuple[int, int] = (0, 0),
-        pidfd: int = -1,
+        donors: Sequence[int] = (),
         supervisor: Supervisor | None = None,
     ) -> Running:
         """Send `message`, completed by what the options say, and wait until the program runs."""
         whole: dict[str, Any] = {
             "id": directory.name,
+            "keyring": f"teul-test-{directory.name}",
             "directory": str(directory),
             "terminal": tty,
             "rows": size[0],
@@ -340,7 +341,8 @@ class Bench:
             "log": None if log is None else {"path": str(directory / "log.json"), "max_bytes": 0, "max_files": 1, "attrs": "", **log},
             "spill_directory": str(directory),
             "kill_cgroup": False,
-            "pid_namespace": None,
+            "new_pids": False,
+            "joins": [],
             "networks": [],
             **message,
         }
@@ -350,7 +352,7 @@ class Bench:
             attachment, far = await Attachment.pending(terminal=tty, wants=wants)
             pending = [PendingAttachment(far, wants)]
         try:
-            process = await within((supervisor or self.supervisor).start(cast("Launch", whole), attach=pending, pidfd=pidfd), "the start")
+            process = await within((supervisor or self.supervisor).start(cast("Launch", whole), attach=pending, donors=donors), "the start")
         except BaseException:
             if attachment is not None:
                 await attachment.close()

@@ -270,6 +270,7 @@ class KilledEngine:
             {
                 "kind": "create",
                 "id": directory.name,
+                "keyring": f"teul-test-{directory.name}",
                 "directory": str(directory),
                 "terminal": False,
                 "rows": 0,
@@ -279,7 +280,8 @@ class KilledEngine:
                 "cgroup": plan,
                 "spill_directory": str(directory),
                 "networks": [],
-                "pid_namespace": "new",
+                "new_pids": True,
+                "joins": [],
                 "kill_cgroup": False,
             }
         )

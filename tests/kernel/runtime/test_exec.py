@@ -150,7 +150,9 @@ async def test_exec_into_an_ended_container_fails(bench: Bench) -> None:
     (directory / "config.json").write_text('{"process": {"args": ["true"], "cwd": "/"}, "teul": {}}')
     try:
         with pytest.raises(StartError) as caught:
-            await bench.launch({"kind": "exec", "cgroup": container.plan}, directory, container.plan, {}, pidfd=pidfd)
+            await bench.launch(
+                {"kind": "exec", "cgroup": container.plan, "joins": ["container"]}, directory, container.plan, {}, donors=[pidfd]
+            )
     finally:
         os.close(pidfd)
     assert caught.value.step in {"enter the pid namespace", "fork"}

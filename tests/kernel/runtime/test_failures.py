@@ -47,7 +47,6 @@ CASES: list[tuple[str, tuple[str, ...], Callable[[Spec], None] | None, str, int 
     ("sysctl value wrong", ("true",), sysctl("kernel.msgmax", "many"), "set sysctl kernel.msgmax", errno.EINVAL, "Invalid argument"),
     ("layer missing", ("true",), missing_layer, "mount the root file system", errno.ENOENT, "/no/such/layer"),
     ("namespace gone", ("true",), namespace("network", "/proc/1/ns/no-such"), "open network namespace", errno.ENOENT, "no-such"),
-    ("pid namespace gone", ("true",), namespace("pid", "/proc/1/ns/no-such"), "enter the pid namespace", errno.ENOENT, "no-such"),
     ("not a namespace", ("true",), namespace("ipc", "/etc/passwd"), "enter namespaces", errno.EINVAL, "setns"),
 ]
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,7 +113,7 @@ async def test_a_namespace_that_is_not_listed_is_the_hosts(bench: Bench, kind: s
 
 
 async def test_namespaces_of_another_container_are_joined(bench: Bench) -> None:
-    """`container:` modes; all by path."""
+    """`container:` modes: pid and network by the donor's pidfd, the others by path."""
     donor = await bench.start("sleep", "1000")
     joined = ("pid", "uts", "ipc", "network")
 
@@ -121,13 +122,20 @@ async def test_namespaces_of_another_container_are_joined(bench: Bench) -> None:
             if entry["type"] in joined:
                 entry["path"] = f"/proc/{donor.pid}/ns/{NAMESPACE_FILES[entry['type']]}"
 
-    guest = await bench.start("sleep", "1000", change=change)
+    joining: dict[str, Any] = {
+        "change": change,
+        "message": {"joins": ["pid", "network"]},
+        "donors": [donor.process.pidfd, donor.process.pidfd],
+    }
+    guest = await bench.start("sleep", "1000", **joining)
     for kind, file in NAMESPACE_FILES.items():
         assert (guest.namespace(file) == donor.namespace(file)) == (kind in joined), kind
     assert guest.status()["NSpid"].split()[-1] != "1"
     # Its own end leaves the donor alone; the donor's end takes it along, for the pid namespace ends.
-    other = await bench.start("true", change=change)
+    other = await bench.start("true", **joining)
     assert (await other.ended()).code == 0
+    seen = await bench.start("sh", "-c", "ls -d /proc/[0-9]*", **joining)
+    assert f"/proc/{guest.status()['NSpid'].split()[-1]}\n" in (await seen.ended()).out, "it sees its neighbours in its own /proc"
     await donor.kill()
     assert (await guest.ended()).code == 137
 

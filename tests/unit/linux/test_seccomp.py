@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teul.linux import seccomp
+from teul.linux.process import CLONE_PARENT
 from teul.linux.seccomp import compile_filter, enosys_prologue, filter_flags
+from teul.oci.seccomp_profile import default_profile, resolve_profile
+from teul.runtime.child.calls import LAST_CALLS
 
 X86_64, X86, AARCH64, S390X = 0xC000003E, 0x40000003, 0xC00000B7, 0x80000016
 X32, X32_BIT = 0x4000003E, 0x40000000
@@ -83,6 +86,18 @@ def test_calls_newer_than_the_profile_do_not_exist() -> None:
 
 
 @needs_x86_64
+def _clone_without(flags: int) -> dict[str, Any]:
+    """Allow all but clone(2) with any of `flags`."""
+    condition = {"index": 0, "value": flags, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            {"names": ["setsid", "ioctl"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [condition]},
+        ],
+    }
+
+
 @pytest.mark.parametrize(
     ("action", "number", "answer"),
     [("SCMP_ACT_ALLOW", None, ALLOW), ("SCMP_ACT_ERRNO", errno.ENOSYS, MISSING), ("SCMP_ACT_LOG", None, 0x7FFC0000)],
@@ -257,3 +272,29 @@ def test_the_prologue_refuses_what_is_above_the_limit(limits: dict[int, int], ar
     refused = is_known_pair and (number > highest[token] or (architecture == S390X and number == 0))
     answer = run(enosys_prologue(highest), number, architecture=architecture)
     assert answer == (MISSING if refused else FELL_THROUGH)
+
+
+@pytest.mark.parametrize(
+    ("profile", "calls", "expected"),
+    [
+        ({"defaultAction": "SCMP_ACT_ALLOW"}, LAST_CALLS, True),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["setsid", "ioctl"], "action": "SCMP_ACT_ALLOW"}]}, LAST_CALLS, False),
+        ({"defaultAction": "SCMP_ACT_LOG", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_KILL"}]}, LAST_CALLS, False),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}, LAST_CALLS, True),
+        (_clone_without(0x10000000), LAST_CALLS, True),
+        (_clone_without(0x10000000), (("clone", (0x10000000,)),), False),
+        (_clone_without(CLONE_PARENT), LAST_CALLS, False),
+    ],
+)
+def test_what_a_filter_permits_is_known_without_installing_it(profile: dict[str, Any], calls: Any, *, expected: bool) -> None:
+    assert seccomp.permits(seccomp.compile_filter(profile), calls) == expected
+
+
+def test_dockers_profile_lets_a_process_fork_and_start_a_session() -> None:
+    """Else every exec would take the road for filters that do not."""
+    profile = resolve_profile(default_profile(), capabilities=frozenset(), architecture="amd64", kernel=(6, 1))
+    assert profile is not None
+    program = seccomp.compile_filter(profile)
+    assert seccomp.permits(program, LAST_CALLS)
+    assert not seccomp.permits(program, (("clone", (0x10000000,)),)), "a user namespace"
+    assert not seccomp.permits(program, (("clone3", ()),))

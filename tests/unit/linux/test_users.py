@@ -47,12 +47,31 @@ def test_names_and_numbers(root_fd: int, user: str, uid: int, gid: int, groups: 
         ("nobody-here", "unable to find user nobody-here: no matching entries in passwd file"),
         ("anna:none", "unable to find group none: no matching entries in group file"),
         ("99999999999", "uids and gids must be in range 0-2147483647"),
+        ("\u0661", "unable to find user \u0661: no matching entries in passwd file"),
+        ("anna:\u0661", "unable to find group \u0661: no matching entries in group file"),
     ],
 )
 def test_unknown_names_are_docker_errors(root_fd: int, user: str, text: str) -> None:
     """The text is API."""
     with pytest.raises(UserError, match=text):
         resolve(root_fd, user, [])
+
+
+@pytest.mark.parametrize(
+    ("user", "uid", "gid"),
+    [("1000", 1000, 0), ("7:1000", 7, 1000), ("1000:1000", 1000, 1000), ("0", 0, 0), ("00", 0, 0)],
+)
+def test_a_number_is_an_id_and_never_a_name(root_fd: int, tmp_path: Path, user: str, uid: int, gid: int) -> None:
+    """The attack of CVE-2016-3697: somebody named like a number is root."""
+    (tmp_path / "etc/passwd").write_text("1000:x:0:0::/root:/bin/sh\nroot:x:0:0::/root:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("1000:x:0:\nroot:x:0:\n")
+    who = resolve(root_fd, user, [])
+    assert (who.uid, who.gid) == (uid, gid)
+
+
+def test_an_additional_group_of_digits_is_an_id(root_fd: int, tmp_path: Path) -> None:
+    (tmp_path / "etc/group").write_text("44:x:0:\n")
+    assert resolve(root_fd, "4242", ["44"]).groups == [0, 44]
 
 
 def test_a_link_out_of_the_root_is_resolved_inside_it(root_fd: int, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING, NoReturn
 
-from teul.linux import caps, cgroups, mounts, paths, process, pty, seccomp, users
+from teul.linux import caps, cgroups, keyring, mounts, paths, process, pty, seccomp, users
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
 from teul.runtime.child import init, program
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teul.oci.runtime_spec import Capabilities, ExecExtension, ExecSpec, Mount, Namespace, Process, Rlimit, Spec
-    from teul.runtime.messages import Failure, Launch
+    from teul.runtime.messages import Failure, Joined, Launch
 
 _NAMESPACES = {
     "mount": process.CLONE_NEWNS,
@@ -40,6 +40,7 @@ _NAMESPACES = {
     "time": process.CLONE_NEWTIME,
 }
 _EXEC_FAILED_STATUS = 255
+_PROC_ROOT_INO = 1  # linux/proc_ns.h
 _MESSAGE_CHARACTERS = 8192  # a message may quote what a client sent, and the line to the starter takes 64 KiB at once
 _RLIMIT_LOCKS = 10  # asm-generic/resource.h; without effect since Linux 2.4, and unknown to Python, but Docker takes it
 
@@ -47,21 +48,24 @@ _RLIMIT_LOCKS = 10  # asm-generic/resource.h; without effect since Linux 2.4, an
 class Child:
     """One process on its way to exec."""
 
-    def __init__(self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int]) -> None:
+    def __init__(self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], donors: dict[Joined, int]) -> None:
         self._launch = launch
+        self._donors = donors  # pidfds
+        # Whose other processes would see this one: it joins their pid namespace last of all.
+        self._joins_pids = "container" in donors or "pid" in donors
         self._sync = sync
         self._stdio = stdio
         self._host_netlink: Netlink | None = None
         self._label_fd = -1
         self.step = "start"
 
-    def run(self, directory_fd: int, pidfd: int) -> NoReturn:
+    def run(self, directory_fd: int) -> NoReturn:
         """Become the container's process; never returns."""
         try:
             if self._launch["kind"] == "create":
                 self._create(directory_fd)
             else:
-                self._execute(directory_fd, pidfd)
+                self._execute(directory_fd)
         except Exception as error:  # noqa: BLE001 - boundary: whatever it is, only the starter can tell anybody
             number = error.errno if isinstance(error, OSError) else None
             failure: Failure = {
@@ -82,11 +86,14 @@ class Child:
         bpf = self._read_filter(extension)
 
         self._prepare_self(spec["process"])
+        self._join_keyring()
         foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
         if networks:
             self._host_netlink = Netlink()  # a socket stays in the namespace it was opened in
         self.step = "enter namespaces"
+        if "pid" in self._donors:
+            process.setns(self._donors["pid"], process.CLONE_NEWPID)  # of what is forked from now on
         for fd, flag in joined:
             process.setns(fd, flag)
         process.unshare(new)
@@ -129,17 +136,23 @@ class Child:
         rootfs.enter()
         self._become(spec["process"], extension, bpf, terminal_fd)
 
-    def _execute(self, directory_fd: int, pidfd: int) -> NoReturn:
+    def _execute(self, directory_fd: int) -> NoReturn:
         spec: ExecSpec = self._read_config(directory_fd)
         request = spec["process"]
         extension: ExecExtension = spec["teul"]
         bpf = self._read_filter(extension)
         self._prepare_self(request)
+        self._join_keyring()
         self._join_cgroup()
         self.step = "enter the container's namespaces"
         process.setns(
-            pidfd,
-            process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWNET | process.CLONE_NEWCGROUP,
+            self._donors["container"],
+            process.CLONE_NEWPID  # of what is forked from now on
+            | process.CLONE_NEWNS
+            | process.CLONE_NEWUTS
+            | process.CLONE_NEWIPC
+            | process.CLONE_NEWNET
+            | process.CLONE_NEWCGROUP,
         )
         root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal_fd = self._open_terminal(root_fd) if self._launch["terminal"] else None
@@ -152,7 +165,7 @@ class Child:
             return json.load(file)
 
     def _open_namespaces(self, namespaces: list[Namespace]) -> tuple[int, list[tuple[int, int]]]:
-        """Flags of the namespaces to make, and opened (descriptor, flag) of those to join. pid is the starter's affair."""
+        """Flags of the namespaces to make, and opened (descriptor, flag) of those to join. A new pid namespace is the starter's affair."""
         new, joined = 0, []
         for namespace in namespaces:
             flag = _NAMESPACES.get(namespace["type"], 0)
@@ -160,7 +173,9 @@ class Child:
             if not flag:
                 continue
             path = namespace.get("path")
-            if path:
+            if namespace["type"] == "network" and "network" in self._donors:
+                joined.append((self._donors["network"], flag))
+            elif path:
                 joined.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag))
             else:
                 new |= flag
@@ -171,14 +186,31 @@ class Child:
 
         That is those that are shared with the host: made in a namespace of slaves, a copy would hear of the host's mounts, but the host
         not of the copy's.
+        And the /proc of a pid namespace that is joined, which only a process of that namespace could mount.
         """
         clones: dict[str, int] = {}
         for mount in wanted:
             words = mount.get("options") or ()
+            if mount.get("type") == "proc" and "pid" in self._donors:
+                self.step = f"open the source of {mount['destination']}"
+                clones[mount["destination"]] = self._clone_donors_proc()
             if "rshared" in words or "shared" in words:
                 self.step = f"open the source of {mount['destination']}"
                 clones[mount["destination"]] = mounts.clone_tree(mount["source"], recursive="rbind" in words)
         return clones
+
+    def _clone_donors_proc(self) -> int:
+        """security: not by mounting it in there: that would take a process with every privilege, in sight of the donor's."""
+        ours_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        process.setns(self._donors["pid"], process.CLONE_NEWNS)
+        try:
+            proc_fd = mounts.clone_tree("/proc")
+        finally:
+            process.setns(ours_fd, process.CLONE_NEWNS)
+            os.close(ours_fd)
+        if mounts.filesystem_type(proc_fd) != mounts.PROC_SUPER_MAGIC or os.fstat(proc_fd).st_ino != _PROC_ROOT_INO:
+            raise OSError(errno.ENOTSUP, "the container whose processes are to be joined has no /proc of its own at `/proc`")
+        return proc_fd
 
     def _prepare_self(self, request: Process) -> None:
         """Do what goes through /proc/self while /proc is still the host's.
@@ -194,6 +226,11 @@ class Child:
             self._label_fd = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY | os.O_CLOEXEC)
         elif request.get("selinuxLabel"):
             self._label_fd = os.open("/proc/self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
+
+    def _join_keyring(self) -> None:
+        """security: not the engine's session keyring, whose keys everything in it may read."""
+        self.step = "join the session keyring"
+        keyring.join_session_keyring(self._launch["keyring"])
 
     def _read_filter(self, extension: ExecExtension) -> bytes | None:
         self.step = "read the seccomp filter"
@@ -261,6 +298,9 @@ class Child:
         entered = _change_directory(request["cwd"])
 
         self.step = "drop privileges"
+        forks_last = bpf is None or extension.get("seccomp_forks", False)
+        if self._joins_pids and not forks_last:
+            self._appear_early(request, terminal=terminal_fd is not None)
         wanted: Capabilities = request.get("capabilities") or {}
         caps.drop_bounding(wanted.get("bounding") or [])
         no_new_privileges = bool(request.get("noNewPrivileges"))
@@ -284,17 +324,14 @@ class Child:
             process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
             if bpf is not None:
                 seccomp.install_filter(bpf, extension.get("seccomp_flags", 0))
+        if self._joins_pids and forks_last:
+            self._appear(terminal=terminal_fd is not None)
         if extension.get("init"):
             init.become_init(self._sync, terminal=terminal_fd is not None)
         _exec(path, arguments, env, self._sync)
 
     def _set_stdio(self, terminal_fd: int | None) -> None:
-        if terminal_fd is not None:
-            pty.make_controlling(terminal_fd)
-            stdio = (terminal_fd,) * 3
-        else:
-            os.setsid()
-            stdio = self._stdio
+        stdio = (terminal_fd,) * 3 if terminal_fd is not None else self._stdio
         for number, fd in enumerate(stdio):
             if fd < 0:
                 null_fd = _open_null()
@@ -303,6 +340,29 @@ class Child:
                     os.close(null_fd)
             else:
                 os.dup2(fd, number)
+        if not self._joins_pids:
+            _start_session(terminal=terminal_fd is not None)
+
+    def _appear(self, *, terminal: bool) -> None:
+        """Go on in a fork inside the pid namespace that was joined; the process so far ends.
+
+        security: the others in there see this process from now on, and one with CAP_SYS_PTRACE may do with it as it likes. It is what the
+        program will be: the user, capabilities and filter are set, and of descriptors there are the standard streams and the line
+        to the starter (a fork's memory is the interpreter's, which knows the program's arguments and environment).
+        """
+        self.step = "enter the pid namespace"
+        if process.fork_sibling_under_filter():
+            os._exit(0)
+        _start_session(terminal=terminal)
+
+    def _appear_early(self, request: Process, *, terminal: bool) -> None:
+        """As `_appear`, before the privileges are dropped, where a filter lets nobody fork.
+
+        security: only in a container without CAP_SYS_PTRACE: there nobody can look into this process, which cannot be dumped.
+        """
+        if "CAP_SYS_PTRACE" in (request.get("capabilities") or {}).get("bounding", []):
+            raise OSError(errno.EPERM, "the seccomp profile does not let a process be started in a container with CAP_SYS_PTRACE")
+        self._appear(terminal=terminal)
 
     def _set_label(self, request: Process) -> None:
         if self._label_fd >= 0:
@@ -371,12 +431,32 @@ def _set_rlimit(limit: Rlimit) -> None:
 
 def _open_null() -> int:
     """The container's /dev/null. security: whatever else the container has put there is not opened while we still have privileges."""
-    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    path_fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_null(path_fd)
+    finally:
+        os.close(path_fd)
+    # It may have been exchanged since, and /proc/self/fd, by which a descriptor could be opened anew, is the container's.
+    fd = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _check_null(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_null(fd: int) -> None:
     status = os.fstat(fd)
-    os.close(fd)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
         raise OSError(errno.ENXIO, "`/dev/null` is not the null device")
-    return os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW)
+
+
+def _start_session(*, terminal: bool) -> None:
+    if terminal:
+        pty.make_controlling(0)
+    else:
+        os.setsid()
 
 
 def _write(path: str, text: str) -> None:

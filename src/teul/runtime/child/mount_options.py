@@ -47,12 +47,13 @@ _IGNORED = frozenset(("defaults", "async", "nomand", "silent", "loud"))
 class MountOptions:
     """What a list of option words asks for."""
 
-    __slots__ = ("add", "bind", "clear", "data", "propagation", "recursive", "recursive_propagation", "recursive_readonly")
+    __slots__ = ("add", "bind", "clear", "data", "follow", "propagation", "recursive", "recursive_propagation", "recursive_readonly")
 
     def __init__(self, words: list[str]) -> None:
         self.add = 0
         self.clear = 0
         self.bind = False
+        self.follow = True  # a symlink at the destination
         self.recursive = False
         self.propagation = 0
         self.recursive_propagation = False
@@ -69,6 +70,8 @@ class MountOptions:
         elif word in ("bind", "rbind"):
             self.bind = True
             self.recursive = word == "rbind"
+        elif word == "dest-nofollow":  # crun's word
+            self.follow = False
         elif word == "rro":
             self.add |= MOUNT_ATTR_RDONLY
             self.recursive_readonly = True

@@ -45,7 +45,7 @@ class Rootfs:
         mounts.set_attributes(self.fd, propagation=mounts.MS_PRIVATE, recursive=True)
 
     def mount(self, mount: Mount, *, source_fd: int | None = None) -> None:
-        """Carry out one entry of the spec's `mounts`; `source_fd` is a bind's source that was cloned already."""
+        """Carry out one entry of the spec's `mounts`; `source_fd` is a source that was cloned already."""
         options = MountOptions(mount.get("options") or [])
         destination = mount["destination"]
         kind = mount.get("type") or "bind"
@@ -54,7 +54,11 @@ class Rootfs:
         elif kind == "cgroup":
             self._cgroup(destination, options)
         else:
-            mount_fd = mounts.new_filesystem(kind, options.data, options.add, source=mount.get("source") or kind)
+            if source_fd is None:
+                mount_fd = mounts.new_filesystem(kind, options.data, options.add, source=mount.get("source") or kind)
+            else:
+                mount_fd = source_fd
+                mounts.set_attributes(mount_fd, add=options.add, clear=mounts.MOUNT_ATTR_RDONLY & ~options.add)
             _propagate(mount_fd, options)
             self._attach(mount_fd, destination, directory=True)
             if kind in _KERNEL_VIEWS:
@@ -136,8 +140,8 @@ class Rootfs:
         except OSError as error:
             raise OSError(error.errno, f"filesystem at `{destination}` must be mounted on an ordinary directory") from error
 
-    def _attach(self, mount_fd: int, destination: str, *, directory: bool) -> None:
-        target_fd = paths.make_target_in_root(self.fd, destination, directory=directory)
+    def _attach(self, mount_fd: int, destination: str, *, directory: bool, follow: bool = True) -> None:
+        target_fd = paths.make_target_in_root(self.fd, destination, directory=directory, follow=follow)
         try:
             mounts.attach(mount_fd, target_fd, path=destination)
         finally:
@@ -149,7 +153,7 @@ class Rootfs:
             if options.add or options.clear:
                 mounts.set_attributes(mount_fd, add=options.add, clear=options.clear, recursive=options.recursive_readonly)
             _propagate(mount_fd, options)
-            self._attach(mount_fd, destination, directory=stat.S_ISDIR(os.fstat(mount_fd).st_mode))
+            self._attach(mount_fd, destination, directory=stat.S_ISDIR(os.fstat(mount_fd).st_mode), follow=options.follow)
         finally:
             os.close(mount_fd)
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import teul
@@ -80,16 +81,16 @@ class Supervisor:
         """The keeper's pid, 0 before it runs."""
         return self._keeper.pid if self._keeper is not None else 0
 
-    async def start(self, launch: Launch, *, attach: list[PendingAttachment], pidfd: int = -1) -> Process:
+    async def start(self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = ()) -> Process:
         """Start the process that `launch` describes; returns when its program runs.
 
-        The attachments in `attach` see its output from the first byte. `pidfd` is that of the container's first process, for an exec.
-        Raises `StartError`; then nothing is left of the process.
+        The attachments in `attach` see its output from the first byte. `donors` are pidfds, one per entry of `joins`, which stay the
+        caller's. Raises `StartError`; then nothing is left of the process.
         """
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
         try:
-            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *([pidfd] if pidfd >= 0 else [])]
+            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *donors]
             await self._send({"launch": launch, "attach": [pending.wants for pending in attach], "resume": None}, descriptors)
         except OSError as error:
             process.forget()

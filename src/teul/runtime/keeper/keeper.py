@@ -133,6 +133,8 @@ class Keeper:
         word: StarterWord = received[0] if received else {}
         descriptors = received[1] if received else []
         if "forked" in word:
+            if monitor.pid and self._by_pid.pop(monitor.pid, None) is not None:
+                self._reap_one(monitor.pid)  # it has forked the process that stays, and ends
             self._know(monitor, word["forked"])
             return
         self._loop.forget(line.fileno())

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import struct
 from typing import TYPE_CHECKING, NoReturn
 
 from teul import failpoints
@@ -25,7 +26,7 @@ from teul.runtime.child.main import Child
 from teul.runtime.messages import receive_message, send_message
 
 if TYPE_CHECKING:
-    from teul.runtime.messages import Failure, Launch, Resumption, Role, StarterWord
+    from teul.runtime.messages import Failure, Joined, Launch, Resumption, Role, StarterWord
 
 LOST: Failure = {
     "step": "start",
@@ -41,6 +42,10 @@ _FAILED_WITHOUT_WORD: Failure = {
 }
 _PIPES: tuple[Role, ...] = ("stdin", "stdout", "stderr")
 _OUTPUTS: tuple[tuple[Role, int], ...] = (("terminal", 1), ("stdout", 1), ("stderr", 2))
+
+
+_credentials = struct.Struct("=3i")  # linux/socket.h, struct ucred: pid, uid, gid
+_ANCILLARY_ROOM = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_credentials.size)
 
 
 class StartFailed(Exception):
@@ -91,7 +96,7 @@ def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area
     """In a fork: start the process that `launch` describes, hand it to the keeper by `line`, and leave."""
     _leave_keeper(line, set(descriptors))
     process.set_title(f"teul: starter {launch['id'][:12]}", title_area)
-    start = _Start(launch, line, pidfd=descriptors[0] if launch["kind"] == "exec" else -1, title_area=title_area)
+    start = _Start(launch, line, donors=dict(zip(launch["joins"], descriptors, strict=True)), title_area=title_area)
     try:
         pid, pidfd, streams = start.run()
         failpoints.reach("keeper.start.executed")
@@ -129,11 +134,11 @@ def _report(step: str, error: Exception) -> Failure:
 class _Start:
     """State while a process is being made."""
 
-    def __init__(self, launch: Launch, line: socket.socket, *, pidfd: int, title_area: tuple[int, int]) -> None:
+    def __init__(self, launch: Launch, line: socket.socket, *, donors: dict[Joined, int], title_area: tuple[int, int]) -> None:
         self._title_area = title_area
         self._launch = launch
         self._line = line
-        self._container_pidfd = pidfd
+        self._donors = donors
         self._pid = 0
         self._pidfd = -1
         self._master_fd = -1
@@ -152,18 +157,21 @@ class _Start:
             cgroups.create(plan)  # undoes itself if it fails; a cgroup that was there before must not be removed
             self._cgroup_made = True
             failpoints.reach("keeper.start.cgroup")
-        self.step = "enter the pid namespace"
-        self._enter_pid_namespace()
+        if launch["new_pids"]:
+            self.step = "make the pid namespace"
+            process.unshare(process.CLONE_NEWPID)
+        if launch["joins"]:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the last word tells who says it
         directory_fd = os.open(launch["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.step = "fork"
         self._pid = self._fork(plan)
         if self._pid == 0:
             # No descriptor of the starter's may live on in a child that takes its time: other processes wait to see it closed.
-            process.close_all_but({theirs.fileno(), directory_fd, self._container_pidfd, *far})
+            process.close_all_but({theirs.fileno(), directory_fd, *self._donors.values(), *far})
             # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
-            Child(launch, theirs, far).run(directory_fd, self._container_pidfd)
+            Child(launch, theirs, far, self._donors).run(directory_fd)
         failpoints.reach("keeper.start.forked")
         _say(self._line, {"forked": self._pid})
         failpoints.reach("keeper.start.announced")
@@ -185,18 +193,6 @@ class _Start:
         plan = self._launch["cgroup"]
         if plan and self._cgroup_made:
             cgroups.remove(plan)
-
-    def _enter_pid_namespace(self) -> None:
-        if self._launch["kind"] == "exec":
-            process.setns(self._container_pidfd, process.CLONE_NEWPID)
-            return
-        wanted = self._launch["pid_namespace"]
-        if wanted == "new":
-            process.unshare(process.CLONE_NEWPID)
-        elif wanted:
-            fd = os.open(wanted, os.O_RDONLY | os.O_CLOEXEC)
-            process.setns(fd, process.CLONE_NEWPID)
-            os.close(fd)
 
     def _fork(self, plan: cgroups.Plan | None) -> int:
         if not plan or not plan["unified_directory"]:
@@ -239,24 +235,44 @@ class _Start:
             self.step = "start"
             if any(fd == self._line.fileno() for fd, _events in either.poll()):
                 raise OSError(errno.EPIPE, "the keeper is gone")
-            data, ancillary, _flags, _address = sync.recvmsg(65536, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
             if not data:
                 break
             if data == b"exec":
+                if not executed:
+                    self._follow(ancillary)
                 executed = True
             elif data == b"namespaces":
                 if self._launch["networks"]:
                     self._make_links(sync)
             elif data == b"terminal":
-                numbers = array.array("i")
-                numbers.frombytes(ancillary[0][2])
-                self._master_fd = numbers[0]
+                self._master_fd = _descriptor(ancillary)
             else:
                 raise StartFailed(json.loads(data))
         sync.close()
         # A child killed on its way (by its own memory limit, say) closes `sync` as well, but without the last word.
         if not executed:
             raise StartFailed(_FAILED_WITHOUT_WORD)
+
+    def _follow(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        """The process that execs is the child, or, in a pid namespace that was joined, the one that the child has forked last of all.
+
+        The kernel says who has sent the word, by a pid of our own namespace.
+        """
+        pid = next((_credentials.unpack(data)[0] for _level, kind, data in ancillary if kind == socket.SCM_CREDENTIALS), self._pid)
+        if pid == self._pid:
+            return
+        os.close(self._pidfd)
+        self._pid, self._pidfd = pid, process.open_pidfd(pid)
+        _say(self._line, {"forked": pid})
+
+
+def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
+    numbers = array.array("i")
+    for _level, kind, data in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data)
+    return numbers[0]
 
 
 def _pipes(*, with_input: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

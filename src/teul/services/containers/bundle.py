@@ -43,7 +43,9 @@ def read_bundle_files(bundle: str) -> tuple[Spec, Launch]:
     """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
     spec: Spec = _read(f"{bundle}/{CONFIG_FILE}")
     launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}")
-    launch.setdefault("networks", [])  # missing in the file of an older engine; the links of a running container are there already
+    # Missing in the file of an older engine, whose container has its links already and shares the engine's keyring.
+    launch.setdefault("networks", [])
+    launch.setdefault("keyring", f"teul.{launch['id']}")
     return spec, launch
 
 

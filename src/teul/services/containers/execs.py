@@ -167,7 +167,7 @@ class Execs:
                 launch = await run_blocking(self._prepare, container, record)
             except FileNotFoundError as error:
                 raise NotRunning(container.id) from error
-            return await self._supervisor.start(launch, attach=pending, pidfd=pidfd)
+            return await self._supervisor.start(launch, attach=pending, donors=[pidfd])
         finally:
             os.close(pidfd)
 
@@ -185,6 +185,7 @@ class Execs:
         return {
             "kind": "exec",
             "id": record.id,
+            "keyring": launch["keyring"],
             "directory": directory,
             "spill_directory": directories.container(container.id),
             "terminal": config.tty,
@@ -194,7 +195,8 @@ class Execs:
             "log": None,
             "cgroup": launch["cgroup"],
             "kill_cgroup": False,
-            "pid_namespace": None,
+            "new_pids": False,
+            "joins": ["container"],
             "networks": [],
         }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,15 +21,17 @@ from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
 from teul.model.network import BRIDGE
 from teul.oci.digest import Digest
-from teul.oci.runtime_spec import Spec
+from teul.oci.runtime_spec import NamespaceKind, Spec
+from teul.runtime.child.calls import LAST_CALLS
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
-from teul.runtime.messages import Launch, LogOptions
+from teul.runtime.messages import Joined, Launch, LogOptions
 from teul.services.containers import bundle as bundles
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
 from teul.services.containers.request.mounts import plan_mounts
+from teul.services.containers.run import Runs
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
 from teul.services.containers.spec.namespaces import namespace_donors
@@ -55,6 +59,7 @@ class Launcher:
         images: Images,
         networks: Networks,
         supervisor: Supervisor,
+        runs: Runs,
         find_container: Callable[[str], Container | None],
     ) -> None:
         self.directories = directories
@@ -64,8 +69,9 @@ class Launcher:
         self._images = images
         self._networks = networks
         self._supervisor = supervisor
+        self._runs = runs
         self._find_container = find_container
-        self._filters: dict[str, str] = {}
+        self._filters: dict[str, tuple[str, bool]] = {}
 
     async def launch(self, container: Container, attach: list[PendingAttachment]) -> Process:
         """Start PID 1 and note the endpoints in the record. Raises `StartError` and others; then nothing is left behind."""
@@ -137,12 +143,15 @@ class Launcher:
             donor = donors["network"].config
             container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
         networks = await self._allocate(container)
-        launch = await run_blocking(self._prepare, container, lower, donors, networks)
-        return await self._supervisor.start(launch, attach=attach)
+        with contextlib.ExitStack() as stack:
+            # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
+            pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]
+            launch = await run_blocking(self._prepare, container, lower, donors, networks)
+            return await self._supervisor.start(launch, attach=attach, donors=pidfds)
 
-    def _donors(self, container: Container) -> dict[str, Container]:
+    def _donors(self, container: Container) -> dict[NamespaceKind, Container]:
         """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
-        donors: dict[str, Container] = {}
+        donors: dict[NamespaceKind, Container] = {}
         for kind, reference in namespace_donors(container.host_config).items():
             donor = self._find_container(reference)
             if donor is None:
@@ -169,7 +178,7 @@ class Launcher:
         container.endpoints = {network.name: allocation.endpoint}
         return [allocation.plan]
 
-    def _prepare(self, container: Container, lower: list[str], donors: dict[str, Container], networks: list[LinkPlan]) -> Launch:
+    def _prepare(self, container: Container, lower: list[str], donors: dict[NamespaceKind, Container], networks: list[LinkPlan]) -> Launch:
         """Write everything on disk that the child will need; returns what the keeper needs. Blocking."""
         self.make_bind_sources(container)
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
@@ -192,9 +201,9 @@ class Launcher:
         # The child takes the compiled filter; the filter's source, which is long and which nobody would read, stays out of the bundle.
         profile = spec["linux"].pop("seccomp", None)
         if profile is not None:
-            spec["teul"]["seccomp_bpf"] = self._compiled_filter(profile)
+            spec["teul"]["seccomp_bpf"], spec["teul"]["seccomp_forks"] = self._compiled_filter(profile)
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
-        launch = self._describe(container, spec, networks)
+        launch = self._describe(container, spec, networks, [*donors])
         bundles.write_bundle_files(bundle, spec, launch)
         failpoints.reach("containers.start.bundle")
         return launch
@@ -214,13 +223,14 @@ class Launcher:
             elif not os.path.lexists(mount.source):
                 raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
 
-    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan]) -> Launch:
+    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan], joins: list[Joined]) -> Launch:
         config = container.config
         pid = next((item for item in spec["linux"]["namespaces"] if item["type"] == "pid"), None)
         height, width = container.host_config.console_size
         return {
             "kind": "create",
             "id": container.id,
+            "keyring": f"teul.{secrets.token_hex(16)}",
             "directory": self.directories.bundle(container.id),
             "spill_directory": self.directories.container(container.id),
             "terminal": config.tty,
@@ -230,7 +240,8 @@ class Launcher:
             "log": self._log_options(container),
             "cgroup": cgroups.plan(self._layout, spec["linux"]["cgroupsPath"], spec["linux"].get("resources")),
             "kill_cgroup": pid is None or bool(pid.get("path")),
-            "pid_namespace": None if pid is None else pid.get("path") or "new",
+            "new_pids": pid is not None and not pid.get("path"),
+            "joins": joins,
             "networks": networks,
         }
 
@@ -249,13 +260,25 @@ class Launcher:
             "attrs": msgspec.json.encode(attrs).decode() if attrs else "",
         }
 
-    def _compiled_filter(self, profile: dict[str, Any]) -> str:
-        """The path of the compiled filter: made once per profile, read by every child."""
+    def _compiled_filter(self, profile: dict[str, Any]) -> tuple[str, bool]:
+        """The path of the compiled filter, made once per profile and read by every child; and whether a process can fork under it."""
         name = hashlib.sha256(msgspec.json.encode(profile)).hexdigest()
-        path = self._filters.get(name)
-        if path is None:
+        if name not in self._filters:
             path = f"{self.directories.run}/seccomp/{name}.bpf"
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            replace_file(path, seccomp.compile_filter(profile), 0o644, durable=False)
-            self._filters[name] = path
-        return path
+            program = seccomp.compile_filter(profile)
+            replace_file(path, program, 0o644, durable=False)
+            self._filters[name] = path, seccomp.permits(program, LAST_CALLS)
+        return self._filters[name]
+
+
+@contextlib.contextmanager
+def _duplicate(process: Process | None, donor: Container) -> Iterator[int]:
+    """A pidfd of the donor's first process, for as long as the context lasts. Raises Conflict when it has ended."""
+    if process is None or process.pidfd < 0:
+        raise Conflict(f"cannot join a non running container: {donor.id}")
+    pidfd = os.dup(process.pidfd)
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)

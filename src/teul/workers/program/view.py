@@ -82,7 +82,7 @@ def _bind(root_fd: int, bind: BindMount) -> None:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0
         mounts.set_attributes(mount_fd, add=_ATTRIBUTES | read_only, propagation=mounts.MS_PRIVATE, recursive=True)
         directory = stat.S_ISDIR(os.fstat(mount_fd).st_mode)
-        target_fd = make_target_in_root(root_fd, bind["destination"], directory=directory)
+        target_fd = make_target_in_root(root_fd, bind["destination"], directory=directory, follow=bind["asked"])
         try:
             mounts.attach(mount_fd, target_fd, path=bind["destination"])
         finally:

@@ -25,6 +25,7 @@ SPEC: Spec = {
 LAUNCH: Launch = {
     "kind": "create",
     "id": "a",
+    "keyring": "_ses.a",
     "directory": "/run/a",
     "spill_directory": "/var/a",
     "terminal": False,
@@ -34,7 +35,8 @@ LAUNCH: Launch = {
     "log": None,
     "cgroup": None,
     "kill_cgroup": False,
-    "pid_namespace": "new",
+    "new_pids": True,
+    "joins": [],
     "networks": [],
 }
 

@@ -14,7 +14,7 @@ from teul.model.config import ContainerConfig
 from teul.model.container import Container
 from teul.model.exec import ExecConfig
 from teul.model.host_config import HostConfig
-from teul.oci.runtime_spec import Capabilities, ConsoleSize, ExecExtension, ExecSpec, Extension, Mount, Process, Spec
+from teul.oci.runtime_spec import Capabilities, ConsoleSize, ExecExtension, ExecSpec, Extension, Mount, NamespaceKind, Process, Spec
 from teul.services.containers.request.capabilities import choose_capabilities
 from teul.services.containers.request.security import choose_apparmor, choose_seccomp, parse_security_options
 from teul.services.containers.spec.devices import ContainerDevices, asks_for_devices
@@ -49,7 +49,7 @@ def build_spec(
     paths: ContainerPaths,
     *,
     devices: ContainerDevices | None = None,
-    donor_pids: Mapping[str, int] | None = None,
+    donor_pids: Mapping[NamespaceKind, int] | None = None,
 ) -> Spec:
     """The spec of `container` as a JSON-able dict.
 
@@ -132,6 +132,7 @@ def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, h
         "groups": _named_groups(container.host_config),
         "seccomp_bpf": inherited["seccomp_bpf"],
         "seccomp_flags": inherited["seccomp_flags"],
+        "seccomp_forks": inherited.get("seccomp_forks", False),  # written by an engine that did not ask: the careful way
     }
     return {"process": process, "teul": extension}
 
@@ -202,6 +203,7 @@ def _extension(config: ContainerConfig, host_config: HostConfig, paths: Containe
         "rootfs": {"lower": list(paths.lower), "upper": f"{paths.directory}/upper", "work": f"{paths.directory}/work"},
         "seccomp_bpf": None,
         "seccomp_flags": 0,
+        "seccomp_forks": True,
         "user": config.user,
         "groups": _named_groups(host_config),
         "init": bool(host_config.init) and own_pids,

@@ -38,13 +38,10 @@ def build_mounts(
     rendered = [_render(mount, host) for mount in asked]
     if host_config.ipc_mode == "host" and "/dev/shm" not in taken:
         rendered.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", DEFAULT_PROPAGATION]))
+    mode = ["ro"] if host_config.readonly_rootfs else []
     rendered += [
-        _render(
-            PlannedMount(
-                type="bind", source=path, destination=destination, read_only=host_config.readonly_rootfs, propagation=DEFAULT_PROPAGATION
-            ),
-            host,
-        )
+        # security: over a symlink that the image has there, not to where it leads, which may be a volume of the client's.
+        _mount(destination, "bind", path, ["rbind", *mode, DEFAULT_PROPAGATION, "dest-nofollow"])
         for destination, path in network_files
         if destination not in taken
     ]

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from teul.model.host_config import HostConfig
-from teul.oci.runtime_spec import Namespace
+from teul.oci.runtime_spec import Namespace, NamespaceKind
 from teul.services.containers.request.network import has_own_network
 from teul.services.containers.request.security import normal_sysctl
 from teul.services.host import HostFacts
 
 _NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
 
+_FILES: dict[NamespaceKind, str] = {"network": "net", "pid": "pid"}  # in /proc/PID/ns
 
-def namespace_donors(host_config: HostConfig) -> dict[str, str]:
+
+def namespace_donors(host_config: HostConfig) -> dict[NamespaceKind, str]:
     """The containers whose namespaces `host_config` joins, by namespace ("network", "pid")."""
-    modes = {"network": host_config.network_mode, "pid": host_config.pid_mode}
+    modes: dict[NamespaceKind, str] = {"network": host_config.network_mode, "pid": host_config.pid_mode}
     donors = {name: mode.partition(":")[2] for name, mode in modes.items() if mode.startswith("container:")}
     return {name: donor for name, donor in donors.items() if donor}
 
 
-def build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> list[Namespace]:
+def build_namespaces(host_config: HostConfig, donor_pids: Mapping[NamespaceKind, int]) -> list[Namespace]:
     """The namespaces that the container gets for itself, and those of donors that it joins, in the order of the spec."""
-    wanted = {
+    wanted: dict[str, bool] = {
         "mount": True,
         "network": host_config.network_mode != "host",
         "uts": host_config.uts_mode != "host",
@@ -30,11 +32,11 @@ def build_namespaces(host_config: HostConfig, donor_pids: Mapping[str, int]) -> 
         "ipc": host_config.ipc_mode != "host",
         "cgroup": host_config.cgroupns_mode != "host",
     }
-    files = {"network": "net", "pid": "pid"}
+    joined: dict[str, str] = {kind: f"/proc/{pid}/ns/{_FILES[kind]}" for kind, pid in donor_pids.items()}
     namespaces: list[Namespace] = []
     for kind, is_wanted in wanted.items():
-        if kind in donor_pids:
-            namespaces.append({"type": kind, "path": f"/proc/{donor_pids[kind]}/ns/{files[kind]}"})
+        if kind in joined:
+            namespaces.append({"type": kind, "path": joined[kind]})
         elif is_wanted:
             namespaces.append({"type": kind})
     return namespaces

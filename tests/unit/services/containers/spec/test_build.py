@@ -177,7 +177,7 @@ def test_environment_overrides_keep_their_place() -> None:
 def test_exec_inherits_from_the_container() -> None:
     record = container({"User": "web", "WorkingDir": "/srv", "Env": ["A=1"], "HostConfig": {"GroupAdd": ["7", "audio"]}})
     spec = build_spec(record, HOST, PATHS)
-    spec["teul"] |= {"seccomp_bpf": "/run/teul/seccomp/x.bpf", "seccomp_flags": 4}
+    spec["teul"] |= {"seccomp_bpf": "/run/teul/seccomp/x.bpf", "seccomp_flags": 4, "seccomp_forks": True}
     built = build_exec_spec(record, ExecConfig(cmd=["ls", "-l"]), spec, HOST)
     process, extension = built["process"], built["teul"]
     assert process["args"] == ["ls", "-l"]
@@ -185,7 +185,13 @@ def test_exec_inherits_from_the_container() -> None:
     assert process["env"] == spec["process"]["env"]
     assert process["capabilities"] == spec["process"]["capabilities"]
     assert process["user"]["additionalGids"] == [7]
-    assert extension == {"user": "web", "groups": ["audio"], "seccomp_bpf": "/run/teul/seccomp/x.bpf", "seccomp_flags": 4}
+    assert extension == {
+        "user": "web",
+        "groups": ["audio"],
+        "seccomp_bpf": "/run/teul/seccomp/x.bpf",
+        "seccomp_flags": 4,
+        "seccomp_forks": True,
+    }
 
 
 def test_exec_overrides_what_it_names() -> None:
