@@ -62,6 +62,9 @@ class Child:
     def run(self, directory_fd: int) -> NoReturn:
         """Become the container's process; never returns."""
         try:
+            if self._joins_pids:
+                # What ends the container does not end this process, which is in no pid namespace of the container's yet. Fork clears it.
+                process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
             if self._launch["kind"] == "create":
                 self._create(directory_fd)
             else:
