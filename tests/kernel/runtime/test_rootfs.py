@@ -331,3 +331,33 @@ async def test_bound_dev_of_the_host_is_left_as_it_is(bench: Bench) -> None:
     os.mknod(host_dev / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     assert (await bench.run("true", change=change)).code == 0
     assert os.listdir(host_dev) == ["null"]
+
+
+@pytest.mark.parametrize("destination", ["/proc/sys/kernel", "/proc/self/attr", "/proc/new", "/proc/1/../sys", "/aside/sys"])
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+async def test_nothing_is_mounted_inside_proc(bench: Bench, tmp_path: Path, destination: str, kind: str) -> None:
+    """CVE-2019-19921 and its kin: a label written to a covered /proc/self/attr would be no label. Also where a symlink leads there."""
+    layer = bench.make_layer(links={"aside": "/proc"})
+
+    def change(spec: Spec) -> None:
+        words = ("rbind", "rprivate") if kind == "bind" else ()
+        spec["mounts"].append(mount(destination, kind, str(tmp_path), *words))
+
+    with pytest.raises(StartError, match="cannot be mounted because it is inside /proc"):
+        await bench.start("true", change=change, layers=(layer,))
+    assert bench.remains() == []
+
+
+async def test_files_that_lxcfs_covers_may_be_covered(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("ours\n")
+    change = lambda spec: spec["mounts"].append(mount("/proc/meminfo", "bind", str(tmp_path / "meminfo"), "rbind", "rprivate"))  # noqa: E731
+    assert await bench.ask("cat /proc/meminfo", change=change) == "ours\n"
+
+
+async def test_only_a_proc_is_mounted_at_proc(bench: Bench, tmp_path: Path) -> None:
+    def change(spec: Spec) -> None:
+        spec["mounts"] = [entry for entry in spec["mounts"] if entry["destination"] != "/proc"]
+        spec["mounts"].insert(0, mount("/proc", "bind", str(tmp_path), "rbind", "rprivate"))
+
+    with pytest.raises(StartError, match='"/proc" cannot be mounted because it is not of type proc'):
+        await bench.start("true", change=change)

@@ -6,6 +6,7 @@ host and no path of the image is ever resolved outside of the image.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 _LINKS = (("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr"))
 _KERNEL_VIEWS = ("proc", "sysfs")
+# runc: libcontainer/rootfs_linux.go checkProcMount. Files that lxcfs and the like lay over the kernel's.
+_COVERED_IN_PROC = frozenset(
+    (
+        *("/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg"),
+        *("/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"),
+    )
+)
 _DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
@@ -141,8 +149,16 @@ class Rootfs:
             raise OSError(error.errno, f"filesystem at `{destination}` must be mounted on an ordinary directory") from error
 
     def _attach(self, mount_fd: int, destination: str, *, directory: bool, follow: bool = True) -> None:
+        path = os.path.normpath(destination)
+        if path.startswith("/proc/") and path not in _COVERED_IN_PROC:
+            raise _inside_proc(destination)
+        if path == "/proc" and mounts.filesystem_type(mount_fd) != mounts.PROC_SUPER_MAGIC:
+            raise OSError(errno.EINVAL, f'"{destination}" cannot be mounted because it is not of type proc')
         target_fd = paths.make_target_in_root(self.fd, destination, directory=directory, follow=follow)
         try:
+            # security: a path that only leads there, by a symlink of the image, is found out by where it has led.
+            if mounts.filesystem_type(target_fd) == mounts.PROC_SUPER_MAGIC and path not in _COVERED_IN_PROC:
+                raise _inside_proc(destination)
             mounts.attach(mount_fd, target_fd, path=destination)
         finally:
             os.close(target_fd)
@@ -244,6 +260,10 @@ class Rootfs:
         if not ours:
             mounts.set_attributes(mount_fd, add=mounts.MOUNT_ATTR_RDONLY)
         return mount_fd
+
+
+def _inside_proc(destination: str) -> OSError:
+    return OSError(errno.EINVAL, f'"{destination}" cannot be mounted because it is inside /proc')
 
 
 def _propagate(mount_fd: int, options: MountOptions) -> None:
