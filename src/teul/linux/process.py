@@ -31,6 +31,7 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+_PTRACE_DETACH = 17  # linux/ptrace.h
 _M_ARENA_MAX = -8  # malloc.h
 _PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h
 _PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, Linux 6.13
@@ -61,6 +62,7 @@ class clone_args(ctypes.Structure):
 _prctl = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, use_errno=True)(
     ("prctl", libc)
 )
+_ptrace = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, use_errno=True)(("ptrace", libc))
 _setns = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, use_errno=True)(("setns", libc))
 _unshare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, use_errno=True)(("unshare", libc))
 _sethostname = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, use_errno=True)(("sethostname", libc))
@@ -142,6 +144,15 @@ def _fork(call: str, *arguments: int) -> int:
 def fork_sibling_under_filter() -> int:
     """As `fork_sibling`, by the older clone(2): Docker's seccomp profile answers ENOSYS to clone3(2), whose flags it cannot see."""
     return _fork("clone", CLONE_PARENT, 0)
+
+
+def stop_tracing(pid: int, signal_number: int) -> None:
+    """Let a stopped child go on that has made us its tracer (ptrace(2), PTRACE_TRACEME), with the signal that stopped it, and for good.
+
+    Not with SIGTRAP, which the kernel sends only since there is a tracer.
+    """
+    number = 0 if signal_number == signal.SIGTRAP else signal_number
+    check(_ptrace(_PTRACE_DETACH, pid, None, number), "ptrace(PTRACE_DETACH)", str(pid))
 
 
 def kill_and_wait(pidfd: int) -> None:

@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernel.runtime.bare_containers import NAMESPACE_FILES, Bench, Change, Spec, eventually
+from kernel.runtime.bare_containers import NAMESPACE_FILES, Bench, Change, Spec, eventually, mount
 from support import processes
 from support.needs import needs
 
@@ -232,3 +233,22 @@ async def test_init_of_a_terminal_passes_the_foreground_on(bench: Bench) -> None
     await running.write("\x03")
     await running.read_until("interrupted")
     assert (await running.ended()).code == 4
+
+
+async def test_a_program_that_asks_to_be_traced_by_its_parent_is_not_stopped(bench: Bench) -> None:
+    """ptrace(2), PTRACE_TRACEME: its parent is the keeper, which must not leave it in a stop, nor take a stop for an end."""
+    program = (
+        "import ctypes, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0\n"
+        "print('traced', flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+
+    def with_the_hosts_root(spec: Spec) -> None:
+        spec["mounts"].append(mount("/host", "bind", "/", "rbind", "rprivate", "ro"))
+
+    container = await bench.start("chroot", "/host", sys.executable, "-I", "-S", "-c", program, change=with_the_hosts_root)
+    await container.read_until("traced")
+    container.process.signal(signal.SIGTERM)
+    assert (await container.ended()).code == 7

@@ -225,7 +225,7 @@ class Keeper:
             self._reap_one(pid)
         while not self._starting:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = _status_of(-1)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -238,7 +238,7 @@ class Keeper:
         """Reap a child whose status nobody needs: now, or when it has ended."""
         self._leaving.add(pid)
         try:
-            ended, _status = os.waitpid(pid, os.WNOHANG)
+            ended, _status = _status_of(pid)
         except ChildProcessError:
             ended = pid
         if ended:
@@ -261,6 +261,21 @@ class Keeper:
         self._monitors.discard(monitor)
         if self._by_pid.pop(monitor.pid, None) is not None and monitor.status is None:
             self._reap_one(monitor.pid)
+
+
+def _status_of(pid: int) -> tuple[int, int]:
+    """waitpid(2), without waiting, for an end.
+
+    A child that has asked to be traced by its parent is reported when it stops for a signal, too, and would wait for its tracer for ever.
+    """
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if not found or not os.WIFSTOPPED(status):
+            return found, status
+        try:
+            process.stop_tracing(found, os.WSTOPSIG(status))
+        except ProcessLookupError:
+            continue  # killed meanwhile: its end comes next
 
 
 def main() -> NoReturn:
