@@ -23,10 +23,7 @@ pytestmark = [needs("root", "busybox", "overlayfs")]
     faults={
         "networks.address.recorded=cancel": "a start that is cancelled gives nothing back, as if its engine were leaving",
         "containers.start.bundle=kill": "the bundle stays until the container is started again",
-        "runtime.start.asked=kill": "the next engine frees the address before it finds that the container runs",
         "runtime.start.asked=cancel": "the container runs, and the engine says that it does not",
-        "containers.start.running=kill": "the next engine frees the address before it finds that the container runs",
-        "store.transaction.worked=kill@2": "the next engine frees the address before it finds that the container runs",
         "store.transaction.worked=full@2": "the start fails, the container runs, and its record says that it does not",
     },
 )

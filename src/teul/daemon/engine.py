@@ -133,10 +133,12 @@ class Engine:
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events)
         containers = self._containers = Containers(registry, runs, launcher, images, events)
         await images.release_unused()
-        await self._sweep(launcher, registry, networks)
+        await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
         health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
         await supervision.open()
+        # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
+        await networks.endpoints.sweep({container.id for container in registry.all() if container.state.counts_as_running})
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
@@ -191,7 +193,7 @@ class Engine:
         if self._launcher is not None:
             await run_blocking(self._launcher.remove_cgroup_parent)
 
-    async def _sweep(self, launcher: Launcher, registry: ContainerRegistry, networks: Networks) -> None:
+    async def _sweep(self, launcher: Launcher, registry: ContainerRegistry) -> None:
         """Remove what has no record: files, and processes of containers that were being made when an engine died."""
         known = {container.id for container in registry.all()}
         for container_id in await run_blocking(sweep, launcher.directories, known):
@@ -200,7 +202,6 @@ class Engine:
             await run_blocking(cgroups.kill, plan)
             await run_blocking(cgroups.remove, plan)
             await run_blocking(remove_bundle, launcher.directories, container_id)
-        await networks.endpoints.sweep({container.id for container in registry.all() if container.state.counts_as_running})
 
     async def _listen(self, services: Services) -> None:
         app = create_app(services)
