@@ -89,6 +89,16 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
 
+    def holds_pid(self) -> bool:
+        """Whether `pid` is still this process's, if only as a zombie's: then whatever used the number so far meant no other process."""
+        if self.pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def resize(self, rows: int, columns: int) -> None:
         """Set the terminal's size."""
         self._say(wire.RESIZE, {"rows": rows, "columns": columns})

@@ -198,11 +198,14 @@ class Supervisor:
 
     async def _take_over(self, process: Process, far: socket.socket) -> None:
         _process, launch = self._guarded[process.directory]
-        resume: Resumption = {"pid": process.pid, "kept": list(process.kept)}
-        try:
-            await self._send({"launch": launch, "attach": [], "resume": resume}, [far.fileno(), process.pidfd, *process.kept.values()])
-        finally:
-            far.close()
+        with far, contextlib.ExitStack() as copies:
+            resume: Resumption = {"pid": process.pid, "kept": list(process.kept)}
+            # security: copies, made in the step that looks: the process may end while a keeper is started, and the numbers be reused.
+            descriptors = []
+            for fd in (process.pidfd, *process.kept.values()):
+                descriptors.append(os.dup(fd))
+                copies.callback(os.close, descriptors[-1])
+            await self._send({"launch": launch, "attach": [], "resume": resume}, [far.fileno(), *descriptors])
 
     async def _send(self, request: Request, descriptors: list[int]) -> None:
         """Hand a request to the keeper, starting another keeper if that was killed. Raises `OSError`."""

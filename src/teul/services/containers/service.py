@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 
 from teul.aio import run_blocking
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere
@@ -160,8 +161,7 @@ class Containers:
         container = self.get(reference)
         if not container.state.has_process:
             raise NotRunning(container.id)
-        pids = await run_blocking(cgroups.processes, self._launcher.cgroup_plan(container))
-        return await list_processes(ps_args, pids)
+        return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
 
     async def size(self, container: Container) -> tuple[int, int]:
         """Bytes of the container's own changes, and of these and its image together."""
