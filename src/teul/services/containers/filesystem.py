@@ -106,7 +106,11 @@ class Filesystems:
         """What the container changed in its image's files. Raises NotFound, System."""
         container = self._registry.get(reference)
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
-        return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
+        try:
+            return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
+        except System:
+            self._registry.get(container.id)  # a container that was removed meanwhile is not found
+            raise
 
     def _publish(self, container: Container, action: str) -> None:
         self._events.publish(container_event(container, action))

@@ -13,8 +13,9 @@ import pytest
 
 from support.container_records import container_record
 from teul.aio import run_blocking
-from teul.errors import NotFound
+from teul.errors import NotFound, System
 from teul.model.container import Container
+from teul.model.filesystem import Change
 from teul.runtime.engine.process import ExitRecord, Process
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.filesystem import Filesystems
@@ -25,6 +26,7 @@ from teul.services.events import Events
 from teul.services.images.service import Images
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
+from teul.workers import rootfs
 from teul.workers.rootfs import Bind, ContainerGone, View
 
 OWN, FOREIGN = b"its own", b"another container's"
@@ -160,3 +162,19 @@ async def test_a_container_that_is_removed_meanwhile_is_not_found(case: Case) ->
     with pytest.raises(NotFound, match="No such container"):
         async with case.files._entered(case.container, case.look):
             pass
+
+
+@pytest.mark.parametrize("removed", [True, False])
+async def test_changes_of_a_container_that_is_removed_meanwhile_are_not_found(
+    case: Case, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """Its directory went while the worker was on its way; a directory that went otherwise is the engine's trouble."""
+
+    async def list_changes(upper: str, lower: list[str]) -> list[Change]:
+        if removed:
+            await case.registry.remove(case.container)
+        raise System(f"[Errno 2] No such file or directory: '{upper}'")
+
+    monkeypatch.setattr(rootfs, "list_changes", list_changes)
+    with pytest.raises(NotFound if removed else System, match="No such container" if removed else "No such file"):
+        await case.files.changes(case.container.id)
