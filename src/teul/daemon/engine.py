@@ -194,13 +194,18 @@ class Engine:
             await run_blocking(self._launcher.remove_cgroup_parent)
 
     async def _sweep(self, launcher: Launcher, registry: ContainerRegistry) -> None:
-        """Remove what has no record: files, and processes of containers that were being made when an engine died."""
+        """Remove what has no record: files, and processes of containers that were being made when an engine died.
+
+        The host is looked at as well as the run root: of a container whose start was cut off early there may be a cgroup and nothing else.
+        """
         known = {container.id for container in registry.all()}
-        for container_id in await run_blocking(sweep, launcher.directories, known):
+        unknown = {*await run_blocking(sweep, launcher.directories, known), *(await run_blocking(launcher.cgroup_ids) - known)}
+        for container_id in unknown:
             log.warning("ending container %s, of which there is no record", container_id)
-            plan = launcher.orphan_plan(container_id)
-            await run_blocking(cgroups.kill, plan)
-            await run_blocking(cgroups.remove, plan)
+            try:
+                await run_blocking(launcher.end_cgroup, launcher.orphan_plan(container_id))
+            except OSError as error:
+                log.error("the cgroup of container %s stays: %s", container_id, error)
             await run_blocking(remove_bundle, launcher.directories, container_id)
 
     async def _listen(self, services: Services) -> None:

@@ -33,6 +33,7 @@ PR_SET_NO_NEW_PRIVS = 38
 
 _PTRACE_DETACH = 17  # linux/ptrace.h
 _M_ARENA_MAX = -8  # malloc.h
+_PF_EXITING = 0x00000004  # linux/sched.h
 _PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h
 _PIDFD_INFO_SIZE = 64  # PIDFD_INFO_SIZE_VER0, Linux 6.13
 _PIDFD_GET_INFO = 0xC000_FF0B | (_PIDFD_INFO_SIZE << 16)  # _IOWR(0xFF, 11, struct pidfd_info)
@@ -210,6 +211,29 @@ def _remembered_status(pidfd: int) -> int | None:
     mask: int = struct.unpack_from("=Q", buffer)[0]
     status: int = struct.unpack_from("=i", buffer, 60)[0]
     return status if mask & _PIDFD_INFO_EXIT else None
+
+
+def is_ending(pidfd: int) -> bool:
+    """Whether the process has ended or is on its way out: it may already have let go of its namespaces while it still counts as alive.
+
+    Blocks no longer than procfs does. proc_pid_stat(5), field 9.
+    """
+    if _has_ended(pidfd):
+        return True
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+            pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            flags = int(file.read().rpartition(")")[2].split()[6])
+    except (OSError, IndexError):
+        return True  # it was reaped meanwhile
+    return bool(flags & _PF_EXITING) or _has_ended(pidfd)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def share_malloc_arena() -> None:

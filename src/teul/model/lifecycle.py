@@ -6,6 +6,7 @@ overlapping flags (Running, Paused, Restarting, Dead) are computed from `Status`
     created ──started──▶ running ◀─unpaused/paused─▶ paused
        ▲ start failed      │  exited ▶ exited ──started──▶ running
        └── stays put       └─ restarting ▶ restarting ──started──▶ running
+                                             ▲ start put off: it failed, and its restart policy wants another
     created, exited, dead ──removing──▶ removing ──remove failed──▶ dead
 """
 
@@ -35,6 +36,7 @@ class Move(StrEnum):
 
     STARTED = "started"
     START_FAILED = "start failed"
+    START_PUT_OFF = "start put off"
     PAUSED = "paused"
     UNPAUSED = "unpaused"
     EXITED = "exited"
@@ -52,6 +54,9 @@ TRANSITIONS: dict[tuple[Status, Move], Status] = {
     (Status.CREATED, Move.START_FAILED): Status.CREATED,
     (Status.EXITED, Move.START_FAILED): Status.EXITED,
     (Status.RESTARTING, Move.START_FAILED): Status.EXITED,
+    # A start that the restart policy wanted has failed: it is tried again, however the container was before.
+    (Status.EXITED, Move.START_PUT_OFF): Status.RESTARTING,
+    (Status.RESTARTING, Move.START_PUT_OFF): Status.RESTARTING,
     (Status.RUNNING, Move.PAUSED): Status.PAUSED,
     (Status.PAUSED, Move.UNPAUSED): Status.RUNNING,
     (Status.RUNNING, Move.EXITED): Status.EXITED,
@@ -116,9 +121,14 @@ def started(state: ContainerState, *, pid: int, now_ns: int) -> ContainerState:
 
 def start_failed(state: ContainerState, *, exit_code: int, error: str) -> ContainerState:
     """PID 1 could not be started: 127 not found, 126 not executable, 128 anything else."""
-    return msgspec.structs.replace(
-        state, status=next_status(state.status, Move.START_FAILED), pid=0, exit_code=exit_code, error=error, oom_killed=False
-    )
+    status = next_status(state.status, Move.START_FAILED)
+    return msgspec.structs.replace(state, status=status, pid=0, exit_code=exit_code, error=error, oom_killed=False)
+
+
+def start_put_off(state: ContainerState, *, exit_code: int, error: str) -> ContainerState:
+    """As `start_failed`, but the restart policy will try again after a while."""
+    status = next_status(state.status, Move.START_PUT_OFF)
+    return msgspec.structs.replace(state, status=status, pid=0, exit_code=exit_code, error=error, oom_killed=False)
 
 
 def paused(state: ContainerState) -> ContainerState:

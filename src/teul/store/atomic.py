@@ -15,6 +15,7 @@ On the standard library and `linux/syscalls` only: the keeper and the unpacking 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,36 +116,76 @@ def ignoring_absence() -> Iterator[None]:
 def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
     """Remove `path`, a file or a directory with all that is below it; a `path` that is not there is fine.
 
+    Others may remove parts of the tree meanwhile, or all of it, and may still put something in: what has vanished is removed, and what has
+    come is removed as well. Only a tree that does not stop growing is `OSError` (ENOTEMPTY). Nobody may move the tree or a directory in it.
+
     Goes by descriptors, follows no symlink, and neither recurses nor holds more than two descriptors, since an image may nest directories
-    deeper than Python's stack and the descriptor table. Nobody may move the tree or a directory in it meanwhile.
+    deeper than Python's stack and the descriptor table.
     """
-    try:
-        os.unlink(path, dir_fd=dir_fd)
-        return
-    except FileNotFoundError:
-        return
-    except IsADirectoryError:
-        current_fd = _open_directory(path, dir_fd)
+    patience = _Patience()
+    while True:
+        try:
+            os.unlink(path, dir_fd=dir_fd)
+            return
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            pass
+        try:
+            _empty_tree(_open_directory(path, dir_fd), patience)
+        except FileNotFoundError:
+            return
+        if _removed_directory(path, dir_fd, patience):
+            return
+
+
+class _Patience:
+    """How often directories may be found to have got new entries since they were emptied."""
+
+    def __init__(self) -> None:
+        self.left = 1000
+
+
+def _empty_tree(current_fd: int, patience: _Patience) -> None:
+    """Remove all that is below the directory `current_fd`, which is closed."""
     try:
         # One list per level, of the subdirectories still to be removed; in every list but the deepest, the last one is the one we are in.
         pending = [_empty(current_fd)]
         while True:
             if pending[-1]:
-                below_fd = _open_directory(pending[-1][-1], current_fd)
+                try:
+                    below_fd = _open_directory(pending[-1][-1], current_fd)
+                except FileNotFoundError:
+                    pending[-1].pop()
+                    continue
                 os.close(current_fd)
                 current_fd = below_fd
                 pending.append(_empty(current_fd))
                 continue
             pending.pop()
             if not pending:
-                break
+                return
             above_fd = _open_directory("..", current_fd)
             os.close(current_fd)
             current_fd = above_fd
-            os.rmdir(pending[-1].pop(), dir_fd=current_fd)
+            if _removed_directory(pending[-1][-1], current_fd, patience):
+                pending[-1].pop()
     finally:
         os.close(current_fd)
-    os.rmdir(path, dir_fd=dir_fd)
+
+
+def _removed_directory(path: str | bytes, dir_fd: int | None, patience: _Patience) -> bool:
+    """Remove an empty directory; False if something has come into it since it was emptied."""
+    try:
+        os.rmdir(path, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or patience.left == 0:
+            raise
+        patience.left -= 1
+        return False
+    return True
 
 
 def _open_directory(name: str | bytes, dir_fd: int | None) -> int:
@@ -159,5 +200,6 @@ def _empty(directory_fd: int) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
             else:
-                os.unlink(entry.name, dir_fd=directory_fd)
+                with ignoring_absence():
+                    os.unlink(entry.name, dir_fd=directory_fd)
     return directories

@@ -67,7 +67,8 @@ class Bind:
 class View:
     """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is no process the overlay.
 
-    `stage` is a directory of the host that the worker covers in its own mount namespace.
+    `pidfd` belongs to whoever made the view, and must be open for as long as the view is used. `stage` is a directory of the host that the
+    worker covers in its own mount namespace.
     """
 
     pidfd: int | None
@@ -80,10 +81,9 @@ class View:
 
 async def stat_path(view: View, path: str) -> PathStat:
     """What is at `path` in the container. Raises `NoSuchPath`, `System`, `ContainerGone`."""
-    with _Passed(view) as passed:
-        order: StatOrder = {"job": "stat", "parent_pid": os.getpid(), "view": passed.view(read_only=True), "path": path}
-        async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed.fds) as worker:
-            return _stat(await worker.result())
+    order: StatOrder = {"job": "stat", "parent_pid": os.getpid(), "view": _root_view(view, read_only=True), "path": path}
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=_passed(view)) as worker:
+        return _stat(await worker.result())
 
 
 @asynccontextmanager
@@ -129,22 +129,21 @@ async def placing(view: View, placement: Placement, stream: AsyncIterator[bytes]
 
     Raises `NoSuchPath`, `InvalidParameter`, `System`, `ContainerGone`, and what `stream` raises.
     """
-    with _Passed(view) as passed:
-        order: PlaceOrder = {
-            "job": "place",
-            "parent_pid": os.getpid(),
-            "view": passed.view(read_only=placement.read_only_root),
-            "path": placement.path,
-            "user": placement.user,
-            "no_overwrite": placement.no_overwrite,
-            "read_only_root": placement.read_only_root,
-        }
-        async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=passed.fds) as worker:
-            await _entered(worker)
-            async with feeding(worker, stream) as feed:
-                yield
-                await worker.result()
-                await feed.finish()
+    order: PlaceOrder = {
+        "job": "place",
+        "parent_pid": os.getpid(),
+        "view": _root_view(view, read_only=placement.read_only_root),
+        "path": placement.path,
+        "user": placement.user,
+        "no_overwrite": placement.no_overwrite,
+        "read_only_root": placement.read_only_root,
+    }
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=_passed(view)) as worker:
+        await _entered(worker)
+        async with feeding(worker, stream) as feed:
+            yield
+            await worker.result()
+            await feed.finish()
 
 
 async def list_changes(upper: str, lower: list[str]) -> list[Change]:
@@ -168,10 +167,9 @@ async def _archive(
             fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         reader, transport = await _pipe_reader(read_fd)
         stack.callback(transport.close)
-        with _Passed(view) as passed:
-            order = make_order(passed.view(read_only=True), write_fd)
-            running = running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=(write_fd, *passed.fds))
-            worker = await stack.enter_async_context(running)
+        order = make_order(_root_view(view, read_only=True), write_fd)
+        running = running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=(write_fd, *_passed(view)))
+        worker = await stack.enter_async_context(running)
         # The worker alone holds the pipe's writing end now, so the archive ends when the worker closes it.
         closing.pop_all().close()
         yield worker, _chunks(worker, reader)
@@ -197,32 +195,20 @@ async def _entered(worker: Worker) -> None:
     assert line["entered"]
 
 
-class _Passed:
-    """A view as a worker gets it. The pidfd is a copy, since the container may end meanwhile and the engine close its own."""
+def _passed(view: View) -> tuple[int, ...]:
+    """The descriptors that the worker needs to make this view."""
+    return () if view.pidfd is None else (view.pidfd,)
 
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self.fds: tuple[int, ...] = ()
 
-    def __enter__(self) -> _Passed:
-        if self._view.pidfd is not None:
-            self.fds = (os.dup(self._view.pidfd),)
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        for fd in self.fds:
-            os.close(fd)
-
-    def view(self, *, read_only: bool) -> RootView:
-        """The view for an order."""
-        view = self._view
-        return {
-            "pidfd": self.fds[0] if self.fds else None,
-            "overlay": {"lower": list(view.lower), "upper": view.upper, "work": view.work},
-            "stage": view.stage,
-            "binds": [_bind_mount(bind) for bind in view.binds],
-            "read_only": read_only,
-        }
+def _root_view(view: View, *, read_only: bool) -> RootView:
+    """The view for an order."""
+    return {
+        "pidfd": view.pidfd,
+        "overlay": {"lower": list(view.lower), "upper": view.upper, "work": view.work},
+        "stage": view.stage,
+        "binds": [_bind_mount(bind) for bind in view.binds],
+        "read_only": read_only,
+    }
 
 
 def _bind_mount(bind: Bind) -> BindMount:

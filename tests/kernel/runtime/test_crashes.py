@@ -123,8 +123,8 @@ async def test_streams_of_an_exec_are_taken_over_too(bench: Bench) -> None:
     assert await container.ask("echo alive") == "alive\n"
 
 
-async def start_that_waits(bench: Bench) -> tuple[asyncio.Future[Running], int, int]:
-    """A start in progress, the pid of its starter, and that of the child."""
+async def start_that_waits(bench: Bench, *args: str) -> tuple[asyncio.Future[Running], int, int]:
+    """A start in progress, the pid of its starter, and that of the child. The child goes on when a filter is written to `fifo`."""
     fifo = bench.base / "fifo"
     os.mkfifo(fifo)
 
@@ -136,7 +136,7 @@ async def start_that_waits(bench: Bench) -> tuple[asyncio.Future[Running], int, 
         return [pid for pid in pids if processes.command_line(pid).startswith(title)]
 
     await eventually(lambda: not children("teul: starter"), "those of earlier starts have left")
-    starting = asyncio.ensure_future(bench.start("true", change=change))
+    starting = asyncio.ensure_future(bench.start(*(args or ("true",)), change=change))
     [starter] = await eventually(lambda: children("teul: starter container-"), "the starter works")
     [child] = await eventually(lambda: children("teul-init"), "the child waits")
     return starting, starter, child
@@ -152,6 +152,51 @@ async def test_death_while_a_process_is_being_made(bench: Bench, victim: str) ->
     await eventually(lambda: not processes.is_alive(child), "the child is ended")
     await eventually(lambda: not processes.is_alive(starter), "the starter is ended")
     await eventually(lambda: bench.remains() == [], "its cgroup is removed")
+    assert (await bench.run("echo", "next")).out == "next\n"
+
+
+async def test_a_starter_that_is_killed_before_it_told_anything_leaves_nothing(bench: Bench) -> None:
+    """It may have made the cgroup, and a child in it, whose pid nobody knows but the kernel."""
+    await bench.run("true")  # the next starter is forked after this one
+
+    def standby() -> list[int]:
+        pids = processes.children_of(bench.supervisor.keeper_pid)
+        return [pid for pid in pids if processes.command_line(pid).startswith("teul: standby")]
+
+    [starter] = await eventually(standby, "one stands by")
+    os.kill(starter, signal.SIGSTOP)
+    made = len(bench._made)
+    starting = asyncio.ensure_future(bench.start("true"))
+    await eventually(lambda: len(bench._made) > made, "the start is on its way")
+    plan = bench._made[-1]
+    cgroups.create(plan)
+    child = subprocess.Popen(["sleep", "1000"], preexec_fn=lambda: cgroups.join(plan))  # noqa: PLW1509 - this process has no other thread
+    try:
+        socket_file = bench.base / os.path.basename(plan["path"]) / "monitor.sock"
+        await eventually(socket_file.exists, "the starter has its order")
+        os.kill(starter, signal.SIGKILL)
+        with pytest.raises(StartError, match="starter ended"):
+            await within(starting)
+        assert [directory for directory in plan["directories"] if os.path.exists(directory)] == []
+        assert child.wait(10) == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.wait()
+    assert (await bench.run("echo", "next")).out == "next\n"
+
+
+async def test_a_keeper_killed_between_making_a_process_and_saying_so(bench: Bench) -> None:
+    """The starter has left, so nobody undoes the start but the engine: a start that failed leaves no program that runs."""
+    starting, starter, child = await start_that_waits(bench, "sleep", "1000")
+    keeper = bench.supervisor.keeper_pid
+    os.kill(keeper, signal.SIGSTOP)
+    (bench.base / "fifo").write_bytes(bytes.fromhex("060000000000ff7f"))  # one instruction: everything is allowed
+    await eventually(lambda: not processes.is_alive(starter), "the starter has left")
+    assert processes.command_line(child).startswith("sleep"), "the program has begun"
+    os.kill(keeper, signal.SIGKILL)
+    with pytest.raises(StartError, match="keeper ended"):
+        await within(starting)
+    await eventually(lambda: bench.remains() == [], "nothing of it is left")
     assert (await bench.run("echo", "next")).out == "next\n"
 
 

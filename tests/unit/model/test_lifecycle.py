@@ -14,6 +14,7 @@ from teul.model.lifecycle import TRANSITIONS, ContainerState, IllegalMove, Move,
 _FUNCTIONS: dict[Move, Callable[[ContainerState], ContainerState]] = {
     Move.STARTED: lambda state: lifecycle.started(state, pid=7, now_ns=1),
     Move.START_FAILED: lambda state: lifecycle.start_failed(state, exit_code=127, error="not found"),
+    Move.START_PUT_OFF: lambda state: lifecycle.start_put_off(state, exit_code=128, error="no address"),
     Move.PAUSED: lifecycle.paused,
     Move.UNPAUSED: lifecycle.unpaused,
     Move.EXITED: lambda state: lifecycle.exited(state, exit_code=3, oom_killed=False, now_ns=2),

@@ -288,6 +288,60 @@ def test_a_tree_is_removed_relative_to_a_descriptor(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def plant(root: Path, *, depth: int = 4, width: int = 3) -> None:
+    """A tree that takes a while to remove."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(width):
+        (root / f"file-{number}").touch()
+        if depth:
+            plant(root / f"directory-{number}", depth=depth - 1, width=width)
+
+
+def test_a_tree_that_many_remove_at_once_is_gone_for_all_of_them(tmp_path: Path) -> None:
+    """Whatever one of them meets may have been removed by another a moment ago; so it was with an exec's files in a container's bundle."""
+    for number in range(10):
+        tree = tmp_path / f"tree-{number}"
+        plant(tree)
+        parts = [tree, tree / "directory-0", tree / "directory-1" / "directory-2", tree]
+        with ThreadPoolExecutor(len(parts)) as threads:
+            for done in [threads.submit(remove_tree, str(part)) for part in parts]:
+                done.result()
+        assert not tree.exists()
+
+
+def test_what_is_put_into_a_tree_while_it_is_removed_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exec that begins at the end of its container makes its directory in the bundle that is being removed."""
+    tree = tmp_path / "bundle"
+    plant(tree, depth=1)
+    real, late = os.rmdir, [tree / "directory-0" / "exec" / "file", tree / "exec" / "file"]
+
+    def rmdir(path: str, *, dir_fd: int | None = None) -> None:
+        for file in [file for file in late if path == file.parent.parent.name or str(path) == str(file.parent.parent)]:
+            late.remove(file)
+            file.parent.mkdir()
+            file.touch()
+        real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    remove_tree(str(tree))
+    assert late == []
+    assert not tree.exists()
+
+
+def test_a_tree_that_does_not_stop_growing_is_an_error_and_no_endless_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "bundle"
+    plant(tree, depth=0)
+    real = os.rmdir
+
+    def rmdir(path: str, *, dir_fd: int | None = None) -> None:
+        (tree / "more").touch()
+        real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    with pytest.raises(OSError, match="Directory not empty"):
+        remove_tree(str(tree))
+
+
 def test_syncing_needs_a_filesystem(tmp_path: Path) -> None:
     sync_filesystem(str(tmp_path))
     with pytest.raises(FileNotFoundError):

@@ -11,17 +11,19 @@ the v1 directories; CLONE_INTO_CGROUP with `plan["unified_directory"]` enters th
 
 from __future__ import annotations
 
-from teul.linux.cgroups.directories import create, prune, remove, update
+from teul.linux.cgroups.directories import children, create, prune, remove, update
 from teul.linux.cgroups.layout import Layout, detect
-from teul.linux.cgroups.members import freeze, join, kill, oom_kills, processes, thaw
+from teul.linux.cgroups.members import freeze, is_frozen, join, kill, oom_kills, processes, thaw, thaw_tree
 from teul.linux.cgroups.planning import Plan, plan
 
 __all__ = [
     "Layout",
     "Plan",
+    "children",
     "create",
     "detect",
     "freeze",
+    "is_frozen",
     "join",
     "kill",
     "oom_kills",
@@ -30,5 +32,6 @@ __all__ = [
     "prune",
     "remove",
     "thaw",
+    "thaw_tree",
     "update",
 ]

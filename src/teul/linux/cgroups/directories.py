@@ -101,6 +101,18 @@ def prune(layout: Layout, cgroups_path: str) -> None:
                 raise
 
 
+def children(layout: Layout, cgroups_path: str) -> set[str]:
+    """The names of the cgroups right below `cgroups_path`, in whatever hierarchy they are."""
+    names: set[str] = set()
+    for directory in plan(layout, cgroups_path)["directories"]:
+        try:
+            with os.scandir(directory) as entries:
+                names.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            continue
+    return names
+
+
 def _remove_all(directories: Sequence[str], *, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     pause_seconds = 0.0002

@@ -13,6 +13,8 @@ from teul.linux.cgroups import files
 from teul.linux.cgroups.planning import Plan
 
 _KILL_ROUNDS = 50
+# kernel: what a file of a cgroup says that is being removed: ENODEV if it was open by then.
+_GONE = frozenset({errno.ENOENT, errno.ENODEV})
 
 
 def join(plan: Plan, *, unified: bool = True) -> None:
@@ -66,15 +68,48 @@ def thaw(plan: Plan) -> None:
         files.write(_freezer(plan), "THAWED")
 
 
+def thaw_tree(plan: Plan) -> None:
+    """Let all processes of the cgroup and of those below it run again, whoever froze them and by whichever hierarchy. Idempotent.
+
+    kernel: what v1's freezer holds, also in a cgroup that the container made for itself, does not die of SIGKILL before it is thawed.
+    """
+    if plan["freezer_file"] is not None:
+        directory, name = os.path.split(plan["freezer_file"])
+        for each in _subtree(directory):
+            _write_if_there(f"{each}/{name}", "THAWED")
+    if plan["unified_directory"] is not None:
+        _write_if_there(f"{plan['unified_directory']}/cgroup.freeze", "0")
+
+
+def is_frozen(plan: Plan) -> bool:
+    """Whether the cgroup was frozen, by `freeze` or as `freeze` does it. Raises FileNotFoundError when it is gone."""
+    if plan["unified_directory"] is not None:
+        return files.read(f"{plan['unified_directory']}/cgroup.freeze").strip() == "1"
+    # Not freezer.state: that one also tells of a frozen cgroup above.
+    return files.read(f"{os.path.dirname(_freezer(plan))}/freezer.self_freezing").strip() == "1"
+
+
+def _write_if_there(file: str, value: str) -> None:
+    """Write to a file of a cgroup that may have just been removed."""
+    try:
+        files.write(file, value)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+
+
 def kill(plan: Plan) -> None:
     """Send SIGKILL to every process of the cgroup, those forked meanwhile included. Does not wait for their end. Idempotent."""
     if plan["unified_directory"] is not None:
         try:
             files.write(f"{plan['unified_directory']}/cgroup.kill", "1")  # kernel: since 5.14
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             if not os.path.exists(plan["unified_directory"]):
                 return
         else:
+            thaw_tree(plan)
             return
     _kill_frozen(plan)
 
@@ -167,7 +202,7 @@ def _kill_frozen(plan: Plan) -> None:
             except ProcessLookupError:
                 continue
         signalled.update(new)
-        thaw(plan)  # kernel: a process that v1's freezer holds dies only when it may run
+        thaw_tree(plan)
         if not new:
             return
     raise OSError(errno.EBUSY, f"processes of `{plan['path']}` fork faster than they can be killed")
@@ -178,3 +213,6 @@ def _hold_still(plan: Plan) -> None:
         freeze(plan, timeout_seconds=0.5)
     except TimeoutError:
         return  # a process in uninterruptible sleep holds the rest up; signalling running processes only takes more rounds
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise

@@ -34,7 +34,12 @@ class Attachment:
         """An attachment to a process that is yet to start, and the monitor's end of it, to be handed over with the start."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         attachment = cls(terminal=terminal, wants=wants)
-        await attachment._open(near)
+        try:
+            await attachment._open(near)
+        except BaseException:
+            near.close()
+            far.close()
+            raise
         return attachment, far
 
     @classmethod

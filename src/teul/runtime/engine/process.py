@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -52,6 +53,15 @@ class StartError(System):
         self.errno = report["errno"]
 
 
+class KeeperLost(StartError):
+    """The keeper ended before it could say what became of the start."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"step": "start", "errno": None, "message": "the keeper ended before it could start the process", "kind": "OSError"}
+        )
+
+
 class Process:
     """A process that a monitor guards. `exit` is done when the process has ended; `pidfd` names it beyond doubt."""
 
@@ -88,6 +98,16 @@ class Process:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
+
+    def holds_pid(self) -> bool:
+        """Whether `pid` is still this process's, if only as a zombie's: then whatever used the number so far meant no other process."""
+        if self.pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the terminal's size."""
@@ -164,10 +184,7 @@ class Process:
             # Fewer descriptors than named arrive only when the engine's table is full: then there is less to rescue with, and no more harm.
             self.kept = dict(zip(report["kept"], descriptors, strict=False))
             if self.pidfd < 0:
-                try:
-                    self.pidfd = open_pidfd(self.pid)
-                except ProcessLookupError:
-                    pass  # the process has ended already: EXITED is on its way
+                self._open_pidfd()
             if not self.started.done():
                 self.started.set_result(None)
         elif kind == wire.FAILED and not self.started.done():
@@ -183,16 +200,24 @@ class Process:
         elif kind == wire.EXITED:
             self.finish(ExitRecord.parse(payload))
 
+    def _open_pidfd(self) -> None:
+        try:
+            self.pidfd = open_pidfd(self.pid)
+        except ProcessLookupError:
+            return  # the process has ended already: EXITED is on its way
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE} or not self.kept:
+                raise
+            # The engine's table is full. Without the pidfd the process could not be ended; without the streams it only cannot be rescued.
+            for fd in self.kept.values():
+                os.close(fd)
+            self.kept.clear()
+            self._open_pidfd()
+
     def _end_of_connection(self) -> None:
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
         if not self.started.done():
-            failure: Failure = {
-                "step": "start",
-                "errno": None,
-                "message": "the keeper ended before it could start the process",
-                "kind": "OSError",
-            }
-            self.started.set_exception(StartError(failure))
+            self.started.set_exception(KeeperLost())
         elif not self.exit.done():
             self._lost(self)

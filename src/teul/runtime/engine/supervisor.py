@@ -19,9 +19,9 @@ from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.errors import System
 from teul.linux import cgroups, mounts
-from teul.linux.process import PR_SET_CHILD_SUBREAPER, open_pidfd, prctl, started_at
+from teul.linux.process import PR_SET_CHILD_SUBREAPER, kill_and_wait, open_pidfd, prctl, started_at
 from teul.runtime.engine.attachment import connect_socket
-from teul.runtime.engine.process import ExitRecord, Process, StartError
+from teul.runtime.engine.process import ExitRecord, KeeperLost, Process, StartError
 from teul.runtime.messages import PROCESS_FILE, SOCKET_FILE, Launch, ProcessFile, Request, Resumption, Wants, send_message
 from teul.wire import monitor as wire
 
@@ -87,7 +87,10 @@ class Supervisor:
         The attachments in `attach` see its output from the first byte. `donors` are pidfds, one per entry of `joins`, which stay the
         caller's. Raises `StartError`; then nothing is left of the process.
         """
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise System(f"the keeper cannot be reached: {error}") from error
         process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
         try:
             descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *donors]
@@ -103,10 +106,19 @@ class Supervisor:
         failpoints.reach("runtime.start.asked")
         try:
             await process.started
-        except StartError:
+        except StartError as error:
             self._forget(process)
+            if isinstance(error, KeeperLost):
+                await self._undo(launch, error)
             raise
         return process
+
+    async def _undo(self, launch: Launch, error: KeeperLost) -> None:
+        """End what a keeper had made that was killed between making it and saying so, and whose starter had left by then."""
+        try:
+            await run_blocking(_end_started, launch)
+        except OSError as second:
+            error.add_note(f"and what it had made is left behind: {second}")
 
     async def adopt(self, launch: Launch) -> Process | None:
         """Take over the process that an earlier engine started from `launch`; None if its monitor never started one.
@@ -174,6 +186,13 @@ class Supervisor:
 
     async def _rescue(self, process: Process) -> None:
         """A monitor is gone without a word: believe its exit file, or have another monitor take its place."""
+        try:
+            await self._find_guard(process)
+        except Exception as error:
+            log.exception("process %d could not be given another monitor", process.pid)
+            await self._give_up(process, f"no monitor could take over: {error}")
+
+    async def _find_guard(self, process: Process) -> None:
         record = await run_blocking(process.read_exit_file)
         if record is not None:
             process.finish(record)
@@ -184,14 +203,13 @@ class Supervisor:
         log.warning("the monitor of process %d ended; another one takes over", process.pid)
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process.listen_to(near)
-        try:
-            await self._take_over(process, far)
-        except OSError as error:
-            await self._give_up(process, f"no monitor could take over: {error}")
+        await self._take_over(process, far)
 
     async def _give_up(self, process: Process, reason: str) -> None:
-        _process, launch = self._guarded[process.directory]
+        _process, launch = self._guarded.get(process.directory, (process, None))
         process.abandon(reason)
+        if launch is None:
+            return  # its end has become known meanwhile
         plan = launch["cgroup"]
         if plan and launch["kind"] == "create":
             try:
@@ -201,11 +219,14 @@ class Supervisor:
 
     async def _take_over(self, process: Process, far: socket.socket) -> None:
         _process, launch = self._guarded[process.directory]
-        resume: Resumption = {"pid": process.pid, "kept": list(process.kept)}
-        try:
-            await self._send({"launch": launch, "attach": [], "resume": resume}, [far.fileno(), process.pidfd, *process.kept.values()])
-        finally:
-            far.close()
+        with far, contextlib.ExitStack() as copies:
+            resume: Resumption = {"pid": process.pid, "kept": list(process.kept)}
+            # security: copies, made in the step that looks: the process may end while a keeper is started, and the numbers be reused.
+            descriptors = []
+            for fd in (process.pidfd, *process.kept.values()):
+                descriptors.append(os.dup(fd))
+                copies.callback(os.close, descriptors[-1])
+            await self._send({"launch": launch, "attach": [], "resume": resume}, [far.fileno(), *descriptors])
 
     async def _send(self, request: Request, descriptors: list[int]) -> None:
         """Hand a request to the keeper, starting another keeper if that was killed. Raises `OSError`."""
@@ -303,6 +324,18 @@ def _children() -> set[int]:
         with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
             found.update(map(int, file.read().split()))
     return found
+
+
+def _end_started(launch: Launch) -> None:
+    """Kill the process that was started from `launch`, and of a container all others, and remove the container's cgroup. Blocking."""
+    facts = _read_process_file(launch["directory"])
+    pidfd = _open_process(facts) if facts is not None else -1
+    if pidfd >= 0:
+        kill_and_wait(pidfd)
+    plan = launch["cgroup"]
+    if plan and launch["kind"] == "create":
+        cgroups.kill(plan)
+        cgroups.remove(plan)
 
 
 def _read_process_file(directory: str) -> ProcessFile | None:

@@ -23,7 +23,7 @@ from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.outbox import Outbox
 from teul.runtime.keeper.starter import Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
-from teul.store.atomic import replace_file
+from teul.store.atomic import ignoring_absence, replace_file
 from teul.wire import monitor as wire
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ class Monitor:
         """Nothing was started. The directory is the engine's again as soon as the engine hears of the failure."""
         if self._listener is not None:
             self._stop_listening()
-            os.unlink(f"{self._directory}/{SOCKET_FILE}")
+            with ignoring_absence():  # an exec's directory goes with the bundle of a container that ends
+                os.unlink(f"{self._directory}/{SOCKET_FILE}")
         failed = wire.frame(wire.FAILED, json.dumps(report).encode())
         for client in list(self._clients.values()):
             if client.control:
@@ -156,15 +157,22 @@ class Monitor:
 
     def abandon(self, report: Failure) -> None:
         """End a process that nobody can watch over, or whose starter was killed, and say why."""
-        if self._resumed or self.pid == 0:
+        if self._resumed:
             self.fail(report)  # a process that was to be taken over is the engine's to end
             return
-        # Nobody but this keeper can have reaped the process, so the pid is still its own.
-        os.kill(self.pid, signal.SIGKILL)
-        if self._cgroup is not None:
-            self._remove_cgroup(self._cgroup, lambda _error: self.fail(report))
-        else:
+        if self.pid:
+            # Nobody but this keeper can have reaped the process, so the pid is still its own.
+            os.kill(self.pid, signal.SIGKILL)
+        plan = self._cgroup
+        if plan is None:
             self.fail(report)
+            return
+        # The starter may have been killed at any line: with the cgroup half made, or with a child in it whose pid it had yet to tell.
+        try:
+            cgroups.kill(plan)
+        except OSError as error:
+            report = {**report, "message": f"{report['message']} (and its processes could not be ended: {error})"}
+        self._remove_cgroup(plan, lambda error: self.fail(report if error is None else _with_leftover(report, error)))
 
     def close(self) -> None:
         """Let go of everything, without a word."""
@@ -511,6 +519,10 @@ def _open_log(options: LogOptions | None) -> LogFile | None:
     if options is None:
         return None
     return LogFile(options["path"], max_bytes=options["max_bytes"], max_files=options["max_files"], attrs=options["attrs"])
+
+
+def _with_leftover(report: Failure, error: str) -> Failure:
+    return {**report, "message": f"{report['message']} (and its cgroup stays: {error})"}
 
 
 def _report(step: str, error: Exception) -> Failure:

@@ -38,6 +38,13 @@ class AlreadyStopped(NotModified):
         super().__init__("Container is already stopped")
 
 
+class SurvivesKill(System):
+    """The container was killed and does not end; whoever wanted it says what for. docker: daemon/kill.go."""
+
+    def __init__(self) -> None:
+        super().__init__("tried to kill container, but did not receive an exit event")
+
+
 class CannotInvoke(InvalidParameter):
     """The program of a container or exec cannot be run; clients turn the text into exit code 126 or 127."""
 

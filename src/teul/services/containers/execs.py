@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -10,6 +11,7 @@ import signal
 from teul import failpoints
 from teul.aio import Tasks, run_blocking
 from teul.errors import Conflict, NotFound
+from teul.linux.process import is_ending
 from teul.model.container import Container
 from teul.model.exec import Exec, ExecConfig
 from teul.model.lifecycle import Move, Status
@@ -26,6 +28,8 @@ from teul.services.containers.run import Runs
 from teul.services.containers.spec.build import build_exec_spec
 from teul.services.events import Events, container_event
 from teul.store.atomic import remove_tree
+
+log = logging.getLogger(__name__)
 
 # docker: an exec can be asked for its exit code for some minutes after its end.
 _KEPT_SECONDS = 300
@@ -92,22 +96,25 @@ class Execs:
         failpoints.reach("containers.exec.marked")
         attachment: Attachment | None = None
         pending: list[PendingAttachment] = []
-        if not detach:
-            wants: Wants = {
-                "stdin": record.config.attach_stdin,
-                "stdout": record.config.attach_stdout,
-                "stderr": record.config.attach_stderr,
-            }
-            attachment, far = await Attachment.pending(terminal=record.config.tty, wants=wants)
-            pending.append(PendingAttachment(far, wants))
-        self._events.publish(container_event(container, f"exec_start: {' '.join([record.path, *record.args])}", execID=exec_id))
+        # From here on whatever fails ends the exec: one that is marked as running and of which nobody keeps watch would run for ever.
         try:
+            if not detach:
+                wants: Wants = {
+                    "stdin": record.config.attach_stdin,
+                    "stdout": record.config.attach_stdout,
+                    "stderr": record.config.attach_stderr,
+                }
+                attachment, far = await Attachment.pending(terminal=record.config.tty, wants=wants)
+                pending.append(PendingAttachment(far, wants))
+            self._events.publish(container_event(container, f"exec_start: {' '.join([record.path, *record.args])}", execID=exec_id))
             process = await self._run(container, record, pending)
         except StartError as error:
             failure, record.exit_code = translate_start_error(error, for_exec=True)
             await self._failed(record, attachment)
             raise failure from error
         except BaseException:
+            for each in pending:
+                each.connection.close()
             record.exit_code = 126
             await self._failed(record, attachment)
             raise
@@ -165,9 +172,11 @@ class Execs:
         try:
             try:
                 launch = await run_blocking(self._prepare, container, record)
-            except FileNotFoundError as error:
-                raise NotRunning(container.id) from error
-            return await self._supervisor.start(launch, attach=pending, donors=[pidfd])
+                return await self._supervisor.start(launch, attach=pending, donors=[pidfd])
+            except (StartError, OSError) as error:
+                if not _is_for_the_user(error) and await run_blocking(is_ending, pidfd):
+                    raise NotRunning(container.id) from error
+                raise
         finally:
             os.close(pidfd)
 
@@ -219,5 +228,13 @@ class Execs:
     async def _retire(self, record: Exec) -> None:
         """The exec has ended: its files go at once, its exit code a while later."""
         record.can_remove = True
-        await run_blocking(remove_tree, self._launcher.directories.exec(record.container_id, record.id))
         asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._execs.pop, record.id, None)
+        try:
+            await run_blocking(remove_tree, self._launcher.directories.exec(record.container_id, record.id))
+        except OSError as error:
+            log.error("the files of exec %s stay until its container ends: %s", record.id[:12], error)
+
+
+def _is_for_the_user(error: StartError | OSError) -> bool:
+    """Whether the exec failed of what it was asked to run, so that it does not matter how its container is."""
+    return isinstance(error, StartError) and error.kind in ("UserError", "ProgramError")

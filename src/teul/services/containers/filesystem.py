@@ -106,7 +106,11 @@ class Filesystems:
         """What the container changed in its image's files. Raises NotFound, System."""
         container = self._registry.get(reference)
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
-        return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
+        try:
+            return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
+        except System:
+            self._registry.get(container.id)  # a container that was removed meanwhile is not found
+            raise
 
     def _publish(self, container: Container, action: str) -> None:
         self._events.publish(container_event(container, action))
@@ -135,22 +139,26 @@ class Filesystems:
     ) -> T:
         run = self._runs.of(container.id)
         while True:
-            async with AsyncExitStack() as locked:
+            async with AsyncExitStack() as attempt, AsyncExitStack() as locked:
                 await locked.enter_async_context(run.lock)
                 self._registry.get(container.id)  # the container may have been removed while we waited
-                view = await self._view(container, run, binds=binds)
-                if view.pidfd is None:
-                    stack.push_async_exit(locked.pop_all())
-                with suppress(ContainerGone):
-                    return await stack.enter_async_context(begin(view))
-            await run.wait_settled()
+                settled = run.settled
+                if run.process is None or run.process.pidfd >= 0:
+                    pidfd = _own_pidfd(run, attempt)
+                    view = await self._view(container, pidfd, binds=binds)
+                    if pidfd is None:
+                        attempt.push_async_exit(locked.pop_all())
+                    with suppress(ContainerGone):
+                        entered = await attempt.enter_async_context(begin(view))
+                        stack.push_async_exit(attempt.pop_all())
+                        return entered
+            await settled.wait()  # the container has ended, and all that follows from this has yet to happen
 
-    async def _view(self, container: Container, run: ContainerRun, *, binds: bool) -> View:
+    async def _view(self, container: Container, pidfd: int | None, *, binds: bool) -> View:
         directories = self._launcher.directories
-        pidfd = run.process.pidfd if run.process is not None else -1
         lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         return View(
-            pidfd=pidfd if pidfd >= 0 else None,
+            pidfd=pidfd,
             lower=tuple(lower),
             upper=directories.upper(container.id),
             work=f"{directories.container(container.id)}/work",
@@ -186,3 +194,16 @@ class Filesystems:
             if donor is not None:
                 return self._launcher.directories.container(self._registry.get(donor).id)
         return self._launcher.directories.container(container.id)
+
+
+def _own_pidfd(run: ContainerRun, owner: AsyncExitStack) -> int | None:
+    """The pidfd of the container's first process, a copy that `owner` closes; None for a container that does not run.
+
+    security: the copy is made in the step that looks. A container may end at any await, and the number of the engine's own descriptor then
+    be another container's.
+    """
+    if run.process is None:
+        return None
+    pidfd = os.dup(run.process.pidfd)
+    owner.callback(os.close, pidfd)
+    return pidfd

@@ -128,7 +128,11 @@ class HealthChecks:
                 # Not here: the restart ends this task.
                 self._tasks.start(self._restart(container), name=f"restart unhealthy {container.name}")
         if (after.status, after.failing_streak) != (before.status, before.failing_streak):
-            await self._registry.save(container)
+            try:
+                await self._registry.save(container)
+            except Exception:
+                # The container is probed all the same; what is not on record is lost only if the engine is killed.
+                log.exception("the health of container %s could not be recorded", container.name)
 
     async def _restart(self, container: Container) -> None:
         log.warning("container %s is unhealthy and will be restarted, as its label %s asks", container.name, states.RESTART_LABEL)

@@ -25,7 +25,7 @@ from teul.oci.runtime_spec import NamespaceKind, Spec
 from teul.runtime.child.calls import LAST_CALLS
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
-from teul.runtime.messages import Joined, Launch, LogOptions
+from teul.runtime.messages import PROCESS_FILE, Joined, Launch, LogOptions
 from teul.services.containers import bundle as bundles
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
@@ -79,11 +79,14 @@ class Launcher:
             return await self._start(container, attach)
         except asyncio.CancelledError:
             raise  # the engine is leaving; what has been started by now is the next engine's to take over
-        except BaseException:
+        except BaseException as error:
             container.endpoints = {}
             for pending in attach:
                 pending.connection.close()
-            await self.clean_up(container)
+            try:
+                await self.clean_up(container)
+            except Exception as second:  # noqa: BLE001 (told with the first error, which it must not hide)
+                error.add_note(f"and it could not be cleaned up: {second}")
             raise
 
     async def adopt(self, container_id: str) -> Process | None:
@@ -96,10 +99,19 @@ class Launcher:
         return await self._supervisor.adopt(launch)
 
     async def clean_up(self, container: Container) -> None:
-        """Give back what a run held outside of its process: addresses and the bundle. Idempotent."""
-        await self._networks.endpoints.release(container.id)
-        failpoints.reach("containers.cleanup.released")
-        await run_blocking(bundles.remove_bundle, self.directories, container.id)
+        """Give back what a run held outside of its process: addresses and the bundle; both, if one of them fails. Idempotent."""
+        try:
+            await self._networks.endpoints.release(container.id)
+            failpoints.reach("containers.cleanup.released")
+        finally:
+            await run_blocking(bundles.remove_bundle, self.directories, container.id)
+
+    def began_at_ns(self, container_id: str) -> int:
+        """When the run that the bundle is of had its process, 0 if it has had none. Blocking."""
+        try:
+            return os.stat(f"{self.directories.bundle(container_id)}/{PROCESS_FILE}").st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
         """The container's cgroup, without its limits."""
@@ -120,6 +132,15 @@ class Launcher:
     def orphan_plan(self, container_id: str) -> cgroups.Plan:
         """The cgroup of a container of which there is no record any more."""
         return cgroups.plan(self._layout, f"{self._cgroup_parent}/{container_id}")
+
+    def cgroup_ids(self) -> set[str]:
+        """The ids of the containers that have a cgroup below the engine's own, by what is on the host. Blocking."""
+        return cgroups.children(self._layout, self._cgroup_parent)
+
+    def end_cgroup(self, plan: cgroups.Plan) -> None:
+        """End whatever is in a cgroup that nobody watches over any more, and remove it. Blocking, idempotent. Raises `OSError`."""
+        cgroups.kill(plan)
+        cgroups.remove(plan)
 
     def remove_cgroup_parent(self) -> None:
         """Remove the engine's own cgroup when no container is in it. Blocking, idempotent."""

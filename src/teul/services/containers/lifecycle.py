@@ -7,18 +7,20 @@ released, so an engine killed at any line leaves a record that the next engine c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal as signals
+from collections.abc import Callable
 
 from teul import failpoints
 from teul.aio import run_blocking
-from teul.errors import Conflict, NotImplementedHere
+from teul.errors import Conflict, NotImplementedHere, System
 from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container
 from teul.model.lifecycle import Move, Status
 from teul.model.signals import parse_signal
 from teul.runtime.engine.process import Process
-from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning
+from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning, SurvivesKill
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
@@ -27,6 +29,10 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events, container_event
 
 _DEFAULT_STOP_SECONDS = 10
+# docker: daemon/kill.go, ten seconds and then two more.
+_KILL_SECONDS = 12.0
+# What is still frozen is thawed so often: the container may have a process that freezes the others again.
+_THAW_SECONDS = 0.25
 
 
 class Lifecycle:
@@ -80,13 +86,10 @@ class Lifecycle:
         """Stop the container if it runs, and start it."""
         container = self._registry.get(reference)
         if container.state.counts_as_running:
-            run = self._runs.of(container.id)
-            run.kept = True  # docker: --rm does not apply to the stop in the middle
-            try:
+            with self._runs.of(container.id).keeping():  # docker: --rm does not apply to the stop in the middle
                 await self._stop(container, signal, timeout_seconds)
-            finally:
-                run.kept = False
-        await self.start(container.id)
+        with contextlib.suppress(AlreadyStarted):  # somebody else was faster, and it runs
+            await self.start(container.id)
         self._events.publish(container_event(container, "restart"))
 
     async def kill(self, reference: str, *, signal: str = "KILL") -> None:
@@ -101,7 +104,10 @@ class Lifecycle:
         if number in (signals.SIGKILL, _stop_signal(container)):
             container.manually_stopped = True
         if number == signals.SIGKILL:
-            await self._kill_and_wait(container, run)
+            try:
+                await self._kill_and_wait(container, run)
+            except SurvivesKill as error:
+                raise System(f"Cannot kill container: {reference}: {error.message}") from error
         elif run.process is not None:
             self._signal(container, run.process, number)
 
@@ -116,7 +122,7 @@ class Lifecycle:
                 raise Conflict(f"container {container.id} is restarting, wait until the container is running")
             if container.state.status is not Status.RUNNING:
                 raise NotRunning(container.id)
-            await run_blocking(cgroups.freeze, self._launcher.cgroup_plan(container))
+            await self._change_freezer(container, run, cgroups.freeze)
             failpoints.reach("containers.pause.frozen")
             container.state = lifecycle.paused(container.state)
             self._runs.tell(container, Move.PAUSED)
@@ -131,12 +137,7 @@ class Lifecycle:
         async with run.lock:
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"container {container.id} is not paused")
-            await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
-            failpoints.reach("containers.unpause.thawed")
-            container.state = lifecycle.unpaused(container.state)
-            self._runs.tell(container, Move.UNPAUSED)
-            await self._registry.save(container)
-        self._events.publish(container_event(container, "unpause"))
+            await self._unpause_locked(container, run)
 
     async def remove(
         self,
@@ -158,7 +159,10 @@ class Lifecycle:
                 if not force:
                     raise _still_running(container)
                 container.manually_stopped = True
-                await self._kill_and_wait(container, run)
+                try:
+                    await self._kill_and_wait(container, run)
+                except SurvivesKill as error:
+                    raise System(f'cannot remove container "/{container.name}": could not kill: {error.message}') from error
             async with run.lock:
                 if self._registry.find(container.id) is None:
                     return
@@ -176,28 +180,60 @@ class Lifecycle:
         container.manually_stopped = True
         if await self._supervision.cancel_restart(container, run):
             return
-        process = run.process
+        process, settled = run.process, run.settled
         if process is not None:
             self._signal(container, process, number)
-            if container.state.status is Status.PAUSED:
-                await self.unpause(container.id)
+            async with run.lock:
+                if container.state.status is Status.PAUSED and run.process is process:
+                    with contextlib.suppress(NotRunning):
+                        await self._unpause_locked(container, run)
             if not await _ends_within(process, None if timeout_seconds < 0 else timeout_seconds):
-                await self._kill_and_wait(container, run)
-            await run.wait_settled()
+                try:
+                    await self._kill_and_wait(container, run)
+                except SurvivesKill as error:
+                    raise System(f"cannot stop container: {container.name}: {error.message}") from error
+            await settled.wait()
         self._events.publish(container_event(container, "stop"))
 
     async def _kill_and_wait(self, container: Container, run: ContainerRun) -> None:
+        """Kill the container, whatever keeps it from dying, and wait until its end is settled. Raises `SurvivesKill`."""
         if await self._supervision.cancel_restart(container, run):
             return
-        process = run.process
+        process, settled = run.process, run.settled
         if process is None:
             return
         self._signal(container, process, signals.SIGKILL)
-        if container.state.status is Status.PAUSED:
-            # kernel: a frozen v1 cgroup does not deliver even SIGKILL before it is thawed.
-            await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
-        await asyncio.shield(process.exit)
-        await run.wait_settled()
+        deadline = asyncio.get_running_loop().time() + _KILL_SECONDS
+        # Whatever the record says: an engine may have been killed while it paused, and a container may freeze its own processes.
+        await run_blocking(cgroups.thaw_tree, self._launcher.cgroup_plan(container))
+        while not await _ends_within(process, _THAW_SECONDS):
+            if asyncio.get_running_loop().time() > deadline:
+                raise SurvivesKill
+            await run_blocking(cgroups.thaw_tree, self._launcher.cgroup_plan(container))
+        await settled.wait()
+
+    async def _unpause_locked(self, container: Container, run: ContainerRun) -> None:
+        await self._change_freezer(container, run, cgroups.thaw)
+        failpoints.reach("containers.unpause.thawed")
+        container.state = lifecycle.unpaused(container.state)
+        self._runs.tell(container, Move.UNPAUSED)
+        await self._registry.save(container)
+        self._events.publish(container_event(container, "unpause"))
+
+    async def _change_freezer(self, container: Container, run: ContainerRun, change: Callable[[cgroups.Plan], None]) -> None:
+        """Freeze or thaw a container whose lock is held. Raises `NotRunning` when it is ending; then the end is about to be recorded."""
+        process = run.process
+        if process is None or process.exit.done():
+            raise NotRunning(container.id)
+        try:
+            await run_blocking(change, self._launcher.cgroup_plan(container))
+        except OSError as error:
+            if process.exit.done() or not await run_blocking(self._launcher.has_cgroup, container):
+                raise NotRunning(container.id) from error
+            verb = "pause" if change is cgroups.freeze else "unpause"
+            raise System(f"cannot {verb} container {container.id}: {error.strerror or error}") from error
+        if process.exit.done():
+            raise NotRunning(container.id)
 
     def _signal(self, container: Container, process: Process, number: int) -> None:
         process.signal(number)

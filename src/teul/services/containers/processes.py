@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from teul.aio import run_blocking
 from teul.errors import InvalidParameter, System
 
 Listing = tuple[list[str], list[list[str]]]  # titles, rows
 
 
-async def list_processes(ps_args: str, pids: list[int]) -> Listing:
-    """Run the host's ps with `ps_args` and keep the rows of `pids`. Raises InvalidParameter, System. Source: moby daemon/top_unix.go."""
+async def list_processes(ps_args: str, find_pids: Callable[[], list[int]]) -> Listing:
+    """Run the host's ps with `ps_args` and keep the rows of the pids that `find_pids`, which may block, finds before it and after it.
+
+    Raises InvalidParameter, System, and what `find_pids` raises. Source: moby daemon/top_unix.go.
+    """
     arguments = ps_args.split() or ["-ef"]
     # docker: a custom format must still show the pid, by which the rows are told apart.
     for argument in arguments:
         if any(sign in argument for sign in "\n\0"):
             raise InvalidParameter("ps: invalid argument")
+    pids = await run_blocking(find_pids)
     try:
         process = await asyncio.create_subprocess_exec(
             "ps", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -25,7 +31,9 @@ async def list_processes(ps_args: str, pids: list[int]) -> Listing:
     output, complaint = await process.communicate()
     if process.returncode:
         raise System(f"ps: {complaint.decode(errors='replace').strip()}")
-    return parse_ps(output.decode(errors="replace"), pids)
+    # security: a pid that is not the container's any more may be another process's by now, and ps have shown that one.
+    left = set(await run_blocking(find_pids))
+    return parse_ps(output.decode(errors="replace"), [pid for pid in pids if pid in left])
 
 
 def parse_ps(output: str, pids: list[int]) -> Listing:

@@ -17,7 +17,7 @@ from teul.linux.cgroups.usage import CgroupUsage, CpuUsage, IoEntry, IoUsage, Me
 from teul.linux.netdev import read_interfaces
 from teul.model.container import Container
 from teul.model.host_config import HostConfig
-from teul.model.lifecycle import ContainerState, Status
+from teul.model.lifecycle import Status
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import Runs
@@ -93,17 +93,17 @@ class ContainerResources:
             await asyncio.sleep(due - clock.time())
 
     async def _measure(self, container: Container) -> Measurement | None:
-        if not container.state.has_process:
+        process = self._runs.of(container.id).process
+        if not container.state.has_process or process is None:
             return None
-        state = container.state
         try:
-            measurement = await run_blocking(self._read, container, state.pid)
+            measurement = await run_blocking(self._read, container, process.pid)
         except (FileNotFoundError, ProcessLookupError):
             return None  # the container has ended, and `Supervision` will notice
         except OSError as error:
             raise System(f"failed to read the resource usage of container {container.id}: {error.strerror or error}") from error
         # What was read after the end may be another process's: process ids come again.
-        return measurement if _is_same_run(container, state) else None
+        return measurement if process.holds_pid() else None
 
     def _read(self, container: Container, pid: int) -> Measurement:
         usage = self._launcher.usage(container)
@@ -161,7 +161,3 @@ class ContainerResources:
             if error.errno == errno.ENOENT and not await run_blocking(self._launcher.has_cgroup, container):
                 return  # the container has just ended; the record is what counts
             raise System(error.strerror or str(error)) from error
-
-
-def _is_same_run(container: Container, state: ContainerState) -> bool:
-    return container.state.has_process and container.state.started_at_ns == state.started_at_ns

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from teul.errors import Unavailable
 from teul.model.container import Container, ContainerExit
@@ -31,10 +32,10 @@ class ContainerRun:
         self.pending: list[PendingAttachment] = []
         self.restart: asyncio.Task[None] | None = None
         self.restart_delay_seconds = 0.0
-        # Set when the latest process has ended and all that follows from its end was recorded.
+        # The latest process's own: set when that has ended and all that follows from its end is done. Whoever waits for it keeps what was
+        # here when they looked at `process`, for the next start puts another one in its place.
         self.settled = asyncio.Event()
-        # True while --rm does not apply: the stop in the middle of a restart.
-        self.kept = False
+        self._keeping = 0
         self._waiters: dict[str, list[asyncio.Future[ContainerExit]]] = {NOT_RUNNING: [], NEXT_EXIT: [], REMOVED: []}
 
     def waiter(self, condition: str) -> asyncio.Future[ContainerExit]:
@@ -53,9 +54,19 @@ class ContainerRun:
                 if not waiter.done():
                     waiter.set_result(end)
 
-    async def wait_settled(self) -> None:
-        """Return when the end of the latest process was recorded."""
-        await self.settled.wait()
+    @property
+    def kept(self) -> bool:
+        """Whether --rm does not apply: somebody is in the middle of a restart."""
+        return self._keeping > 0
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Have --rm not apply inside the `with`."""
+        self._keeping += 1
+        try:
+            yield
+        finally:
+            self._keeping -= 1
 
     def add_pending(self, pending: PendingAttachment) -> None:
         """Have `pending` attached by the next start. Raises Unavailable when too many wait already."""

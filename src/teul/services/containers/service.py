@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 
 from teul import failpoints
 from teul.aio import run_blocking
@@ -27,7 +28,7 @@ from teul.services.containers.processes import Listing, list_processes
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.check import check_name, check_request
 from teul.services.containers.request.complete import complete
-from teul.services.containers.run import NOT_RUNNING, Runs
+from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
 
@@ -129,17 +130,22 @@ class Containers:
             raise Conflict(f"container {container.id} is paused, unpause the container before attach")
         if container.state.status is Status.RESTARTING:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
-        attachment: Attachment | None = None
-        if run.process is not None:
+        attachment = await self._attach(container, run, {"stdin": stdin, "stdout": stdout, "stderr": stderr})
+        self._events.publish(container_event(container, "attach"))
+        return attachment
+
+    async def _attach(self, container: Container, run: ContainerRun, wants: Wants) -> Attachment:
+        process = run.process
+        if process is not None:
             try:
-                attachment = await run.process.attach(stdin=stdin, stdout=stdout, stderr=stderr)
+                return await process.attach(stdin=wants["stdin"], stdout=wants["stdout"], stderr=wants["stderr"])
             except OSError:
                 log.info("container %s ended while a client attached", container.name)
-        if attachment is None:
-            wants: Wants = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-            attachment, far = await Attachment.pending(terminal=container.config.tty, wants=wants)
+        attachment, far = await Attachment.pending(terminal=container.config.tty, wants=wants)
+        if process is None:
             run.add_pending(PendingAttachment(far, wants))
-        self._events.publish(container_event(container, "attach"))
+        else:
+            far.close()  # the streams that the client wanted are at their end; it did not ask for those of the next run
         return attachment
 
     async def logs(self, reference: str, query: LogQuery) -> AsyncIterator[LogEntry]:
@@ -164,8 +170,7 @@ class Containers:
         container = self.get(reference)
         if not container.state.has_process:
             raise NotRunning(container.id)
-        pids = await run_blocking(cgroups.processes, self._launcher.cgroup_plan(container))
-        return await list_processes(ps_args, pids)
+        return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
 
     async def size(self, container: Container) -> tuple[int, int]:
         """Bytes of the container's own changes, and of these and its image together."""

@@ -1,6 +1,7 @@
 """Watching over containers: from the start of each to all that follows from its end, and those that an earlier engine left.
 
-A container that is between two runs, waiting for its restart, is watched over as well.
+A container that is between two runs, waiting for its restart, is watched over as well. What follows from an end, or from a start that
+failed, are steps of which each is taken whatever becomes of the others: a step that fails is logged, and ends no container's story.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from teul import failpoints
-from teul.aio import Tasks
+from teul.aio import Tasks, run_blocking
 from teul.errors import TeulError
+from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.model.lifecycle import Move, Status
 from teul.runtime.engine.process import ExitRecord, Process, StartError
-from teul.services.containers.errors import translate_start_error
+from teul.services.containers.errors import EXIT_UNKNOWN, translate_start_error
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
-from teul.services.containers.restart_policy import decide_restart
+from teul.services.containers.restart_policy import RestartDecision, decide_restart
 from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, ContainerRun, Runs
 from teul.services.events import Events, container_event
 
@@ -50,8 +54,9 @@ class Supervision:
 
     async def open(self) -> None:
         """Take over what an earlier engine left: running containers, and containers that ended while nobody looked."""
+        left = await run_blocking(self._launcher.cgroup_ids)
         for container in self._registry.all():
-            await self._take_over(container)
+            await self._take_over(container, has_cgroup=container.id in left or bool(container.host_config.cgroup_parent))
 
     async def start_by_policy(self, *, rebooted: bool) -> None:
         """Start the containers that their restart policy wants running. docker: daemon/daemon.go, restore.
@@ -65,6 +70,7 @@ class Supervision:
             wanted = policy in ("always", "unless-stopped") and (forgets or not container.manually_stopped)
             ended = container.state.status is Status.EXITED and container.state.started_at_ns > 0
             if container.state.status is Status.RESTARTING or (ended and wanted):
+                container.manually_stopped = container.manually_stopped and not forgets
                 self._schedule_restart(container, self._runs.of(container.id), delay_seconds=0)
 
     def close(self) -> None:
@@ -75,25 +81,30 @@ class Supervision:
             if run.process is not None:
                 run.process.forget()
 
-    async def start_locked(self, container: Container, run: ContainerRun) -> None:
-        """Start and watch over a container; the caller holds the lock of `run`. A failing start is recorded, and raised."""
+    async def start_locked(self, container: Container, run: ContainerRun, *, by_policy: bool = False) -> None:
+        """Start and watch over a container; the caller holds the lock of `run`. A failing start is recorded, and raised.
+
+        `by_policy`: it is the restart policy that wants this start, and decides whether there is another one if it fails.
+        """
         pending = run.take_pending()
         try:
             process = await self._launcher.launch(container, pending)
         except StartError as error:
             failure, exit_code = translate_start_error(error)
-            await self._start_failed(container, run, failure.message, exit_code)
+            await self._start_failed(container, run, failure.message, exit_code, by_policy=by_policy)
             raise failure from error
-        except (TeulError, OSError) as error:
-            await self._start_failed(container, run, str(error), 128)
+        except Exception as error:
+            await self._start_failed(container, run, str(error), EXIT_UNKNOWN, by_policy=by_policy)
             raise
         failpoints.reach("containers.start.running")
-        run.process = process
+        # The program runs, and nothing that fails from here on is told to be a failed start.
         container.state = lifecycle.started(container.state, pid=process.pid, now_ns=time.time_ns())
         self._start_watching(container, run, process)
-        self._runs.tell(container, Move.STARTED)
-        await self._registry.save(container)
-        failpoints.reach("containers.start.recorded")
+        with _step(container, "tell of its start"):
+            self._runs.tell(container, Move.STARTED)
+        with _step(container, "record its start"):
+            await self._registry.save(container)
+            failpoints.reach("containers.start.recorded")
         self._events.publish(container_event(container, "start"))
 
     async def cancel_restart(self, container: Container, run: ContainerRun) -> bool:
@@ -108,11 +119,19 @@ class Supervision:
             await self._registry.save(container)
         return True
 
-    async def _start_failed(self, container: Container, run: ContainerRun, message: str, exit_code: int) -> None:
-        container.state = lifecycle.start_failed(container.state, exit_code=exit_code, error=message)
-        await self._registry.save(container)
-        if container.host_config.auto_remove:
-            await self._removal.remove_locked(container, run)
+    async def _start_failed(self, container: Container, run: ContainerRun, message: str, exit_code: int, *, by_policy: bool) -> None:
+        decision = RestartDecision(again=False)
+        if by_policy:
+            record = ExitRecord(exit_code, time.time_ns())
+            decision = decide_restart(container, record, lasted_ns=0, last_delay_seconds=run.restart_delay_seconds)
+        if decision.again:
+            container.state = lifecycle.start_put_off(container.state, exit_code=exit_code, error=message)
+            container.restart_count += 1
+        else:
+            container.state = lifecycle.start_failed(container.state, exit_code=exit_code, error=message)
+        with _step(container, "record that its start failed"):
+            await self._registry.save(container)
+        await self._restart_or_remove(container, run, decision)
 
     def _start_watching(self, container: Container, run: ContainerRun, process: Process) -> None:
         run.process = process
@@ -146,19 +165,33 @@ class Supervision:
                 container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns, error=record.error or ""
             )
         container.endpoints = {}
-        self._runs.tell(container, Move.RESTARTING if decision.again else Move.EXITED)
+        with _step(container, "tell of its end"):
+            self._runs.tell(container, Move.RESTARTING if decision.again else Move.EXITED)
+        with _step(container, "publish its end"):
+            self._publish_end(container, record, lasted_ns=lasted_ns)
+        with _step(container, "answer those who wait for its end"):
+            run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
+        failpoints.reach("containers.end.changed")
+        # The record first: the next engine reads the exit code from the bundle if it is not in the record.
+        with _step(container, "record its end"):
+            await self._registry.save(container)
+        with _step(container, "clean up after it"):
+            await self._launcher.clean_up(container)
+        failpoints.reach("containers.end.recorded")
+        await self._restart_or_remove(container, run, decision)
+
+    def _publish_end(self, container: Container, record: ExitRecord, *, lasted_ns: int) -> None:
         if record.oom_killed:
             self._events.publish(container_event(container, "oom"))
         seconds = str(lasted_ns // 1_000_000_000)
         self._events.publish(container_event(container, "die", exitCode=str(record.exit_code), execDuration=seconds))
-        run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
-        failpoints.reach("containers.end.changed")
-        await asyncio.gather(self._registry.save(container), self._launcher.clean_up(container))
-        failpoints.reach("containers.end.recorded")
+
+    async def _restart_or_remove(self, container: Container, run: ContainerRun, decision: RestartDecision) -> None:
         if decision.again:
             self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)
         elif container.host_config.auto_remove and not run.kept:
-            await self._removal.remove_locked(container, run)
+            with _step(container, "remove it"):
+                await self._removal.remove_locked(container, run)
 
     def _schedule_restart(self, container: Container, run: ContainerRun, *, delay_seconds: float) -> None:
         if run.restart is not None:
@@ -173,30 +206,77 @@ class Supervision:
             if self._registry.find(container.id) is None or container.state.has_process:
                 return
             try:
-                await self.start_locked(container, run)
+                await self.start_locked(container, run, by_policy=True)
             except TeulError as error:
                 log.warning("container %s could not be restarted: %s", container.name, error.message)
+            except Exception:
+                log.exception("container %s could not be restarted", container.name)
 
-    async def _take_over(self, container: Container) -> None:
+    async def _take_over(self, container: Container, *, has_cgroup: bool) -> None:
         run = self._runs.of(container.id)
-        process = await self._launcher.adopt(container.id)
-        if process is not None and process.exit.done() and not container.state.has_process:
-            process = None  # the process's end is on record already; only the container's bundle was left
-            await self._launcher.clean_up(container)
+        process = None
+        with _step(container, "take over its process"):
+            process = await self._launcher.adopt(container.id)
+        if has_cgroup and (process is None or process.exit.done()):
+            # Whoever was to remove it may have been killed. What still runs in it, nobody watches over.
+            with _step(container, "remove its cgroup"):
+                await run_blocking(self._launcher.end_cgroup, self._launcher.cgroup_plan(container))
+        if process is not None and process.exit.done() and not await self._is_news(container, process.exit.result()):
+            process = None
+            with _step(container, "clean up after it"):
+                await self._launcher.clean_up(container)
         if process is not None and not container.state.has_process:
             # The engine died between the start and its record.
             container.state = lifecycle.started(_startable(container.state), pid=process.pid, now_ns=time.time_ns())
             self._runs.tell(container, Move.STARTED)
             await self._registry.save(container)
         if process is not None:
+            if not process.exit.done():
+                with _step(container, "look whether it is paused"):
+                    await self._look_at_freezer(container)
             self._start_watching(container, run, process)
         elif container.state.has_process:
             async with run.lock:
                 await self._ended(container, run, ExitRecord(255, 0, error="the host or the container's monitor went away"))
         elif container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
             async with run.lock:
-                await self._removal.remove_locked(container, run)
+                with _step(container, "remove it"):
+                    await self._removal.remove_locked(container, run)
+
+    async def _is_news(self, container: Container, end: ExitRecord) -> bool:
+        """Whether this end, which the bundle tells of, is not on record yet; if it is, only the bundle was left.
+
+        A restart is counted when the end before it is recorded. A run whose start no engine recorded has an end all the same, which has to
+        be counted as well, or the container would be restarted once too often.
+        """
+        if container.state.has_process:
+            return True
+        if end.finished_at_ns:
+            return end.finished_at_ns != container.state.finished_at_ns
+        return await run_blocking(self._launcher.began_at_ns, container.id) > container.state.finished_at_ns
+
+    async def _look_at_freezer(self, container: Container) -> None:
+        """An engine that was killed while it paused or unpaused has left one thing on the host and the other on record; the host counts."""
+        frozen = await run_blocking(cgroups.is_frozen, self._launcher.cgroup_plan(container))
+        if frozen and container.state.status is Status.RUNNING:
+            container.state = lifecycle.paused(container.state)
+            self._runs.tell(container, Move.PAUSED)
+        elif not frozen and container.state.status is Status.PAUSED:
+            container.state = lifecycle.unpaused(container.state)
+            self._runs.tell(container, Move.UNPAUSED)
+        else:
+            return
+        await self._registry.save(container)
 
 
 def _startable(state: lifecycle.ContainerState) -> lifecycle.ContainerState:
     return state if state.status is not Status.REMOVING else lifecycle.remove_failed(state, error="")
+
+
+@contextmanager
+def _step(container: Container, what: str) -> Iterator[None]:
+    """One of several steps that do not depend on each other: its failure is logged here, and the next step is taken."""
+    try:
+        yield
+    except Exception:
+        log.exception("container %s: failed to %s", container.name, what)

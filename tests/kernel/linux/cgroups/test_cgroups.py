@@ -288,6 +288,57 @@ def test_a_frozen_cgroup_can_be_killed(layout: Layout) -> None:
         assert child.wait() == -signal.SIGKILL
 
 
+def freezer_below(layout: Layout, plan: Plan) -> tuple[str, str] | None:
+    """A cgroup that a container makes for itself in the v1 freezer: where processes enter it, and its state."""
+    if "freezer" not in layout.v1:
+        return None
+    directory = f"{layout.v1['freezer']}{plan['path']}/of-the-container"
+    os.mkdir(directory)
+    return f"{directory}/cgroup.procs", f"{directory}/freezer.state"
+
+
+def test_what_a_container_froze_itself_can_be_killed(layout: Layout) -> None:
+    """kernel: v1's freezer holds a process that got SIGKILL, also where it is another hierarchy that Teul freezes by."""
+    with cgroup(layout) as plan:
+        below = freezer_below(layout, plan)
+        if below is None:
+            pytest.skip("no v1 freezer in this layout")
+        child = Inside(plan, sleep_forever)
+        files.write(below[0], str(child.pid))
+        files.write(below[1], "FROZEN")
+        eventually(lambda: files.read(below[1]).strip() == "FROZEN")
+        os.kill(child.pid, signal.SIGKILL)
+        assert not cgroups.is_frozen(plan), "it is the container's own affair"
+        cgroups.thaw_tree(plan)
+        assert child.wait() == -signal.SIGKILL
+        other = Inside(plan, sleep_forever)
+        files.write(below[0], str(other.pid))
+        files.write(below[1], "FROZEN")
+        cgroups.kill(plan)
+        assert other.wait() == -signal.SIGKILL
+
+
+def test_a_frozen_cgroup_says_so(layout: Layout) -> None:
+    with cgroup(layout) as plan:
+        Inside(plan, sleep_forever)
+        assert not cgroups.is_frozen(plan)
+        cgroups.freeze(plan)
+        assert cgroups.is_frozen(plan)
+        cgroups.thaw(plan)
+        assert not cgroups.is_frozen(plan)
+    with pytest.raises(FileNotFoundError):
+        cgroups.is_frozen(plan)
+    cgroups.thaw_tree(plan)
+
+
+def test_cgroups_are_found_by_what_is_on_the_host(layout: Layout) -> None:
+    assert cgroups.children(layout, PARENT) == set()
+    with cgroup(layout, name="a"), cgroup(layout, name="b") as partly:
+        for directory in partly["directories"][1:]:
+            os.rmdir(directory)
+        assert cgroups.children(layout, PARENT) == {"a", "b"}
+
+
 def test_killing_catches_processes_that_fork(layout: Layout) -> None:
     def breed() -> int:
         """A dynasty: each process has one child and dies, so no pid lives long."""

@@ -1,0 +1,180 @@
+"""What there is around containers, without a host: a registry on a real database, and a launcher and processes that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from support.container_records import container_record
+from teul.aio import Tasks, run_blocking
+from teul.linux import cgroups
+from teul.model.container import Container
+from teul.model.event import Event
+from teul.model.host_config import RestartPolicy
+from teul.oci.digest import Digest
+from teul.runtime.engine.process import ExitRecord, Process
+from teul.runtime.engine.supervisor import PendingAttachment
+from teul.services.containers.directories import EngineDirectories
+from teul.services.containers.launch import Launcher
+from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.removal import Removal
+from teul.services.containers.run import ContainerRun, Runs
+from teul.services.containers.supervision import Supervision
+from teul.services.events import Events
+from teul.services.images.service import Images
+from teul.services.usage import Usage
+from teul.store.metadata.database import Database
+
+
+class FakeProcess(Process):
+    """A process without a keeper. `signals` are those that it got; it ends when the test says so."""
+
+    def __init__(self, directory: str) -> None:
+        near, self.keeper = socket.socketpair()
+        super().__init__(directory, near, terminal=False, lost=lambda _process: None)
+        self.pid = 4711
+        self.signals: list[int] = []
+        self.dies_of: Callable[[int], bool] = lambda _number: False
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
+        if self.dies_of(number):
+            self.end(128 + number)
+
+    def end(self, exit_code: int = 0, *, finished_at_ns: int = 1) -> None:
+        self.finish(ExitRecord(exit_code, finished_at_ns))
+
+
+class FakeLauncher(Launcher):
+    """Starts are answered from `failures`, the next one first; with none left they succeed."""
+
+    def __init__(self, directories: EngineDirectories) -> None:
+        self.directories = directories
+        self.failures: list[Exception] = []
+        self.cleaning_fails: Exception | None = None
+        self.left: dict[str, Process] = {}  # what an earlier engine left, by the container's id
+        self.processes: list[FakeProcess] = []
+        self.cleaned: list[str] = []
+        self.ended_cgroups: list[str] = []
+        self.cgroups_on_host: set[str] = set()
+        self.began_ns = 0
+
+    def new_process(self) -> FakeProcess:
+        self.processes.append(FakeProcess(self.directories.run))
+        return self.processes[-1]
+
+    async def launch(self, container: Container, attach: list[PendingAttachment]) -> Process:
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.new_process()
+
+    async def adopt(self, container_id: str) -> Process | None:
+        return self.left.get(container_id)
+
+    async def clean_up(self, container: Container) -> None:
+        self.cleaned.append(container.id)
+        if self.cleaning_fails is not None:
+            raise self.cleaning_fails
+
+    def began_at_ns(self, container_id: str) -> int:
+        return self.began_ns
+
+    def cgroup_ids(self) -> set[str]:
+        return self.cgroups_on_host
+
+    def cgroup_plan(self, container: Container) -> cgroups.Plan:
+        return {"path": f"/{container.id}"}  # type: ignore[typeddict-item] # nothing here carries it out
+
+    def end_cgroup(self, plan: cgroups.Plan) -> None:
+        self.ended_cgroups.append(plan["path"].removeprefix("/"))
+
+    def has_cgroup(self, container: Container) -> bool:
+        return container.id in self.cgroups_on_host
+
+
+class NoImages(Images):
+    """Nobody looks at the images."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def release(self, image_id: Digest) -> None:
+        pass
+
+
+class HeardEvents(Events):
+    """Events, and the actions that were published."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actions: list[str] = []
+
+    def publish(self, event: Event) -> None:
+        self.actions.append(event.action)
+        super().publish(event)
+
+
+class World:
+    """One engine's containers."""
+
+    def __init__(self, database: Database, path: Path, tasks: Tasks) -> None:
+        self.registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+        self.runs = Runs()
+        self.events = HeardEvents()
+        self.tasks = tasks
+        directories = EngineDirectories(str(path), str(path))
+        self.launcher = FakeLauncher(directories)
+        self.removal = Removal(self.registry, self.runs, directories=directories, images=NoImages(), events=self.events, tasks=tasks)
+        self.supervision = Supervision(
+            self.registry, self.runs, launcher=self.launcher, removal=self.removal, events=self.events, tasks=tasks
+        )
+        self.lifecycle = Lifecycle(
+            self.registry,
+            self.runs,
+            launcher=self.launcher,
+            removal=self.removal,
+            supervision=self.supervision,
+            events=self.events,
+        )
+
+    async def add(self, *, policy: str = "no", retries: int = 0, auto_remove: bool = False, running: bool = False) -> Container:
+        container = container_record(running=running)
+        container.host_config.restart_policy = RestartPolicy(name=policy, maximum_retry_count=retries)
+        container.host_config.auto_remove = auto_remove
+        await self.registry.add(container)
+        return container
+
+    def run(self, container: Container) -> ContainerRun:
+        return self.runs.of(container.id)
+
+    async def start(self, container: Container) -> FakeProcess:
+        await self.lifecycle.start(container.id)
+        return self.launcher.processes[-1]
+
+
+@asynccontextmanager
+async def world(path: Path) -> AsyncIterator[World]:
+    """A world whose tasks end with the `with`."""
+    database = await run_blocking(Database, str(path / "teul.db"))
+    try:
+        async with Tasks() as tasks:
+            made = World(database, path, tasks)
+            yield made
+    finally:
+        for process in made.launcher.processes:
+            process.forget()
+            process.keeper.close()
+        await run_blocking(database.close)
+
+
+async def until(check: Callable[[], object], what: str) -> None:
+    """Let the loop run until `check` is true."""
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.001)
+    assert check(), what
