@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teul.linux import seccomp
-from teul.linux.seccomp import compile_filter, enosys_prologue, filter_flags
+from teul.linux.seccomp import allow_program, compile_filter, enosys_prologue, filter_flags
 
 X86_64, X86, AARCH64, S390X = 0xC000003E, 0x40000003, 0xC00000B7, 0x80000016
 X32, X32_BIT = 0x4000003E, 0x40000000
@@ -257,3 +257,20 @@ def test_the_prologue_refuses_what_is_above_the_limit(limits: dict[int, int], ar
     refused = is_known_pair and (number > highest[token] or (architecture == S390X and number == 0))
     answer = run(enosys_prologue(highest), number, architecture=architecture)
     assert answer == (MISSING if refused else FELL_THROUGH)
+
+
+@pytest.mark.parametrize(("machine", "architecture"), [("x86_64", X86_64), ("aarch64", AARCH64)])
+def test_a_short_list_of_numbers_is_all_that_is_allowed(machine: str, architecture: int) -> None:
+    program = allow_program(machine, [READ, 3, 200, OPENAT2])
+    answers = {number: run(program, number, architecture=architecture) for number in range(600)}
+    assert {number for number, answer in answers.items() if answer == ALLOW} == {READ, 3, 200, OPENAT2}
+    assert {number for number, answer in answers.items() if answer == MISSING} == set(range(OPENAT2 + 1, 600))
+    assert set(answers.values()) == {ALLOW, DENIED, MISSING}
+    assert run(program, X32_BIT | READ, architecture=architecture) == MISSING
+    assert run(program, READ, architecture=X86) == KILL_PROCESS
+
+
+def test_no_list_can_be_made_for_an_unknown_machine() -> None:
+    with pytest.raises(OSError, match="no seccomp filter can be made for the architecture riscv64") as caught:
+        allow_program("riscv64", [1])
+    assert caught.value.errno == errno.ENOSYS
