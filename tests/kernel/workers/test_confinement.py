@@ -68,6 +68,7 @@ def calls(engine: int, namespace_fd: int) -> list[tuple[str, list[int | str]]]:
         ("name_to_handle_at", [0xFFFFFF9C, "/", "", "", 0]),
         ("io_uring_setup", [1, ""]),
         ("userfaultfd", [0]),
+        ("socket", [2, 1, 0]),
         ("socketpair", [1, 1, 0, ""]),
         ("memfd_create", ["teul", 0]),
         ("ioctl", [2, 0x5412, "x"]),
@@ -169,6 +170,7 @@ async def test_a_worker_that_was_taken_over_reaches_nothing(attacked: Attacked, 
     makes = set() if job in READING_JOBS else {f"make {name}" for name, *_ in attacked.devices}
     assert_all_refused(found, but=makes)
     assert {found[name] for name, _ in calls(0, 0)} <= {"EPERM", "ENOSYS"}
+    assert {found["connect to the host"], found["connect to an abstract socket"]} == {"EPERM"}
     assert found["own pid"] == "1"
 
 

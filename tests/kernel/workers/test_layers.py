@@ -517,8 +517,9 @@ async def test_a_killed_worker_is_an_error_of_the_system(tmp_path: Path, inner: 
         pids[:] = [_children()[0], *_children(_children()[0])]
         os.kill(pids[inner], 9)
         # The stream goes on until the kill has arrived, or its end would be what the worker complains of.
-        while _runs(pids[1]):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while _runs(pids[1]):
+                await asyncio.sleep(0.01)
         yield b""
 
     (tmp_path / "fs").mkdir()
