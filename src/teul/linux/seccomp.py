@@ -15,6 +15,7 @@ import errno
 import operator
 import os
 import struct
+from collections.abc import Collection
 
 from teul.linux.syscalls import NR, check, libc, os_error, syscall
 
@@ -70,8 +71,12 @@ _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 # the system call's number.
 _SCMP_ARCH_X32 = 0x4000003E
 _AUDIT_ARCH_X86_64 = 0xC000003E
+_AUDIT_ARCH_AARCH64 = 0xC00000B7
 _AUDIT_ARCH_S390 = frozenset((0x00000016, 0x80000016))
 _X32_BIT = 0x40000000
+
+# The kernel's own numbers of the architectures that `allow_program` makes filters for, by what uname(2) calls them.
+_AUDIT_ARCHES = {"x86_64": _AUDIT_ARCH_X86_64, "aarch64": _AUDIT_ARCH_AARCH64}
 
 # Classic BPF (linux/filter.h) and the offsets in struct seccomp_data.
 _LD_W_ABS, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
@@ -81,6 +86,8 @@ _ACTION_MASK = 0xFFFF0000
 _GOES_ON = frozenset((_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]))
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE = 0, 4
 _RET_ENOSYS = 0x00050000 | errno.ENOSYS
+_RET_EPERM = 0x00050000 | errno.EPERM
+_RET_KILL_PROCESS, _RET_ALLOW = 0x80000000, 0x7FFF0000
 
 
 class _scmp_arg_cmp(ctypes.Structure):
@@ -191,6 +198,31 @@ def install_filter(program: bytes, flags: int = SECCOMP_FILTER_FLAG_SPEC_ALLOW) 
         if error.errno != errno.ENOSYS or flags & ~SECCOMP_FILTER_FLAG_SPEC_ALLOW:
             raise
         check(_prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, address, 0, 0), "prctl(PR_SET_SECCOMP)")
+
+
+def allow_program(machine: str, numbers: Collection[int]) -> bytes:
+    """A filter that allows the calls `numbers` of `machine` (as in uname(2)) and no others: made here, without libseccomp.
+
+    Others are EPERM, or ENOSYS above the highest of `numbers`, where programs expect to find an older kernel and not a closed door. A call
+    by the numbers of another architecture ends the process. ENOSYS for a machine that is not known here. At most 250 numbers.
+    """
+    if machine not in _AUDIT_ARCHES:
+        raise OSError(errno.ENOSYS, f"no seccomp filter can be made for the architecture {machine}")
+    code = [
+        _instruction(_LD_W_ABS, _OFFSET_ARCHITECTURE),
+        _instruction(_JEQ, _AUDIT_ARCHES[machine], jump_true=1),
+        _instruction(_RET, _RET_KILL_PROCESS),
+        _instruction(_LD_W_ABS, _OFFSET_NUMBER),
+        # x32's numbers are x86-64's with a high bit, and so above the highest.
+        _instruction(_JGT, max(numbers), jump_false=1),
+        _instruction(_RET, _RET_ENOSYS),
+    ]
+    left = len(numbers)
+    for number in sorted(numbers):
+        code.append(_instruction(_JEQ, number, jump_true=left))  # over the tests that follow, and the refusal
+        left -= 1
+    code += [_instruction(_RET, _RET_EPERM), _instruction(_RET, _RET_ALLOW)]
+    return b"".join(code)
 
 
 def enosys_prologue(highest: dict[int, int]) -> bytes:

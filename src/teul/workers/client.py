@@ -15,9 +15,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from teul.aio import Tasks
+from teul.aio import Tasks, run_to_end
 from teul.errors import InvalidParameter, System, TeulError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # The longest line of a report is the last one of an unpacked layer, which lists the paths of its opaque directories.
 _MAX_LINE_BYTES = 64 << 20
+_PIECE_BYTES = 1 << 16
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.workers.program.{program} import main; main(sys.argv[1])"
 
 
@@ -52,11 +54,15 @@ class Program:
 
 
 class Worker:
-    """A worker process. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet."""
+    """A worker. Signals go through a pidfd: asyncio's own `kill` may take the exit status from under its own feet.
+
+    The process is the outer one of two (`program.confine`): it holds nothing, and ends when the inner one has ended.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, program: Program) -> None:
         self.pid = process.pid
         self.stdin = process.stdin
+        self._process = process
         self._program = program
         self._stdout = process.stdout
         try:
@@ -65,10 +71,14 @@ class Worker:
             self._pidfd = -1  # the process has ended and been reaped already
 
     def kill(self) -> None:
-        """Kill the process. Idempotent, also when the process has ended."""
+        """End the worker, whatever it is doing. Idempotent, also when it has ended.
+
+        By SIGTERM, for which the outer process kills the inner one, reaps it and ends; SIGKILL would leave the inner one's last moments and
+        its exit status to nobody.
+        """
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
     def close(self) -> None:
         if self._pidfd >= 0:
@@ -76,12 +86,10 @@ class Worker:
 
     async def line(self) -> Any:
         """The next line of the report, of the type that `program.messages` has for the job. A failure is raised as the error it means."""
-        assert self._stdout is not None
-        line = await self._stdout.readline()
-        if not line.endswith(b"\n"):
-            death = self._program.death.format(pid=self.pid)
-            raise System(death, hint="was it killed, by the kernel for want of memory?")
-        message = json.loads(line)
+        message = await self._message()
+        if "missing_namespaces" in message:
+            _log_missing(tuple(message["missing_namespaces"]))
+            message = await self._message()
         if "error" in message:
             raise self._error(message)
         return message
@@ -89,6 +97,21 @@ class Worker:
     async def result(self) -> Any:
         """The result in the last line of the report, of the type that `program.messages` has for the job. Raises as `line`."""
         return (await self.line())["done"]
+
+    async def ended(self) -> None:
+        """Wait until the process has ended, and the inner one as well, which closes its report last."""
+        assert self._stdout is not None
+        await self._process.wait()
+        while await self._stdout.read(_PIECE_BYTES):
+            pass
+
+    async def _message(self) -> Any:
+        assert self._stdout is not None
+        line = await self._stdout.readline()
+        if not line.endswith(b"\n"):
+            death = self._program.death.format(pid=self.pid)
+            raise System(death, hint="was it killed, by the kernel for want of memory?")
+        return json.loads(line)
 
     def _error(self, failure: Failure) -> TeulError:
         make = self._program.errors.get(failure["kind"])
@@ -101,25 +124,32 @@ class Worker:
 @asynccontextmanager
 async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Worker]:
     """A worker that carries out the order; the process is gone when the `with` ends."""
-    # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-I", "-S", "-c", _BOOT.format(program=program.name), json.dumps(order)),
-        *(path for path in sys.path if path),
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_MAX_LINE_BYTES,
-        pass_fds=pass_fds,
-        env={},
-    )
-    worker = Worker(process, program)
+    started: list[Worker] = []
+
+    async def start() -> None:
+        # -I -S: nothing from the environment or the current directory, and a third of the start-up time.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", "-c", _BOOT.format(program=program.name), json.dumps(order)),
+            *(path for path in sys.path if path),
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_MAX_LINE_BYTES,
+            pass_fds=pass_fds,
+            env={},
+        )
+        started.append(Worker(process, program))
+
     try:
-        yield worker
+        # To its end, since asyncio would end a start that is cancelled half-way by SIGKILL (see `Worker.kill`).
+        await run_to_end(start())
+        yield started[0]
     finally:
         # The caller has read as much of the report as it wanted.
-        worker.kill()
-        await process.wait()
-        worker.close()
+        for worker in started:
+            worker.kill()
+            await run_to_end(worker.ended())
+            worker.close()
 
 
 @asynccontextmanager
@@ -181,6 +211,12 @@ class Feed:
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
+
+
+@cache
+def _log_missing(names: tuple[str, ...]) -> None:
+    """Once: the kernel is the same for all workers."""
+    log.warning("this kernel has no %s namespaces; workers that open archives are confined without", ", ".join(names))
 
 
 def printable(text: str) -> str:

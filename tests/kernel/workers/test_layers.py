@@ -17,7 +17,8 @@ import struct
 import subprocess
 import sys
 import tarfile
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ import zstandard
 from kernel.workers.archive_cases import MODIFIED_AT, archive, device, directory, hard_link, member, stream, symlink
 from support.needs import needs
 from teul.errors import System
+from teul.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from teul.oci.digest import Digest
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Limits, Unpacked, ingest, split, unpack
@@ -419,11 +421,19 @@ async def test_a_worker_is_shut_in(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while not (tmp_path / "fs/f").exists():
                 await asyncio.sleep(0.01)
-        [pid] = _children()
+        [outer] = _children()
+        [pid] = _children(outer)
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
         limits = Path(f"/proc/{pid}/limits").read_text()
         targets = {os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{pid}/fd")}
-        assert os.readlink(f"/proc/{pid}/root") == str(tmp_path / "fs")
+        assert Path(f"/proc/{pid}/root").stat().st_ino == (tmp_path / "fs").stat().st_ino
+        [mount] = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        assert {"nodev", "nosuid", "noexec"} <= set(mount.split()[5].split(","))
+        for namespace in ("mnt", "pid", "net", "ipc", "uts", "cgroup"):
+            assert os.readlink(f"/proc/{pid}/ns/{namespace}") != os.readlink(f"/proc/self/ns/{namespace}"), namespace
+        assert status["Seccomp"] == "2"
+        assert status["NSpid"].split() == [str(pid), "1"]
+        assert not os.listdir(f"/proc/{outer}/fd"), "who only waits holds nothing"
         # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP
         allowed = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31
         assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {allowed}
@@ -432,15 +442,23 @@ async def test_a_worker_is_shut_in(tmp_path: Path) -> None:
         assert re.search(r"Max core file size +0 +0 ", limits)
         assert str(2 << 30) in limits
         stderr = os.readlink("/proc/self/fd/2").partition(":")[0]
-        assert {path for path in targets if not path.startswith(str(tmp_path / "fs"))} <= {"socket", "pipe", str(tmp_path / "keep"), stderr}
+        assert targets <= {"/", "/f", "socket", "pipe", str(tmp_path / "keep"), stderr}, "its own files are seen from its root"
     finally:
         gate.set()
         with pytest.raises(InvalidArchive, match="unexpected EOF"):
             await job
 
 
-def _children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _children(of: int = 0) -> list[int]:
+    pid = of or os.getpid()
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def test_a_cancelled_job_leaves_no_worker(tmp_path: Path) -> None:
@@ -460,17 +478,56 @@ async def test_a_cancelled_job_leaves_no_worker(tmp_path: Path) -> None:
     assert not _children()
 
 
-async def test_a_killed_worker_is_an_error_of_the_system(tmp_path: Path) -> None:
+@pytest.fixture
+def reaping() -> Iterator[None]:
+    """This process inherits its children's children, as the engine does for the keeper's sake: nobody else reaps them."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.001, 0.01, 0.02, 0.03, 0.04])
+async def test_nothing_is_left_behind_a_cancelled_job(tmp_path: Path, reaping: None, delay_seconds: float) -> None:
+    """Whenever it is cancelled, its start included: both processes are gone, and the directory stays as it is."""
+    blob = tmp_path / "blob"
+    blob.write_bytes(archive(*(member(f"{number}", b"x") for number in range(20_000))))
+    (tmp_path / "fs").mkdir()
+    job = asyncio.ensure_future(unpack(str(blob), "", str(tmp_path / "fs"), Limits(), diff_id=None))
+    await asyncio.sleep(delay_seconds)
+    # The loop is late, as it may be: the worker has begun before the loop has heard of its start.
+    time.sleep(0.05)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    before = os.listdir(tmp_path / "fs")
+    time.sleep(0.05)  # what is left of a worker has this long to show itself
+    assert os.listdir(tmp_path / "fs") == before
+    assert not _children()
+
+
+@pytest.mark.parametrize("inner", [False, True])
+async def test_a_killed_worker_is_an_error_of_the_system(tmp_path: Path, inner: bool) -> None:
+    """Whichever of its two processes it was: the other one goes too."""
+    pids: list[int] = []
+
     async def then_killed() -> object:
         yield archive(member("f", b"x"))[:600]
-        while not _children():
+        while not (_children() and _children(_children()[0])):
             await asyncio.sleep(0.01)
-        os.kill(_children()[0], 9)
+        pids[:] = [_children()[0], *_children(_children()[0])]
+        os.kill(pids[inner], 9)
+        # The stream goes on until the kill has arrived, or its end would be what the worker complains of.
+        async with asyncio.timeout(10):
+            while _runs(pids[1]):
+                await asyncio.sleep(0.01)
         yield b""
 
     (tmp_path / "fs").mkdir()
     with pytest.raises(System, match="died"):
         await ingest(then_killed(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+            await asyncio.sleep(0.01)
 
 
 async def test_what_the_stream_raises_is_what_the_caller_sees(tmp_path: Path) -> None:

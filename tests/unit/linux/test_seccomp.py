@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from teul.linux import seccomp
 from teul.linux.process import CLONE_PARENT
-from teul.linux.seccomp import compile_filter, enosys_prologue, filter_flags
+from teul.linux.seccomp import allow_program, compile_filter, enosys_prologue, filter_flags
 from teul.oci.seccomp_profile import default_profile, resolve_profile
 from teul.runtime.child.calls import LAST_CALLS
 
@@ -298,3 +298,20 @@ def test_dockers_profile_lets_a_process_fork_and_start_a_session() -> None:
     assert seccomp.permits(program, LAST_CALLS)
     assert not seccomp.permits(program, (("clone", (0x10000000,)),)), "a user namespace"
     assert not seccomp.permits(program, (("clone3", ()),))
+
+
+@pytest.mark.parametrize(("machine", "architecture"), [("x86_64", X86_64), ("aarch64", AARCH64)])
+def test_a_short_list_of_numbers_is_all_that_is_allowed(machine: str, architecture: int) -> None:
+    program = allow_program(machine, [READ, 3, 200, OPENAT2])
+    answers = {number: run(program, number, architecture=architecture) for number in range(600)}
+    assert {number for number, answer in answers.items() if answer == ALLOW} == {READ, 3, 200, OPENAT2}
+    assert {number for number, answer in answers.items() if answer == MISSING} == set(range(OPENAT2 + 1, 600))
+    assert set(answers.values()) == {ALLOW, DENIED, MISSING}
+    assert run(program, X32_BIT | READ, architecture=architecture) == MISSING
+    assert run(program, READ, architecture=X86) == KILL_PROCESS
+
+
+def test_no_list_can_be_made_for_an_unknown_machine() -> None:
+    with pytest.raises(OSError, match="no seccomp filter can be made for the architecture riscv64") as caught:
+        allow_program("riscv64", [1])
+    assert caught.value.errno == errno.ENOSYS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from teul.errors import InvalidParameter, System, TeulError
-from teul.workers import layers, rootfs
+from teul.workers import client, layers, rootfs
 from teul.workers.client import InvalidArchive, Program, Worker
 from teul.workers.rootfs import ContainerGone, NoSuchPath
 
@@ -41,6 +41,17 @@ async def test_lines_come_before_the_result(opened: list[Worker]) -> None:
     worker = worker_that_says(opened, ROOTFS, {"entered": True}, {"done": {"changes": []}})
     assert await worker.line() == {"entered": True}
     assert await worker.result() == {"changes": []}
+
+
+async def test_what_the_kernel_lacks_is_logged_once(opened: list[Worker], caplog: pytest.LogCaptureFixture) -> None:
+    client._log_missing.cache_clear()
+    lacking: dict[str, object] = {"missing_namespaces": ["ipc", "uts"]}
+    for _ in range(2):
+        worker = worker_that_says(opened, ROOTFS, lacking, {"entered": True})
+        assert await worker.line() == {"entered": True}, "whoever reads the report need not know"
+    assert [record.getMessage() for record in caplog.records] == [
+        "this kernel has no ipc, uts namespaces; workers that open archives are confined without"
+    ]
 
 
 @pytest.mark.parametrize(

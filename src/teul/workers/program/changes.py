@@ -42,11 +42,10 @@ class _Directory:
             os.close(fd)
 
 
-def list_changes(upper: str, lower: list[str]) -> list[Change]:
-    """(kind, path) of every change; `lower` has the topmost directory first. Raises `OSError`."""
+def list_changes(upper_fd: int, lower_fds: list[int]) -> list[Change]:
+    """(kind, path) of every change; `lower_fds` has the topmost directory first. Closes the descriptors. Raises `OSError`."""
     changes: list[Change] = []
-    root_fds = [os.open(path, _DIRECTORY_FLAGS) for path in (upper, *lower)]
-    stack = [_open_directory(b"", root_fds[0], root_fds[1:], changes, told=True)]
+    stack = [_open_directory(b"", upper_fd, lower_fds, changes, told=True)]
     try:
         while stack:
             current = stack[-1]

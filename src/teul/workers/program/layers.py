@@ -44,7 +44,8 @@ def main(order_text: str) -> None:
 
 
 def _carry_out(order: LayersOrder) -> Result:
-    confine(order["root"], () if order["job"] == "split" else UNPACK_CAPABILITIES, order["parent_pid"])
+    unpacks = order["job"] != "split"
+    confine(order["root"], UNPACK_CAPABILITIES if unpacks else (), order["parent_pid"], changing=unpacks)
     match order["job"]:
         case "split":
             return _split(order)

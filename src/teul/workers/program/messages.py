@@ -1,8 +1,8 @@
 """What the engine and its workers tell each other: the orders, and the lines of the reports. Both ends use these types.
 
 An order is one JSON object, the worker's only argument. A report is lines of JSON: some jobs have lines to say on the way (`MemberLine`,
-`StatLine`, `EnteredLine`), and the last line is a `DoneLine` or a `Failure`. Names from an archive or a container are decoded by
-`os.fsdecode`, so any bytes survive the way. Every order has:
+`StatLine`, `EnteredLine`), any may begin with a `MissingLine`, and the last line is a `DoneLine` or a `Failure`. Names from an archive or a
+container are decoded by `os.fsdecode`, so any bytes survive the way. Every order has:
 
   job         which of the program's jobs
   parent_pid  the engine's process id; a worker whose parent is another process by now ends without a word
@@ -186,6 +186,12 @@ class LinkMember(TypedDict):
     target: str
 
 
+class MissingLine(TypedDict):
+    """Before all other lines, where the kernel lacks namespaces that a worker should have had. For the log."""
+
+    missing_namespaces: list[str]
+
+
 class MemberLine(TypedDict):
     """A member of an image archive, whole."""
 
@@ -256,4 +262,4 @@ class DoneLine(TypedDict):
     done: Result
 
 
-Line = MemberLine | StatLine | EnteredLine | DoneLine | Failure
+Line = MissingLine | MemberLine | StatLine | EnteredLine | DoneLine | Failure

@@ -16,14 +16,13 @@ from teul.linux.paths import open_in_root
 from teul.linux.users import UserError, resolve
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.changes import list_changes
-from teul.workers.program.confine import harden, keep_capabilities
 from teul.workers.program.entries import Refused
 from teul.workers.program.pack import Packer
 from teul.workers.program.place import Placer
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.resolve import PathError, absolute, base_name, describe
 from teul.workers.program.streams import ChunkSource, StreamError, decompressed, read_chunks, sniffed
-from teul.workers.program.view import ContainerGone, enter
+from teul.workers.program.view import ContainerGone, enter, enter_directories
 
 if TYPE_CHECKING:
     from teul.workers.program.messages import (
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
         StatOrder,
     )
 
-_READING = ("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
+_READING = ("CAP_DAC_READ_SEARCH",)
 _WRITING = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
 
 
@@ -129,10 +128,9 @@ def _place(order: PlaceOrder) -> Nothing:
 
 
 def _changes(order: ChangesOrder) -> ChangesResult:
-    harden(order["parent_pid"])
-    # CAP_SYS_ADMIN is needed to read the overlay's marks; this job writes nothing and follows no symlink.
-    keep_capabilities((*_READING, "CAP_SYS_ADMIN"))
-    found = list_changes(order["upper"], order["lower"])
+    # CAP_SYS_ADMIN is needed to read the overlay's marks; this job opens no archive, writes nothing and follows no symlink.
+    upper_fd, *lower_fds = enter_directories([order["upper"], *order["lower"]], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
+    found = list_changes(upper_fd, lower_fds)
     return {"changes": [(kind, os.fsdecode(path)) for kind, path in found]}
 
 
@@ -140,7 +138,7 @@ class _Root:
     """The container's root, entered; a descriptor of it."""
 
     def __init__(self, order: InsideOrder, capabilities: tuple[str, ...]) -> None:
-        enter(order["view"], capabilities, order["parent_pid"])
+        enter(order["view"], capabilities, order["parent_pid"], changing=capabilities is _WRITING)
         self._fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> int:

@@ -1,4 +1,4 @@
-"""A container's files as a worker sees them: its root and its binds, in a mount namespace that ends with the worker.
+"""A container's files as a worker sees them: its root and its binds, in namespaces that end with the worker.
 
 Nothing is mounted on the host. The root of a running container is a copy of its root mount, taken out of its own mount namespace: the
 same overlay, without /proc, /sys, /dev and the tmpfs mounts above it. The root of a stopped container is mounted here. Then the binds are
@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from teul.linux import mounts
 from teul.linux.overlay import mount_overlay
 from teul.linux.paths import make_target_in_root
-from teul.linux.process import CLONE_NEWNS, setns, unshare
-from teul.workers.program.confine import harden, keep_capabilities
+from teul.linux.process import CLONE_NEWNS, setns
+from teul.workers.program.confine import MOUNT_ATTRIBUTES, enter_root, lock, seclude
 
 if TYPE_CHECKING:
     from teul.workers.program.messages import BindMount, RootView
-
-# security: no file of the container may be opened as a device or give privileges to a worker, whoever runs the worker.
-_ATTRIBUTES = mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
 
 
 class ContainerGone(Exception):
@@ -34,23 +32,41 @@ class ContainerGone(Exception):
         super().__init__("the container has ended")
 
 
-def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int) -> None:
-    """Make the container's root this process's "/" and keep only `capabilities`. Raises `OSError`, `ContainerGone`."""
-    harden(parent_pid)
-    unshare(CLONE_NEWNS)
-    mounts.set_propagation("/", mounts.MS_PRIVATE | mounts.MS_REC)
+def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int, *, changing: bool) -> None:
+    """Make the container's root all that this process can reach; `capabilities` and `changing` as for `confine`.
+
+    Raises `OSError`, `ContainerGone`.
+    """
+    seclude(parent_pid)
     root_fd = _mount_stopped(view) if view["pidfd"] is None else _clone_running(view["pidfd"])
-    mounts.set_attributes(root_fd, add=_ATTRIBUTES, propagation=mounts.MS_PRIVATE)
+    mounts.set_attributes(root_fd, add=MOUNT_ATTRIBUTES, propagation=mounts.MS_PRIVATE)
     if view["pidfd"] is not None:
         mounts.attach_at(root_fd, view["stage"])
     for bind in view["binds"]:
         _bind(root_fd, bind)
     if view["read_only"]:
         mounts.set_attributes(root_fd, add=mounts.MOUNT_ATTR_RDONLY)
-    os.fchdir(root_fd)
-    mounts.pivot_root_here()
-    os.close(root_fd)
-    keep_capabilities(capabilities)
+    enter_root(root_fd)
+    lock(capabilities, changing=changing)
+
+
+def enter_directories(paths: Sequence[str], capabilities: tuple[str, ...], parent_pid: int) -> list[int]:
+    """Open the host's directories `paths`, read-only, and make them all that this process can reach: the first one is its root.
+
+    Otherwise as `enter`. Each is the top of a mount of its own, so ".." leads nowhere.
+    """
+    seclude(parent_pid)
+    fds = []
+    mount_fds = [mounts.clone_tree(path) for path in paths]
+    for mount_fd in mount_fds:
+        mounts.set_attributes(mount_fd, add=MOUNT_ATTRIBUTES | mounts.MOUNT_ATTR_RDONLY, propagation=mounts.MS_PRIVATE)
+        fds.append(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd))
+    mounts.attach_at(mount_fds[0], paths[0])
+    enter_root(mount_fds[0])
+    for mount_fd in mount_fds[1:]:
+        os.close(mount_fd)
+    lock(capabilities, changing=False)
+    return fds
 
 
 def _mount_stopped(view: RootView) -> int:
@@ -80,7 +96,7 @@ def _bind(root_fd: int, bind: BindMount) -> None:
     mount_fd = mounts.clone_tree(bind["source"], recursive=bind["recursive"])
     try:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0
-        mounts.set_attributes(mount_fd, add=_ATTRIBUTES | read_only, propagation=mounts.MS_PRIVATE, recursive=True)
+        mounts.set_attributes(mount_fd, add=MOUNT_ATTRIBUTES | read_only, propagation=mounts.MS_PRIVATE, recursive=True)
         directory = stat.S_ISDIR(os.fstat(mount_fd).st_mode)
         target_fd = make_target_in_root(root_fd, bind["destination"], directory=directory, follow=bind["asked"])
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 import pytest
 
@@ -71,7 +72,19 @@ def test_what_no_rule_knows_is_a_bug_with_its_traceback(rules: tuple[Rule, ...])
     assert found["kind"] == "bug"
     assert found["error"].startswith("Traceback (most recent call last):\n")
     assert found["error"].endswith("KeyError: 'job'\n")
-    assert "test_report.py" in found["error"]
+    assert re.search(r'File ".*test_report\.py", line \d+, in test_what_no_rule_knows', found["error"])
+
+
+def test_a_bugs_traceback_begins_with_what_was_before() -> None:
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise LookupError("second") from first
+    except LookupError as error:
+        text = failure(error, ())["error"]
+    assert text.count("Traceback (most recent call last):\n") == 2
+    assert text.index("KeyError: 'first'\n") < text.index("LookupError: second\n")
 
 
 def test_the_first_rule_that_fits_decides() -> None:
