@@ -196,9 +196,12 @@ class Engine:
         for container_id in await run_blocking(sweep, launcher.directories, known):
             log.warning("ending container %s, of which there is no record", container_id)
             plan = launcher.orphan_plan(container_id)
-            await run_blocking(cgroups.kill, plan)
-            await run_blocking(cgroups.remove, plan)
-            await run_blocking(remove_bundle, launcher.directories, container_id)
+            try:
+                await run_blocking(cgroups.kill, plan)
+                await run_blocking(cgroups.remove, plan)
+                await run_blocking(remove_bundle, launcher.directories, container_id)
+            except OSError as error:
+                log.error("something of container %s stays: %s", container_id, error)
         await networks.endpoints.sweep({container.id for container in registry.all() if container.state.counts_as_running})
 
     async def _listen(self, services: Services) -> None:
@@ -229,7 +232,7 @@ def _note_boot(root: str) -> bool:
         boot_id = file.read()
     path = f"{root}/boot-id"
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             if file.read() == boot_id:
                 return False
     except FileNotFoundError:
@@ -243,9 +246,12 @@ def _engine_id(root: str) -> str:
     """The UUID by which clients tell this engine from others: made when an engine first has this root, and then kept."""
     path = f"{root}/engine-id"
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return str(uuid.UUID(file.read().strip()))
     except FileNotFoundError:
-        identifier = str(uuid.uuid4())
-        replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
-        return identifier
+        pass  # the first engine here
+    except ValueError:
+        log.error("%s holds no engine's id; this engine gets another one", path)
+    identifier = str(uuid.uuid4())
+    replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
+    return identifier

@@ -8,12 +8,19 @@ from typing import Any
 
 import msgspec
 
+from teul.errors import Integrity
 from teul.oci.runtime_spec import ExecSpec, Spec
 from teul.runtime.messages import CONFIG_FILE, Launch
 from teul.services.containers.directories import EngineDirectories
 from teul.store.atomic import remove_tree, replace_file, write_new_file
 
 LAUNCH_FILE = "launch.json"
+# What an engine needs to take a container over; `networks` is missing in the file of an older engine.
+_LAUNCH_MEMBERS = frozenset({"kind", "id", "directory", "spill_directory", "terminal", "stdin", "log", "cgroup", "kill_cgroup"})
+
+
+class DamagedBundle(Integrity):
+    """A file of the bundle is there and cannot be read: empty after a power cut, or spoilt."""
 
 
 def make_bundle(directories: EngineDirectories, container_id: str, files: dict[str, str]) -> str:
@@ -40,11 +47,16 @@ def write_exec_config(directory: str, config: ExecSpec) -> None:
 
 
 def read_bundle_files(bundle: str) -> tuple[Spec, Launch]:
-    """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
-    spec: Spec = _read(f"{bundle}/{CONFIG_FILE}")
-    launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}")
-    launch.setdefault("networks", [])  # missing in the file of an older engine; the links of a running container are there already
-    return spec, launch
+    """The inverse of `write_bundle_files`. Raises `FileNotFoundError`, `DamagedBundle`."""
+    spec: Spec = _read(f"{bundle}/{CONFIG_FILE}", frozenset({"process", "linux"}))
+    return spec, read_launch(bundle)
+
+
+def read_launch(bundle: str) -> Launch:
+    """What the container was started from. Raises `FileNotFoundError`, `DamagedBundle`."""
+    launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}", _LAUNCH_MEMBERS)
+    launch.setdefault("networks", [])  # the links of a running container are there already
+    return launch
 
 
 def read_host_file(path: str) -> str:
@@ -65,6 +77,14 @@ def _write(path: str, document: Mapping[str, object]) -> None:
     write_new_file(path, msgspec.json.encode(document), durable=False)
 
 
-def _read(path: str) -> Any:
-    with open(path, "rb") as file:
-        return msgspec.json.decode(file.read())
+def _read(path: str, members: frozenset[str]) -> Any:
+    try:
+        with open(path, "rb") as file:
+            document = msgspec.json.decode(file.read())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise DamagedBundle(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict) or not members <= document.keys():
+        raise DamagedBundle(f"{path} cannot be read: it is not what an engine wrote")
+    return document

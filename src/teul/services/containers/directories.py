@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from teul import failpoints
 from teul.store.atomic import remove_tree
+from teul.store.sweeping import logging_refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,14 @@ def discard(directories: EngineDirectories, container_id: str) -> None:
 
 
 def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
-    """Discard kept files without a record; returns the ids of bundles without a record, whose processes must be ended first."""
+    """Discard kept files without a record; returns the ids of bundles without a record, whose processes must be ended first.
+
+    Files that refuse to go are told of in the log, and stay.
+    """
     for name in os.listdir(f"{directories.root}/containers"):
         if name not in known:
-            discard(directories, name)
+            with logging_refusals(f"the files of container {name}, of which there is no record"):
+                discard(directories, name)
     return [name for name in os.listdir(f"{directories.run}/containers") if name not in known]
 
 

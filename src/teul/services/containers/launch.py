@@ -81,10 +81,13 @@ class Launcher:
             raise
 
     async def adopt(self, container_id: str) -> Process | None:
-        """The process that an earlier engine started for this container; None if no such process is found."""
+        """The process that an earlier engine started for this container; None if no such process is found.
+
+        Raises `Integrity` where the bundle does not say how to find it.
+        """
         bundle = self.directories.bundle(container_id)
         try:
-            _spec, launch = await run_blocking(bundles.read_bundle_files, bundle)
+            launch = await run_blocking(bundles.read_launch, bundle)
         except FileNotFoundError:
             return None
         return await self._supervisor.adopt(launch)
@@ -94,6 +97,12 @@ class Launcher:
         await self._networks.endpoints.release(container.id)
         failpoints.reach("containers.cleanup.released")
         await run_blocking(bundles.remove_bundle, self.directories, container.id)
+
+    async def end_unwatched(self, container: Container) -> None:
+        """End the processes of a container that no monitor and no engine can watch over, found by their cgroup. Idempotent."""
+        plan = self.cgroup_plan(container)
+        await run_blocking(cgroups.kill, plan)
+        await run_blocking(cgroups.remove, plan)
 
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
         """The container's cgroup, without its limits."""

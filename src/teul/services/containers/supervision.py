@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 
 from teul import failpoints
 from teul.aio import Tasks
-from teul.errors import TeulError
+from teul.errors import Integrity, TeulError
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.model.lifecycle import Move, Status
@@ -49,9 +50,19 @@ class Supervision:
         self._closing = False
 
     async def open(self) -> None:
-        """Take over what an earlier engine left: running containers, and containers that ended while nobody looked."""
+        """Take over what an earlier engine left: running containers, and containers that ended while nobody looked.
+
+        Each by itself: one that cannot be taken over is told of in the log, and can be removed.
+        """
         for container in self._registry.all():
-            await self._take_over(container)
+            try:
+                if self._registry.is_unreadable(container.id):
+                    await self._launcher.end_unwatched(container)
+                    await self._launcher.clean_up(container)
+                else:
+                    await self._take_over(container)
+            except (TeulError, OSError, sqlite3.Error) as error:
+                log.error("container %s (%s) could not be taken over: %s", container.id, container.name, error)
 
     async def start_by_policy(self, *, rebooted: bool) -> None:
         """Start the containers that their restart policy wants running. docker: daemon/daemon.go, restore.
@@ -179,7 +190,13 @@ class Supervision:
 
     async def _take_over(self, container: Container) -> None:
         run = self._runs.of(container.id)
-        process = await self._launcher.adopt(container.id)
+        damage = ""
+        try:
+            process = await self._launcher.adopt(container.id)
+        except Integrity as error:
+            log.error("container %s (%s) is ended, for nobody can watch over it: %s", container.id, container.name, error.message)
+            await self._launcher.end_unwatched(container)
+            process, damage = None, error.message
         if process is not None and process.exit.done() and not container.state.has_process:
             process = None  # the process's end is on record already; only the container's bundle was left
             await self._launcher.clean_up(container)
@@ -192,7 +209,9 @@ class Supervision:
             self._start_watching(container, run, process)
         elif container.state.has_process:
             async with run.lock:
-                await self._ended(container, run, ExitRecord(255, 0, error="the host or the container's monitor went away"))
+                await self._ended(container, run, ExitRecord(255, 0, error=damage or "the host or the container's monitor went away"))
+        elif damage:
+            await self._launcher.clean_up(container)
         elif container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
             async with run.lock:
                 await self._removal.remove_locked(container, run)
