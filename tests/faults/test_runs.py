@@ -91,12 +91,6 @@ def test_container_with_rm_is_removed_at_its_end(victim: Victim, point: str, way
         "store.transaction.worked": "kill full",
         "containers.pause.recorded": "kill cancel",
     },
-    faults={
-        "containers.pause.frozen=kill": "the container is frozen, and running by its record",
-        "containers.pause.frozen=error": "the container is frozen, and running by its record",
-        "store.transaction.worked=kill": "the container is frozen, and running by its record",
-        "store.transaction.worked=full": "the container is paused in memory, and running by its record",
-    },
 )
 def test_container_is_paused_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
     victim.run("hit")
@@ -114,12 +108,6 @@ def test_container_is_paused_or_not(victim: Victim, point: str, way: str, occurr
     {
         "containers.unpause.thawed": "kill cancel error",
         "store.transaction.worked": "kill full",
-    },
-    faults={
-        "containers.unpause.thawed=kill": "the container goes on, and is paused by its record",
-        "containers.unpause.thawed=error": "the container goes on, and is paused by its record",
-        "store.transaction.worked=kill": "the container goes on, and is paused by its record",
-        "store.transaction.worked=full": "the container goes on in memory, and is paused by its record",
     },
 )
 def test_container_goes_on_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:

@@ -17,6 +17,7 @@ from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
+from teul.model.lifecycle import Status
 from teul.model.network import BRIDGE
 from teul.oci.digest import Digest
 from teul.oci.runtime_spec import Spec
@@ -103,6 +104,16 @@ class Launcher:
         plan = self.cgroup_plan(container)
         await run_blocking(cgroups.kill, plan)
         await run_blocking(cgroups.remove, plan)
+
+    async def freeze_as_recorded(self, container: Container) -> None:
+        """Freeze the container's processes or let them go on, whichever its record says: an engine may have died between the two."""
+        plan = self.cgroup_plan(container)
+        if plan["unified_directory"] is None and plan["freezer_file"] is None:
+            return  # nobody can have frozen anything
+        try:
+            await run_blocking(cgroups.freeze if container.state.status is Status.PAUSED else cgroups.thaw, plan)
+        except FileNotFoundError:
+            return  # the container has just ended
 
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
         """The container's cgroup, without its limits."""

@@ -1,16 +1,18 @@
 """The life of a container as its user commands it: start, stop, restart, kill, pause, unpause, remove.
 
-One lock per container orders what happens to it. The record in memory is changed by `model.lifecycle` only and saved before the lock is
-released, so an engine killed at any line leaves a record that the next engine can continue from.
+One lock per container orders what happens to it. What somebody wants is in the row before it is in memory (`registry.change`); what has
+happened by itself is in memory at once and saved before the lock is released. So an engine killed at any line leaves a record that the
+next engine can continue from.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal as signals
+from collections.abc import Callable
 
 from teul import failpoints
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, NotImplementedHere
 from teul.linux import cgroups
 from teul.model import lifecycle
@@ -116,13 +118,7 @@ class Lifecycle:
                 raise Conflict(f"container {container.id} is restarting, wait until the container is running")
             if container.state.status is not Status.RUNNING:
                 raise NotRunning(container.id)
-            await run_blocking(cgroups.freeze, self._launcher.cgroup_plan(container))
-            failpoints.reach("containers.pause.frozen")
-            container.state = lifecycle.paused(container.state)
-            self._runs.tell(container, Move.PAUSED)
-            await self._registry.save(container)
-            failpoints.reach("containers.pause.recorded")
-        self._events.publish(container_event(container, "pause"))
+            await run_to_end(self._pause_locked(container))
 
     async def unpause(self, reference: str) -> None:
         """Let the container's processes go on."""
@@ -131,12 +127,7 @@ class Lifecycle:
         async with run.lock:
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"container {container.id} is not paused")
-            await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
-            failpoints.reach("containers.unpause.thawed")
-            container.state = lifecycle.unpaused(container.state)
-            self._runs.tell(container, Move.UNPAUSED)
-            await self._registry.save(container)
-        self._events.publish(container_event(container, "unpause"))
+            await run_to_end(self._unpause_locked(container))
 
     async def remove(
         self,
@@ -166,6 +157,31 @@ class Lifecycle:
                     continue  # the container was being started when we came
                 await self._removal.remove_locked(container, run)
                 return
+
+    async def _pause_locked(self, container: Container) -> None:
+        plan = self._launcher.cgroup_plan(container)
+        await run_blocking(cgroups.freeze, plan)
+        try:
+            failpoints.reach("containers.pause.frozen")
+            await self._registry.change(container, state=lifecycle.paused(container.state))
+        except BaseException as error:
+            await _undo(error, cgroups.thaw, plan)
+            raise
+        self._runs.tell(container, Move.PAUSED)
+        failpoints.reach("containers.pause.recorded")
+        self._events.publish(container_event(container, "pause"))
+
+    async def _unpause_locked(self, container: Container) -> None:
+        plan = self._launcher.cgroup_plan(container)
+        await run_blocking(cgroups.thaw, plan)
+        try:
+            failpoints.reach("containers.unpause.thawed")
+            await self._registry.change(container, state=lifecycle.unpaused(container.state))
+        except BaseException as error:
+            await _undo(error, cgroups.freeze, plan)
+            raise
+        self._runs.tell(container, Move.UNPAUSED)
+        self._events.publish(container_event(container, "unpause"))
 
     async def _stop(self, container: Container, signal: str | None, timeout_seconds: int | None) -> None:
         number = parse_signal(signal) if signal else _stop_signal(container)
@@ -202,6 +218,14 @@ class Lifecycle:
     def _signal(self, container: Container, process: Process, number: int) -> None:
         process.signal(number)
         self._events.publish(container_event(container, "kill", signal=str(number)))
+
+
+async def _undo(error: BaseException, step: Callable[[cgroups.Plan], None], plan: cgroups.Plan) -> None:
+    """Take a step back because of `error`, which is what the caller hears of, with a note if that fails as well."""
+    try:
+        await run_blocking(step, plan)
+    except OSError as failure:
+        error.add_note(f"and it could not be taken back: {failure}")
 
 
 def _stop_signal(container: Container) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from typing import Any
+
+import msgspec
 
 from teul.errors import Conflict, NotFound
 from teul.model import lifecycle
@@ -49,6 +53,8 @@ class ContainerRegistry:
         self._containers: dict[str, Container] = {}
         self._ids: dict[str, str] = {}  # name → id
         self._unreadable: set[str] = set()  # ids
+        # Held while a row is being written of what memory has yet to learn, or the other way round.
+        self._writing = asyncio.Lock()
 
     async def open(self) -> None:
         """Read all records. A container whose record cannot be read is there as dead, by what else its row says: it can be removed."""
@@ -116,13 +122,31 @@ class ContainerRegistry:
         await self._database.transact(lambda connection: rows.insert(connection, container))
         self._keep(container)
 
-    async def save(self, container: Container) -> None:
-        """Keep what was changed in a record. A record that is gone stays gone. Raises Conflict for one that cannot be read."""
-        if container.id in self._unreadable:
-            raise Conflict(f"container {container.id} cannot be changed: {container.state.error}")
+    async def change(self, container: Container, **changes: Any) -> None:
+        """Give members of a record new values: in the row first, and in memory only when the row has them.
+
+        If the row cannot be written, nothing is changed. A cancelled caller must not come between the two, so what calls this is itself
+        called by way of `aio.run_to_end`. Raises Conflict for a record that cannot be read.
+        """
+        async with self._writing:
+            self._refuse_unreadable(container)
+            changed = msgspec.structs.replace(container, **changes)
+            await self._database.transact(lambda connection: rows.update(connection, changed))
+            for name in changes:
+                setattr(container, name, getattr(changed, name))
         if container.id in self._containers:
             self._declare_networks(container)
-        await self._database.transact(lambda connection: rows.update(connection, container))
+
+    async def save(self, container: Container) -> None:
+        """Keep what has changed in a record: what has happened to the container, whether it can be written down or not.
+
+        What somebody wants to change goes through `change`. A record that is gone stays gone. Raises Conflict for one that cannot be read.
+        """
+        self._refuse_unreadable(container)
+        if container.id in self._containers:
+            self._declare_networks(container)
+        async with self._writing:
+            await self._database.transact(lambda connection: rows.update(connection, container))
 
     async def remove(self, container: Container) -> None:
         """Forget a record and its name."""
@@ -132,6 +156,10 @@ class ContainerRegistry:
         self._image_usage.withdraw(container)
         self._network_usage.withdraw(container)
         self.release_name(container.name)
+
+    def _refuse_unreadable(self, container: Container) -> None:
+        if container.id in self._unreadable:
+            raise Conflict(f"container {container.id} cannot be changed: {container.state.error}")
 
     def _remember(self, container: Container) -> None:
         self._keep(container)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.oci.digest import Digest
@@ -28,17 +28,24 @@ class Removal:
         self._tasks = tasks
 
     async def remove_locked(self, container: Container, run: ContainerRun) -> None:
-        """Remove a container that does not run; the caller holds the lock of `run`."""
-        container.state = lifecycle.removing(container.state)
-        run.drop_pending()
+        """Remove a container that does not run; the caller holds the lock of `run`.
+
+        If its record cannot be removed nothing has happened. Runs to its end even if the caller is cancelled.
+        """
+        await run_to_end(self._remove(container, run))
+
+    async def _remove(self, container: Container, run: ContainerRun) -> None:
+        former = container.state
+        container.state = lifecycle.removing(former)
         # The record goes first: a container without a record does not exist, and its files are swept if the engine dies here.
         try:
             failpoints.reach("containers.remove.marked")
             await self._registry.remove(container)
-        except Exception as error:
-            container.state = lifecycle.remove_failed(container.state, error=str(error))
+        except BaseException:
+            container.state = former
             raise
         failpoints.reach("containers.remove.recorded")
+        run.drop_pending()
         self._events.publish(container_event(container, "destroy"))
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
         self._runs.forget(container.id)

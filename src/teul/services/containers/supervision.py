@@ -207,6 +207,7 @@ class Supervision:
             await self._registry.save(container)
         if process is not None:
             self._start_watching(container, run, process)
+            await self._launcher.freeze_as_recorded(container)
         elif container.state.has_process:
             async with run.lock:
                 await self._ended(container, run, ExitRecord(255, 0, error=damage or "the host or the container's monitor went away"))
