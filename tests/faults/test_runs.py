@@ -51,10 +51,6 @@ def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence:
         "containers.cleanup.released": "kill",
         "containers.end.recorded": "kill",
     },
-    faults={
-        "store.transaction.worked=full": "the end is in memory only, and its exit record is removed with the bundle",
-        "store.transaction.worked=full@2": "the address is free in memory only, and the bundle stays",
-    },
 )
 def test_end_of_a_container_is_known(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """Its exit code is not lost, and it gives back what it held."""

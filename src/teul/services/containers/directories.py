@@ -7,7 +7,8 @@ import stat
 from dataclasses import dataclass
 
 from teul import failpoints
-from teul.store.atomic import remove_tree
+from teul.store.atomic import ignoring_absence, remove_tree
+from teul.store.ballast import is_full
 from teul.store.sweeping import logging_refusals
 
 
@@ -47,6 +48,14 @@ def make_container_directories(directories: EngineDirectories, container_id: str
     os.mkdir(f"{path}/work", 0o711)
 
 
+def empty_upper(directories: EngineDirectories, container_id: str) -> None:
+    """Remove what a container has written, and its log. For a container that is being removed and has to make room for that."""
+    remove_tree(directories.upper(container_id))
+    os.mkdir(directories.upper(container_id), 0o755)
+    with ignoring_absence():
+        os.truncate(directories.log(container_id), 0)
+
+
 def discard(directories: EngineDirectories, container_id: str) -> None:
     """Remove a container's kept files: out of sight in one step first, for removing them may take a while. Idempotent."""
     aside = f"{directories.root}/tmp/removed-{container_id}"
@@ -54,6 +63,10 @@ def discard(directories: EngineDirectories, container_id: str) -> None:
         os.rename(directories.container(container_id), aside)
     except FileNotFoundError:
         return
+    except OSError as error:
+        if not is_full(error):
+            raise
+        aside = directories.container(container_id)  # there is no room for another name
     failpoints.reach("containers.remove.aside")
     remove_tree(aside)
 

@@ -137,8 +137,10 @@ class ContainerRegistry:
         if container.id in self._containers:
             self._declare_networks(container)
 
-    async def save(self, container: Container) -> None:
+    async def save(self, container: Container, *, is_end: bool = False) -> None:
         """Keep what has changed in a record: what has happened to the container, whether it can be written down or not.
+
+        `is_end`: on a full disk room is made for it.
 
         What somebody wants to change goes through `change`. A record that is gone stays gone. Raises Conflict for one that cannot be read.
         """
@@ -146,11 +148,11 @@ class ContainerRegistry:
         if container.id in self._containers:
             self._declare_networks(container)
         async with self._writing:
-            await self._database.transact(lambda connection: rows.update(connection, container))
+            await self._database.transact(lambda connection: rows.update(connection, container), frees=is_end)
 
     async def remove(self, container: Container) -> None:
         """Forget a record and its name."""
-        await self._database.transact(lambda connection: rows.delete(connection, container.id))
+        await self._database.transact(lambda connection: rows.delete(connection, container.id), frees=True)
         self._containers.pop(container.id, None)
         self._unreadable.discard(container.id)
         self._image_usage.withdraw(container)

@@ -7,11 +7,12 @@ from teul.aio import Tasks, run_blocking, run_to_end
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.oci.digest import Digest
-from teul.services.containers.directories import EngineDirectories, discard
+from teul.services.containers.directories import EngineDirectories, discard, empty_upper
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
+from teul.store.metadata.database import DiskFull
 
 
 class Removal:
@@ -40,7 +41,12 @@ class Removal:
         # The record goes first: a container without a record does not exist, and its files are swept if the engine dies here.
         try:
             failpoints.reach("containers.remove.marked")
-            await self._registry.remove(container)
+            try:
+                await self._registry.remove(container)
+            except DiskFull:
+                # What was kept for this is used up, by a container that still runs. What this one has written is not wanted any more.
+                await run_blocking(empty_upper, self._directories, container.id)
+                await self._registry.remove(container)
         except BaseException:
             container.state = former
             raise

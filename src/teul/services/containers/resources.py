@@ -152,7 +152,7 @@ class ContainerResources:
         except BaseException as error:
             try:
                 await self._registry.change(container, host_config=former)
-            except sqlite3.Error as failure:
+            except (sqlite3.Error, TeulError) as failure:
                 error.add_note(f"and the record keeps what was asked for: {failure}")
             raise
 

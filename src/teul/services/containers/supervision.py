@@ -164,7 +164,7 @@ class Supervision:
         self._events.publish(container_event(container, "die", exitCode=str(record.exit_code), execDuration=seconds))
         run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
         failpoints.reach("containers.end.changed")
-        await asyncio.gather(self._registry.save(container), self._launcher.clean_up(container))
+        await asyncio.gather(self._registry.save(container, is_end=True), self._launcher.clean_up(container))
         failpoints.reach("containers.end.recorded")
         if decision.again:
             self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)

@@ -61,7 +61,7 @@ async def test_a_record_that_could_not_be_removed_still_uses_its_image(database:
     container = container_record()
     await registry.add(container)
 
-    async def fail(work: object) -> None:
+    async def fail(work: object, *, frees: bool) -> None:
         raise sqlite3.OperationalError("the disk is full")
 
     monkeypatch.setattr(database, "transact", fail)
