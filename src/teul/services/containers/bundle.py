@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +71,13 @@ def read_host_file(path: str) -> str:
 
 def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
     """Remove the bundle of a container. Idempotent."""
-    remove_tree(directories.bundle(container_id))
+    try:
+        remove_tree(directories.bundle(container_id))
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        # The monitor of a process that nobody could take over has written its last word meanwhile; there is only one.
+        remove_tree(directories.bundle(container_id))
 
 
 def _write(path: str, document: Mapping[str, object]) -> None:
