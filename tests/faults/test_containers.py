@@ -16,11 +16,6 @@ pytestmark = [needs("root", "busybox", "overlayfs")]
         "store.transaction.worked": "kill full",
         "containers.create.recorded": "kill cancel",
     },
-    faults={
-        "containers.create.directories=cancel": "the row is written, and the engine does not know the container",
-        "containers.create.directories=error": "the directories of a container that was not recorded stay until the next engine",
-        "store.transaction.worked=full": "the directories of a container that was not recorded stay until the next engine",
-    },
 )
 def test_container_is_created_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
     response = victim.strike(point, way, "POST", "/containers/create?name=hit", {"Image": IMAGE}, occurrence=occurrence)
@@ -34,11 +29,6 @@ def test_container_is_created_or_not(victim: Victim, point: str, way: str, occur
     {
         "containers.rename.reserved": "kill cancel error",
         "store.transaction.worked": "kill full",
-    },
-    faults={
-        "containers.rename.reserved=cancel": "the new name is recorded, and the old one stays taken",
-        "containers.rename.reserved=error": "the new name is in memory, the old one in the record",
-        "store.transaction.worked=full": "the new name is in memory, the old one in the record",
     },
 )
 def test_container_has_its_old_name_or_its_new_one(victim: Victim, point: str, way: str, occurrence: int) -> None:
@@ -57,9 +47,6 @@ def test_container_has_its_old_name_or_its_new_one(victim: Victim, point: str, w
     {
         "containers.update.recorded": "kill cancel error",
         "store.transaction.worked": "kill full",
-    },
-    faults={
-        "containers.update.recorded=cancel": "the record is put back, and the thread goes on to change the cgroup",
     },
 )
 def test_limits_are_changed_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
@@ -82,11 +69,6 @@ def test_limits_are_changed_or_not(victim: Victim, point: str, way: str, occurre
         "store.transaction.worked": "kill full",
         "containers.remove.recorded": "kill cancel",
         "containers.remove.aside": "kill",
-    },
-    faults={
-        "containers.remove.marked=cancel": "the row is deleted, and the engine has the container as being removed for good",
-        "containers.remove.marked=error": "a container that could not be removed is dead in memory only",
-        "store.transaction.worked=full": "a container that could not be removed is dead in memory only",
     },
 )
 def test_container_is_removed_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:

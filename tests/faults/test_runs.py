@@ -48,10 +48,6 @@ def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence:
         "containers.cleanup.released": "kill",
         "containers.end.recorded": "kill",
     },
-    faults={
-        "store.transaction.worked=full": "the end is in memory only, and its exit record is removed with the bundle",
-        "store.transaction.worked=full@2": "the address is free in memory only, and the bundle stays",
-    },
 )
 def test_end_of_a_container_is_known(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """Its exit code is not lost, and it gives back what it held."""
@@ -88,12 +84,6 @@ def test_container_with_rm_is_removed_at_its_end(victim: Victim, point: str, way
         "store.transaction.worked": "kill full",
         "containers.pause.recorded": "kill cancel",
     },
-    faults={
-        "containers.pause.frozen=kill": "the container is frozen, and running by its record",
-        "containers.pause.frozen=error": "the container is frozen, and running by its record",
-        "store.transaction.worked=kill": "the container is frozen, and running by its record",
-        "store.transaction.worked=full": "the container is paused in memory, and running by its record",
-    },
 )
 def test_container_is_paused_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
     victim.run("hit")
@@ -111,12 +101,6 @@ def test_container_is_paused_or_not(victim: Victim, point: str, way: str, occurr
     {
         "containers.unpause.thawed": "kill cancel error",
         "store.transaction.worked": "kill full",
-    },
-    faults={
-        "containers.unpause.thawed=kill": "the container goes on, and is paused by its record",
-        "containers.unpause.thawed=error": "the container goes on, and is paused by its record",
-        "store.transaction.worked=kill": "the container goes on, and is paused by its record",
-        "store.transaction.worked=full": "the container goes on in memory, and is paused by its record",
     },
 )
 def test_container_goes_on_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:

@@ -204,6 +204,7 @@ WHOLE_FILE_EXCEPTIONS = {
     ("teul.runtime.keeper.logs", "os.O_CREAT"): "the log: appended to for as long as its container runs",
     ("teul.runtime.keeper.logs", "os.rename"): "the log's rotation",
     ("teul.runtime.keeper.monitor", "os.rename"): "the monitor's socket: bound under another name, and seen when it is listened to",
+    ("teul.store.ballast", "os.O_CREAT"): "has a weight and no content, so it cannot be half written",
     ("teul.runtime.keeper.outbox", "os.O_TMPFILE"): "what a slow client has not read: never has a name",
     ("teul.services.containers.directories", "os.rename"): "a directory, put out of sight before it is removed",
     ("teul.snapshots.layers", "os.rename"): "the directory of a layer",

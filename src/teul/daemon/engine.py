@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
 import ssl
 import uuid
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from aiohttp import web
 
@@ -51,8 +53,13 @@ from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
 from teul.store.atomic import replace_file
+from teul.store.ballast import Ballast, is_full
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
+
+T = TypeVar("T")
+
+_BALLAST_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +73,7 @@ class Engine:
         self._activity = Activity(on_quiet=process.give_back_memory)
         self._containers: Containers | None = None
         self._launcher: Launcher | None = None
+        self._ballasting: asyncio.Task[None] | None = None
         self._tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,7 +112,8 @@ class Engine:
         supervisor = Supervisor(tasks)
         await supervisor.open()
         stack.push_async_callback(supervisor.close)
-        database = await run_blocking(Database, f"{config.root}/teul.db")
+        ballast = Ballast(f"{config.root}/ballast")
+        database = await run_blocking(Database, f"{config.root}/teul.db", relieve=ballast.release)
         stack.push_async_callback(run_blocking, database.close)
         layout = await run_blocking(cgroups.detect)
         events = Events()
@@ -143,7 +152,7 @@ class Engine:
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
         facts = EngineFacts(
-            engine_id=await run_blocking(_engine_id, config.root),
+            engine_id=await run_blocking(_relieved, ballast, _engine_id, config.root),
             version=__version__,
             root=config.root,
             run_root=config.run_root,
@@ -168,7 +177,8 @@ class Engine:
             resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)
-        await supervision.start_by_policy(rebooted=await run_blocking(_note_boot, config.root))
+        self._keep_ballast(ballast, tasks)
+        await supervision.start_by_policy(rebooted=await run_blocking(_relieved, ballast, _note_boot, config.root))
 
     async def _open_image_store(self, database: Database) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp")
@@ -189,6 +199,28 @@ class Engine:
         self._stack.push_async_callback(close)
         return networks
 
+    def _keep_ballast(self, ballast: Ballast, tasks: Tasks) -> None:
+        """Have the ballast made as soon as there is room for it, now and whenever it was given up."""
+        loop = asyncio.get_running_loop()
+
+        def on_release() -> None:
+            loop.call_soon_threadsafe(begin)
+
+        def begin() -> None:
+            if self._ballasting is None or self._ballasting.done():
+                self._ballasting = tasks.start(restore(), name="keep room for removals")
+
+        async def restore() -> None:
+            for attempt in itertools.count():
+                if await run_blocking(ballast.restore):
+                    return
+                if attempt == 0:
+                    log.warning("the disk that %s is on is full: there is no room kept for removals", self._config.root)
+                await asyncio.sleep(_BALLAST_SECONDS)
+
+        ballast.notify(on_release)
+        begin()
+
     async def _leave_host(self) -> None:
         if self._launcher is not None:
             await run_blocking(self._launcher.remove_cgroup_parent)
@@ -204,9 +236,9 @@ class Engine:
             log.warning("ending container %s, of which there is no record", container_id)
             try:
                 await run_blocking(launcher.end_cgroup, launcher.orphan_plan(container_id))
+                await run_blocking(remove_bundle, launcher.directories, container_id)
             except OSError as error:
-                log.error("the cgroup of container %s stays: %s", container_id, error)
-            await run_blocking(remove_bundle, launcher.directories, container_id)
+                log.error("something of container %s stays: %s", container_id, error)
 
     async def _listen(self, services: Services) -> None:
         app = create_app(services)
@@ -225,6 +257,16 @@ class Engine:
         log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))
 
 
+def _relieved(ballast: Ballast, function: Callable[[str], T], root: str) -> T:
+    """What an engine writes when it starts must find room on a full disk, or nobody could ever make any."""
+    try:
+        return function(root)
+    except OSError as error:
+        if not is_full(error) or not ballast.release():
+            raise
+    return function(root)
+
+
 def _unlink_quietly(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -236,7 +278,7 @@ def _note_boot(root: str) -> bool:
         boot_id = file.read()
     path = f"{root}/boot-id"
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             if file.read() == boot_id:
                 return False
     except FileNotFoundError:
@@ -250,9 +292,12 @@ def _engine_id(root: str) -> str:
     """The UUID by which clients tell this engine from others: made when an engine first has this root, and then kept."""
     path = f"{root}/engine-id"
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return str(uuid.UUID(file.read().strip()))
     except FileNotFoundError:
-        identifier = str(uuid.uuid4())
-        replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
-        return identifier
+        pass  # the first engine here
+    except ValueError:
+        log.error("%s holds no engine's id; this engine gets another one", path)
+    identifier = str(uuid.uuid4())
+    replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
+    return identifier

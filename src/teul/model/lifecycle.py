@@ -168,6 +168,11 @@ def remove_failed(state: ContainerState, *, error: str) -> ContainerState:
     return msgspec.structs.replace(state, status=next_status(state.status, Move.REMOVE_FAILED), error=error)
 
 
+def lost(error: str) -> ContainerState:
+    """Where a container is whose state was not kept: it can be removed, and nothing else."""
+    return ContainerState(status=Status.DEAD, error=error)
+
+
 def _ended(state: ContainerState, status: Status, *, exit_code: int, oom_killed: bool, now_ns: int, error: str) -> ContainerState:
     return msgspec.structs.replace(
         state, status=status, pid=0, exit_code=exit_code, error=error, oom_killed=oom_killed, finished_at_ns=now_ns

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from teul import failpoints
 from teul.oci.digest import Digest, find_digest
 from teul.store.atomic import ignoring_absence, remove_tree
+from teul.store.sweeping import logging_refusals
 
 
 class Layers:
@@ -62,6 +63,7 @@ class Layers:
         removed = 0
         for name in os.listdir(self._root):
             if find_digest(f"sha256:{name}") not in known:
-                remove_tree(os.path.join(self._root, name))
-                removed += 1
+                with logging_refusals(f"layer {name}, of which there is no record"):
+                    remove_tree(os.path.join(self._root, name))
+                    removed += 1
         return removed

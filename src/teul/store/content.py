@@ -14,6 +14,7 @@ from collections.abc import Collection
 from teul.errors import Integrity, NotFound
 from teul.oci.digest import Digest, find_digest
 from teul.store.atomic import ignoring_absence, replace_file
+from teul.store.sweeping import logging_refusals
 
 _CHUNK_BYTES = 1 << 20
 
@@ -78,6 +79,7 @@ class ContentStore:
             directory = os.path.join(self._root, algorithm)
             for name in os.listdir(directory):
                 if find_digest(f"{algorithm}:{name}") not in known:
-                    os.unlink(os.path.join(directory, name))
-                    removed += 1
+                    with logging_refusals(f"blob {name}, of which there is no record"):
+                        os.unlink(os.path.join(directory, name))
+                        removed += 1
         return removed

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from teul.aio import run_blocking, run_to_end
 from teul.store.atomic import remove_tree
+from teul.store.sweeping import logging_refusals
 
 
 class Workspace:
@@ -28,7 +29,8 @@ class Workspace:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         os.chmod(self.path, 0o700)
         for name in os.listdir(self.path):
-            remove_tree(os.path.join(self.path, name))
+            with logging_refusals(f"unfinished work {name}"):
+                remove_tree(os.path.join(self.path, name))
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[str]:

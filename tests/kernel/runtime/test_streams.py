@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import os
+import stat
 
 import pytest
 
@@ -198,6 +201,38 @@ async def test_reader_that_never_reads_does_not_stall_the_process(bench: Bench) 
     assert [path.name for path in running.directory.iterdir() if path.name not in {"upper", "work", "rootfs"}].count("log.json") == 1
     await sleeper.close()
     await running.kill()
+
+
+async def test_reader_that_never_reads_is_given_up_before_it_fills_the_disk(bench: Bench) -> None:
+    """The process and the other reader know nothing of it."""
+    megabyte = f"yes | head -c {MEGABYTE}; sleep 0.01"  # slowly enough for the one that reads
+    running = await bench.start("sh", "-c", f"i=0; while [ $i -lt 100 ]; do i=$((i+1)); {megabyte}; done; echo finished >&2; sleep 1000")
+    sleeper = await running.attach()
+    reader = running.attachment
+    assert reader is not None
+    most = received = 0
+    async for stream, data in reader:
+        if received // MEGABYTE != (received := received + len(data)) // MEGABYTE:
+            most = max(most, _waiting_bytes(bench.supervisor.keeper_pid))
+        if stream == 2 and b"finished" in data:
+            break
+    assert received >= 100 * MEGABYTE
+    assert MEGABYTE < most <= 65 * MEGABYTE
+    assert _waiting_bytes(bench.supervisor.keeper_pid) == 0, "what waited is gone with its reader"
+    assert len(await collect(sleeper)) < 65 * MEGABYTE, "its stream has ended"
+    assert not running.process.exit.done()
+    await running.kill()
+
+
+def _waiting_bytes(keeper_pid: int) -> int:
+    """What the files without a name take of the disk."""
+    total = 0
+    for name in os.listdir(f"/proc/{keeper_pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(f"/proc/{keeper_pid}/fd/{name}")
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                total += status.st_blocks * 512
+    return total
 
 
 async def test_output_of_a_child_that_outlives_an_exec_is_not_waited_for(bench: Bench) -> None:

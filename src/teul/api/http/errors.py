@@ -8,6 +8,7 @@ Source: moby daemon/server/httpstatus/status.go.
 
 from __future__ import annotations
 
+import errno
 import logging
 import uuid
 
@@ -34,6 +35,9 @@ STATUS: dict[type[errors.TeulError], int] = {
     # The base itself is raised by nobody; it stands here so that every kind has a row.
     errors.TeulError: 500,
 }
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class StatusError(Exception):
@@ -70,6 +74,10 @@ def describe(error: Exception) -> tuple[int, str]:
         return error.status, error.message
     if isinstance(error, web.HTTPException):
         return error.status, error.text or error.reason
+    if isinstance(error, OSError) and error.errno in _FULL:
+        log.error("no room for what a client asked for", exc_info=error)
+        # docker: as Go's os.PathError puts it.
+        return 500, f"write {error.filename}: no space left on device" if error.filename else "no space left on device"
     identifier = uuid.uuid4().hex[:12]
     log.error("unexpected error %s", identifier, exc_info=error)
     return 500, f"internal error {identifier}: the engine's log has the details"

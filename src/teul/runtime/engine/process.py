@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from teul.errors import System
+from teul.errors import Integrity, System
 from teul.linux.process import open_pidfd
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.messages import EXIT_FILE, SOCKET_FILE, ExitDocument, Failure, Role, Running, TerminalSize, Wants
@@ -142,12 +142,15 @@ class Process:
         self.forget()
 
     def read_exit_file(self) -> ExitRecord | None:
-        """What the monitor wrote down at the process's end; None if the monitor did not get that far. Blocking."""
+        """What the monitor wrote down at the process's end; None if the monitor did not get that far. Blocking. Raises `Integrity`."""
+        path = f"{self.directory}/{EXIT_FILE}"
         try:
-            with open(f"{self.directory}/{EXIT_FILE}", "rb") as file:
+            with open(path, "rb") as file:
                 return ExitRecord.parse(file.read())
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Integrity(f"{path} cannot be read: {error}") from error
 
     def _say(self, kind: int, payload: TerminalSize) -> None:
         if self._connection.fileno() < 0:

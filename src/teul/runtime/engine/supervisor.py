@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import teul
 from teul import failpoints
 from teul.aio import Tasks, run_blocking
-from teul.errors import System
+from teul.errors import Integrity, System
 from teul.linux import cgroups, mounts
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, kill_and_wait, open_pidfd, prctl, started_at
 from teul.runtime.engine.attachment import connect_socket
@@ -123,7 +123,7 @@ class Supervisor:
     async def adopt(self, launch: Launch) -> Process | None:
         """Take over the process that an earlier engine started from `launch`; None if its monitor never started one.
 
-        The process may have ended meanwhile.
+        The process may have ended meanwhile. Raises `Integrity` when nobody can say which process it is.
         """
         directory = launch["directory"]
         try:
@@ -144,9 +144,14 @@ class Supervisor:
     async def _adopt_without_monitor(self, launch: Launch) -> Process | None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
-        record = await run_blocking(process.read_exit_file)
+        try:
+            record = await run_blocking(process.read_exit_file)
+            facts = await run_blocking(_read_process_file, launch["directory"]) if record is None else None
+        except Integrity:
+            far.close()
+            process.forget()
+            raise
         if record is None:
-            facts = await run_blocking(_read_process_file, launch["directory"])
             process.pidfd = -1 if facts is None else _open_process(facts)
             if facts is not None and process.pidfd >= 0:
                 self._remember(process, launch)
@@ -193,7 +198,11 @@ class Supervisor:
             await self._give_up(process, f"no monitor could take over: {error}")
 
     async def _find_guard(self, process: Process) -> None:
-        record = await run_blocking(process.read_exit_file)
+        record = None
+        try:
+            record = await run_blocking(process.read_exit_file)
+        except Integrity as error:
+            log.error("another monitor is to say how process %d ends: %s", process.pid, error.message)
         if record is not None:
             process.finish(record)
             return
@@ -339,12 +348,15 @@ def _end_started(launch: Launch) -> None:
 
 
 def _read_process_file(directory: str) -> ProcessFile | None:
+    path = f"{directory}/{PROCESS_FILE}"
     try:
-        with open(f"{directory}/{PROCESS_FILE}", encoding="utf-8") as file:
-            facts: ProcessFile = json.load(file)
-            return facts
+        with open(path, "rb") as file:
+            facts = json.loads(file.read())
+        return {"pid": int(facts["pid"]), "keeper_pid": int(facts["keeper_pid"]), "start_time": int(facts["start_time"])}
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Integrity(f"{path} cannot be read: {error}") from error
 
 
 def _open_process(facts: ProcessFile) -> int:

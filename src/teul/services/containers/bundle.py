@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from teul.errors import Integrity
 from teul.oci.runtime_spec import ExecSpec, Spec
 from teul.runtime.messages import CONFIG_FILE, Launch
 from teul.services.containers.directories import EngineDirectories
 from teul.store.atomic import remove_tree, replace_file, write_new_file
 
 LAUNCH_FILE = "launch.json"
+# What an engine needs to take a container over; `networks` is missing in the file of an older engine.
+_LAUNCH_MEMBERS = frozenset({"kind", "id", "directory", "spill_directory", "terminal", "stdin", "log", "cgroup", "kill_cgroup"})
+
+
+class DamagedBundle(Integrity):
+    """A file of the bundle is there and cannot be read: empty after a power cut, or spoilt."""
 
 
 def make_bundle(directories: EngineDirectories, container_id: str, files: dict[str, str]) -> str:
@@ -40,13 +48,18 @@ def write_exec_config(directory: str, config: ExecSpec) -> None:
 
 
 def read_bundle_files(bundle: str) -> tuple[Spec, Launch]:
-    """The inverse of `write_bundle_files`. Raises `FileNotFoundError`."""
-    spec: Spec = _read(f"{bundle}/{CONFIG_FILE}")
-    launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}")
+    """The inverse of `write_bundle_files`. Raises `FileNotFoundError`, `DamagedBundle`."""
+    spec: Spec = _read(f"{bundle}/{CONFIG_FILE}", frozenset({"process", "linux"}))
+    return spec, read_launch(bundle)
+
+
+def read_launch(bundle: str) -> Launch:
+    """What the container was started from. Raises `FileNotFoundError`, `DamagedBundle`."""
+    launch: Launch = _read(f"{bundle}/{LAUNCH_FILE}", _LAUNCH_MEMBERS)
     # Missing in the file of an older engine, whose container has its links already and shares the engine's keyring.
     launch.setdefault("networks", [])
     launch.setdefault("keyring", f"teul.{launch['id']}")
-    return spec, launch
+    return launch
 
 
 def read_host_file(path: str) -> str:
@@ -60,13 +73,27 @@ def read_host_file(path: str) -> str:
 
 def remove_bundle(directories: EngineDirectories, container_id: str) -> None:
     """Remove the bundle of a container. Idempotent."""
-    remove_tree(directories.bundle(container_id))
+    try:
+        remove_tree(directories.bundle(container_id))
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        # The monitor of a process that nobody could take over has written its last word meanwhile; there is only one.
+        remove_tree(directories.bundle(container_id))
 
 
 def _write(path: str, document: Mapping[str, object]) -> None:
     write_new_file(path, msgspec.json.encode(document), durable=False)
 
 
-def _read(path: str) -> Any:
-    with open(path, "rb") as file:
-        return msgspec.json.decode(file.read())
+def _read(path: str, members: frozenset[str]) -> Any:
+    try:
+        with open(path, "rb") as file:
+            document = msgspec.json.decode(file.read())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise DamagedBundle(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict) or not members <= document.keys():
+        raise DamagedBundle(f"{path} cannot be read: it is not what an engine wrote")
+    return document

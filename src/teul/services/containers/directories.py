@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
 
 from teul import failpoints
-from teul.store.atomic import remove_tree
+from teul.store.atomic import ignoring_absence, remove_tree
+from teul.store.ballast import is_full
+from teul.store.sweeping import logging_refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,14 @@ def make_container_directories(directories: EngineDirectories, container_id: str
     os.mkdir(f"{path}/work", 0o711)
 
 
+def empty_upper(directories: EngineDirectories, container_id: str) -> None:
+    """Remove what a container has written, and its log. For a container that is being removed and has to make room for that."""
+    remove_tree(directories.upper(container_id))
+    os.mkdir(directories.upper(container_id), 0o755)
+    with ignoring_absence():
+        os.truncate(directories.log(container_id), 0)
+
+
 def discard(directories: EngineDirectories, container_id: str) -> None:
     """Remove a container's kept files: out of sight in one step first, for removing them may take a while. Idempotent."""
     aside = f"{directories.root}/tmp/removed-{container_id}"
@@ -53,43 +64,97 @@ def discard(directories: EngineDirectories, container_id: str) -> None:
         os.rename(directories.container(container_id), aside)
     except FileNotFoundError:
         return
+    except OSError as error:
+        if not is_full(error):
+            raise
+        aside = directories.container(container_id)  # there is no room for another name
     failpoints.reach("containers.remove.aside")
     remove_tree(aside)
 
 
 def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
-    """Discard kept files without a record; returns the ids of bundles without a record, whose processes must be ended first."""
+    """Discard kept files without a record; returns the ids of bundles without a record, whose processes must be ended first.
+
+    Files that refuse to go are told of in the log, and stay.
+    """
     for name in os.listdir(f"{directories.root}/containers"):
         if name not in known:
-            discard(directories, name)
+            with logging_refusals(f"the files of container {name}, of which there is no record"):
+                discard(directories, name)
     return [name for name in os.listdir(f"{directories.run}/containers") if name not in known]
 
 
 def size_of_tree(path: str) -> int:
-    """Bytes of the regular files and links below `path`, hard links counted once."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    stack = [path]
-    while stack:
-        for entry, status in _list_directory(stack.pop()):
-            if stat.S_ISDIR(status.st_mode):
-                stack.append(entry)
-            elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                total += status.st_size
-    return total
+    """Bytes of the regular files and links below `path`, hard links counted once. What vanishes meanwhile is not counted.
 
-
-def _list_directory(path: str) -> list[tuple[str, os.stat_result]]:
-    """What is in a directory of a running container; what disappears meanwhile is not."""
-    listed: list[tuple[str, os.stat_result]] = []
+    security: of a container that runs, which may exchange a directory for a symlink at any time and nest directories deeper than a path
+    is long: goes by descriptors, two at a time, and follows no link. The way back up is checked, for the directory may have been moved.
+    """
     try:
-        names = os.listdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return listed
-    for name in names:
-        try:
-            listed.append((f"{path}/{name}", os.lstat(f"{path}/{name}")))
-        except FileNotFoundError:
-            continue
-    return listed
+        current_fd = _open_directory(path)
+    except FileNotFoundError:
+        return 0
+    count = _Count()
+    try:
+        # One list per level, of the directories still to be looked into, and above each the identity of the directory that has them.
+        pending = [count.directory(current_fd)]
+        above = [_identity(current_fd)]
+        while pending:
+            if pending[-1]:
+                try:
+                    below_fd = _open_directory(pending[-1].pop(), current_fd)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # gone, or something else by now
+                except OSError as error:
+                    if error.errno != errno.ELOOP:
+                        raise
+                    continue  # a symlink by now
+                os.close(current_fd)
+                current_fd = below_fd
+                pending.append(count.directory(current_fd))
+                above.append(_identity(current_fd))
+                continue
+            pending.pop()
+            above.pop()
+            if pending:
+                above_fd = _open_directory("..", current_fd)
+                os.close(current_fd)
+                current_fd = above_fd
+                if _identity(current_fd) != above[-1]:
+                    break  # moved under our feet: where we are now is not where we came from
+    finally:
+        os.close(current_fd)
+    return count.total_bytes
+
+
+class _Count:
+    """Bytes found so far."""
+
+    def __init__(self) -> None:
+        self.total_bytes = 0
+        self._seen: set[tuple[int, int]] = set()
+
+    def directory(self, directory_fd: int) -> list[str]:
+        """Count what is in the directory; returns the names of the directories in it."""
+        directories: list[str] = []
+        with os.scandir(directory_fd) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    directories.append(entry.name)
+                elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in self._seen:
+                    self._seen.add((status.st_dev, status.st_ino))
+                    self.total_bytes += status.st_size
+        return directories
+
+
+def _open_directory(name: str, dir_fd: int | None = None) -> int:
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

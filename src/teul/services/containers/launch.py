@@ -90,10 +90,13 @@ class Launcher:
             raise
 
     async def adopt(self, container_id: str) -> Process | None:
-        """The process that an earlier engine started for this container; None if no such process is found."""
+        """The process that an earlier engine started for this container; None if no such process is found.
+
+        Raises `Integrity` where the bundle does not say how to find it.
+        """
         bundle = self.directories.bundle(container_id)
         try:
-            _spec, launch = await run_blocking(bundles.read_bundle_files, bundle)
+            launch = await run_blocking(bundles.read_launch, bundle)
         except FileNotFoundError:
             return None
         return await self._supervisor.adopt(launch)
@@ -112,6 +115,10 @@ class Launcher:
             return os.stat(f"{self.directories.bundle(container_id)}/{PROCESS_FILE}").st_mtime_ns
         except FileNotFoundError:
             return 0
+
+    async def end_unwatched(self, container: Container) -> None:
+        """End the processes of a container that no monitor and no engine can watch over, found by their cgroup. Idempotent."""
+        await run_blocking(self.end_cgroup, self.cgroup_plan(container))
 
     def cgroup_plan(self, container: Container) -> cgroups.Plan:
         """The container's cgroup, without its limits."""

@@ -1,7 +1,8 @@
 """The life of a container as its user commands it: start, stop, restart, kill, pause, unpause, remove.
 
-One lock per container orders what happens to it. The record in memory is changed by `model.lifecycle` only and saved before the lock is
-released, so an engine killed at any line leaves a record that the next engine can continue from.
+One lock per container orders what happens to it. What somebody wants is in the row before it is in memory (`registry.change`); what has
+happened by itself is in memory at once and saved before the lock is released. So an engine killed at any line leaves a record that the
+next engine can continue from.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal as signals
 from collections.abc import Callable
 
 from teul import failpoints
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, NotImplementedHere, System
 from teul.linux import cgroups
 from teul.model import lifecycle
@@ -122,13 +123,7 @@ class Lifecycle:
                 raise Conflict(f"container {container.id} is restarting, wait until the container is running")
             if container.state.status is not Status.RUNNING:
                 raise NotRunning(container.id)
-            await self._change_freezer(container, run, cgroups.freeze)
-            failpoints.reach("containers.pause.frozen")
-            container.state = lifecycle.paused(container.state)
-            self._runs.tell(container, Move.PAUSED)
-            await self._registry.save(container)
-            failpoints.reach("containers.pause.recorded")
-        self._events.publish(container_event(container, "pause"))
+            await run_to_end(self._pause_locked(container, run))
 
     async def unpause(self, reference: str) -> None:
         """Let the container's processes go on."""
@@ -137,7 +132,7 @@ class Lifecycle:
         async with run.lock:
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"container {container.id} is not paused")
-            await self._unpause_locked(container, run)
+            await run_to_end(self._unpause_locked(container, run))
 
     async def remove(
         self,
@@ -171,6 +166,29 @@ class Lifecycle:
                 await self._removal.remove_locked(container, run)
                 return
 
+    async def _pause_locked(self, container: Container, run: ContainerRun) -> None:
+        await self._change_freezer(container, run, cgroups.freeze)
+        try:
+            failpoints.reach("containers.pause.frozen")
+            await self._registry.change(container, state=lifecycle.paused(container.state))
+        except BaseException as error:
+            await _undo(error, cgroups.thaw, self._launcher.cgroup_plan(container))
+            raise
+        self._runs.tell(container, Move.PAUSED)
+        failpoints.reach("containers.pause.recorded")
+        self._events.publish(container_event(container, "pause"))
+
+    async def _unpause_locked(self, container: Container, run: ContainerRun) -> None:
+        await self._change_freezer(container, run, cgroups.thaw)
+        try:
+            failpoints.reach("containers.unpause.thawed")
+            await self._registry.change(container, state=lifecycle.unpaused(container.state))
+        except BaseException as error:
+            await _undo(error, cgroups.freeze, self._launcher.cgroup_plan(container))
+            raise
+        self._runs.tell(container, Move.UNPAUSED)
+        self._events.publish(container_event(container, "unpause"))
+
     async def _stop(self, container: Container, signal: str | None, timeout_seconds: int | None) -> None:
         number = parse_signal(signal) if signal else _stop_signal(container)
         if timeout_seconds is None:
@@ -186,7 +204,7 @@ class Lifecycle:
             async with run.lock:
                 if container.state.status is Status.PAUSED and run.process is process:
                     with contextlib.suppress(NotRunning):
-                        await self._unpause_locked(container, run)
+                        await run_to_end(self._unpause_locked(container, run))
             if not await _ends_within(process, None if timeout_seconds < 0 else timeout_seconds):
                 try:
                     await self._kill_and_wait(container, run)
@@ -212,14 +230,6 @@ class Lifecycle:
             await run_blocking(cgroups.thaw_tree, self._launcher.cgroup_plan(container))
         await settled.wait()
 
-    async def _unpause_locked(self, container: Container, run: ContainerRun) -> None:
-        await self._change_freezer(container, run, cgroups.thaw)
-        failpoints.reach("containers.unpause.thawed")
-        container.state = lifecycle.unpaused(container.state)
-        self._runs.tell(container, Move.UNPAUSED)
-        await self._registry.save(container)
-        self._events.publish(container_event(container, "unpause"))
-
     async def _change_freezer(self, container: Container, run: ContainerRun, change: Callable[[cgroups.Plan], None]) -> None:
         """Freeze or thaw a container whose lock is held. Raises `NotRunning` when it is ending; then the end is about to be recorded."""
         process = run.process
@@ -238,6 +248,14 @@ class Lifecycle:
     def _signal(self, container: Container, process: Process, number: int) -> None:
         process.signal(number)
         self._events.publish(container_event(container, "kill", signal=str(number)))
+
+
+async def _undo(error: BaseException, step: Callable[[cgroups.Plan], None], plan: cgroups.Plan) -> None:
+    """Take a step back because of `error`, which is what the caller hears of, with a note if that fails as well."""
+    try:
+        await run_blocking(step, plan)
+    except OSError as failure:
+        error.add_note(f"and it could not be taken back: {failure}")
 
 
 def _stop_signal(container: Container) -> int:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+from typing import Any
+
+import msgspec
 
 from teul.errors import Conflict, NotFound
+from teul.model import lifecycle
+from teul.model.config import ContainerConfig
 from teul.model.container import Container
+from teul.model.host_config import HostConfig
 from teul.model.names import random_name
 from teul.oci.digest import Digest
 from teul.services.usage import Usage
 from teul.store.metadata import containers as rows
 from teul.store.metadata.database import Database
+
+log = logging.getLogger(__name__)
 
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -42,12 +52,18 @@ class ContainerRegistry:
         self._network_usage = network_usage
         self._containers: dict[str, Container] = {}
         self._ids: dict[str, str] = {}  # name → id
+        self._unreadable: set[str] = set()  # ids
+        # Held while a row is being written of what memory has yet to learn, or the other way round.
+        self._writing = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read all records."""
+        """Read all records. A container whose record cannot be read is there as dead, by what else its row says: it can be removed."""
+        for damaged in await self._database.transact(rows.damaged_containers):
+            log.error("container %s (%s) is set aside: %s", damaged.id, damaged.name, damaged.reason)
+            self._unreadable.add(damaged.id)
+            self._remember(_stand_in(damaged))
         for container in await self._database.transact(rows.all_containers):
-            self._keep(container)
-            self._ids[container.name] = container.id
+            self._remember(container)
 
     def all(self) -> list[Container]:
         """All records, newest first."""
@@ -79,6 +95,10 @@ class ContainerRegistry:
         """Whether there is a record with this full id."""
         return container_id in self._containers
 
+    def is_unreadable(self, container_id: str) -> bool:
+        """Whether what is known of the container is not what its record says, because that cannot be read."""
+        return container_id in self._unreadable
+
     def reserve_name(self, name: str | None, container_id: str) -> str:
         """Take `name`, or a random one, for a container that is being made. Raises `NameTaken`."""
         if name is not None and name in self._ids:
@@ -102,19 +122,50 @@ class ContainerRegistry:
         await self._database.transact(lambda connection: rows.insert(connection, container))
         self._keep(container)
 
-    async def save(self, container: Container) -> None:
-        """Keep what was changed in a record. A record that is gone stays gone."""
+    async def change(self, container: Container, **changes: Any) -> None:
+        """Give members of a record new values: in the row first, and in memory only when the row has them.
+
+        If the row cannot be written, nothing is changed. A cancelled caller must not come between the two, so what calls this is itself
+        called by way of `aio.run_to_end`. Raises Conflict for a record that cannot be read.
+        """
+        async with self._writing:
+            self._refuse_unreadable(container)
+            changed = msgspec.structs.replace(container, **changes)
+            await self._database.transact(lambda connection: rows.update(connection, changed))
+            for name in changes:
+                setattr(container, name, getattr(changed, name))
         if container.id in self._containers:
             self._declare_networks(container)
-        await self._database.transact(lambda connection: rows.update(connection, container))
+
+    async def save(self, container: Container, *, is_end: bool = False) -> None:
+        """Keep what has changed in a record: what has happened to the container, whether it can be written down or not.
+
+        `is_end`: on a full disk room is made for it.
+
+        What somebody wants to change goes through `change`. A record that is gone stays gone. Raises Conflict for one that cannot be read.
+        """
+        self._refuse_unreadable(container)
+        if container.id in self._containers:
+            self._declare_networks(container)
+        async with self._writing:
+            await self._database.transact(lambda connection: rows.update(connection, container), frees=is_end)
 
     async def remove(self, container: Container) -> None:
         """Forget a record and its name."""
-        await self._database.transact(lambda connection: rows.delete(connection, container.id))
+        await self._database.transact(lambda connection: rows.delete(connection, container.id), frees=True)
         self._containers.pop(container.id, None)
+        self._unreadable.discard(container.id)
         self._image_usage.withdraw(container)
         self._network_usage.withdraw(container)
         self.release_name(container.name)
+
+    def _refuse_unreadable(self, container: Container) -> None:
+        if container.id in self._unreadable:
+            raise Conflict(f"container {container.id} cannot be changed: {container.state.error}")
+
+    def _remember(self, container: Container) -> None:
+        self._keep(container)
+        self._ids[container.name] = container.id
 
     def _keep(self, container: Container) -> None:
         self._containers[container.id] = container
@@ -123,3 +174,19 @@ class ContainerRegistry:
 
     def _declare_networks(self, container: Container) -> None:
         self._network_usage.declare(container, [endpoint.network_id for endpoint in container.endpoints.values()])
+
+
+def _stand_in(damaged: rows.DamagedRow) -> Container:
+    """What is shown of a container whose record cannot be read: a dead one, with the reason."""
+    return Container(
+        id=damaged.id,
+        name=damaged.name,
+        created_at_ns=0,
+        image_id=damaged.image_id,
+        image_reference=damaged.image_id,
+        path="",
+        args=[],
+        config=ContainerConfig(image=damaged.image_id),
+        host_config=HostConfig(),
+        state=lifecycle.lost(damaged.reason),
+    )

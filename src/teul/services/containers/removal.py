@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.oci.digest import Digest
-from teul.services.containers.directories import EngineDirectories, discard
+from teul.services.containers.directories import EngineDirectories, discard, empty_upper
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
+from teul.store.metadata.database import DiskFull
 
 
 class Removal:
@@ -28,17 +29,29 @@ class Removal:
         self._tasks = tasks
 
     async def remove_locked(self, container: Container, run: ContainerRun) -> None:
-        """Remove a container that does not run; the caller holds the lock of `run`."""
-        container.state = lifecycle.removing(container.state)
-        run.drop_pending()
+        """Remove a container that does not run; the caller holds the lock of `run`.
+
+        If its record cannot be removed nothing has happened. Runs to its end even if the caller is cancelled.
+        """
+        await run_to_end(self._remove(container, run))
+
+    async def _remove(self, container: Container, run: ContainerRun) -> None:
+        former = container.state
+        container.state = lifecycle.removing(former)
         # The record goes first: a container without a record does not exist, and its files are swept if the engine dies here.
         try:
             failpoints.reach("containers.remove.marked")
-            await self._registry.remove(container)
-        except Exception as error:
-            container.state = lifecycle.remove_failed(container.state, error=str(error))
+            try:
+                await self._registry.remove(container)
+            except DiskFull:
+                # What was kept for this is used up, by a container that still runs. What this one has written is not wanted any more.
+                await run_blocking(empty_upper, self._directories, container.id)
+                await self._registry.remove(container)
+        except BaseException:
+            container.state = former
             raise
         failpoints.reach("containers.remove.recorded")
+        run.drop_pending()
         self._events.publish(container_event(container, "destroy"))
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
         self._runs.forget(container.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class ContainerResources:
         async with self._runs.of(container.id).lock:
             self._registry.get(container.id)  # the container may have been removed while we waited
             try:
-                await self._update_locked(container, wanted)
+                await run_to_end(self._update_locked(container, wanted))
             except TeulError as error:
                 error.message = f"Cannot update container {container.id}: {error.message}"
                 raise
@@ -141,17 +142,18 @@ class ContainerResources:
         if container.state.status in (Status.REMOVING, Status.DEAD):
             raise Conflict('container is marked for removal and cannot be "update"')
         former = container.host_config
-        container.host_config = merge(former, wanted)
+        # The record goes first: should the engine die in between, the next start applies the record.
+        await self._registry.change(container, host_config=merge(former, wanted))
         try:
-            # The record goes first: should the engine die in between, the next start applies the record.
-            await self._registry.save(container)
             failpoints.reach("containers.update.recorded")
             change = plan_change(container.host_config, wanted)
             if change and container.state.has_process:
                 await self._change_limits(container, change)
-        except BaseException:
-            container.host_config = former
-            await run_to_end(self._registry.save(container))
+        except BaseException as error:
+            try:
+                await self._registry.change(container, host_config=former)
+            except (sqlite3.Error, TeulError) as failure:
+                error.add_note(f"and the record keeps what was asked for: {failure}")
             raise
 
     async def _change_limits(self, container: Container, change: dict[str, Any]) -> None:

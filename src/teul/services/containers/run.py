@@ -117,7 +117,7 @@ class Runs:
         self._runs.pop(container_id, None)
 
     def follow(self, follower: Follower) -> None:
-        """Have `follower` called when a container has started, ended, or was paused or unpaused: before the record is saved.
+        """Have `follower` called when a container has started or ended, before the record is saved, or was paused or unpaused, after that.
 
         The follower must neither block nor raise.
         """

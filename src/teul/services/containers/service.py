@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 
 from teul import failpoints
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
@@ -20,7 +20,7 @@ from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.supervisor import PendingAttachment
 from teul.runtime.messages import Wants
-from teul.services.containers.directories import make_container_directories, size_of_tree
+from teul.services.containers.directories import discard, make_container_directories, size_of_tree
 from teul.services.containers.errors import NotRunning
 from teul.services.containers.launch import Launcher
 from teul.services.containers.logs import read_log
@@ -77,15 +77,28 @@ class Containers:
                 host=self._launcher.host,
                 find_container_id=self._find_id,
             )
-            await run_blocking(make_container_directories, self._launcher.directories, container_id)
-            failpoints.reach("containers.create.directories")
-            await self._registry.add(container)
         except BaseException:
             self._registry.release_name(name)
             raise
+        await run_to_end(self._make(container))
+        return CreatedContainer(id=container_id, warnings=checked.warnings)
+
+    async def _make(self, container: Container) -> None:
+        """Directories and record of a new container, or neither, and then its reserved name is free."""
+        directories = self._launcher.directories
+        try:
+            await run_blocking(make_container_directories, directories, container.id)
+            failpoints.reach("containers.create.directories")
+            await self._registry.add(container)
+        except BaseException as error:
+            self._registry.release_name(container.name)
+            try:
+                await run_blocking(discard, directories, container.id)
+            except OSError as failure:
+                error.add_note(f"and its files stay until the next engine: {failure}")
+            raise
         failpoints.reach("containers.create.recorded")
         self._events.publish(container_event(container, "create"))
-        return CreatedContainer(id=container_id, warnings=checked.warnings)
 
     async def rename(self, reference: str, name: str) -> None:
         """Give the container another name. Raises as Docker does."""
@@ -100,15 +113,22 @@ class Containers:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         async with self._runs.of(container.id).lock:
             self.get(container.id)  # the container may have been removed while we waited
-            old_name = container.name
             try:
                 self._registry.reserve_name(new_name, container.id)
             except Conflict as error:
                 raise Conflict(f"Error when allocating new name: {error.message}") from error
-            container.name = new_name
+            await run_to_end(self._rename_locked(container, new_name))
+
+    async def _rename_locked(self, container: Container, new_name: str) -> None:
+        """Give the container the name that was reserved for it, or give that back."""
+        old_name = container.name
+        try:
             failpoints.reach("containers.rename.reserved")
-            await self._registry.save(container)
-            self._registry.release_name(old_name)
+            await self._registry.change(container, name=new_name)
+        except BaseException:
+            self._registry.release_name(new_name)
+            raise
+        self._registry.release_name(old_name)
         self._events.publish(container_event(container, "rename", oldName=f"/{old_name}"))
 
     # -- watching

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking
-from teul.errors import TeulError
+from teul.errors import Integrity, TeulError
 from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
@@ -53,10 +54,20 @@ class Supervision:
         self._closing = False
 
     async def open(self) -> None:
-        """Take over what an earlier engine left: running containers, and containers that ended while nobody looked."""
+        """Take over what an earlier engine left: running containers, and containers that ended while nobody looked.
+
+        Each by itself: one that cannot be taken over is told of in the log, and can be removed.
+        """
         left = await run_blocking(self._launcher.cgroup_ids)
         for container in self._registry.all():
-            await self._take_over(container, has_cgroup=container.id in left or bool(container.host_config.cgroup_parent))
+            try:
+                if self._registry.is_unreadable(container.id):
+                    await self._launcher.end_unwatched(container)
+                    await self._launcher.clean_up(container)
+                else:
+                    await self._take_over(container, has_cgroup=container.id in left or bool(container.host_config.cgroup_parent))
+            except (TeulError, OSError, sqlite3.Error) as error:
+                log.error("container %s (%s) could not be taken over: %s", container.id, container.name, error)
 
     async def start_by_policy(self, *, rebooted: bool) -> None:
         """Start the containers that their restart policy wants running. docker: daemon/daemon.go, restore.
@@ -174,7 +185,7 @@ class Supervision:
         failpoints.reach("containers.end.changed")
         # The record first: the next engine reads the exit code from the bundle if it is not in the record.
         with _step(container, "record its end"):
-            await self._registry.save(container)
+            await self._registry.save(container, is_end=True)
         with _step(container, "clean up after it"):
             await self._launcher.clean_up(container)
         failpoints.reach("containers.end.recorded")
@@ -214,9 +225,14 @@ class Supervision:
 
     async def _take_over(self, container: Container, *, has_cgroup: bool) -> None:
         run = self._runs.of(container.id)
-        process = None
+        process, damage = None, ""
         with _step(container, "take over its process"):
-            process = await self._launcher.adopt(container.id)
+            try:
+                process = await self._launcher.adopt(container.id)
+            except Integrity as error:
+                log.error("container %s (%s) is ended, for nobody can watch over it: %s", container.id, container.name, error.message)
+                damage = error.message
+                await self._launcher.end_unwatched(container)
         if has_cgroup and (process is None or process.exit.done()):
             # Whoever was to remove it may have been killed. What still runs in it, nobody watches over.
             with _step(container, "remove its cgroup"):
@@ -237,7 +253,9 @@ class Supervision:
             self._start_watching(container, run, process)
         elif container.state.has_process:
             async with run.lock:
-                await self._ended(container, run, ExitRecord(255, 0, error="the host or the container's monitor went away"))
+                await self._ended(container, run, ExitRecord(255, 0, error=damage or "the host or the container's monitor went away"))
+        elif damage:
+            await self._launcher.clean_up(container)
         elif container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
             async with run.lock:
                 with _step(container, "remove it"):

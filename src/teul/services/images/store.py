@@ -183,7 +183,7 @@ class ImageStore:
                 rows.delete_snapshots(connection, chain)
                 rows.delete_blobs(connection, blobs)
 
-            await self._database.transact(forget)
+            await self._database.transact(forget, frees=True)
             failpoints.reach("images.delete.recorded")
             if keep_layers:
                 catalog.images[image.image_id] = deleted(image)

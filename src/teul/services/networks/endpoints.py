@@ -108,9 +108,11 @@ class Endpoints:
         self._take_down({link for link in await self._host.list_links() if not link.startswith(prefixes)})
 
     async def _release(self, network_id: str, container_id: str) -> None:
-        self._forget(network_id, container_id)
+        # The row goes first: an address that memory alone has free would be given out again, and the row would refuse that.
+        await self._database.transact(lambda connection: rows.delete_held(connection, network_id, container_id), frees=True)
+        if (network_id, container_id) in self._held:
+            self._forget(network_id, container_id)
         failpoints.reach("networks.address.forgotten")
-        await self._database.transact(lambda connection: rows.delete_held(connection, network_id, container_id))
 
     def _forget(self, network_id: str, container_id: str) -> None:
         held = self._held.pop((network_id, container_id))

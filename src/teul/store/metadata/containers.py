@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
 
 from teul.model.container import Container
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedRow:
+    """A container whose record cannot be decoded, and what its row says all the same."""
+
+    id: str
+    name: str
+    image_id: str
+    reason: str
+
+
 def all_containers(connection: sqlite3.Connection) -> list[Container]:
-    """The record of every container, in no order."""
-    return [Container.decode(row["record"]) for row in connection.execute("SELECT record FROM containers")]
+    """The record of every container, in no order; without those that cannot be decoded."""
+    return [row for row in _read(connection) if isinstance(row, Container)]
+
+
+def damaged_containers(connection: sqlite3.Connection) -> list[DamagedRow]:
+    """Those whose record cannot be decoded."""
+    return [row for row in _read(connection) if isinstance(row, DamagedRow)]
+
+
+def _read(connection: sqlite3.Connection) -> Iterator[Container | DamagedRow]:
+    # As bytes: sqlite3 raises for a text that is not UTF-8, and the other rows would go with it.
+    for row in connection.execute("SELECT id, name, image_id, CAST(record AS BLOB) AS record FROM containers"):
+        try:
+            yield Container.decode(row["record"])
+        except (msgspec.MsgspecError, ValueError) as error:
+            yield DamagedRow(row["id"], row["name"], row["image_id"], f"its record cannot be read: {error}")
 
 
 def insert(connection: sqlite3.Connection, container: Container) -> None:

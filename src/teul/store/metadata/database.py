@@ -7,43 +7,87 @@ database and nowhere else. SQLite's `user_version` counts the migrations that we
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from teul import failpoints
-from teul.errors import Integrity
+from teul.errors import Integrity, System
+from teul.store.ballast import free_bytes
 from teul.store.metadata.migrations import MIGRATIONS
 
 T = TypeVar("T")
 
 
+_FULL_TEXT = "database or disk is full"
+_LITTLE_BYTES = 64 * 1024
+
+
+class DiskFull(System):
+    """There is no room for what is to be written."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"write {path}: no space left on device", hint="remove containers or images that are not needed any more")
+
+
 class Database:
     """One SQLite file and the thread that owns its connection."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, relieve: Callable[[], bool] = lambda: False) -> None:
+        """`relieve` is called when the disk is full and something must be written all the same; true if it has made room."""
         self._path = path
+        self._relieve = relieve
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teul-metadata")
-        self._connection = self._executor.submit(_connect, path).result()
+        try:
+            self._connection = self._executor.submit(self._relieved, lambda: _connect(path)).result()
+        except BaseException:
+            self._executor.shutdown()
+            raise
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T], *, frees: bool = False) -> T:
         """Run `work` in one transaction on the database's thread and return its result.
+
+        With `frees`, for what removes something or writes an end down, room is made for it on a full disk, and `work` is called again.
+        Raises `DiskFull`.
 
         The transaction is committed whole or not at all, and runs to its end even if the caller is cancelled. A commit survives the
         engine; a power cut may take the last ones (`synchronous`, below).
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._run, work)
+        run = functools.partial(self._run, work)
+        return await loop.run_in_executor(self._executor, self._relieved if frees else self._told, run)
 
     def transact_blocking(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As `transact`, for code that runs outside of the event loop, as it does before the engine starts one."""
-        return self._executor.submit(self._run, work).result()
+        return self._executor.submit(self._told, lambda: self._run(work)).result()
 
     def close(self) -> None:
         """Finish the transactions that are queued, then close the file."""
         self._executor.submit(self._connection.close).result()
         self._executor.shutdown()
+
+    def _relieved(self, step: Callable[[], T]) -> T:
+        try:
+            return self._told(step)
+        except DiskFull:
+            if not self._relieve():
+                raise
+        return self._told(step)
+
+    def _told(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except sqlite3.OperationalError as error:
+            if not self._is_full(error):
+                raise
+            raise DiskFull(self._path) from error
+
+    def _is_full(self, error: sqlite3.OperationalError) -> bool:
+        # Not for every file that it extends does SQLite say so: of its shared memory it says "disk I/O error".
+        return str(error) == _FULL_TEXT or free_bytes(os.path.dirname(self._path)) < _LITTLE_BYTES
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection

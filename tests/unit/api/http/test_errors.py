@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import pytest
@@ -44,3 +45,11 @@ def test_our_own_failures_are_logged_with_their_hint_and_others_are_not(caplog: 
         assert not caplog.records
         describe(errors.System("disk says no", hint="make room"))
     assert "disk says no (make room)" in caplog.text
+
+
+def test_a_full_disk_is_said_to_be_full(caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever the engine meets it."""
+    with caplog.at_level(logging.ERROR):
+        assert describe(OSError(errno.ENOSPC, "No space left on device", "/x/y")) == (500, "write /x/y: no space left on device")
+        assert describe(OSError(errno.EDQUOT, "Disk quota exceeded")) == (500, "no space left on device")
+    assert len(caplog.records) == 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from teul.runtime.keeper import outbox as module
 from teul.runtime.keeper.outbox import Outbox
 
 
@@ -35,4 +38,35 @@ def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
     outbox = Outbox(str(tmp_path))
     outbox.put(b"x" * 1_000_000)
     assert list(tmp_path.iterdir()) == []
+    outbox.close()
+
+
+def test_the_file_is_used_again_and_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is slow for hours, and never quite done, costs no more room than one that is slow for a moment."""
+    monkeypatch.setattr(module, "_FILE_BYTES", 1_000_003)
+    outbox = Outbox(str(tmp_path))
+    put = taken = b""
+    for number in range(200):
+        data = bytes([number]) * 50_021
+        outbox.put(data)
+        put += data
+        if number > 12:  # from here on as much is taken as comes, and something waits all the time
+            while len(put) - len(taken) > 12 * 50_021:
+                piece = outbox.peek()[:7_001]
+                outbox.drop(len(piece))
+                taken += piece
+        assert outbox._file < 0 or os.fstat(outbox._file).st_size <= 1_000_003
+    while piece := outbox.peek():
+        outbox.drop(len(piece))
+        taken += piece
+    assert taken == put
+    outbox.close()
+
+
+def test_a_reader_that_never_reads_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FILE_BYTES", 1 << 20)
+    outbox = Outbox(str(tmp_path))
+    outbox.put(b"x" * (1 << 20))
+    with pytest.raises(OSError, match="wait for a reader"):
+        outbox.put(b"x")
     outbox.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from support.container_records import SOME_IMAGE, container_record
+from teul.errors import Conflict
+from teul.model.lifecycle import Status
 from teul.oci.digest import Digest
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.usage import Usage
+from teul.store.metadata import containers as rows
 from teul.store.metadata.database import Database
 
 
@@ -57,10 +61,46 @@ async def test_a_record_that_could_not_be_removed_still_uses_its_image(database:
     container = container_record()
     await registry.add(container)
 
-    async def fail(work: object) -> None:
+    async def fail(work: object, *, frees: bool) -> None:
         raise sqlite3.OperationalError("the disk is full")
 
     monkeypatch.setattr(database, "transact", fail)
     with pytest.raises(sqlite3.OperationalError):
         await registry.remove(container)
     assert usage.users(SOME_IMAGE) == [container]
+
+
+async def test_a_change_that_cannot_be_written_is_none(database: Database) -> None:
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+    await registry.add(container_record("a" * 64, name="taken"))
+    container = container_record("b" * 64, name="old")
+    await registry.add(container)
+    with pytest.raises(sqlite3.IntegrityError):
+        await registry.change(container, name="taken")
+    assert container.name == "old"
+
+
+async def test_what_is_saved_beside_a_change_does_not_take_it_back(database: Database) -> None:
+    """Both write the whole record; the one that comes second must know what the first has written."""
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+    container = container_record()
+    await registry.add(container)
+    for number in range(20):
+        container.restart_count = number
+        await asyncio.gather(registry.change(container, name=f"name-{number}"), registry.save(container))
+        [row] = await database.transact(rows.all_containers)
+        assert (row.name, row.restart_count) == (f"name-{number}", number)
+
+
+async def test_a_record_that_cannot_be_read_is_shown_and_left_as_it_is(database: Database) -> None:
+    await ContainerRegistry(database, image_usage=Usage(), network_usage=Usage()).add(container_record(name="spoilt"))
+    await database.transact(lambda connection: connection.execute("UPDATE containers SET record = CAST(X'FF' AS TEXT)"))
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+    await registry.open()
+    container = registry.get("spoilt")
+    assert container.state.status is Status.DEAD
+    for attempt in (registry.save(container), registry.change(container, name="other")):
+        with pytest.raises(Conflict, match="its record cannot be read"):
+            await attempt
+    await registry.remove(container)
+    assert await database.transact(rows.damaged_containers) == []

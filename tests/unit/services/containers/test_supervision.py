@@ -44,7 +44,7 @@ def fail_save(here: World) -> None:
     async def save(container: Container) -> None:
         raise OSError(28, "No space left on device")
 
-    here.registry.save = save  # type: ignore[method-assign]
+    here.registry.save = save  # type: ignore[method-assign, assignment]
 
 
 def fail_clean_up(here: World) -> None:
