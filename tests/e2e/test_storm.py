@@ -102,6 +102,7 @@ class StormClient:
             *(self._simple(verb) for verb in ("start", "stop", "restart", "kill", "pause", "unpause")),
             *(self._looking(verb, path) for verb, path in _LOOKS.items()),
             self._remove,
+            self._wait,
             self._attach,
             *([self._exec] * 3),
             *([self._copy_from] * 4),
@@ -148,8 +149,7 @@ class StormClient:
         return lambda name: self._discard(self._ask(verb, "POST", f"/containers/{name}/{verb}{query}"))
 
     def _looking(self, verb: str, path: str) -> Callable[[str], None]:
-        method = "POST" if verb == "wait" else "GET"
-        return lambda name: self._discard(self._ask(verb, method, path.format(name=name)))
+        return lambda name: self._discard(self._ask(verb, "GET", path.format(name=name)))
 
     def _discard(self, response: Response) -> None:
         """The status has been looked at."""
@@ -157,11 +157,18 @@ class StormClient:
     def _remove(self, name: str) -> None:
         self._ask("remove", "DELETE", f"/containers/{name}?force=1")
 
+    def _wait(self, name: str) -> None:
+        self._for_a_while("wait", f"/containers/{name}/wait")  # one that is paused does not end
+
     def _attach(self, name: str) -> None:
-        # To what does not run one may attach all the same, and waits for the next start: not here.
+        # To what does not run one may attach all the same, and waits for the next start.
+        self._for_a_while("attach", f"/containers/{name}/attach?stream=1&stdout=1&stderr=1")
+
+    def _for_a_while(self, verb: str, path: str) -> None:
+        """Ask for what may take for ever, and leave after a moment."""
         with Client(self._storm.socket_path, timeout_seconds=0.5) as api:
             try:
-                self._ask("attach", "POST", f"/containers/{name}/attach?stream=1&stdout=1&stderr=1", api=api)
+                self._ask(verb, "POST", path, api=api)
             except TimeoutError:
                 return
 
@@ -200,7 +207,6 @@ class StormClient:
 
 
 _LOOKS = {
-    "wait": "/containers/{name}/wait",
     "changes": "/containers/{name}/changes",
     "top": "/containers/{name}/top",
     "stats": "/containers/{name}/stats?stream=0&one-shot=1",
