@@ -13,6 +13,8 @@ from support import processes
 from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
+from teul.daemon.config import parse_arguments
+from teul.linux import cgroups
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
@@ -97,6 +99,53 @@ def test_engine_can_be_killed_again_and_again(fresh_engine: Engine, times: int) 
         engine.start()
         eventually(partial(_is_past, engine, container, seen), "the log goes on")
     assert engine.must("exec", container, "echo", "still here") == "still here"
+
+
+def cgroup_of(engine: Engine, container: str) -> cgroups.Plan:
+    config = parse_arguments(["--root", str(engine.root), "-H", f"unix://{engine.socket_path}"], {})
+    return cgroups.plan(cgroups.detect(), f"{config.cgroup_parent}/{container}")
+
+
+@pytest.mark.parametrize("end", ["unpause", "rm"])
+def test_a_pause_that_no_engine_recorded_is_a_pause(fresh_engine: Engine, end: str) -> None:
+    """The engine was killed between freezing and writing it down: the next one sees it, and can undo or end it."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sleep", "1000")
+    engine.kill9()
+    cgroups.freeze(cgroup_of(engine, container))
+    engine.start()
+    assert engine.inspect(container)["State"]["Status"] == "paused"
+    engine.must(*(["unpause", container] if end == "unpause" else ["rm", "-f", container]))
+    if end == "unpause":
+        assert engine.must("exec", container, "echo", "goes on") == "goes on"
+
+
+@pytest.mark.parametrize("verb", [["stop", "-t", "0"], ["kill"], ["rm", "-f"]], ids=lambda verb: verb[0])
+def test_a_container_that_froze_itself_can_be_ended(fresh_engine: Engine, verb: list[str]) -> None:
+    """kernel: v1's freezer holds what is killed, in whatever cgroup below its own the container has put it."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sleep", "1000")
+    plan = cgroup_of(engine, container)
+    if plan["freezer_file"] is None:
+        pytest.skip("no v1 freezer on this host")
+    below = Path(plan["freezer_file"]).parent / "of-the-container"
+    below.mkdir()
+    (below / "cgroup.procs").write_text(str(engine.init_pid(container)))
+    (below / "freezer.state").write_text("FROZEN")
+    assert engine.docker(*verb, container, timeout_seconds=9).exit_code == 0
+    assert engine.must("ps", "-q") == ""
+
+
+def test_the_cgroup_of_a_start_that_nobody_remembers_goes(fresh_engine: Engine) -> None:
+    """Engine, keeper and starter were killed together: there may be a cgroup and nothing else."""
+    engine = fresh_engine
+    stopped = engine.must("create", "busybox", "true")
+    engine.stop()
+    plans = [cgroup_of(engine, container) for container in (stopped, "f" * 64)]
+    for plan in plans:
+        cgroups.create(plan)
+    engine.start()
+    assert [directory for plan in plans for directory in plan["directories"] if os.path.exists(directory)] == []
 
 
 def test_stop_of_the_engine_leaves_containers_running(fresh_engine: Engine) -> None:

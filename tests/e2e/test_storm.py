@@ -12,6 +12,8 @@ import io
 import os
 import random
 import secrets
+import shutil
+import signal
 import tarfile
 import threading
 import time
@@ -20,13 +22,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from support import processes
 from support.engine import Engine
 from support.images import file, pack
 from support.needs import needs
 from support.polling import eventually
 from support.unix_http import Client, Response
 
-pytestmark = [needs("root", "busybox", "overlayfs")]
+pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
 SECONDS = float(os.environ.get("TEUL_STORM_SECONDS", "25"))
 CLIENTS = 4
@@ -99,6 +102,7 @@ class StormClient:
             *(self._simple(verb) for verb in ("start", "stop", "restart", "kill", "pause", "unpause")),
             *(self._looking(verb, path) for verb, path in _LOOKS.items()),
             self._remove,
+            self._wait,
             self._attach,
             *([self._exec] * 3),
             *([self._copy_from] * 4),
@@ -145,8 +149,7 @@ class StormClient:
         return lambda name: self._discard(self._ask(verb, "POST", f"/containers/{name}/{verb}{query}"))
 
     def _looking(self, verb: str, path: str) -> Callable[[str], None]:
-        method = "POST" if verb == "wait" else "GET"
-        return lambda name: self._discard(self._ask(verb, method, path.format(name=name)))
+        return lambda name: self._discard(self._ask(verb, "GET", path.format(name=name)))
 
     def _discard(self, response: Response) -> None:
         """The status has been looked at."""
@@ -154,11 +157,18 @@ class StormClient:
     def _remove(self, name: str) -> None:
         self._ask("remove", "DELETE", f"/containers/{name}?force=1")
 
+    def _wait(self, name: str) -> None:
+        self._for_a_while("wait", f"/containers/{name}/wait")  # one that is paused does not end
+
     def _attach(self, name: str) -> None:
-        # To what does not run one may attach all the same, and waits for the next start: not here.
+        # To what does not run one may attach all the same, and waits for the next start.
+        self._for_a_while("attach", f"/containers/{name}/attach?stream=1&stdout=1&stderr=1")
+
+    def _for_a_while(self, verb: str, path: str) -> None:
+        """Ask for what may take for ever, and leave after a moment."""
         with Client(self._storm.socket_path, timeout_seconds=0.5) as api:
             try:
-                self._ask("attach", "POST", f"/containers/{name}/attach?stream=1&stdout=1&stderr=1", api=api)
+                self._ask(verb, "POST", path, api=api)
             except TimeoutError:
                 return
 
@@ -197,7 +207,6 @@ class StormClient:
 
 
 _LOOKS = {
-    "wait": "/containers/{name}/wait",
     "changes": "/containers/{name}/changes",
     "top": "/containers/{name}/top",
     "stats": "/containers/{name}/stats?stream=0&one-shot=1",
@@ -224,6 +233,38 @@ def test_whatever_is_done_to_containers_that_start_and_end(fresh_engine: Engine)
     eventually(lambda: list((fresh_engine.run_root / "containers").iterdir()) == [], "no bundle is left")
     eventually(lambda: list((fresh_engine.root / "containers").iterdir()) == [], "no files are left")
     eventually(lambda: [*Path("/sys/fs/cgroup").glob(f"*/teul-{_key(fresh_engine)}/*/cgroup.procs")] == [], "no cgroup is left")
+
+
+def test_first_starts_at_the_same_time_all_succeed(fresh_engine: Engine) -> None:
+    """Each of them finds no compiled filter yet, and makes it."""
+    names = [f"first-{number}" for number in range(10)]
+    with fresh_engine.api() as api:
+        for name in names:
+            api.expect(201, "POST", f"/containers/create?name={name}", {"Image": "busybox", "Cmd": ["sleep", "1000"]})
+
+    def start(name: str) -> int:
+        with fresh_engine.api() as api:
+            return api.request("POST", f"/containers/{name}/start").status
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert list(threads.map(start, names)) == [204] * len(names)
+
+
+def test_after_a_reboot_all_containers_that_want_to_be_up_are_up(fresh_engine: Engine) -> None:
+    """As a reboot leaves them: no process, an empty run root, another boot id. All of them start at once."""
+    engine = fresh_engine
+    containers = [engine.must("run", "-d", "--restart", "always", "busybox", "sleep", "1000") for _ in range(6)]
+    pids = [engine.init_pid(container) for container in containers]
+    engine.kill9()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(processes.is_alive(pid) for pid in pids), "the containers are dead")
+    eventually(lambda: [*Path("/sys/fs/cgroup").glob(f"*/teul-{_key(engine)}/*/cgroup.procs")] == [], "their keeper is done")
+    shutil.rmtree(engine.run_root)
+    (engine.root / "boot-id").write_text("another boot")
+    engine.start()
+    eventually(lambda: len(engine.must("ps", "-q").split()) == len(containers), "all of them are up")
+    assert "could not be restarted" not in engine.log_tail()
 
 
 def _key(engine: Engine) -> str:
