@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import shlex
 import socket
@@ -11,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
 
 from support import images
@@ -143,6 +147,27 @@ def test_bare_tcp_is_warned_about(tmp_path: Path) -> None:
         places = ("--root", str(tmp_path / "root"), "--run-root", str(tmp_path / "run"))
         refused = engine.teul("serve", "-H", "tcp://0.0.0.0:2375", *places)
         assert (refused.exit_code, "loopback only" in refused.stderr, (tmp_path / "root").exists()) == (1, True, False)
+
+
+def test_web_pages_are_refused_and_clients_are_not() -> None:
+    """On TCP an engine is within reach of every browser of its machine."""
+    port = free_port()
+    with Engine(extra=("-H", f"tcp://127.0.0.1:{port}")) as engine:
+        engine.load(images.busybox().docker_archive())
+        for name in ("127.0.0.1", "localhost"):
+            url = f"tcp://{name}:{port}"
+            assert engine.run(["docker", "-H", url, "run", "--rm", "busybox", "echo", "hello"]) == Output(0, "hello\n", "")
+            with contextlib.closing(docker.DockerClient(base_url=url, version="auto")) as client:
+                assert client.containers.run("busybox", ["echo", "hello"], remove=True) == b"hello\n"
+                container = client.containers.create("busybox")
+        pages = {"Host": f"rebound.example:{port}"}, {"Origin": "http://page.example"}, {"Origin": "null"}
+        for headers in pages:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("POST", f"/containers/{container.id}/start", headers=headers)
+                answer = connection.getresponse()
+                assert (answer.status, list(json.loads(answer.read()))) == (403, ["message"])
+        assert engine.inspect(str(container.id))["State"]["Status"] == "created"
 
 
 SSH = """#!/bin/sh

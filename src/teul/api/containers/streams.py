@@ -81,7 +81,7 @@ async def attach_websocket(request: web.Request) -> web.StreamResponse:
     before_ns = time.time_ns()
     attachment = await plan.open(request)
     try:
-        # docker: no subprotocol is chosen and no origin refused; whoever may open the socket may do everything.
+        # docker: no subprotocol is chosen. Pages of others do not get here (api/http/origin.py).
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await _serve_attach(request, plan, _WebSocketStream(socket), attachment, before_ns, multiplexed=False)
