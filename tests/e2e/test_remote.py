@@ -7,7 +7,9 @@ import http.client
 import json
 import os
 import shlex
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +124,68 @@ def test_the_client_refuses_an_engine_it_does_not_know(remote: Remote) -> None:
     output = remote.run(TEUL, *options, "version", certificates=None)
     assert output.exit_code == 1
     assert "tls: failed to verify certificate" in output.stderr
+
+
+class Cut:
+    """A hijacked connection over TLS that can be ended as a client ends it, or as somebody on the way does."""
+
+    def __init__(self, remote: Remote, path: str, body: object = None) -> None:
+        host, port = remote.url.removeprefix("tcp://").split(":")
+        context = ssl.create_default_context(cafile=str(remote.client / "ca.pem"))
+        context.check_hostname = False
+        context.load_cert_chain(remote.client / "cert.pem", remote.client / "key.pem")
+        self._bare = socket.create_connection((host, int(port)), timeout=20)
+        self.stream = context.wrap_socket(self._bare)
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n"
+        self.stream.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += self.stream.recv(1)
+        assert received.startswith(b"HTTP/1.1 101"), received
+
+    def cut(self) -> None:
+        self.stream.close()  # the standard library says no close_notify here
+
+
+SCRIPT = "cat > /got; touch /done"
+
+
+def test_half_a_script_is_not_run_as_if_it_were_whole(remote: Remote) -> None:
+    """An exec whose input is cut is hung up on, with the processes it has started; and is not told that its input was complete."""
+    engine = remote.engine
+    engine.must("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    try:
+        with engine.api() as api:
+            config = {"Cmd": ["sh", "-c", SCRIPT], "AttachStdin": True, "AttachStdout": True}
+            identifier = api.expect(201, "POST", "/containers/box/exec", config).json()["Id"]
+            connection = Cut(remote, f"/exec/{identifier}/start", {})
+            connection.stream.sendall(b"half a scr")
+            eventually(lambda: engine.docker("exec", "box", "cat", "/got").stdout == "half a scr", "the process has what was sent")
+            connection.cut()
+            eventually(lambda: not api.expect(200, "GET", f"/exec/{identifier}/json").json()["Running"], "the exec ends")
+            assert api.expect(200, "GET", f"/exec/{identifier}/json").json()["ExitCode"] == 128 + signal.SIGHUP
+            assert engine.docker("exec", "box", "ls", "/done").exit_code == 1
+            assert "cat" not in engine.must("top", "box", "-o", "pid,comm")
+    finally:
+        engine.must("rm", "-f", "box")
+
+
+def test_a_container_waits_for_the_rest_of_an_input_that_was_cut(remote: Remote) -> None:
+    """Its first client's connection broke off: the next one's end of input is the container's."""
+    engine = remote.engine
+    engine.must("create", "-i", "--name", "box", "busybox", "sh", "-c", SCRIPT)
+    try:
+        connection = Cut(remote, "/containers/box/attach?stream=1&stdin=1&stdout=1")
+        engine.must("start", "box")
+        connection.stream.sendall(b"first half, ")
+        eventually(lambda: engine.docker("exec", "box", "cat", "/got").stdout == "first half, ", "the process has what was sent")
+        connection.cut()
+        assert remote.run(TEUL, "attach", "box", stdin=b"second half", certificates=remote.client) == Output(0, "", "")
+        assert engine.must("wait", "box") == "0"
+        assert engine.must("cp", "box:/got", "-").rstrip("\0").endswith("first half, second half")
+    finally:
+        engine.must("rm", "-f", "box")
 
 
 def test_half_a_handshake_holds_up_nobody(remote: Remote) -> None:

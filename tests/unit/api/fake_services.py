@@ -77,6 +77,7 @@ class FakeAttachment(Attachment):
         self.stdin = bytearray()
         self.stdin_closed = asyncio.Event()
         self.closed = asyncio.Event()
+        self.input_cut = False
         self.room = asyncio.Event()
         self.room.set()
         self.refuses_input = False
@@ -100,6 +101,9 @@ class FakeAttachment(Attachment):
 
     async def close_stdin(self) -> None:
         self.stdin_closed.set()
+
+    def cut_input(self) -> None:
+        self.input_cut = True
 
     async def close(self) -> None:
         self.closed.set()

@@ -36,6 +36,7 @@ class Attachment(Protocol):
     def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]: ...
     async def write(self, data: bytes) -> None: ...
     async def close_stdin(self) -> None: ...
+    def cut_input(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -116,30 +117,46 @@ ROUTES = (
 
 
 async def run_session(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> Ending:
-    """Carry bytes both ways until the output ends, the user detaches, or the client goes. Closes neither end."""
-    ending = Ending.OUTPUT_ENDED
+    """Carry bytes both ways until the output ends, the user detaches, or the client goes. Closes neither end.
+
+    security: where the end of the client's input is the end of the process's, the process is told of it only if the client said so and all
+    that it sent was passed on. Half a script that runs as if it were whole is worse than one that waits (`Attachment.cut_input`).
+    docker: dockerd closes the process's input however the client's ends.
+    """
+    ending = Ending.CLIENT_GONE
+    complete = not options.stdin
 
     async def send_output() -> None:
+        nonlocal ending
         async for stream, data in attachment:
             await duplex.write(stdcopy.frame(stream, data) if options.multiplexed else data)
+        ending = Ending.OUTPUT_ENDED
 
     async def receive_input() -> None:
-        nonlocal ending
-        ending = await _pass_input(duplex, attachment, options)
-
-    async def notice_loss() -> None:
-        nonlocal ending
+        nonlocal ending, complete
+        if await _pass_input(duplex, attachment, options):
+            ending = Ending.DETACHED
+            return
+        complete = True
+        if options.stdin and not options.close_stdin:
+            ending = Ending.INPUT_ENDED
+            return
+        if options.stdin:
+            await attachment.close_stdin()
         await duplex.wait_lost()
-        ending = Ending.CLIENT_GONE
 
     try:
-        await first_of(send_output(), receive_input(), notice_loss())
+        await first_of(send_output(), receive_input(), duplex.wait_lost())
     except ConnectionError:
         return Ending.CLIENT_GONE
+    finally:
+        if ending is Ending.CLIENT_GONE and not complete:  # or the engine leaves, and this session with it
+            attachment.cut_input()
     return ending
 
 
-async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> Ending:
+async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> bool:
+    """Pass on what the client sends, to its end; returns whether the end was a user's detaching."""
     keys = DetachKeys(options.detach_keys) if options.detach_keys and attachment.terminal else None
     listening = options.stdin
     while data := await duplex.read():
@@ -153,13 +170,8 @@ async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOp
                 # The process has closed its stdin: nobody reads what else the client sends, but the process's output still counts.
                 listening = False
         if keys and keys.detached:
-            return Ending.DETACHED
-    if options.stdin and not options.close_stdin:
-        return Ending.INPUT_ENDED
-    if options.stdin:
-        await attachment.close_stdin()
-    await duplex.wait_lost()
-    return Ending.CLIENT_GONE
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +324,8 @@ class _WebSocketStream:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 # A websocket has no half close: the end of the client's side is the end of the client.
                 self._lost.set()
+                if message.type is not WSMsgType.CLOSE:
+                    raise ConnectionResetError("the client went away")
         return b""
 
     async def write(self, data: bytes) -> None:

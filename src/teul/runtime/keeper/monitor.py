@@ -89,6 +89,7 @@ class Monitor:
         self._cgroup = launch["cgroup"] if launch["kind"] == "create" else None
         self._kill_cgroup = launch["kill_cgroup"]
         self._resumed = request["resume"] is not None
+        self._is_exec = launch["kind"] == "exec"
         self._closes_input = launch["stdin"] == "once"  # the process's input ends with the first client's
         self._input_ending = False  # no client will write any more; the process has yet to take what waits
         self._clients: dict[int, _Client] = {}
@@ -306,6 +307,8 @@ class Monitor:
                 self._watch(client)
             else:
                 self._end_input()
+        elif kind == wire.INPUT_CUT and client.stdin:
+            self._hang_up()
         elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
             size: TerminalSize = json.loads(payload)
             pty.set_size(self._input_fd, size["rows"], size["columns"])
@@ -390,6 +393,14 @@ class Monitor:
         self._input_ending = True
         if not self._input:
             self._end_of_input()
+
+    def _hang_up(self) -> None:
+        """A client's input broke off. To an exec no other can come: end its processes, rather than let them wait or think it complete."""
+        if not self._is_exec or not self._closes_input or self._terminal or self.status is not None:
+            return
+        signal.pidfd_send_signal(self._pidfd, 0)  # raises if the pid is no longer the process's own
+        # Each process is made as the leader of a session, and so of a group, which it cannot leave.
+        os.killpg(self.pid, signal.SIGHUP)
 
     def _close_input(self) -> None:
         if self._input_fd >= 0 and self._input_fd not in self._outputs:
