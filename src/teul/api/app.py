@@ -113,7 +113,8 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 def _parse_version(text: str) -> tuple[int, int]:
     """A version such as `1.51` in a path. docker: an empty part counts as 0, and only two parts matter."""
-    parts = [int(part) if part else 0 for part in text.split(".")]
+    # Longer parts are larger than any version, whatever their further digits are.
+    parts = [int(part.lstrip("0")[:9] or 0) for part in text.split(".")]
     return (parts[0], parts[1] if len(parts) > 1 else 0)
 
 

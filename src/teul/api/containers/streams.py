@@ -20,6 +20,7 @@ from teul.api.http.streaming import first_of, started_stream, while_connected
 from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.log import LogEntry, LogQuery
+from teul.model.number import parse_int64
 from teul.services.events import container_event
 from teul.wire import stdcopy
 from teul.wire.detach_keys import DetachKeys, parse_detach_keys
@@ -242,9 +243,17 @@ def _log_query(request: web.Request) -> LogQuery:
         follow=query.boolean(request, "follow"),
         since_ns=query.timestamp_ns(request, "since") or None,
         until_ns=query.timestamp_ns(request, "until") or None,
-        # docker: whatever is no number of lines means all of them.
-        tail=int(tail) if tail.isascii() and tail.isdecimal() else None,
+        tail=_lines(tail),
     )
+
+
+def _lines(tail: str) -> int | None:
+    """How many lines of a log, None for all. docker: whatever is no number of lines means all of them."""
+    try:
+        count = parse_int64(tail)
+    except ValueError:
+        return None
+    return count if count >= 0 else None
 
 
 def _entry_renderer(*, multiplexed: bool, timestamps: bool, details: bool) -> Callable[[LogEntry], bytes]:

@@ -14,6 +14,7 @@ Not covered: a hijacking request that is pipelined behind an unfinished one, or 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from typing import Any
 
 from aiohttp import web
 
+log = logging.getLogger(__name__)
+
 EARLY_BYTES = 64 * 1024
 _HEAD_BYTES = 64 * 1024
 
 _HIJACKING = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start)[? ]")
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 
@@ -108,6 +111,17 @@ class Connection(web.RequestHandler):
         finally:
             if self.transport is not None:
                 self._end_request(request)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP. It is the client's mistake, so the log has a line and no traceback."""
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        log.info("a client does not speak HTTP: %s", (message or "").strip().partition("\n")[0])
+        response = web.Response(status=status, text=f"{status} Bad Request", headers={"Connection": "close"})
+        response.force_close()
+        return response
 
     def _end_request(self, request: web.BaseRequest) -> None:
         self._idle = request.content.is_eof() and not self._messages

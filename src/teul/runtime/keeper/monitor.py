@@ -7,6 +7,7 @@ logged, the cgroup is removed, the exit record is on disk, and only then anybody
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import json
 import os
@@ -311,7 +312,8 @@ class Monitor:
             self._hang_up()
         elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
             size: TerminalSize = json.loads(payload)
-            pty.set_size(self._input_fd, size["rows"], size["columns"])
+            with contextlib.suppress(OSError):  # a size that cannot be is no reason to drop the engine's connection
+                pty.set_size(self._input_fd, size["rows"], size["columns"])
 
     # -- streams
 
