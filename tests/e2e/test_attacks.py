@@ -265,6 +265,22 @@ def test_engines_directories_are_closed_to_others(engine: Engine, path: str) -> 
     assert not exposed, f"DANGER: reachable by everyone: {exposed[:5]}"
 
 
+def test_an_open_root_is_closed_at_the_next_start(fresh_engine: Engine) -> None:
+    """An engine of before, or a careless hand, may have left it open; the engine works in it as before."""
+    container = fresh_engine.must("run", "-d", "busybox", "sleep", "1000")
+    fresh_engine.kill9()
+    root, run = fresh_engine.root, fresh_engine.run_root
+    places = [root, *(root / name for name in ("blobs", "blobs/sha256", "snapshots", "containers", "tmp")), run / "containers"]
+    for path in (*places, *root.glob("teul.db*")):
+        path.chmod(0o755)
+    fresh_engine.start()
+    assert fresh_engine.must("exec", container, "echo", "inside") == "inside"
+    assert fresh_engine.must("run", "--rm", "-u", "1000", "busybox", "cat", "/etc/hostname")
+    open_ones = [str(path) for path in (*places, *root.glob("teul.db*")) if path.stat().st_mode & 0o007]
+    assert not open_ones, f"DANGER: readable by everyone: {open_ones}"
+    assert fresh_engine.socket_path.stat().st_mode & 0o777 == 0o660
+
+
 def _is_reachable(path: str) -> bool:
     """Whether a stranger can enter every directory on the way. The test's own directory is 0700 and does not count."""
     parts = Path(path).relative_to("/tmp").parts

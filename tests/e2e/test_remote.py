@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import shlex
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
 
 from support import images
@@ -120,6 +126,68 @@ def test_the_client_refuses_an_engine_it_does_not_know(remote: Remote) -> None:
     assert "tls: failed to verify certificate" in output.stderr
 
 
+class Cut:
+    """A hijacked connection over TLS that can be ended as a client ends it, or as somebody on the way does."""
+
+    def __init__(self, remote: Remote, path: str, body: object = None) -> None:
+        host, port = remote.url.removeprefix("tcp://").split(":")
+        context = ssl.create_default_context(cafile=str(remote.client / "ca.pem"))
+        context.check_hostname = False
+        context.load_cert_chain(remote.client / "cert.pem", remote.client / "key.pem")
+        self._bare = socket.create_connection((host, int(port)), timeout=20)
+        self.stream = context.wrap_socket(self._bare)
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n"
+        self.stream.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += self.stream.recv(1)
+        assert received.startswith(b"HTTP/1.1 101"), received
+
+    def cut(self) -> None:
+        self.stream.close()  # the standard library says no close_notify here
+
+
+SCRIPT = "cat > /got; touch /done"
+
+
+def test_half_a_script_is_not_run_as_if_it_were_whole(remote: Remote) -> None:
+    """An exec whose input is cut is hung up on, with the processes it has started; and is not told that its input was complete."""
+    engine = remote.engine
+    engine.must("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    try:
+        with engine.api() as api:
+            config = {"Cmd": ["sh", "-c", SCRIPT], "AttachStdin": True, "AttachStdout": True}
+            identifier = api.expect(201, "POST", "/containers/box/exec", config).json()["Id"]
+            connection = Cut(remote, f"/exec/{identifier}/start", {})
+            connection.stream.sendall(b"half a scr")
+            eventually(lambda: engine.docker("exec", "box", "cat", "/got").stdout == "half a scr", "the process has what was sent")
+            connection.cut()
+            eventually(lambda: not api.expect(200, "GET", f"/exec/{identifier}/json").json()["Running"], "the exec ends")
+            assert api.expect(200, "GET", f"/exec/{identifier}/json").json()["ExitCode"] == 128 + signal.SIGHUP
+            assert engine.docker("exec", "box", "ls", "/done").exit_code == 1
+            assert "cat" not in engine.must("top", "box", "-o", "pid,comm")
+    finally:
+        engine.must("rm", "-f", "box")
+
+
+def test_a_container_waits_for_the_rest_of_an_input_that_was_cut(remote: Remote) -> None:
+    """Its first client's connection broke off: the next one's end of input is the container's."""
+    engine = remote.engine
+    engine.must("create", "-i", "--name", "box", "busybox", "sh", "-c", SCRIPT)
+    try:
+        connection = Cut(remote, "/containers/box/attach?stream=1&stdin=1&stdout=1")
+        engine.must("start", "box")
+        connection.stream.sendall(b"first half, ")
+        eventually(lambda: engine.docker("exec", "box", "cat", "/got").stdout == "first half, ", "the process has what was sent")
+        connection.cut()
+        assert remote.run(TEUL, "attach", "box", stdin=b"second half", certificates=remote.client) == Output(0, "", "")
+        assert engine.must("wait", "box") == "0"
+        assert engine.must("cp", "box:/got", "-").rstrip("\0").endswith("first half, second half")
+    finally:
+        engine.must("rm", "-f", "box")
+
+
 def test_half_a_handshake_holds_up_nobody(remote: Remote) -> None:
     host, port = remote.url.removeprefix("tcp://").split(":")
     with socket.create_connection((host, int(port))) as silent, socket.create_connection((host, int(port))) as rude:
@@ -143,6 +211,27 @@ def test_bare_tcp_is_warned_about(tmp_path: Path) -> None:
         places = ("--root", str(tmp_path / "root"), "--run-root", str(tmp_path / "run"))
         refused = engine.teul("serve", "-H", "tcp://0.0.0.0:2375", *places)
         assert (refused.exit_code, "loopback only" in refused.stderr, (tmp_path / "root").exists()) == (1, True, False)
+
+
+def test_web_pages_are_refused_and_clients_are_not() -> None:
+    """On TCP an engine is within reach of every browser of its machine."""
+    port = free_port()
+    with Engine(extra=("-H", f"tcp://127.0.0.1:{port}")) as engine:
+        engine.load(images.busybox().docker_archive())
+        for name in ("127.0.0.1", "localhost"):
+            url = f"tcp://{name}:{port}"
+            assert engine.run(["docker", "-H", url, "run", "--rm", "busybox", "echo", "hello"]) == Output(0, "hello\n", "")
+            with contextlib.closing(docker.DockerClient(base_url=url, version="auto")) as client:
+                assert client.containers.run("busybox", ["echo", "hello"], remove=True) == b"hello\n"
+                container = client.containers.create("busybox")
+        pages = {"Host": f"rebound.example:{port}"}, {"Origin": "http://page.example"}, {"Origin": "null"}
+        for headers in pages:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("POST", f"/containers/{container.id}/start", headers=headers)
+                answer = connection.getresponse()
+                assert (answer.status, list(json.loads(answer.read()))) == (403, ["message"])
+        assert engine.inspect(str(container.id))["State"]["Status"] == "created"
 
 
 SSH = """#!/bin/sh

@@ -200,7 +200,7 @@ def test_a_change_that_the_kernel_refuses_changes_nothing(engine: Engine) -> Non
     with engine.api() as api:
         body = {"CpuShares": 200, "Memory": 32 * MIB, "PidsLimit": 1 << 40}
         refused = api.request("POST", f"/containers/{container}/update", body=body)
-    assert refused.status == 500
+    assert refused.status == 400
     assert refused.message.startswith(f"Cannot update container {container}: ")
     assert "pids.max" in refused.message
     assert engine.inspect(container)["HostConfig"] == before

@@ -21,11 +21,6 @@ pytestmark = [needs("root", "busybox", "overlayfs")]
         "keeper.start.handed": "kill",
         "keeper.watch.noted": "kill error",
     },
-    faults={
-        "keeper.start.cgroup=kill": "the cgroup of a starter that was killed stays for good",
-        "keeper.start.forked=kill": "the keeper does not know of the child, whose cgroup stays for good",
-        "keeper.watch.noted=kill": "the start fails, and the container runs on unseen",
-    },
 )
 def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """A start that fails says so and leaves nothing."""

@@ -19,6 +19,7 @@ from teul.api.containers import routes as containers
 from teul.api.containers import streams as container_streams
 from teul.api.http.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
 from teul.api.http.errors import error_response, message_response
+from teul.api.http.origin import refusal
 from teul.api.images import routes as images
 from teul.api.networks import routes as networks
 from teul.api.system import routes as system
@@ -33,11 +34,14 @@ _VERSION = re.compile(r"/v([0-9.]+)(?=/)")
 _VARIABLE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
 
 
-def create_app(services: Services) -> web.Application:
-    """The application over `services`. Serve it with `teul.api.http.connection.Runner`: attach and exec need its connections."""
+def create_app(services: Services, *, names: frozenset[str] = frozenset()) -> web.Application:
+    """The application over `services`. Serve it with `teul.api.http.connection.Runner`: attach and exec need its connections.
+
+    `names` (`teul.api.http.origin.own_names`) are those by which clients may call the engine over TCP, apart from localhost and addresses.
+    """
     app = web.Application(client_max_size=0)  # no limit: archives are streamed, and JSON bodies are checked where they are read
     app[SERVICES] = services
-    app.router.add_route("*", "/{path:.*}", _dispatcher(Router(routes())))
+    app.router.add_route("*", "/{path:.*}", _dispatcher(Router(routes()), names))
     app.on_response_prepare.append(_add_headers)
     return app
 
@@ -74,10 +78,12 @@ class Router:
         return self.find("GET", path) if method == "HEAD" else None
 
 
-def _dispatcher(router: Router) -> Handler:
-    """The one handler that aiohttp knows: version, route, and errors to documents."""
+def _dispatcher(router: Router, names: frozenset[str]) -> Handler:
+    """The one handler that aiohttp knows: who asks, version, route, and errors to documents."""
 
     async def dispatch(request: web.Request) -> web.StreamResponse:
+        if (why := refusal(request, names)) is not None:
+            return message_response(403, why)
         path, version = request.path, API_VERSION
         if (match := _VERSION.match(path)) is not None:
             version = _parse_version(match[1])
@@ -107,7 +113,8 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 def _parse_version(text: str) -> tuple[int, int]:
     """A version such as `1.51` in a path. docker: an empty part counts as 0, and only two parts matter."""
-    parts = [int(part) if part else 0 for part in text.split(".")]
+    # Longer parts are larger than any version, whatever their further digits are.
+    parts = [int(part.lstrip("0")[:9] or 0) for part in text.split(".")]
     return (parts[0], parts[1] if len(parts) > 1 else 0)
 
 

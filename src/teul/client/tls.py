@@ -48,11 +48,16 @@ class TlsSocket:
         self._socket.setblocking(flag)
 
     def recv(self, _size: int) -> bytes:
-        """All decrypted bytes that have come, so that none wait here unseen by poll(2); b"" at the end."""
+        """All decrypted bytes that have come, so that none wait here unseen by poll(2); b"" at the end.
+
+        Raises `OSError` at an end that the engine did not announce: some of its output may be missing.
+        """
         while not self._plain and not self._session.ended:
             self._plain = self._decrypt(self._socket.recv(_RECEIVE_BYTES))
             self._send_pending()
         plain, self._plain = self._plain, b""
+        if not plain and self._session.cut:
+            raise OSError(errno.ECONNRESET, "unexpected EOF")
         return plain
 
     def send(self, data: bytes) -> int:

@@ -21,6 +21,7 @@ from teul.aio import Tasks, run_blocking
 from teul.api.app import create_app
 from teul.api.http.connection import Runner
 from teul.api.http.context import Services
+from teul.api.http.origin import own_names
 from teul.api.http.tls import TlsSite
 from teul.daemon.activity import Activity
 from teul.daemon.config import EngineConfig
@@ -241,7 +242,7 @@ class Engine:
                 log.error("something of container %s stays: %s", container_id, error)
 
     async def _listen(self, services: Services) -> None:
-        app = create_app(services)
+        app = create_app(services, names=own_names(self._config.hosts, node_name=os.uname().nodename))
         app.middlewares.append(self._activity.middleware())
         runner = Runner(app)
         await runner.setup()

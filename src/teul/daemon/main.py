@@ -10,12 +10,11 @@ import signal
 import sys
 
 from teul.daemon.config import EngineConfig, parse_arguments
+from teul.daemon.directories import make_directories
 from teul.daemon.lock import LockTaken, RootLock
 from teul.errors import TeulError
 
 log = logging.getLogger(__name__)
-
-_DIRECTORIES = ("blobs/sha256", "snapshots", "containers", "volumes", "tmp")
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +27,9 @@ def main(arguments: list[str]) -> int:
     except TeulError as error:
         return _complain(error)
     _configure_logging(debug=config.debug)
-    _make_directories(config)
+    os.umask(0o022)
+    _raise_descriptor_limit()
+    make_directories(config.root, config.run_root)
     try:
         with RootLock(config.root), RootLock(config.run_root):
             asyncio.run(_serve(config))
@@ -53,16 +54,6 @@ def _raise_descriptor_limit() -> None:
     """A running container costs the engine a handful of descriptors; a shell's usual 1024 would be the end at two hundred."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _make_directories(config: EngineConfig) -> None:
-    os.umask(0o022)
-    _raise_descriptor_limit()
-    os.makedirs(config.root, mode=0o710, exist_ok=True)
-    for name in _DIRECTORIES:
-        os.makedirs(f"{config.root}/{name}", mode=0o711, exist_ok=True)
-    os.makedirs(config.run_root, mode=0o755, exist_ok=True)
-    os.makedirs(f"{config.run_root}/containers", mode=0o711, exist_ok=True)
 
 
 async def _serve(config: EngineConfig) -> None:

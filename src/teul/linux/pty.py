@@ -41,5 +41,7 @@ def make_controlling(slave_fd: int) -> None:
 
 
 def set_size(fd: int, rows: int, columns: int) -> None:
-    """TIOCSWINSZ: the program in the terminal gets SIGWINCH."""
+    """TIOCSWINSZ: the program in the terminal gets SIGWINCH. Raises `OSError`, also for a size that no terminal has."""
+    if not (0 <= rows < 1 << 16 and 0 <= columns < 1 << 16):
+        raise OSError(errno.EINVAL, f"TIOCSWINSZ: no size of a terminal: {rows}x{columns}")
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("=HHHH", rows, columns, 0, 0))

@@ -6,11 +6,12 @@ import re
 import signal
 
 from teul.errors import InvalidParameter
+from teul.model.number import parse_int64
 
 # Other names of the same numbers, which `signal.Signals` leaves out.
 _ALIASES = {"CLD": signal.SIGCHLD.value, "IOT": signal.SIGABRT.value, "POLL": signal.SIGIO.value}
 _NAMES = {each.name.removeprefix("SIG"): each.value for each in signal.Signals} | _ALIASES
-_REAL_TIME = re.compile(r"RT(MIN\+(?P<above>[0-9]+)|MAX-(?P<below>[0-9]+))")
+_REAL_TIME = re.compile(r"RT(MIN\+(?P<above>[0-9]{1,2})|MAX-(?P<below>[0-9]{1,2}))")
 # docker: up to RTMIN+15 and down to RTMAX-14, so that every real-time signal has one name.
 _ABOVE, _BELOW = range(1, 16), range(1, 15)
 
@@ -28,7 +29,10 @@ def parse_signal(text: str) -> int:
     docker: a number is taken as it is, as long as it is one that the kernel could know (moby/sys signal.ParseSignal).
     """
     if text.isascii() and text.isdigit():
-        number = int(text)
+        try:
+            number = parse_int64(text)
+        except ValueError:
+            raise InvalidSignal(text) from None
         if number == 0:
             raise InvalidSignal(text)
         if number >= signal.NSIG:

@@ -153,7 +153,7 @@ def _variants(architecture: str, newest: int, oldest: int) -> list[Platform]:
 
 def _number(variant: str | None, default: int) -> int:
     text = (variant or "").removeprefix("v")
-    return int(text) if text.isascii() and text.isdecimal() else default
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default
 
 
 def _complete(specifier: str, system: str, version: str | None, host: Platform) -> Platform:

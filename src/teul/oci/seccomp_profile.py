@@ -50,6 +50,8 @@ def parse_profile(text: str | bytes) -> dict[str, Any]:
         profile = json.loads(text)
     except ValueError as error:
         raise InvalidProfile(f"Decoding seccomp profile failed: {error}") from error
+    except RecursionError as error:
+        raise InvalidProfile("Decoding seccomp profile failed: exceeded max depth") from error
     if not isinstance(profile, dict):
         raise InvalidProfile("Decoding seccomp profile failed: it is not an object")
     return profile

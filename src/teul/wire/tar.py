@@ -30,6 +30,9 @@ _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _XATTR = b"SCHILY.xattr."
 
 
+_NOBODY = (1 << 32) - 1
+
+
 class TarError(ValueError):
     """The archive is malformed."""
 
@@ -166,6 +169,9 @@ class TarReader:
             size = _apply_pending(entry, size, pending)
         if size < 0 or entry.uid < 0 or entry.gid < 0 or entry.mode < 0:
             raise TarError("archive/tar: invalid tar header (negative number)")
+        # kernel: the largest number stands for nobody: chown(2) leaves the owner as it is.
+        if entry.uid >= _NOBODY or entry.gid >= _NOBODY:
+            raise TarError("archive/tar: invalid tar header (owner)")
         if flag in _REGULAR_FLAGS:
             # Before POSIX a directory was a file whose name ends in a slash.
             entry.type = DIRECTORY if flag == b"\0" and entry.name.endswith(b"/") else REGULAR
@@ -288,6 +294,8 @@ def _parse_pax(data: bytes, pending: _Pending) -> None:
             raise TarError("archive/tar: invalid tar header (PAX record)")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pending.sparse.append(value)
+        elif b"\0" in key:
+            raise TarError("archive/tar: invalid tar header (PAX record)")
         elif value or key.startswith(_XATTR):
             pending.pax[key] = value
         else:

@@ -23,7 +23,10 @@ class TlsFailed(Exception):
 class TlsSession:
     """Feed what the connection brings to `receive`, send what `take` returns; a client's first `take` begins the handshake.
 
-    `established` once the peer has been verified as far as the context asks; `ended` once the peer sends no more. With TLS 1.3 a server
+    `established` once the peer has been verified as far as the context asks; `ended` once the peer sends no more; `cut` if then the peer
+    did not say so: whoever can interrupt the connection can end it anywhere, and what came may be half of what was meant.
+
+    With TLS 1.3 a server
     refuses a client's certificate after the client believes itself established: the client hears of that from its next `receive`.
     """
 
@@ -33,6 +36,7 @@ class TlsSession:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
         self.established = False
         self.ended = False
+        self.cut = False
         if not server_side:
             self._shake_hands()
 
@@ -86,9 +90,10 @@ class TlsSession:
             self.ended = True
         except ssl.SSLWantReadError:
             pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # A connection that was cut without a close_notify has ended too: messages on it know their own length or have none.
+        except ssl.SSLZeroReturnError:
             self.ended = True
+        except ssl.SSLEOFError:
+            self.ended = self.cut = True
         except ssl.SSLError as error:
             raise TlsFailed(_reason(error)) from error
         return b"".join(pieces)

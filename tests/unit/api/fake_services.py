@@ -86,6 +86,7 @@ class FakeAttachment(Attachment):
         self.stdin = bytearray()
         self.stdin_closed = asyncio.Event()
         self.closed = asyncio.Event()
+        self.input_cut = False
         self.room = asyncio.Event()
         self.room.set()
         self.refuses_input = False
@@ -110,8 +111,12 @@ class FakeAttachment(Attachment):
         if self.stdin_once:
             self.stdin_closed.set()
 
+    def cut_input(self) -> None:
+        self.input_cut = True
+
     async def close(self) -> None:
-        await self.close_stdin()
+        if not self.input_cut:
+            await self.close_stdin()
         self.closed.set()
 
 

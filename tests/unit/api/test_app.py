@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import aiohttp
 import pytest
 
 from teul.api.app import Router
@@ -65,6 +66,30 @@ async def test_what_nobody_foresaw_is_told_by_its_number_only(api: Api, caplog: 
     assert "secret" not in document["message"]
     assert identifier in caplog.text
     assert "secret detail" in caplog.text
+
+
+async def test_a_request_may_be_as_long_as_with_docker(api: Api) -> None:
+    """Filters with hundreds of ids, credentials in a header."""
+    long = "x" * 100_000
+    assert (await api.request("GET", f"/_ping?filters={long}", headers={"X-Registry-Auth": long}))[0] == 200
+
+
+async def test_what_is_no_http_is_told_so_and_leaves_a_line_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        reader, writer = await api.connect()
+        writer.write(b"GET / HTTP/9.9\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.split(b" ")[1] == b"400"
+    assert "a client does not speak HTTP" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_client_that_has_gone_leaves_nothing_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.services.containers.failure = ConnectionResetError("Cannot write to closing transport")
+    with caplog.at_level(logging.INFO), pytest.raises(aiohttp.ClientConnectionError):
+        await api.request("POST", "/containers/create", json={"Image": "busybox"})
+    assert caplog.text == ""
 
 
 def route(path: str) -> tuple[str, str, Any]:

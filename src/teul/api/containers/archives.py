@@ -71,9 +71,12 @@ ROUTES = (
 
 
 def _path(request: web.Request) -> str:
-    if path := query.text(request, "path"):
-        return path
-    raise InvalidParameter("bad parameter: path cannot be empty")
+    path = query.text(request, "path")
+    if not path:
+        raise InvalidParameter("bad parameter: path cannot be empty")
+    if "\0" in path:
+        raise InvalidParameter(f"lstat {path}: invalid argument")
+    return path
 
 
 def _stat_header(found: PathStat) -> dict[str, str]:

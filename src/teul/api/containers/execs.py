@@ -15,6 +15,7 @@ from teul.api.http.query import json_response
 from teul.errors import InvalidParameter, TeulError
 from teul.model.document import decode
 from teul.model.exec import Exec, ExecConfig, ExecStartConfig
+from teul.model.terminal import check_console_size
 from teul.services.events import container_event
 from teul.wire import stdcopy
 from teul.wire.detach_keys import parse_detach_keys
@@ -39,6 +40,7 @@ async def start(request: web.Request) -> web.StreamResponse:
     """
     body = await query.json_bytes(request)
     options = decode(ExecStartConfig, body) if body.strip() else ExecStartConfig()
+    check_console_size(options.console_size)
     execs = services(request).execs
     prepared = execs.get(request.match_info["id"])
     if options.detach:

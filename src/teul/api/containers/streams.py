@@ -20,6 +20,7 @@ from teul.api.http.streaming import first_of, started_stream, while_connected
 from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.log import LogEntry, LogQuery
+from teul.model.number import parse_int64
 from teul.services.events import container_event
 from teul.wire import stdcopy
 from teul.wire.detach_keys import DetachKeys, parse_detach_keys
@@ -36,6 +37,7 @@ class Attachment(Protocol):
     def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]: ...
     async def write(self, data: bytes) -> None: ...
     async def close_stdin(self) -> None: ...
+    def cut_input(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -81,7 +83,7 @@ async def attach_websocket(request: web.Request) -> web.StreamResponse:
     before_ns = time.time_ns()
     attachment = await plan.open(request)
     try:
-        # docker: no subprotocol is chosen and no origin refused; whoever may open the socket may do everything.
+        # docker: no subprotocol is chosen. Pages of others do not get here (api/http/origin.py).
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await _serve_attach(request, plan, _WebSocketStream(socket), attachment, before_ns, multiplexed=False)
@@ -116,30 +118,46 @@ ROUTES = (
 
 
 async def run_session(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> Ending:
-    """Carry bytes both ways until the output ends, the user detaches, or the client goes. Closes neither end."""
-    ending = Ending.OUTPUT_ENDED
+    """Carry bytes both ways until the output ends, the user detaches, or the client goes. Closes neither end.
+
+    security: where the end of the client's input is the end of the process's, the process is told of it only if the client said so and all
+    that it sent was passed on. Half a script that runs as if it were whole is worse than one that waits (`Attachment.cut_input`).
+    docker: dockerd closes the process's input however the client's ends.
+    """
+    ending = Ending.CLIENT_GONE
+    complete = not options.stdin
 
     async def send_output() -> None:
+        nonlocal ending
         async for stream, data in attachment:
             await duplex.write(stdcopy.frame(stream, data) if options.multiplexed else data)
+        ending = Ending.OUTPUT_ENDED
 
     async def receive_input() -> None:
-        nonlocal ending
-        ending = await _pass_input(duplex, attachment, options)
-
-    async def notice_loss() -> None:
-        nonlocal ending
+        nonlocal ending, complete
+        if await _pass_input(duplex, attachment, options):
+            ending = Ending.DETACHED
+            return
+        complete = True
+        if options.stdin and not options.close_stdin:
+            ending = Ending.INPUT_ENDED
+            return
+        if options.stdin:
+            await attachment.close_stdin()
         await duplex.wait_lost()
-        ending = Ending.CLIENT_GONE
 
     try:
-        await first_of(send_output(), receive_input(), notice_loss())
+        await first_of(send_output(), receive_input(), duplex.wait_lost())
     except ConnectionError:
         return Ending.CLIENT_GONE
+    finally:
+        if ending is Ending.CLIENT_GONE and not complete:  # or the engine leaves, and this session with it
+            attachment.cut_input()
     return ending
 
 
-async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> Ending:
+async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> bool:
+    """Pass on what the client sends, to its end; returns whether the end was a user's detaching."""
     keys = DetachKeys(options.detach_keys) if options.detach_keys and attachment.terminal else None
     listening = options.stdin
     while data := await duplex.read():
@@ -153,13 +171,8 @@ async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOp
                 # The process has closed its stdin: nobody reads what else the client sends, but the process's output still counts.
                 listening = False
         if keys and keys.detached:
-            return Ending.DETACHED
-    if options.stdin and not options.close_stdin:
-        return Ending.INPUT_ENDED
-    if options.stdin:
-        await attachment.close_stdin()
-    await duplex.wait_lost()
-    return Ending.CLIENT_GONE
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,9 +243,17 @@ def _log_query(request: web.Request) -> LogQuery:
         follow=query.boolean(request, "follow"),
         since_ns=query.timestamp_ns(request, "since") or None,
         until_ns=query.timestamp_ns(request, "until") or None,
-        # docker: whatever is no number of lines means all of them.
-        tail=int(tail) if tail.isascii() and tail.isdecimal() else None,
+        tail=_lines(tail),
     )
+
+
+def _lines(tail: str) -> int | None:
+    """How many lines of a log, None for all. docker: whatever is no number of lines means all of them."""
+    try:
+        count = parse_int64(tail)
+    except ValueError:
+        return None
+    return count if count >= 0 else None
 
 
 def _entry_renderer(*, multiplexed: bool, timestamps: bool, details: bool) -> Callable[[LogEntry], bytes]:
@@ -312,6 +333,8 @@ class _WebSocketStream:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 # A websocket has no half close: the end of the client's side is the end of the client.
                 self._lost.set()
+                if message.type is not WSMsgType.CLOSE:
+                    raise ConnectionResetError("the client went away")
         return b""
 
     async def write(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ Not covered: a hijacking request that is pipelined behind an unfinished one, or 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +22,15 @@ from typing import Any
 
 from aiohttp import web
 
+log = logging.getLogger(__name__)
+
 EARLY_BYTES = 64 * 1024
 _HEAD_BYTES = 64 * 1024
+# docker: what Go lets a request's head have (net/http, DefaultMaxHeaderBytes). Filters and credentials can be long.
+_LINE_BYTES = 1 << 20
 
 _HIJACKING = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start)[? ]")
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 
@@ -109,6 +114,19 @@ class Connection(web.RequestHandler):
             if self.transport is not None:
                 self._end_request(request)
 
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, and nobody who is gone. Both are the client's affair, so the log has no traceback."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # aiohttp drops the connection then
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        log.info("a client does not speak HTTP: %s", (message or "").strip().partition("\n")[0])
+        response = web.Response(status=status, text=f"{status} Bad Request", headers={"Connection": "close"})
+        response.force_close()
+        return response
+
     def _end_request(self, request: web.BaseRequest) -> None:
         self._idle = request.content.is_eof() and not self._messages
         if not self._hijacking:
@@ -173,4 +191,5 @@ class Runner(web.AppRunner):
         await super()._make_server()  # starts and freezes the application; its own server is not used
         # Idle connections are kept: clients hold them for their next call, and they do not keep the engine from leaving.
         options = {"access_log": None, "keepalive_timeout": 3600.0, "tcp_keepalive": True, "lingering_time": 5.0, "auto_decompress": False}
+        options |= {"max_line_size": _LINE_BYTES, "max_field_size": _LINE_BYTES}
         return _Server(self.app._handle, options, request_factory=self.app._make_request)  # noqa: SLF001 - aiohttp has no public way

@@ -2,7 +2,8 @@
 
 `hijack` answers the request in dockerd's words and takes the connection over. Flow control goes both ways: what the client sends
 is read only as fast as it is used, and `write` waits while the client is slow, so neither side can fill the engine's memory.
-The client ending its side closes the process's stdin, not the connection.
+The client ending its side closes the process's stdin, not the connection. A client that is gone without having ended its side has ended
+nothing: its input broke off.
 Source: moby daemon/server/router/container (postContainersAttach, postContainerExecStart).
 """
 
@@ -36,7 +37,7 @@ class Duplex(Protocol):
     """A stream of bytes in both directions. Its two kinds are `RawStream` and the websocket of attach/ws."""
 
     async def read(self) -> bytes:
-        """What the client sent next; b"" once it has ended its side."""
+        """What the client sent next; b"" once it has ended its side. Raises ConnectionError when it is gone without having done so."""
 
     async def write(self, data: bytes) -> None:
         """Send, waiting while the client is slow. Raises ConnectionError when it is gone."""
@@ -56,6 +57,7 @@ class RawStream(asyncio.Protocol):
         self._tell_server = taken.on_lost
         self._received = bytearray(taken.early)
         self._ended = taken.ended
+        self._cut = False
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         if taken.can_write:
@@ -75,6 +77,8 @@ class RawStream(asyncio.Protocol):
             await self._arrived.wait()
         data = bytes(self._received)
         self._received.clear()
+        if not data and self._cut:
+            raise ConnectionResetError("the client went away")
         if not self._ended and not self._lost.is_set():
             self._transport.resume_reading()
         return data
@@ -125,6 +129,7 @@ class RawStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
+        self._cut = not self._ended
         self._ended = True
         self._lost.set()
         self._arrived.set()
@@ -150,7 +155,7 @@ class RawStream(asyncio.Protocol):
             async with asyncio.timeout(_LINGER_SECONDS):
                 while await self.read():
                     pass
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             return
 
     def _watch_hang_up(self) -> None:

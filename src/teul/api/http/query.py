@@ -13,6 +13,8 @@ from aiohttp import web
 
 from teul.errors import InvalidParameter
 from teul.model.filter import Filters, parse_filters
+from teul.model.number import parse_int64
+from teul.model.terminal import LARGEST
 
 T = TypeVar("T")
 
@@ -20,8 +22,6 @@ T = TypeVar("T")
 JSON_BYTES = 16 * 1024 * 1024
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_INT64_MAX = (1 << 63) - 1
 
 
 def text(request: web.Request, key: str) -> str:
@@ -41,18 +41,19 @@ def integer(request: web.Request, key: str) -> int | None:
     if not value:
         return None
     try:
-        return _parse_int64(value)
+        return parse_int64(value)
     except ValueError as error:
         raise InvalidParameter(f'strconv.Atoi: parsing "{value}": {error}') from None
 
 
 def dimension(request: web.Request, key: str, *, name: str) -> int:
-    """A terminal's height or width. Raises InvalidParameter, as dockerd does, if it is missing or out of 32 bits."""
+    """A terminal's height or width. Raises InvalidParameter, with dockerd's words, if it is missing or no terminal can have it."""
     value = text(request, key)
-    if not re.fullmatch(r"-?[0-9]+", value):
-        raise InvalidParameter(f'invalid resize {name} "{value}": invalid syntax')
-    number = int(value)
-    if not 0 <= number < 1 << 32:
+    try:
+        number = parse_int64(value)
+    except ValueError as error:
+        raise InvalidParameter(f'invalid resize {name} "{value}": {error}') from None
+    if not 0 <= number <= LARGEST:
         raise InvalidParameter(f'invalid resize {name} "{value}": value out of range')
     return number
 
@@ -72,7 +73,7 @@ def parse_timestamp_ns(value: str) -> int:
     """`seconds[.nanoseconds]` to nanoseconds. Raises ValueError with dockerd's words."""
     seconds, _, fraction = value.partition(".")
     try:
-        whole = _parse_int64(seconds)
+        whole = parse_int64(seconds)
     except ValueError as error:
         raise ValueError(f'invalid seconds "{seconds}": {error}') from None
     if len(fraction) > 20:
@@ -130,6 +131,8 @@ def decode_json(body: bytes, shape: type[T]) -> T:
     """Decode one JSON document to `shape`. Raises InvalidParameter."""
     try:
         return msgspec.json.decode(body, type=shape)
+    except RecursionError:
+        raise InvalidParameter("invalid JSON: exceeded max depth") from None
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"invalid JSON: {error}") from None
     except msgspec.DecodeError as error:
@@ -148,12 +151,3 @@ def encode_line(document: Any) -> bytes:
 def json_response(document: Any, *, status: int = 200) -> web.Response:
     """`document` (anything msgspec can encode) as the answer."""
     return web.Response(status=status, body=encode_line(document), content_type="application/json")
-
-
-def _parse_int64(value: str) -> int:
-    if not _INTEGER.fullmatch(value):
-        raise ValueError("invalid syntax")
-    number = int(value)
-    if not -_INT64_MAX - 1 <= number <= _INT64_MAX:
-        raise ValueError("value out of range")
-    return number

@@ -2,7 +2,8 @@
 
 asyncio's TLS transport closes altogether when the client ends its sending side, and cannot end only the engine's: `docker run -i` over it
 would lose its output at the end of its input. `TlsTransport` passes both ends on (`teul.wire.tls`), so that hijacked streams behave as they
-do on a bare socket. A client that does not finish the handshake never reaches HTTP.
+do on a bare socket. A client that does not finish the handshake never reaches HTTP. A connection that ends without
+the client's close_notify was cut, maybe by somebody on the way: it is lost, with an error, and no end of what the client meant to send.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class TlsConnection(asyncio.Protocol):
         self._bare: asyncio.Transport | None = None
         self._upper: TlsTransport | None = None  # once the client is known
         self._refused = False
+        self._loss: ConnectionResetError | None = None  # why this side gave the connection up
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -132,7 +134,7 @@ class TlsConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         if self._upper is not None:
-            self._upper.get_protocol().connection_lost(exc)
+            self._upper.get_protocol().connection_lost(exc or self._loss)
 
     def pause_writing(self) -> None:
         if self._upper is not None:
@@ -160,7 +162,12 @@ class TlsConnection(asyncio.Protocol):
             return
         if plain:
             self._application().data_received(plain)
-        if self._session.ended and not had_ended and not self._application().eof_received():
+        if had_ended or not self._session.ended:
+            return
+        if self._session.cut:
+            self._loss = ConnectionResetError("unexpected EOF")
+            self._bare.abort()
+        elif not self._application().eof_received():
             self._upper.close()
 
     def _application(self) -> asyncio.Protocol:

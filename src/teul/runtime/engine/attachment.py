@@ -28,6 +28,7 @@ class Attachment:
         self._writer: asyncio.StreamWriter | None = None
         self._frames = wire.FrameReader()
         self._ended = False
+        self._input_cut = False
 
     @classmethod
     async def pending(cls, *, terminal: bool, wants: Wants) -> tuple[Attachment, socket.socket]:
@@ -86,10 +87,22 @@ class Attachment:
         if not self._writer.is_closing():
             self._writer.write(wire.frame(wire.STDIN))
 
-    async def close(self) -> None:
-        """Detach; the process goes on. Where the process's input lives no longer than its first client, the input ends here."""
+    def cut_input(self) -> None:
+        """Tell the monitor that the client's input broke off: this attachment's end is none of the process's input.
+
+        A pipe has no sign for that but to bring nothing more. A container's process waits, and the next client that attaches goes on.
+        Nobody can attach to an exec: it is hung up on with SIGHUP, as a shell is that loses its terminal, and its input stays open till
+        its end.
+        """
         assert self._writer is not None
-        if self.wants.get("stdin"):
+        self._input_cut = True
+        if self.wants.get("stdin") and not self._writer.is_closing():
+            self._writer.write(wire.frame(wire.INPUT_CUT))
+
+    async def close(self) -> None:
+        """Detach; the process goes on. Where the process's input lives no longer than its first client, the input ends here, unless cut."""
+        assert self._writer is not None
+        if self.wants.get("stdin") and not self._input_cut:
             await self.close_stdin()
         self._writer.close()
 

@@ -7,6 +7,7 @@ logged, the cgroup is removed, the exit record is on disk, and only then anybody
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import json
 import os
@@ -37,12 +38,14 @@ _CGROUP_PATIENCE_SECONDS = 0.003
 _CGROUP_RETRY_SECONDS = 0.005
 _CGROUP_RETRIES = 400
 _ACCEPT_PAUSE_SECONDS = 0.5
+_HOLD_BYTES = 32 << 20  # with so much waiting for a client, no output is read; an outbox can hold more, for what is read at the end
+_STALLED_SECONDS = 10.0
 
 
 class _Client:
     """One connection from the engine: its control connection, or an attachment that it made for a client of its own."""
 
-    __slots__ = ("control", "outbox", "reader", "socket", "stderr", "stdin", "stdout")
+    __slots__ = ("control", "moved", "outbox", "reader", "socket", "stderr", "stdin", "stdout")
 
     def __init__(self, connection: socket.socket, spill_directory: str) -> None:
         connection.setblocking(False)
@@ -50,6 +53,7 @@ class _Client:
         self.reader = wire.FrameReader()
         self.outbox = Outbox(spill_directory)
         self.control = self.stdin = self.stdout = self.stderr = False
+        self.moved = True  # has taken something of what waits since it was last looked at
 
     def hello(self, wants: Wants) -> None:
         self.control = bool(wants.get("control"))
@@ -74,6 +78,7 @@ class _Client:
                 self.outbox.drop(self.socket.send(data))
             except BlockingIOError:
                 return
+            self.moved = True
 
 
 class Monitor:
@@ -90,6 +95,7 @@ class Monitor:
         self._cgroup = launch["cgroup"] if launch["kind"] == "create" else None
         self._kill_cgroup = launch["kill_cgroup"]
         self._resumed = request["resume"] is not None
+        self._is_exec = launch["kind"] == "exec"
         self._closes_input = launch["stdin"] == "once"  # the process's input ends with the first client's
         self._input_ending = False  # no client will write any more; the process has yet to take what waits
         self._clients: dict[int, _Client] = {}
@@ -102,6 +108,8 @@ class Monitor:
         self._outputs: dict[int, int] = {}  # descriptor → stream
         self._input = bytearray()
         self._input_watched = False
+        self._held = False  # a client is far behind, and no output is read
+        self._looking = False  # a look at whether such clients move is due
         self._ended = False
         self.pid = 0
         self.status: int | None = None  # of the ended process, when the keeper has reaped it
@@ -281,12 +289,14 @@ class Monitor:
         self._loop.forget(fd)
         client.outbox.close()
         client.socket.close()
+        self._let_go_of_output()
 
     def _serve(self, client: _Client, events: int) -> None:
         try:
             if events & WRITE:
                 client.flush()
                 self._watch(client)
+                self._let_go_of_output()
             if events & (READ | HANGUP):
                 data = client.socket.recv(_READ_BYTES)
                 if not data:
@@ -316,9 +326,12 @@ class Monitor:
                 self._watch(client)
             else:
                 self._end_input()
+        elif kind == wire.INPUT_CUT and client.stdin:
+            self._hang_up()
         elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
             size: TerminalSize = json.loads(payload)
-            pty.set_size(self._input_fd, size["rows"], size["columns"])
+            with contextlib.suppress(OSError):  # a size that cannot be is no reason to drop the engine's connection
+                pty.set_size(self._input_fd, size["rows"], size["columns"])
 
     # -- streams
 
@@ -352,9 +365,44 @@ class Monitor:
                     client.send(framed)
                     if client.outbox:
                         self._watch(client)
+                        self._hold_output(client)
                 except OSError:
                     self._drop(client)
         return len(data)
+
+    def _hold_output(self, client: _Client) -> None:
+        """Have the process wait, as it does for a pipe, if `client` is so far behind that more output would be too much to keep for it."""
+        if self._held or client.outbox.waiting_bytes < _HOLD_BYTES:
+            return
+        self._held = True
+        for fd in self._outputs:
+            self._watch_output(fd)
+        client.moved = self._looking  # the next look may be near
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(_STALLED_SECONDS, self._drop_stalled)
+
+    def _let_go_of_output(self) -> None:
+        """Read on, once every client has taken the better part of what waited for it."""
+        if self._held and all(client.outbox.waiting_bytes < _HOLD_BYTES // 2 for client in self._clients.values()):
+            self._held = False
+            for fd in self._outputs:
+                self._watch_output(fd)
+
+    def _drop_stalled(self) -> None:
+        """Let go of clients that have taken nothing since the last look: the process waits for who is slow, not for who has stopped."""
+        self._looking = self._held and bool(self._outputs)
+        if not self._looking:
+            return
+        for client in list(self._clients.values()):
+            if client.outbox.waiting_bytes >= _HOLD_BYTES // 2 and not client.moved:
+                self._drop(client)
+            client.moved = False
+        self._loop.call_later(_STALLED_SECONDS, self._drop_stalled)
+
+    def _watch_output(self, fd: int) -> None:
+        # What is still there when the last writer has gone is read all the same: epoll reports that unasked, and it is not much.
+        self._loop.change(fd, (0 if self._held else READ) | (WRITE if fd == self._input_fd and self._input else 0))
 
     def _close_output(self, fd: int) -> None:
         del self._outputs[fd]
@@ -380,10 +428,9 @@ class Monitor:
                 self._watch(client)
 
     def _watch_input(self) -> None:
-        writing = WRITE if self._input else 0
         if self._input_fd in self._outputs:
-            self._loop.change(self._input_fd, READ | writing)
-        elif writing:
+            self._watch_output(self._input_fd)
+        elif self._input:
             if not self._input_watched:
                 self._loop.watch(self._input_fd, WRITE, self._input_ready)
                 self._input_watched = True
@@ -400,6 +447,14 @@ class Monitor:
         self._input_ending = True
         if not self._input:
             self._end_of_input()
+
+    def _hang_up(self) -> None:
+        """A client's input broke off. To an exec no other can come: end its processes, rather than let them wait or think it complete."""
+        if not self._is_exec or not self._closes_input or self._terminal or self.status is not None:
+            return
+        signal.pidfd_send_signal(self._pidfd, 0)  # raises if the pid is no longer the process's own
+        # Each process is made as the leader of a session, and so of a group, which it cannot leave.
+        os.killpg(self.pid, signal.SIGHUP)
 
     def _close_input(self) -> None:
         if self._input_fd >= 0 and self._input_fd not in self._outputs:

@@ -1,8 +1,8 @@
 """Output that waits for a slow reader: a little in memory, the rest in an unlinked file.
 
 A reader that falls behind must stall neither the container nor the log nor the other readers; so what the reader has not taken yet is
-kept outside of the keeper's memory. It loses nothing, as long as it does not fall behind by more than the file may hold: one that has
-stopped reading for good would have the container fill the host's disk.
+kept outside of the keeper's memory. The file has a bound, or a reader that has stopped for good would have the container fill the host's
+disk; long before it is reached the monitor reads no more of the process's output.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._memory) or self._read_at < self._write_at
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits."""
+        return len(self._memory) + self._write_at - self._read_at
 
     def put(self, data: bytes) -> None:
         """Add `data` at the end. Raises `OSError` when the disk is full, or too much waits already: then the reader is to be given up."""

@@ -13,6 +13,7 @@ from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
+from teul.model.number import parse_int64
 
 ACCEPTED = frozenset(
     ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since"]
@@ -108,9 +109,10 @@ def _check_values(filters: Filters, key: str, accepted: Sequence[str]) -> None:
 
 
 def _exit_code(value: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise InvalidParameter(f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
-    return int(value)
+    try:
+        return parse_int64(value)
+    except ValueError as error:
+        raise InvalidParameter(f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": {error}") from None
 
 
 def _has_exited(container: Container, codes: frozenset[int]) -> bool:

@@ -162,4 +162,5 @@ class ContainerResources:
         except OSError as error:
             if error.errno == errno.ENOENT and not await run_blocking(self._launcher.has_cgroup, container):
                 return  # the container has just ended; the record is what counts
-            raise System(error.strerror or str(error)) from error
+            kind = {errno.EINVAL: InvalidParameter, errno.ERANGE: InvalidParameter, errno.EBUSY: Conflict}.get(error.errno or 0, System)
+            raise kind(error.strerror or str(error)) from error

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from teul import failpoints
+from teul.aio import run_blocking
 from teul.dockerfile.instructions import apply_changes
 from teul.errors import InvalidParameter
 from teul.oci.descriptor import OCI_CONFIG, Descriptor, layer_media_type
@@ -45,7 +46,7 @@ async def import_archive(
     config = apply_changes(ImageConfig(), request.changes)
     async with store.workspace.directory() as directory:
         root = os.path.join(directory, "layer", "fs")
-        os.makedirs(root, 0o755)
+        await run_blocking(os.makedirs, root, 0o755)
         blob_path = os.path.join(directory, "blob")
         async with slots:
             layer = await ingest(stream, blob_path, root, limits)

@@ -1,12 +1,13 @@
 """The metadata database: SQLite in WAL mode, one writer thread, readers beside it.
 
 What is not in the database does not exist: files without a record are swept when the engine starts. Every record lives in the
-database and nowhere else. SQLite's `user_version` counts the migrations that were applied.
+database and nowhere else. It is readable by its owner alone. SQLite's `user_version` counts the migrations that were applied.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import sqlite3
@@ -104,6 +105,7 @@ class Database:
 
 
 def _connect(path: str) -> sqlite3.Connection:
+    _close_to_others(path)
     connection = sqlite3.connect(path, isolation_level=None)
     connection.row_factory = sqlite3.Row
     # synchronous=NORMAL with a WAL: a killed engine loses nothing; a power cut may take the last transactions, and never an earlier one
@@ -112,6 +114,19 @@ def _connect(path: str) -> sqlite3.Connection:
         connection.execute(f"PRAGMA {pragma}")
     _migrate(connection, path)
     return connection
+
+
+def _close_to_others(path: str) -> None:
+    """Give the database to this user alone, whether it is there or not. SQLite gives the journals that it makes the database's own mode.
+
+    security: containers' environments are in it, and whatever passwords people put there.
+    """
+    # By name, not by descriptor: closing one would drop the locks that this process holds on the file (POSIX, fcntl(2)).
+    with contextlib.suppress(FileExistsError):
+        os.mknod(path, 0o600)  # an empty file; its contents are SQLite's business
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(name, 0o600)
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:

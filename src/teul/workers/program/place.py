@@ -9,6 +9,7 @@ docker: moby/go-archive, Unpack. Unlike an image's layer, such an archive has no
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -17,6 +18,14 @@ from teul.linux.paths import make_directories_in_root, open_in_root
 from teul.store.atomic import remove_tree
 from teul.wire.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
+
+# What the kernel says of an entry that cannot be where it is to be, as it is; what else it says is about the machine.
+_OF_THE_ARCHIVE = frozenset(
+    (
+        *(errno.E2BIG, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENAMETOOLONG),
+        *(errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EOVERFLOW, errno.EPERM, errno.ERANGE, errno.EXDEV),
+    )
+)
 
 
 class Placer:
@@ -39,7 +48,8 @@ class Placer:
             try:
                 self._place(name, entry)
             except OSError as error:
-                raise OSError(error.errno, f"{os.fsdecode(entry.name)}: {os.strerror(error.errno or 0).lower()}") from error
+                text = f"{os.fsdecode(entry.name)}: {os.strerror(error.errno or 0).lower()}"
+                raise Refused(text) if error.errno in _OF_THE_ARCHIVE else OSError(error.errno, text) from error
         # Directories get their times at the end: an entry made in a directory changes the directory's time.
         for name, time_ns in self._directory_times.items():
             self._set_directory_time(name, time_ns)

@@ -56,8 +56,9 @@ _RULES = (
     Rule("gone", ContainerGone),
     Rule("not-found", _NotThere),
     Rule("invalid", _Invalid, UserError),
-    # docker: a malformed archive is the daemon's failure in `docker cp`, status 500.
-    Rule("system", TarError, StreamError, Refused, OSError, MemoryError),
+    # The texts are dockerd's. It calls a malformed archive a failure of its own, status 500, which would be an alarm without cause.
+    Rule("invalid", TarError, StreamError, Refused),
+    Rule("system", OSError, MemoryError),
 )
 
 
@@ -154,7 +155,12 @@ def _describe(root_fd: int, path: str) -> Stat:
     except PathError as error:
         if error.errno == errno.ENOENT:
             raise _NotThere(path) from error
-        raise
+        raise _judged(error) from error
+
+
+def _judged(error: PathError) -> Exception:
+    """`error` as it is, or as the client's who asked for a path that cannot be."""
+    return _Invalid(error.strerror or str(error)) if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP) else error
 
 
 def _open(root_fd: int, path: str) -> int:
@@ -168,7 +174,7 @@ def _destination(root_fd: int, path: str) -> bytes:
     except FileNotFoundError as error:
         raise _NotThere(path) from error
     except OSError as error:
-        raise PathError("lstat", path, error) from error
+        raise _judged(PathError("lstat", path, error)) from error
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             raise _Invalid("extraction point is not a directory")

@@ -232,6 +232,34 @@ async def test_a_client_that_vanishes_ends_the_session(api: Api) -> None:
         await soon(attachment.closed.wait())
 
 
+async def test_input_that_breaks_off_is_not_taken_for_complete(api: Api) -> None:
+    """The connection is lost without the client having ended its side."""
+    _, attachment = interactive(api)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.setblocking(False)
+        await loop.sock_connect(connection, api.socket_path)
+        await loop.sock_sendall(connection, head(f"/containers/box/attach?{ATTACH}") + b"half a scr")
+        # What comes and is not read makes the end of this socket a reset, not an end of file (unix(7)).
+        assert await soon(loop.sock_recv(connection, 5)) == b"HTTP/"
+        await until(lambda: bytes(attachment.stdin) == b"half a scr")
+    await soon(attachment.closed.wait())
+    assert (attachment.input_cut, attachment.stdin_closed.is_set()) == (True, False)
+
+
+async def test_input_whose_end_the_process_has_not_reached_is_not_complete(api: Api) -> None:
+    """The client has sent all and gone; what it sent is lost here with the client."""
+    _, attachment = interactive(api)
+    attachment.room.clear()
+    reader, writer = await api.connect()
+    writer.write(head(f"/containers/box/attach?{ATTACH}") + b"all of it")
+    await read_head(reader)
+    writer.write(b"and more")
+    writer.close()
+    await soon(attachment.closed.wait())
+    assert (attachment.input_cut, attachment.stdin_closed.is_set()) == (True, False)
+
+
 async def test_a_slow_client_holds_up_the_output_and_gets_all_of_it(api: Api) -> None:
     _, attachment = interactive(api)
     reader, writer = await api.connect()
@@ -498,3 +526,15 @@ async def test_a_websocket_that_closes_ends_the_session(api: Api) -> None:
     async with api.session.ws_connect(f"http://docker/containers/box/attach/ws?{ATTACH}"):
         pass
     await soon(attachment.closed.wait())
+    assert (attachment.input_cut, attachment.stdin_closed.is_set()) == (False, True)
+
+
+async def test_a_websocket_that_breaks_off_has_no_complete_input(api: Api) -> None:
+    """A close frame is the end; the mere end of the connection is none."""
+    _, attachment = interactive(api)
+    websocket = await api.session.ws_connect(f"http://docker/containers/box/attach/ws?{ATTACH}")
+    await websocket.send_bytes(b"half a scr")
+    await until(lambda: bytes(attachment.stdin) == b"half a scr")
+    websocket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    await soon(attachment.closed.wait())
+    assert (attachment.input_cut, attachment.stdin_closed.is_set()) == (True, False)

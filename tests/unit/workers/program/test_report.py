@@ -50,15 +50,15 @@ def test_what_is_wrong_with_a_layer_is_its_senders_fault(error: Exception, kind:
         (rootfs._Invalid("extraction point is not a directory"), "invalid", "extraction point is not a directory"),
         (UserError("no such user"), "invalid", "no such user"),
         (MemoryError(), "system", NO_MEMORY),
-        (TarError("no archive"), "system", "no archive"),
-        (LimitExceeded("too much"), "system", "too much"),
-        (Refused("evil"), "system", "evil"),
+        (TarError("no archive"), "invalid", "no archive"),
+        (LimitExceeded("too much"), "invalid", "too much"),
+        (Refused("evil"), "invalid", "evil"),
         (os_error(errno.ENOTDIR, "f: not a directory"), "system", "f: not a directory"),
         (PathError("lstat", "/f/x", os_error(errno.ENOTDIR, "")), "system", "lstat /f/x: not a directory"),
     ],
 )
-def test_what_is_wrong_with_an_archive_for_a_container_is_the_systems(error: Exception, kind: str, text: str) -> None:
-    """docker: it answers with status 500 there."""
+def test_what_is_wrong_with_an_archive_for_a_container_is_its_senders_fault(error: Exception, kind: str, text: str) -> None:
+    """Not so what is wrong with the machine. docker: it answers with status 500 in either case."""
     assert failure(error, rootfs._RULES) == {"error": text, "kind": kind}
 
 

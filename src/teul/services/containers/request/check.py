@@ -18,11 +18,13 @@ import msgspec
 from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig, HealthConfig
 from teul.model.container import CreateContainer
+from teul.model.document import Document
 from teul.model.exec import ExecConfig
 from teul.model.health import RESTART_LABEL
 from teul.model.host_config import HostConfig, RestartPolicy, Ulimit
 from teul.model.network_config import NetworkingConfig
 from teul.model.signals import parse_signal
+from teul.model.terminal import check_console_size
 from teul.services.containers.request.capabilities import normalise_capabilities
 from teul.services.containers.request.log_options import check_log_config
 from teul.services.containers.request.mounts import check_absolute, check_not_root, clean_path, plan_mounts
@@ -59,6 +61,8 @@ def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable
     `exists` tells whether a path of the host is there (for binds that must not be created). Raises InvalidParameter,
     NotImplementedHere.
     """
+    _check_strings("container", request.config, request.host_config)
+    check_console_size(request.host_config.console_size)
     config = msgspec.structs.replace(request.config)
     host_config = msgspec.structs.replace(request.host_config)
     networking, warnings = normalise_networking(config, host_config, request.networking)
@@ -92,6 +96,31 @@ def check_exec(config: ExecConfig) -> None:
         raise InvalidParameter("No exec command specified")
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidParameter("Cwd must be an absolute path")
+    _check_strings("exec", config)
+    check_console_size(config.console_size)
+
+
+def _check_strings(what: str, *documents: Document) -> None:
+    """Refuse NUL bytes, which the kernel takes for the end of a string. docker: dockerd finds that out at start, or not at all.
+
+    Labels and annotations are nobody's business but the client's.
+    """
+    for document in documents:
+        for field in msgspec.structs.fields(document):
+            if field.name not in ("labels", "annotations") and _has_nul(getattr(document, field.name)):
+                raise InvalidParameter(f"invalid {what} configuration: {field.encode_name} contains a NUL byte")
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_nul, value))
+    if isinstance(value, dict):
+        return any(map(_has_nul, value)) or any(map(_has_nul, value.values()))
+    if isinstance(value, Document):
+        return any(_has_nul(getattr(value, name)) for name in value.__struct_fields__)
+    return False
 
 
 def _check_mount_options(host_config: HostConfig) -> None:

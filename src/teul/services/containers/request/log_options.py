@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig
 from teul.model.host_config import LogConfig
+from teul.model.number import parse_int64
 
 DEFAULT_DRIVER = "json-file"
 _MODE_OPTIONS = frozenset({"mode", "max-buffer-size"})
 _CACHE_OPTIONS = frozenset({"cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"})
 _JSON_FILE_OPTIONS = frozenset({"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"})
+_LARGEST_BYTES = (1 << 63) - 1
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?) ?(?:([kKmMgGtTpP])[iI]?)?[bB]?")
 _THOUSANDS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _FALSE = ("", "0", "f", "F", "FALSE", "false", "False")
@@ -83,11 +85,13 @@ def _max_bytes(text: str) -> int:
 
 
 def _max_files(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]+", text):
-        raise InvalidParameter(f"invalid max-file: {json.dumps(text)}")
-    if int(text) < 1:
+    try:
+        count = parse_int64(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid max-file: {json.dumps(text)}") from None
+    if count < 1:
         raise InvalidParameter("max-file cannot be less than 1")
-    return int(text)
+    return count
 
 
 def parse_size(text: str) -> int:
@@ -95,7 +99,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise InvalidParameter(f"invalid size: '{text}'")
-    return int(float(match[1]) * 1000 ** _THOUSANDS[(match[2] or "").lower()])
+    size_bytes = float(match[1]) * 1000 ** _THOUSANDS[(match[2] or "").lower()]
+    if size_bytes > _LARGEST_BYTES:
+        raise InvalidParameter(f"invalid size: '{text}'")
+    return int(size_bytes)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

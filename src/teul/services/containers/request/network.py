@@ -108,7 +108,7 @@ def _port_number(text: str) -> str:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= 65535
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and int(text) <= 65535
 
 
 def _is_port_range(text: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from teul.errors import InvalidParameter
 from teul.model.host_config import HostConfig
+from teul.model.number import parse_int64
 from teul.oci.seccomp_profile import default_profile, parse_profile, resolve_profile
 from teul.services.containers.request.network import has_own_network
 from teul.services.host import HostFacts
@@ -23,6 +24,7 @@ from teul.services.host import HostFacts
 DEFAULT_APPARMOR_PROFILE = "docker-default"
 # Go's strconv.ParseBool.
 _BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
+_LARGEST_DEVICE_NUMBER = (1 << 32) - 1
 _DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 _IPC_SYSCTLS = frozenset(
     {
@@ -149,7 +151,15 @@ def parse_device_rule(text: str) -> dict[str, Any]:
 
 
 def _device_number(text: str) -> int:
-    return -1 if text == "*" else int(text)
+    if text == "*":
+        return -1
+    try:
+        number = parse_int64(text)
+    except ValueError as error:
+        raise InvalidParameter(f"invalid device cgroup rule: number {text}: {error}") from None
+    if number > _LARGEST_DEVICE_NUMBER:
+        raise InvalidParameter(f"invalid device cgroup rule: number {text}: value out of range")
+    return number
 
 
 def _quote(text: str) -> str:

@@ -14,6 +14,9 @@ from teul.oci.runtime_spec import Device, Rlimit
 from teul.services.containers.request.security import parse_device_rule
 from teul.services.containers.spec.devices import ContainerDevices, DeviceNode
 
+# kernel: what it makes of other numbers without a word (kernel/sched/sched.h, MIN_SHARES and MAX_SHARES). docker: runc refuses those.
+_SHARES = (2, 1 << 18)
+
 _NANO_CPU_PERIOD_US = 100_000
 _UNLIMITED = 2**64 - 1
 _DEFAULT_NODES = tuple(
@@ -97,7 +100,7 @@ def build_cpu(limits: HostConfig) -> dict[str, Any]:
         cpu["period"] = _NANO_CPU_PERIOD_US
         cpu["quota"] = limits.nano_cpus * _NANO_CPU_PERIOD_US // 1_000_000_000
     named = (
-        ("shares", limits.cpu_shares),
+        ("shares", _within(limits.cpu_shares, *_SHARES) if limits.cpu_shares else 0),
         ("cpus", limits.cpuset_cpus),
         ("mems", limits.cpuset_mems),
         ("period", limits.cpu_period),
@@ -106,6 +109,10 @@ def build_cpu(limits: HostConfig) -> dict[str, Any]:
         ("realtimeRuntime", limits.cpu_realtime_runtime),
     )
     return cpu | {name: value for name, value in named if value}
+
+
+def _within(value: int, low: int, high: int) -> int:
+    return min(max(value, low), high)
 
 
 def build_pids(limits: HostConfig) -> dict[str, Any]:
