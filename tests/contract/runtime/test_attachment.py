@@ -233,6 +233,16 @@ async def test_an_input_that_stays_open_outlives_its_client(start: Start) -> Non
     assert not subject.hears_no_more()
 
 
+async def test_an_input_that_breaks_off_is_not_ended_by_its_client(start: Start) -> None:
+    """Also where it would live no longer than that: what has come may be half of what was meant."""
+    subject = await start()
+    await subject.attachment.write(b"half")
+    subject.attachment.cut_input()
+    await subject.attachment.close()
+    await eventually(lambda: subject.heard() == b"half", "what was written before")
+    assert not subject.hears_no_more()
+
+
 async def test_every_method_was_called(whole_suite: Witness) -> None:
     assert methods_of(Attachment) | {"feed", "end"} == methods_of(FakeAttachment)
     assert whole_suite.uncalled(FakeAttachment) == set()
