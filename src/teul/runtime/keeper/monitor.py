@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from teul import failpoints
 from teul.linux import cgroups, process, pty
+from teul.runtime.keeper.client import Client
 from teul.runtime.keeper.logs import LogFile
 from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
-from teul.runtime.keeper.outbox import Outbox
 from teul.runtime.keeper.starter import Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
 from teul.store.atomic import ignoring_absence, replace_file
@@ -38,47 +38,7 @@ _CGROUP_PATIENCE_SECONDS = 0.003
 _CGROUP_RETRY_SECONDS = 0.005
 _CGROUP_RETRIES = 400
 _ACCEPT_PAUSE_SECONDS = 0.5
-_HOLD_BYTES = 32 << 20  # with so much waiting for a client, no output is read; an outbox can hold more, for what is read at the end
 _STALLED_SECONDS = 10.0
-
-
-class _Client:
-    """One connection from the engine: its control connection, or an attachment that it made for a client of its own."""
-
-    __slots__ = ("control", "moved", "outbox", "reader", "socket", "stderr", "stdin", "stdout")
-
-    def __init__(self, connection: socket.socket, spill_directory: str) -> None:
-        connection.setblocking(False)
-        self.socket = connection
-        self.reader = wire.FrameReader()
-        self.outbox = Outbox(spill_directory)
-        self.control = self.stdin = self.stdout = self.stderr = False
-        self.moved = True  # has taken something of what waits since it was last looked at
-
-    def hello(self, wants: Wants) -> None:
-        self.control = bool(wants.get("control"))
-        self.stdin, self.stdout, self.stderr = bool(wants.get("stdin")), bool(wants.get("stdout")), bool(wants.get("stderr"))
-
-    def send(self, data: bytes) -> None:
-        """Send, or keep for later. Raises `OSError` when the peer is gone."""
-        if not self.outbox:
-            try:
-                sent = self.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self.outbox.put(data)
-
-    def flush(self) -> None:
-        """Send what waits, as far as the peer takes it."""
-        while data := self.outbox.peek():
-            try:
-                self.outbox.drop(self.socket.send(data))
-            except BlockingIOError:
-                return
-            self.moved = True
 
 
 class Monitor:
@@ -98,7 +58,7 @@ class Monitor:
         self._is_exec = launch["kind"] == "exec"
         self._closes_input = launch["stdin"] == "once"  # the process's input ends with the first client's
         self._input_ending = False  # no client will write any more; the process has yet to take what waits
-        self._clients: dict[int, _Client] = {}
+        self._clients: dict[int, Client] = {}
         self._listener: socket.socket | None = None
         self._log: LogFile | None = None
         self._trouble: Failure | None = None  # why the process must not run, though it can be made
@@ -245,12 +205,12 @@ class Monitor:
         if self._listener is not None:
             self._loop.change(self._listener.fileno(), READ)
 
-    def _take(self, connection: socket.socket) -> _Client:
-        client = _Client(connection, self._spill_directory)
+    def _take(self, connection: socket.socket) -> Client:
+        client = Client(connection, self._spill_directory)
         self._clients[connection.fileno()] = client
         return client
 
-    def _listen_to(self, client: _Client) -> None:
+    def _listen_to(self, client: Client) -> None:
         self._loop.watch(client.socket.fileno(), READ, self._serve, client)
 
     def _announce_start(self) -> None:
@@ -258,7 +218,7 @@ class Monitor:
             if client.control:
                 self._send_started(client)
 
-    def _send_started(self, client: _Client) -> None:
+    def _send_started(self, client: Client) -> None:
         """Tell the engine, and leave copies of the streams' descriptors with it: if this monitor dies, another goes on with them."""
         kept = [fd for fd in (self._input_fd, *self._outputs) if fd >= 0]
         kept = list(dict.fromkeys(kept))
@@ -277,12 +237,12 @@ class Monitor:
             return "stdin"
         return "stdout" if self._outputs[fd] == wire.STDOUT else "stderr"
 
-    def _drop(self, client: _Client) -> None:
+    def _drop(self, client: Client) -> None:
         self._release(client)
         if self._ended and not self._clients:
             self.close()
 
-    def _release(self, client: _Client) -> None:
+    def _release(self, client: Client) -> None:
         fd = client.socket.fileno()
         if self._clients.pop(fd, None) is None:
             return
@@ -291,7 +251,7 @@ class Monitor:
         client.socket.close()
         self._let_go_of_output()
 
-    def _serve(self, client: _Client, events: int) -> None:
+    def _serve(self, client: Client, events: int) -> None:
         try:
             if events & WRITE:
                 client.flush()
@@ -309,12 +269,12 @@ class Monitor:
         except (OSError, wire.ProtocolError, ValueError, KeyError):
             self._drop(client)
 
-    def _watch(self, client: _Client) -> None:
+    def _watch(self, client: Client) -> None:
         """Listen for what this client may do now: write when it has something waiting, read unless the input is full."""
         reading = 0 if client.stdin and len(self._input) >= _INPUT_BYTES else READ
         self._loop.change(client.socket.fileno(), reading | (WRITE if client.outbox else 0))
 
-    def _obey(self, client: _Client, kind: int, payload: bytes) -> None:
+    def _obey(self, client: Client, kind: int, payload: bytes) -> None:
         if kind == wire.HELLO:
             client.hello(json.loads(payload))
             if client.control:
@@ -370,9 +330,9 @@ class Monitor:
                     self._drop(client)
         return len(data)
 
-    def _hold_output(self, client: _Client) -> None:
+    def _hold_output(self, client: Client) -> None:
         """Have the process wait, as it does for a pipe, if `client` is so far behind that more output would be too much to keep for it."""
-        if self._held or client.outbox.waiting_bytes < _HOLD_BYTES:
+        if self._held or not client.is_far_behind:
             return
         self._held = True
         for fd in self._outputs:
@@ -384,7 +344,7 @@ class Monitor:
 
     def _let_go_of_output(self) -> None:
         """Read on, once every client has taken the better part of what waited for it."""
-        if self._held and all(client.outbox.waiting_bytes < _HOLD_BYTES // 2 for client in self._clients.values()):
+        if self._held and all(client.keeps_up for client in self._clients.values()):
             self._held = False
             for fd in self._outputs:
                 self._watch_output(fd)
@@ -395,7 +355,7 @@ class Monitor:
         if not self._looking:
             return
         for client in list(self._clients.values()):
-            if client.outbox.waiting_bytes >= _HOLD_BYTES // 2 and not client.moved:
+            if not (client.keeps_up or client.moved):
                 self._drop(client)
             client.moved = False
         self._loop.call_later(_STALLED_SECONDS, self._drop_stalled)
@@ -470,7 +430,7 @@ class Monitor:
             if client.control:
                 self._send_or_drop(client, wire.frame(wire.INPUT_CLOSED))
 
-    def _send_or_drop(self, client: _Client, data: bytes) -> None:
+    def _send_or_drop(self, client: Client, data: bytes) -> None:
         try:
             client.send(data)
         except OSError:
