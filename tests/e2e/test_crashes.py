@@ -136,6 +136,26 @@ def test_a_container_that_froze_itself_can_be_ended(fresh_engine: Engine, verb: 
     assert engine.must("ps", "-q") == ""
 
 
+def test_a_container_that_paused_processes_keep_from_ending_is_told_of(fresh_engine: Engine) -> None:
+    """kernel: a first process has ended for all who look only when the last of its descendants has."""
+    engine = fresh_engine
+    container = engine.must("run", "-d", "busybox", "sh", "-c", "sleep 1000 & exec sleep 1000")
+    plan = cgroup_of(engine, container)
+    if plan["freezer_file"] is None:
+        pytest.skip("no v1 freezer on this host")
+    init, member = engine.init_pid(container), Path(plan["freezer_file"]).parent
+    eventually(lambda: len((member / "cgroup.procs").read_text().split()) == 2, "both run")
+    [other] = set((member / "cgroup.procs").read_text().split()) - {str(init)}
+    (member / "held").mkdir()
+    (member / "held" / "cgroup.procs").write_text(other)
+    (member / "held" / "freezer.state").write_text("FROZEN")
+    os.kill(init, signal.SIGKILL)
+    refused = engine.docker("cp", f"{container}:/etc", "-", timeout_seconds=30)
+    assert refused.exit_code == 1
+    assert "is ending, and some of its processes are paused" in refused.stderr
+    engine.must("rm", "-f", container)
+
+
 def test_the_cgroup_of_a_start_that_nobody_remembers_goes(fresh_engine: Engine) -> None:
     """Engine, keeper and starter were killed together: there may be a cgroup and nothing else."""
     engine = fresh_engine

@@ -36,7 +36,7 @@ CLIENTS = 4
 _POOL = 12
 _OWN = "own-name"
 
-# What may be answered. 404: it has been removed; 409: it does not run, runs already, or is being removed; 304: it is so already.
+# What may be answered. 404: it has been removed; 409: it does not run, runs already, is being removed, or cannot end while paused; 304: it is so already.
 ALLOWED = {
     "create": {201},
     "start": {204, 304, 404, 409},
@@ -50,9 +50,9 @@ ALLOWED = {
     "attach": {101, 200, 404, 409},
     "exec create": {201, 404, 409},
     "exec start": {101, 200, 404, 409},
-    "copy from": {200, 404},
-    "stat": {200, 404},
-    "copy to": {200, 404},
+    "copy from": {200, 404, 409},
+    "stat": {200, 404, 409},
+    "copy to": {200, 404, 409},
     "export": {200, 404, 409},
     "changes": {200, 404},
     "top": {200, 404, 409},

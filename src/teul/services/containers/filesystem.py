@@ -6,6 +6,7 @@ must not be. A running container is locked only until the worker has entered its
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -29,6 +30,7 @@ from teul.workers.rootfs import Bind, ContainerGone, NoSuchPath, Placement, View
 
 T = TypeVar("T")
 
+_SETTLE_SECONDS = 10.0
 _NETWORK_FILES = ("resolv.conf", "hostname", "hosts")
 
 
@@ -152,7 +154,12 @@ class Filesystems:
                         entered = await attempt.enter_async_context(begin(view))
                         stack.push_async_exit(attempt.pop_all())
                         return entered
-            await settled.wait()  # the container has ended, and all that follows from this has yet to happen
+            # The first process has ended, and all that follows from this has yet to happen. Paused processes keep that from happening.
+            try:
+                async with asyncio.timeout(_SETTLE_SECONDS):
+                    await settled.wait()
+            except TimeoutError:
+                raise Conflict(f"container {container.id} is ending, and some of its processes are paused: unpause or kill it") from None
 
     async def _view(self, container: Container, pidfd: int | None, *, binds: bool) -> View:
         directories = self._launcher.directories
