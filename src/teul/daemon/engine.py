@@ -138,7 +138,9 @@ class Engine:
             runs=runs,
             find_container=registry.find,
         )
-        removal = Removal(registry, runs, directories=launcher.directories, images=images, events=events, tasks=tasks)
+        removal = Removal(
+            registry, runs, directories=launcher.directories, images=images, endpoints=networks.endpoints, events=events, tasks=tasks
+        )
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events)
         containers = self._containers = Containers(registry, runs, launcher, images, events)

@@ -117,6 +117,15 @@ class ContainerRegistry:
         """Give a reserved name back."""
         self._ids.pop(name, None)
 
+    def hold_image(self, container: Container) -> None:
+        """Keep the image of a container that is being made; to be called in the step that looked the image up."""
+        self._image_usage.declare(container, [Digest(container.image_id)])
+
+    def give_up(self, container: Container) -> None:
+        """Give back the name and the image of a container that could not be made."""
+        self.release_name(container.name)
+        self._image_usage.withdraw(container)
+
     async def add(self, container: Container) -> None:
         """Keep a new record, whose name was reserved."""
         await self._database.transact(lambda connection: rows.insert(connection, container))

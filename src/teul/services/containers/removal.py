@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
+from teul.errors import TeulError
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.oci.digest import Digest
@@ -12,19 +15,31 @@ from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
+from teul.services.networks.endpoints import Endpoints
 from teul.store.metadata.database import DiskFull
+
+log = logging.getLogger(__name__)
 
 
 class Removal:
     """Removes containers that do not run, for whoever has decided it: a client, or `--rm`."""
 
     def __init__(
-        self, registry: ContainerRegistry, runs: Runs, *, directories: EngineDirectories, images: Images, events: Events, tasks: Tasks
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        *,
+        directories: EngineDirectories,
+        images: Images,
+        endpoints: Endpoints,
+        events: Events,
+        tasks: Tasks,
     ) -> None:
         self._registry = registry
         self._runs = runs
         self._directories = directories
         self._images = images
+        self._endpoints = endpoints
         self._events = events
         self._tasks = tasks
 
@@ -55,5 +70,9 @@ class Removal:
         self._events.publish(container_event(container, "destroy"))
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
         self._runs.forget(container.id)
+        try:
+            await self._endpoints.release(container.id)  # nothing is held any more, unless the disk was full when the container ended
+        except TeulError as error:
+            log.warning("the next engine frees the addresses of %s: %s", container.name, error.message)
         self._tasks.start(run_blocking(discard, self._directories, container.id), name=f"remove files of {container.name}")
         await self._images.release(Digest(container.image_id))

@@ -80,18 +80,19 @@ class Containers:
         except BaseException:
             self._registry.release_name(name)
             raise
+        self._registry.hold_image(container)
         await run_to_end(self._make(container))
         return CreatedContainer(id=container_id, warnings=checked.warnings)
 
     async def _make(self, container: Container) -> None:
-        """Directories and record of a new container, or neither, and then its reserved name is free."""
+        """Directories and record of a new container, or neither, and then its reserved name is free and its image nobody's."""
         directories = self._launcher.directories
         try:
             await run_blocking(make_container_directories, directories, container.id)
             failpoints.reach("containers.create.directories")
             await self._registry.add(container)
         except BaseException as error:
-            self._registry.release_name(container.name)
+            self._registry.give_up(container)
             try:
                 await run_blocking(discard, directories, container.id)
             except OSError as failure:

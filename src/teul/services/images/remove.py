@@ -148,7 +148,7 @@ class ImageRemover:
 
     async def _delete(self, image: Image, removed: list[Removed]) -> None:
         await self._untag(image, self._store.catalog.references(image.image_id), removed)
-        layers = await self._store.delete(image, keep_layers=self._usage.is_used(image.image_id))
+        layers = await self._store.delete(image, is_used=self._usage.is_used)
         if layers is None:
             return  # somebody named it meanwhile, or was faster
         self._events.publish(image_event(image.image_id, image.document, "delete"))

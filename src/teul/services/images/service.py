@@ -96,7 +96,7 @@ class Images:
         """Call after a container was removed: forgets an image that was deleted by force and has no container left. Idempotent."""
         image = self._store.catalog.images.get(image_id)
         if image is not None and image.manifest_digest is None and not self._usage.is_used(image_id):
-            await self._store.delete(image, keep_layers=False)
+            await self._store.delete(image, is_used=self._usage.is_used)
 
     async def release_unused(self) -> None:
         """`release` for every image, once all containers are known: an engine may have died between a container's end and its image's."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from teul import failpoints
@@ -103,13 +103,14 @@ class ImageStore:
             for name in names:
                 self.catalog.tags.pop(name, None)
 
-    async def delete(self, image: Image, *, keep_layers: bool) -> list[Digest] | None:
+    async def delete(self, image: Image, *, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         """Forget an image without names, with the blobs and layers that it alone needs; the chain ids of layers that went, topmost first.
 
-        None, with nothing done, if the image has been given a name meanwhile, or is gone. With `keep_layers`, for an image that containers
-        still stand on, its layers and config stay until `delete` is called again without. Runs to its end even if the caller is cancelled.
+        None, with nothing done, if the image has been given a name meanwhile, is gone or has been stored anew. `is_used` is asked at the
+        moment from which no new container can stand on the image: while containers do, its layers and config stay until `delete` is called
+        again. Runs to its end even if the caller is cancelled.
         """
-        return await run_to_end(self._delete(image, keep_layers))
+        return await run_to_end(self._delete(image, is_used))
 
     def _open(self, known: rows.Rows) -> Catalog:
         self.content.open()
@@ -165,11 +166,12 @@ class ImageStore:
         image = self.catalog.images.get(image_id)
         return image is not None and image.manifest_digest is not None
 
-    async def _delete(self, image: Image, keep_layers: bool) -> list[Digest] | None:
+    async def _delete(self, image: Image, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         async with self._lock:
             catalog = self.catalog
-            if image.image_id not in catalog.images or any(row.image_id == image.image_id for row in catalog.tags.values()):
+            if catalog.images.get(image.image_id) is not image or any(row.image_id == image.image_id for row in catalog.tags.values()):
                 return None
+            keep_layers = is_used(image.image_id)
             used = catalog.used_blobs(without=image.image_id) | ({image.image_id} if keep_layers else set())
             blobs = sorted(blobs_of(image) - used)
             kept = set(image.chain_ids) if keep_layers else catalog.used_snapshots(without=image.image_id)
@@ -183,12 +185,17 @@ class ImageStore:
                 rows.delete_snapshots(connection, chain)
                 rows.delete_blobs(connection, blobs)
 
-            await self._database.transact(forget, frees=True)
-            failpoints.reach("images.delete.recorded")
+            # Decided: whoever looks for an image to make a container of does not find this one any more.
             if keep_layers:
                 catalog.images[image.image_id] = deleted(image)
             else:
                 del catalog.images[image.image_id]
+            try:
+                await self._database.transact(forget, frees=True)
+            except BaseException:
+                catalog.images[image.image_id] = image
+                raise
+            failpoints.reach("images.delete.recorded")
             for chain_id in chain:
                 del catalog.snapshots[chain_id]
             for digest in blobs:

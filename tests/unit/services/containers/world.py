@@ -26,6 +26,7 @@ from teul.services.containers.run import ContainerRun, Runs
 from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.images.service import Images
+from teul.services.networks.endpoints import Endpoints
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
 
@@ -107,6 +108,16 @@ class NoImages(Images):
         pass
 
 
+class NoAddresses(Endpoints):
+    """No container holds any; `released` are those that were asked for."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    async def release(self, container_id: str) -> None:
+        self.released.append(container_id)
+
+
 class HeardEvents(Events):
     """Events, and the actions that were published."""
 
@@ -129,7 +140,16 @@ class World:
         self.tasks = tasks
         directories = EngineDirectories(str(path), str(path))
         self.launcher = FakeLauncher(directories)
-        self.removal = Removal(self.registry, self.runs, directories=directories, images=NoImages(), events=self.events, tasks=tasks)
+        self.endpoints = NoAddresses()
+        self.removal = Removal(
+            self.registry,
+            self.runs,
+            directories=directories,
+            images=NoImages(),
+            endpoints=self.endpoints,
+            events=self.events,
+            tasks=tasks,
+        )
         self.supervision = Supervision(
             self.registry, self.runs, launcher=self.launcher, removal=self.removal, events=self.events, tasks=tasks
         )

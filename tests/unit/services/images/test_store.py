@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.stored_images import StoredImages
+from teul.errors import NotFound
+from teul.model.image import Image
+from teul.oci.digest import Digest, chain_ids
+from teul.oci.reference import parse_reference
 
 
 @pytest.fixture
@@ -18,11 +24,15 @@ async def stored(tmp_path: Path) -> AsyncIterator[StoredImages]:
     await stored.close()
 
 
+def layers_are_there(stored: StoredImages, image: Image) -> bool:
+    return all(Path(directory).is_dir() for directory in stored.images.layer_directories(image))
+
+
 async def test_a_cancelled_deletion_is_over_when_its_caller_is(stored: StoredImages) -> None:
     """Then the database may be closed: nobody works on it behind the caller's back."""
     image_id = await stored.add(layers=[b"layer"])
     image = stored.images.get(image_id)
-    caller = asyncio.get_running_loop().create_task(stored.store.delete(image, keep_layers=False))
+    caller = asyncio.get_running_loop().create_task(stored.store.delete(image, is_used=lambda _id: False))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -41,3 +51,45 @@ async def test_a_cancelled_commit_is_over_when_its_caller_is(stored: StoredImage
         await caller
     assert await stored.rows() == {"blobs": 2, "snapshots": 0, "images": 1, "tags": 1}
     assert stored.images.resolve("a:1").image_id == image.image_id
+
+
+async def test_what_goes_is_found_by_nobody_before_it_has_gone(stored: StoredImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that is made of it while its row is being deleted would have no layers."""
+    image_id = await stored.add(layers=[b"layer"])
+    transact = stored.database.transact
+
+    async def meanwhile(*arguments: Any, **options: Any) -> Any:
+        with pytest.raises(NotFound):
+            stored.images.resolve(str(image_id))
+        return await transact(*arguments, **options)
+
+    monkeypatch.setattr(stored.database, "transact", meanwhile)
+    assert await stored.store.delete(stored.images.get(image_id), is_used=lambda _id: False) == chain_ids([Digest.of(b"layer")])
+
+
+async def test_what_cannot_be_forgotten_is_found_again(stored: StoredImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id = await stored.add(layers=[b"layer"])
+
+    async def full(*_arguments: Any, **_options: Any) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(stored.database, "transact", full)
+    with pytest.raises(OSError, match="full"):
+        await stored.store.delete(stored.images.get(image_id), is_used=lambda _id: False)
+    assert layers_are_there(stored, stored.images.resolve(str(image_id)))
+
+
+async def test_who_uses_an_image_is_asked_when_nobody_else_changes_images(stored: StoredImages) -> None:
+    """Between the question and the lock, a container could be made."""
+    image_id = await stored.add("a:1", layers=[b"layer"])
+    image = stored.images.get(image_id)
+    await stored.store.untag([parse_reference("a:1")])
+    async with stored.store._lock:
+        deletion = asyncio.get_running_loop().create_task(stored.store.delete(image, is_used=stored.usage.is_used))
+        await asyncio.sleep(0.01)
+        [container] = stored.use(image_id, "c" * 64)
+    assert await deletion == []
+    assert layers_are_there(stored, stored.images.get(image_id))
+    stored.usage.withdraw(container)
+    await stored.images.release(image_id)
+    assert not any((await stored.rows()).values())
