@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterable
+from functools import cache
 
 from teul.linux.syscalls import check, libc, os_error, syscall
 
@@ -81,6 +82,9 @@ class _Data(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
+_DataPair = _Data * 2  # here: a ctypes array type is dear to make, and children of the keeper inherit it made
+
+
 def mask(names: Iterable[str]) -> int:
     """The mask of `names`. A name that this module does not know is EINVAL."""
     result = 0
@@ -97,8 +101,9 @@ def names(bits: int) -> list[str]:
     return [name for number, name in enumerate(CAPABILITIES) if bits >> number & 1]
 
 
+@cache
 def last_capability() -> int:
-    """The highest capability number that the running kernel knows."""
+    """The highest capability number that the running kernel knows. Asked once: the keeper does, and its children inherit the answer."""
     # security: asked of the kernel, not of /proc, which inside a container may be anything.
     number = 0
     while _prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:  # EINVAL past the last one
@@ -140,7 +145,7 @@ def set_capabilities(
 
 def get_capabilities() -> tuple[int, int, int]:
     """The effective, permitted and inheritable masks of this thread."""
-    header, data = _Header(_LINUX_CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    header, data = _Header(_LINUX_CAPABILITY_VERSION_3, 0), _DataPair()
     syscall("capget", ctypes.addressof(header), ctypes.addressof(data))
     low, high = data
     return (
@@ -170,7 +175,7 @@ def process_masks(pid: int | str = "self") -> dict[str, int]:
 
 
 def _capset(effective: int, permitted: int, inheritable: int) -> None:
-    header, data = _Header(_LINUX_CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    header, data = _Header(_LINUX_CAPABILITY_VERSION_3, 0), _DataPair()
     for half, shift in ((data[0], 0), (data[1], 32)):
         half.effective = effective >> shift & 0xFFFFFFFF
         half.permitted = permitted >> shift & 0xFFFFFFFF

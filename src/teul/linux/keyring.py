@@ -18,9 +18,9 @@ def join_session_keyring(name: str) -> None:
 
     A kernel without keys has none to share.
     """
-    buffer = ctypes.create_string_buffer(name.encode())
+    text = ctypes.c_char_p(name.encode())
     try:
-        key = syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, ctypes.addressof(buffer))
+        key = syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, ctypes.cast(text, ctypes.c_void_p).value)
         syscall("keyctl", _KEYCTL_SETPERM, key, _POSSESSOR_ALL | _USER_VIEW | _USER_READ | _USER_SEARCH | _USER_LINK)
     except OSError as error:
         if error.errno != errno.ENOSYS:

@@ -73,12 +73,13 @@ _mount = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes
     ("mount", libc)
 )
 _fstatfs = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, use_errno=True)(("fstatfs", libc))
+_StatfsBuffer = ctypes.c_long * 32  # struct statfs begins with f_type, and fits. A type is made here, once: that is dear
 _umount2 = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, use_errno=True)(("umount2", libc))
 
 
 def filesystem_type(fd: int) -> int:
     """The magic number (linux/magic.h) of the file system that `fd` is on. fstatfs(2)."""
-    buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type
+    buffer = _StatfsBuffer()
     check(_fstatfs(fd, ctypes.byref(buffer)), "fstatfs")
     return int(buffer[0])
 

@@ -19,7 +19,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from teul import failpoints
-from teul.linux import process
+from teul.linux import caps, process
 from teul.runtime.keeper import starter
 from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
@@ -56,6 +56,7 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._loop.watch(wake_read, READ, self._children_ended, wake_read)
         self._loop.watch(self._connection.fileno(), READ, self._serve)
+        caps.last_capability()
         # Every object alive now stays: the collector never walks it again, so its pages stay shared with the children.
         gc.collect()
         gc.freeze()

@@ -501,7 +501,8 @@ class Monitor:
         """
         failpoints.reach("keeper.end.swept")
         try:
-            replace_file(f"{self._directory}/{EXIT_FILE}", json.dumps(record).encode(), durable=True)
+            # Not durable: what it is for ends with the boot, and nobody's streams are to wait for the disk.
+            replace_file(f"{self._directory}/{EXIT_FILE}", json.dumps(record).encode(), durable=False)
         except OSError as error:
             record.setdefault("cgroup_error", f"write the exit record: {error}")
         failpoints.reach("keeper.end.recorded")

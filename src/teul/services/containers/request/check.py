@@ -106,9 +106,10 @@ def _check_strings(what: str, *documents: Document) -> None:
     Labels and annotations are nobody's business but the client's.
     """
     for document in documents:
-        for field in msgspec.structs.fields(document):
-            if field.name not in ("labels", "annotations") and _has_nul(getattr(document, field.name)):
-                raise InvalidParameter(f"invalid {what} configuration: {field.encode_name} contains a NUL byte")
+        # The names only: `msgspec.structs.fields` evaluates the annotations as well, 1 ms for each of these structs.
+        for name, spelling in zip(document.__struct_fields__, document.__struct_encode_fields__, strict=True):
+            if name not in ("labels", "annotations") and _has_nul(getattr(document, name)):
+                raise InvalidParameter(f"invalid {what} configuration: {spelling} contains a NUL byte")
 
 
 def _has_nul(value: object) -> bool:
