@@ -79,7 +79,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
         ("registry", "directories"),
-        ("bundle",),
+        ("bundle", "log_files"),
         ("request",),
         ("spec",),
         ("devices", "filters", "logs", "processes", "update"),
