@@ -75,7 +75,13 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("extract", "place", "resolve", "split", "view"),
         ("layers", "rootfs"),
     ),
-    "teul.services": (("events", "host", "usage"), ("images", "networks", "volumes"), ("containers",), ("builds",), ("system",)),
+    "teul.services": (
+        ("events", "host", "usage", "watching"),
+        ("images", "networks", "volumes"),
+        ("containers",),
+        ("builds",),
+        ("system",),
+    ),
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
         ("registry", "directories"),

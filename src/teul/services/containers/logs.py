@@ -13,11 +13,10 @@ from typing import TypeVar
 import msgspec
 
 from teul.aio import run_blocking, run_to_end
-from teul.linux import inotify
 from teul.model.log import LogEntry, LogQuery
 from teul.services.containers.log_files import LogFiles
+from teul.services.watching import DirectoryWatcher
 
-_CHANGES = inotify.IN_MODIFY | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO | inotify.IN_CREATE | inotify.IN_DELETE
 T = TypeVar("T")
 _STREAMS = {"stdout": 1, "stderr": 2}
 
@@ -44,13 +43,12 @@ def _decode(whole: bytes) -> list[_Line]:
     return lines
 
 
-async def read_log(path: str, query: LogQuery, ended: asyncio.Future[T] | None) -> AsyncIterator[LogEntry]:
+async def read_log(path: str, query: LogQuery, ended: asyncio.Future[T] | None, watcher: DirectoryWatcher) -> AsyncIterator[LogEntry]:
     """The entries of the log at `path`; with `query.follow`, until `ended` is done and the rest was read."""
     async with AsyncExitStack() as stack:
         follow = query.follow and ended is not None
-        changed = asyncio.Event()
-        if follow:
-            _watch(stack, os.path.dirname(path), changed)
+        # Before the first look: what is written after it is told.
+        changed = await stack.enter_async_context(watcher.watching(os.path.dirname(path))) if follow else asyncio.Event()
         files = LogFiles(path, query.tail)
         stack.push_async_callback(_close, files)
         while True:
@@ -70,22 +68,6 @@ async def read_log(path: str, query: LogQuery, ended: asyncio.Future[T] | None) 
 
 async def _close(files: LogFiles) -> None:
     await run_to_end(run_blocking(files.close))
-
-
-def _watch(stack: AsyncExitStack, directory: str, changed: asyncio.Event) -> None:
-    watch_fd = inotify.open_watch(directory, _CHANGES)
-    stack.callback(os.close, watch_fd)
-    loop = asyncio.get_running_loop()
-
-    def drain() -> None:
-        try:
-            os.read(watch_fd, 65536)
-        except BlockingIOError:
-            return
-        changed.set()
-
-    loop.add_reader(watch_fd, drain)
-    stack.callback(loop.remove_reader, watch_fd)
 
 
 async def _either(changed: asyncio.Event, ended: asyncio.Future[T]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
@@ -15,6 +16,7 @@ import pytest
 from teul.model.log import LogEntry, LogQuery
 from teul.runtime.keeper.logs import LogFile
 from teul.services.containers.logs import read_log
+from teul.services.watching import DirectoryWatcher
 
 LINES_PER_FILE = 4
 LINE_BYTES = len(b'{"log":"0001\\n","stream":"stdout","time":"2026-01-02T03:04:05.000000001Z"}\n')
@@ -89,7 +91,7 @@ def number(entry: LogEntry) -> int:
 
 def read_all(program: Program, tail: int | None = None) -> list[int]:
     async def read() -> list[int]:
-        return [number(entry) async for entry in read_log(program.path, LogQuery(tail=tail), None)]
+        return [number(entry) async for entry in read_log(program.path, LogQuery(tail=tail), None, DirectoryWatcher())]
 
     return asyncio.run(read())
 
@@ -144,18 +146,22 @@ class Follower:
     def __init__(self, runner: asyncio.Runner, program: Program) -> None:
         self._runner = runner
         self._ended: asyncio.Future[None] = runner.get_loop().create_future()
-        self._entries: AsyncIterator[LogEntry] = read_log(program.path, LogQuery(follow=True), self._ended)
+        self._watcher = DirectoryWatcher()
+        self._entries: AsyncIterator[LogEntry] = read_log(program.path, LogQuery(follow=True), self._ended, self._watcher)
 
-    def read(self, lines: int) -> list[int]:
-        async def read() -> list[int]:
+    async def next_lines(self, lines: int) -> list[int]:
+        async with asyncio.timeout(20):
             return [number(await anext(self._entries)) for _ in range(lines)]
 
-        return self._runner.run(read())
+    def read(self, lines: int) -> list[int]:
+        return self._runner.run(self.next_lines(lines))
 
     def read_rest(self) -> list[int]:
         async def read() -> list[int]:
             self._ended.set_result(None)
-            return [number(entry) async for entry in self._entries]
+            numbers = [number(entry) async for entry in self._entries]
+            self._watcher.close()
+            return numbers
 
         return self._runner.run(read())
 
@@ -186,6 +192,36 @@ def test_a_follower_that_is_too_far_behind_goes_on_with_the_oldest_file_that_is_
     oldest = program.oldest_kept()
     assert oldest > 5
     assert follower.read_rest() == [3, 4, *range(oldest, program.written + 1)]
+
+
+@pytest.mark.parametrize("instances", [0, 1])
+def test_a_follower_that_the_host_tells_nothing_gets_its_lines_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, runner: asyncio.Runner, log_path: Path, instances: int
+) -> None:
+    """Without an inotify instance as with one: lines that come while the follower waits are read, through rotations."""
+    program = Program(log_path)
+    program.write(1)
+    follower = Follower(runner, program)
+    monkeypatch.setattr("teul.services.watching._POLL_SECONDS", 0.01)
+    if not instances:
+        monkeypatch.setattr("teul.linux.inotify.open_instance", refuse_instance)
+
+    async def write_and_read() -> list[int]:
+        numbers = await follower.next_lines(1)
+        for _ in range(5):
+            async with asyncio.TaskGroup() as group:
+                waiting = group.create_task(follower.next_lines(LINES_PER_FILE * 2))
+                await asyncio.sleep(0)
+                await asyncio.to_thread(program.rotate, 2)
+            numbers += waiting.result()
+        return numbers
+
+    assert runner.run(write_and_read()) == list(range(1, program.written + 1))
+    assert follower.read_rest() == []
+
+
+def refuse_instance() -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -256,6 +292,6 @@ def test_a_log_that_was_emptied_is_read_from_its_beginning(runner: asyncio.Runne
 
 def test_a_container_without_a_log_has_no_lines(tmp_path: Path) -> None:
     async def read() -> list[LogEntry]:
-        return [entry async for entry in read_log(str(tmp_path / "none"), LogQuery(), None)]
+        return [entry async for entry in read_log(str(tmp_path / "none"), LogQuery(), None, DirectoryWatcher())]
 
     assert asyncio.run(read()) == []
