@@ -53,6 +53,7 @@ from teul.services.images.store import ImageStore
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
+from teul.services.watching import DirectoryWatcher
 from teul.store.atomic import replace_file
 from teul.store.ballast import Ballast, is_full
 from teul.store.metadata.database import Database
@@ -143,7 +144,7 @@ class Engine:
         )
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events)
-        containers = self._containers = Containers(registry, runs, launcher, images, events)
+        containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher())
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -189,6 +190,11 @@ class Engine:
         store = ImageStore(self._config.root, database, workspace)
         await store.open()
         return store
+
+    def _open_watcher(self) -> DirectoryWatcher:
+        watcher = DirectoryWatcher()
+        self._stack.callback(watcher.close)
+        return watcher
 
     async def _open_networks(self, database: Database, usage: Usage[str]) -> Networks:
         config = self._config

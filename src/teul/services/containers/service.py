@@ -31,6 +31,7 @@ from teul.services.containers.request.complete import complete
 from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
+from teul.services.watching import DirectoryWatcher
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,15 @@ log = logging.getLogger(__name__)
 class Containers:
     """All containers of one engine."""
 
-    def __init__(self, registry: ContainerRegistry, runs: Runs, launcher: Launcher, images: Images, events: Events) -> None:
+    def __init__(
+        self, registry: ContainerRegistry, runs: Runs, launcher: Launcher, images: Images, events: Events, *, watcher: DirectoryWatcher
+    ) -> None:
         self._registry = registry
         self._runs = runs
         self._launcher = launcher
         self._images = images
         self._events = events
+        self._watcher = watcher
 
     # -- looking
 
@@ -175,7 +179,8 @@ class Containers:
         if container.host_config.log_config.type == "none":
             raise NotImplementedHere("configured logging driver does not support reading")
         run = self._runs.of(container.id)
-        return read_log(self._launcher.directories.log(container.id), query, run.process.exit if run.process is not None else None)
+        ended = run.process.exit if run.process is not None else None
+        return read_log(self._launcher.directories.log(container.id), query, ended, self._watcher)
 
     async def resize(self, reference: str, *, height: int, width: int) -> None:
         """Set the size of the container's terminal."""

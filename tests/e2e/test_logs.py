@@ -1,0 +1,92 @@
+"""Logs that are followed while containers write them: through rotations, and by many at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from support.engine import Engine
+from support.needs import needs
+
+pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
+
+# Some 50 lines fill a file of 4 KiB, so a burst takes two rotations, and three files hold what one burst and the rest before it are.
+BURST_LINES = 90
+BURSTS = 40
+FOLLOWERS = 200
+
+
+@pytest.mark.parametrize("kept", ["3", "5"])
+def test_a_follower_reads_every_line_of_a_log_that_is_rotated_all_the_time(engine: Engine, kept: str) -> None:
+    """It keeps up with the program, which waits for it after every burst; each number comes once, and in order."""
+    program = "n=0; while read more; do i=0; while [ $i -lt $more ]; do n=$((n+1)); i=$((i+1)); echo $n; done; done"
+    limits = ["--log-opt", "max-size=4k", "--log-opt", f"max-file={kept}"]
+    with engine.begin("run", "-i", "--name", "writer", *limits, "busybox", "sh", "-c", program) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        writer.stdin.write(b"1\n")
+        writer.stdin.flush()
+        assert writer.stdout.readline() == b"1\n"
+        with engine.begin("logs", "-f", "writer") as follower:
+            assert follower.stdout is not None
+            assert follower.stdout.readline() == b"1\n"
+            for burst in range(BURSTS):
+                writer.stdin.write(f"{BURST_LINES}\n".encode())
+                writer.stdin.flush()
+                numbers = [int(follower.stdout.readline()) for _ in range(BURST_LINES)]
+                assert numbers == list(range(burst * BURST_LINES + 2, (burst + 1) * BURST_LINES + 2)), f"in burst {burst}"
+                for _ in range(BURST_LINES):
+                    assert writer.stdout.readline()
+            last = BURSTS * BURST_LINES + 1
+            kept_numbers = [int(line) for line in engine.must("logs", "writer").split()]
+            assert kept_numbers == list(range(kept_numbers[0], last + 1))
+            assert engine.must("logs", "--tail", "70", "writer").split() == [str(number) for number in range(last - 69, last + 1)]
+            writer.stdin.close()
+            assert follower.stdout.read() == b""
+            assert follower.wait(20) == 0
+        assert writer.wait(20) == 0
+
+
+def follow(engine: Engine, container: str) -> socket.socket:
+    """A connection that follows the log, before any answer."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(60)
+    connection.connect(str(engine.socket_path))
+    connection.sendall(f"GET /v1.41/containers/{container}/logs?stdout=1&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return connection
+
+
+def read_until(connection: socket.socket, wanted: bytes) -> None:
+    data = b""
+    while wanted not in data:
+        chunk = connection.recv(65536)
+        assert chunk, f"the follower's connection ended after {data!r}"
+        data += chunk
+
+
+def inotify_instances(pid: int) -> int:
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if os.path.islink(f"/proc/{pid}/fd/{fd}")]
+    return links.count("anon_inode:inotify")
+
+
+def test_two_hundred_followers_get_the_line_and_share_one_watch(engine: Engine) -> None:
+    """The host gives a user 128 inotify instances, for all its programs."""
+    with engine.begin("run", "-i", "--name", "writer", "busybox", "sh", "-c", "echo early; read line; echo $line; sleep 1000") as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"early\n"
+        with ExitStack() as stack:
+            followers = [stack.enter_context(follow(engine, "writer")) for _ in range(FOLLOWERS)]
+            for follower in followers:
+                read_until(follower, b"early\n")
+            assert inotify_instances(engine.pid) == 1
+            writer.stdin.write(b"to-everybody\n")
+            writer.stdin.flush()
+            for follower in followers:
+                read_until(follower, b"to-everybody\n")
+            assert inotify_instances(engine.pid) == 1
+        engine.must("kill", "writer")
+        writer.wait(20)
