@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from teul.linux import bpf
 from teul.linux.cgroups import files
 from teul.linux.cgroups.layout import Layout
 from teul.linux.cgroups.planning import Plan, plan
+from teul.linux.cgroups.steps import carry_out, pauses
 from teul.linux.cgroups.v1 import FAIL, SKIP
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _EVACUATION_ROUNDS = 10
+_LONGEST_PAUSE_SECONDS = 0.02
 
 
 def create(plan: Plan) -> None:
@@ -40,7 +41,7 @@ def create(plan: Plan) -> None:
             _filter_devices(plan["unified_directory"], plan["device_rules"])
     except OSError as error:
         try:
-            _remove_all(made, timeout_seconds=0.1)  # not directories that stood there before: they may be a living cgroup's
+            carry_out(_removing_all(made, timeout_seconds=0.1))  # not directories that stood there before: they may be a living cgroup's
         except OSError as second:
             error.add_note(f"and the unfinished cgroup is left behind: {second}")
         raise
@@ -88,7 +89,12 @@ def remove(plan: Plan, *, timeout_seconds: float = 2.0) -> None:
 
     The kernel needs a moment after the last process died; EBUSY is raised when the kernel is not done after `timeout_seconds`.
     """
-    _remove_all(plan["directories"], timeout_seconds=timeout_seconds)
+    carry_out(removing(plan, timeout_seconds=timeout_seconds))
+
+
+def removing(plan: Plan, *, timeout_seconds: float) -> Generator[float, None, None]:
+    """`remove` in steps (see `teul.linux.cgroups.steps`)."""
+    yield from _removing_all(plan["directories"], timeout_seconds=timeout_seconds)
 
 
 def prune(layout: Layout, cgroups_path: str) -> None:
@@ -113,15 +119,19 @@ def children(layout: Layout, cgroups_path: str) -> set[str]:
     return names
 
 
-def _remove_all(directories: Sequence[str], *, timeout_seconds: float) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    pause_seconds = 0.0002
+def _removing_all(directories: Sequence[str], *, timeout_seconds: float) -> Generator[float, None, None]:
+    tries = pauses(timeout_seconds, longest_seconds=_LONGEST_PAUSE_SECONDS)
     pending = list(reversed(directories))
-    while pending := [directory for directory in pending if not _try_remove(directory)]:
-        if time.monotonic() >= deadline:
+    while True:
+        for directory in list(pending):
+            if (yield from _trying_to_remove(directory)):
+                pending.remove(directory)
+        if not pending:
+            return
+        pause_seconds = next(tries, None)
+        if pause_seconds is None:
             raise OSError(errno.EBUSY, f"rmdir `{pending[0]}`: the cgroup still has processes")
-        time.sleep(pause_seconds)
-        pause_seconds = min(pause_seconds * 2, 0.02)
+        yield pause_seconds
 
 
 def _make(directory: str) -> None:
@@ -132,7 +142,7 @@ def _make(directory: str) -> None:
         _make_parent(os.path.dirname(directory))
         os.mkdir(directory)
     except FileExistsError:
-        if not _try_remove(directory):
+        if not carry_out(_trying_to_remove(directory)):
             raise OSError(errno.EBUSY, f"mkdir `{directory}`: a cgroup of this name still has processes") from None
         os.mkdir(directory)
 
@@ -147,9 +157,9 @@ def _make_parent(directory: str) -> None:
         return
 
 
-def _try_remove(directory: str) -> bool:
-    """Remove the cgroup and the cgroups below it; False while the kernel says EBUSY."""
-    return _rmdir(directory) or (_remove_children(directory) and _rmdir(directory))
+def _trying_to_remove(directory: str) -> Generator[float, None, bool]:
+    """Remove the cgroup and the cgroups below it, each of those in a step of its own; False while the kernel says EBUSY."""
+    return _rmdir(directory) or ((yield from _trying_to_remove_children(directory)) and _rmdir(directory))
 
 
 def _rmdir(directory: str) -> bool:
@@ -164,15 +174,18 @@ def _rmdir(directory: str) -> bool:
     return True
 
 
-def _remove_children(directory: str) -> bool:
+def _trying_to_remove_children(directory: str) -> Generator[float, None, bool]:
     """Remove the cgroups below `directory`; False where one stays, and where there is none, so that the directory itself is busy."""
     try:
         with os.scandir(directory) as entries:
             children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return True
-    removed = [_try_remove(child) for child in children]
-    return bool(removed) and all(removed)
+    removed = bool(children)
+    for child in children:
+        removed = (yield from _trying_to_remove(child)) and removed
+        yield 0.0
+    return removed
 
 
 def _fill_cpuset(directory: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from teul.linux.cgroups import files
 from teul.linux.cgroups.planning import Plan
+from teul.linux.cgroups.steps import carry_out, pauses
 
 _KILL_ROUNDS = 50
+_LONGEST_PAUSE_SECONDS = 0.01
+# How much of a cgroup one step deals with: a container may have made any number of cgroups and processes in it.
+_STEP_CGROUPS = 32
+_STEP_PROCESSES = 256
 # kernel: what a file of a cgroup says that is being removed: ENODEV if it was open by then.
 _GONE = frozenset({errno.ENOENT, errno.ENODEV})
 
@@ -31,8 +34,14 @@ def join(plan: Plan, *, unified: bool = True) -> None:
 
 def processes(plan: Plan) -> list[int]:
     """The pids of all processes in the cgroup and in cgroups below it, as this process's pid namespace numbers them."""
+    return carry_out(_listing_processes(plan))
+
+
+def _listing_processes(plan: Plan) -> Generator[float, None, list[int]]:
     pids: set[int] = set()
-    for directory in _subtree(_process_directory(plan)):
+    for count, directory in enumerate(_subtree(_process_directory(plan)), start=1):
+        if count % _STEP_CGROUPS == 0:
+            yield 0.0
         try:
             text = files.read(f"{directory}/cgroup.procs")
         except OSError as error:
@@ -49,15 +58,18 @@ def freeze(plan: Plan, *, timeout_seconds: float = 10.0) -> None:
 
     A frozen process can be killed where the unified hierarchy froze it; with v1's freezer, `thaw` must follow the signal.
     """
-    deadline = time.monotonic() + timeout_seconds
-    try:
-        if plan["unified_directory"] is not None:
-            _freeze_unified(plan["unified_directory"], deadline)
-        else:
-            _freeze_v1(_freezer(plan), deadline)
-    except TimeoutError:
-        thaw(plan)
-        raise
+    carry_out(freezing(plan, timeout_seconds=timeout_seconds))
+
+
+def freezing(plan: Plan, *, timeout_seconds: float) -> Generator[float, None, None]:
+    """`freeze` in steps (see `teul.linux.cgroups.steps`)."""
+    tries = pauses(timeout_seconds, longest_seconds=_LONGEST_PAUSE_SECONDS)
+    while not _try_to_freeze(plan):
+        pause_seconds = next(tries, None)
+        if pause_seconds is None:
+            thaw(plan)
+            raise TimeoutError(errno.ETIMEDOUT, f"timed out waiting for `{plan['path']}` to freeze")
+        yield pause_seconds
 
 
 def thaw(plan: Plan) -> None:
@@ -73,10 +85,16 @@ def thaw_tree(plan: Plan) -> None:
 
     kernel: what v1's freezer holds, also in a cgroup that the container made for itself, does not die of SIGKILL before it is thawed.
     """
+    carry_out(_thawing_tree(plan))
+
+
+def _thawing_tree(plan: Plan) -> Generator[float, None, None]:
     if plan["freezer_file"] is not None:
         directory, name = os.path.split(plan["freezer_file"])
-        for each in _subtree(directory):
+        for count, each in enumerate(_subtree(directory), start=1):
             _write_if_there(f"{each}/{name}", "THAWED")
+            if count % _STEP_CGROUPS == 0:
+                yield 0.0
     if plan["unified_directory"] is not None:
         _write_if_there(f"{plan['unified_directory']}/cgroup.freeze", "0")
 
@@ -100,6 +118,11 @@ def _write_if_there(file: str, value: str) -> None:
 
 def kill(plan: Plan) -> None:
     """Send SIGKILL to every process of the cgroup, those forked meanwhile included. Does not wait for their end. Idempotent."""
+    carry_out(killing(plan))
+
+
+def killing(plan: Plan) -> Generator[float, None, None]:
+    """`kill` in steps (see `teul.linux.cgroups.steps`)."""
     if plan["unified_directory"] is not None:
         try:
             files.write(f"{plan['unified_directory']}/cgroup.kill", "1")  # kernel: since 5.14
@@ -109,25 +132,35 @@ def kill(plan: Plan) -> None:
             if not os.path.exists(plan["unified_directory"]):
                 return
         else:
-            thaw_tree(plan)
+            yield from _thawing_tree(plan)
             return
-    _kill_frozen(plan)
+    yield from _killing_frozen(plan)
 
 
 def oom_kills(plan: Plan) -> int:
     """How many processes of the cgroup and of those below it the OOM killer has killed; 0 without a memory controller."""
+    return carry_out(counting_oom_kills(plan))
+
+
+def counting_oom_kills(plan: Plan) -> Generator[float, None, int]:
+    """`oom_kills` in steps (see `teul.linux.cgroups.steps`)."""
     file = plan["oom_file"]
     if file is None:
         return 0
     directory, name = os.path.split(file)
+    kills = 0
     try:
         if directory == plan["unified_directory"]:
             return files.keyed(files.read(file), "oom_kill")  # counts those below too
-        return sum(files.keyed(files.read(f"{each}/{name}"), "oom_kill") for each in _subtree(directory))
+        for count, each in enumerate(_subtree(directory), start=1):
+            kills += files.keyed(files.read(f"{each}/{name}"), "oom_kill")
+            if count % _STEP_CGROUPS == 0:
+                yield 0.0
     except FileNotFoundError:
         if os.path.exists(directory):
             return 0  # the memory controller is not enabled for the cgroup
         raise
+    return kills
 
 
 def _process_directory(plan: Plan) -> str:
@@ -153,32 +186,16 @@ def _subtree(directory: str) -> Iterator[str]:
         yield from _subtree(child)
 
 
-def _freeze_unified(directory: str, deadline: float) -> None:
-    files.write(f"{directory}/cgroup.freeze", "1")
-    fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLPRI)  # raised at every change of the file since it was last read
-        while not files.keyed(os.pread(fd, 4096, 0).decode(), "frozen"):
-            left_seconds = deadline - time.monotonic()
-            if left_seconds <= 0:
-                raise TimeoutError(errno.ETIMEDOUT, f"timed out waiting for `{directory}` to freeze")
-            poll.poll(left_seconds * 1000)
-    finally:
-        os.close(fd)
-
-
-def _freeze_v1(file: str, deadline: float) -> None:
-    pause_seconds = 0.0001
-    while True:
-        # kernel: a process that forks at the wrong moment leaves the state at FREEZING; writing again catches it.
-        files.write(file, "FROZEN")
-        if files.read(file).strip() == "FROZEN":
-            return
-        if time.monotonic() >= deadline:
-            raise TimeoutError(errno.ETIMEDOUT, f"timed out waiting for `{file}` to become FROZEN")
-        time.sleep(pause_seconds)
-        pause_seconds = min(pause_seconds * 2, 0.01)
+def _try_to_freeze(plan: Plan) -> bool:
+    """Ask for it, and see whether all stand still. To be asked again until they do."""
+    directory = plan["unified_directory"]
+    if directory is not None:
+        files.write(f"{directory}/cgroup.freeze", "1")
+        return bool(files.keyed(files.read(f"{directory}/cgroup.events"), "frozen"))
+    file = _freezer(plan)
+    # kernel: a process that forks at the wrong moment leaves the state at FREEZING; writing again catches it.
+    files.write(file, "FROZEN")
+    return files.read(file).strip() == "FROZEN"
 
 
 def _freezer(plan: Plan) -> str:
@@ -187,30 +204,32 @@ def _freezer(plan: Plan) -> str:
     return plan["freezer_file"]
 
 
-def _kill_frozen(plan: Plan) -> None:
+def _killing_frozen(plan: Plan) -> Generator[float, None, None]:
     """Signal every process that is listed while none can fork, until a round finds none that was not signalled before."""
     directory = _process_directory(plan)
     signalled: set[int] = set()
     for _ in range(_KILL_ROUNDS):
         if not os.path.exists(directory):
             return
-        _hold_still(plan)
-        new = [pid for pid in processes(plan) if pid not in signalled]
-        for pid in new:
+        yield from _holding_still(plan)
+        new = [pid for pid in (yield from _listing_processes(plan)) if pid not in signalled]
+        for count, pid in enumerate(new, start=1):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+            if count % _STEP_PROCESSES == 0:
+                yield 0.0
         signalled.update(new)
-        thaw_tree(plan)
+        yield from _thawing_tree(plan)
         if not new:
             return
     raise OSError(errno.EBUSY, f"processes of `{plan['path']}` fork faster than they can be killed")
 
 
-def _hold_still(plan: Plan) -> None:
+def _holding_still(plan: Plan) -> Generator[float, None, None]:
     try:
-        freeze(plan, timeout_seconds=0.5)
+        yield from freezing(plan, timeout_seconds=0.5)
     except TimeoutError:
         return  # a process in uninterruptible sleep holds the rest up; signalling running processes only takes more rounds
     except OSError as error:

@@ -19,9 +19,10 @@ HANGUP = select.EPOLLHUP | select.EPOLLERR
 class Loop:
     """Level-triggered; one call per ready descriptor and turn, so that no busy descriptor starves the others."""
 
-    def __init__(self, on_trouble: Callable[[object, Exception], None]) -> None:
-        """`on_trouble` is told which object's method raised what."""
+    def __init__(self, on_trouble: Callable[[object, Exception], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`on_trouble` is told which object's method raised what; `clock` gives the time in seconds."""
         self._on_trouble = on_trouble
+        self._clock = clock
         self._epoll = select.epoll()
         self._handlers: dict[int, tuple[Callable[..., None], tuple[object, ...]]] = {}
         self._later: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
@@ -44,17 +45,23 @@ class Loop:
     def call_later(self, delay_seconds: float, method: Callable[..., None], *arguments: object) -> None:
         """Call `method` once when so much time has passed."""
         self._calls += 1
-        heapq.heappush(self._later, (time.monotonic() + delay_seconds, self._calls, method, arguments))
+        heapq.heappush(self._later, (self._clock() + delay_seconds, self._calls, method, arguments))
 
     def turn(self) -> None:
-        """Wait until something is ready or due, and handle it."""
-        timeout = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+        """Wait until something is ready or due, and handle it.
+
+        What becomes due while a turn lasts, however soon, is the next turn's: else calls that plan their next try could keep those
+        whose descriptors are ready from their turn.
+        """
+        timeout = max(0.0, self._later[0][0] - self._clock()) if self._later else None
         for fd, events in self._epoll.poll(timeout):
             if fd in self._handlers:  # an earlier call in this turn may have forgotten `fd`
                 method, arguments = self._handlers[fd]
                 self._call(method, *arguments, events)
-        while self._later and self._later[0][0] <= time.monotonic():
-            _due, _number, method, arguments = heapq.heappop(self._later)
+        now, due = self._clock(), []
+        while self._later and self._later[0][0] <= now:
+            due.append(heapq.heappop(self._later))
+        for _due, _number, method, arguments in due:
             self._call(method, *arguments)
 
     def _call(self, method: Callable[..., None], *arguments: object) -> None:

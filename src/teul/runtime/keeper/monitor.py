@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import array
 import contextlib
-import errno
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from teul import failpoints
@@ -33,10 +32,8 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 * 1024
 _DRAIN_BYTES = 8 << 20  # more than a pipe holds, hence all that the process wrote; but a background process may go on writing
 _INPUT_BYTES = 256 * 1024
-# After its last process the kernel needs a moment until a cgroup can be removed: mostly less than the first of these.
-_CGROUP_PATIENCE_SECONDS = 0.003
-_CGROUP_RETRY_SECONDS = 0.005
-_CGROUP_RETRIES = 400
+# After its last process the kernel needs a moment until a cgroup can be removed. A process that hangs in the kernel may keep it for good.
+_CGROUP_PATIENCE_SECONDS = 3.0
 _ACCEPT_PAUSE_SECONDS = 0.5
 _STALLED_SECONDS = 10.0
 
@@ -71,6 +68,7 @@ class Monitor:
         self._held = False  # a client is far behind, and no output is read
         self._looking = False  # a look at whether such clients move is due
         self._ended = False
+        self._closed = False
         self.pid = 0
         self.status: int | None = None  # of the ended process, when the keeper has reaped it
         engine: Wants = {"control": True}
@@ -135,15 +133,36 @@ class Monitor:
         if plan is None:
             self.fail(report)
             return
-        # The starter may have been killed at any line: with the cgroup half made, or with a child in it whose pid it had yet to tell.
+        report = {**report}
+        self._proceed(self._undo(plan, report), lambda: self.fail(report))
+
+    def _undo(self, plan: cgroups.Plan, report: Failure) -> Generator[float, None, None]:
+        """End what is in the cgroup, and remove it.
+
+        The starter may have been killed at any line: with the cgroup half made, or with a child in it whose pid it had yet to tell.
+        """
         try:
-            cgroups.kill(plan)
+            yield from cgroups.killing(plan)
         except OSError as error:
-            report = {**report, "message": f"{report['message']} (and its processes could not be ended: {error})"}
-        self._remove_cgroup(plan, lambda error: self.fail(report if error is None else _with_leftover(report, error)))
+            report["message"] += f" (and its processes could not be ended: {error})"
+        try:
+            yield from cgroups.removing(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
+        except OSError as error:
+            report["message"] += f" (and its cgroup stays: {error})"
+
+    def _proceed(self, steps: Generator[float, None, None], then: Callable[[], None]) -> None:
+        """Take one step, and in later turns of the loop the others; then call `then`. Other monitors get their turn in between."""
+        if self._closed:
+            return
+        pause_seconds = next(steps, None)
+        if pause_seconds is None:
+            then()
+        else:
+            self._loop.call_later(pause_seconds, self._proceed, steps, then)
 
     def close(self) -> None:
         """Let go of everything, without a word."""
+        self._closed = True
         for client in list(self._clients.values()):
             self._release(client)
         self._stop_listening()
@@ -458,18 +477,20 @@ class Monitor:
         if plan is None:
             self._tell_end(record)
             return
+        self._proceed(self._sweep(plan, record), lambda: self._tell_end(record))
+
+    def _sweep(self, plan: cgroups.Plan, record: ExitDocument) -> Generator[float, None, None]:
+        """Look what the kernel has noted of the container, end what is left of it if that is asked for, and remove its cgroup."""
         try:
-            record["oom_killed"] = cgroups.oom_kills(plan) > 0
+            record["oom_killed"] = (yield from cgroups.counting_oom_kills(plan)) > 0
             if self._kill_cgroup:
-                cgroups.kill(plan)
+                yield from cgroups.killing(plan)
         except OSError as error:
             record["cgroup_error"] = str(error)
-        self._remove_cgroup(plan, lambda error: self._cgroup_removed(record, error))
-
-    def _cgroup_removed(self, record: ExitDocument, error: str | None) -> None:
-        if error is not None:
-            record["cgroup_error"] = error
-        self._tell_end(record)
+        try:
+            yield from cgroups.removing(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
+        except OSError as error:
+            record["cgroup_error"] = str(error)
 
     def _wait(self) -> int | None:
         """The wait status of the ended process; None when nobody can know it."""
@@ -481,18 +502,6 @@ class Monitor:
         except ChildProcessError:
             # Taken over from a keeper that was killed: the engine, its parent now, has it as a zombie, or the kernel remembers the status.
             return process.exit_status_of(self.pid, self._pidfd)
-
-    def _remove_cgroup(self, plan: cgroups.Plan, then: Callable[[str | None], None], retries: int = _CGROUP_RETRIES) -> None:
-        """Remove the cgroup, then call `then` with what went wrong. While the kernel is not done with it, other monitors get their turn."""
-        try:
-            cgroups.remove(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
-        except OSError as error:
-            if error.errno == errno.EBUSY and retries > 0:
-                self._loop.call_later(_CGROUP_RETRY_SECONDS, self._remove_cgroup, plan, then, retries - 1)
-            else:
-                then(str(error))
-        else:
-            then(None)
 
     def _tell_end(self, record: ExitDocument) -> None:
         """Write the record down, tell everybody, and stay until every client has all of the output and has gone.
@@ -535,10 +544,6 @@ def _open_log(options: LogOptions | None) -> LogFile | None:
     if options is None:
         return None
     return LogFile(options["path"], max_bytes=options["max_bytes"], max_files=options["max_files"], attrs=options["attrs"])
-
-
-def _with_leftover(report: Failure, error: str) -> Failure:
-    return {**report, "message": f"{report['message']} (and its cgroup stays: {error})"}
 
 
 def _report(step: str, error: Exception) -> Failure:
