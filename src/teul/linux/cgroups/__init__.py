@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from teul.linux.cgroups.directories import children, create, prune, remove, update
 from teul.linux.cgroups.layout import Layout, detect
-from teul.linux.cgroups.members import freeze, is_frozen, join, kill, oom_kills, processes, thaw, thaw_tree
+from teul.linux.cgroups.members import freeze, is_frozen, join, kill, leave, oom_kills, processes, thaw, thaw_tree
 from teul.linux.cgroups.planning import Plan, plan
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "is_frozen",
     "join",
     "kill",
+    "leave",
     "oom_kills",
     "plan",
     "processes",
