@@ -25,6 +25,8 @@ IDLE_SECONDS = 300
 START_SECONDS = 30
 # A process that left with 0 has lost the race for the lock. If no engine answers for so long afterwards, the winner is gone as well.
 RESTART_SECONDS = 1.0
+# systemd.exec(5): where a service's programs are looked for.
+_SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOG_NAME = "engine.log"
 _LOG_LIMIT_BYTES = 1 << 20
 _TAIL_BYTES = 4096
@@ -74,8 +76,7 @@ class _Process:
         self._log_path = os.path.join(run_root, _LOG_NAME)
         self._ended_at: float | None = None
         try:
-            os.makedirs(run_root, mode=0o755, exist_ok=True)
-            log_fd = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            log_fd = _open_log(run_root, self._log_path)
         except OSError as error:
             raise ConnectionFailed(
                 f"Cannot connect to the engine at {endpoint.address}, and cannot start it: {error.strerror}: {error.filename}"
@@ -84,7 +85,7 @@ class _Process:
             if os.fstat(log_fd).st_size > _LOG_LIMIT_BYTES:
                 os.ftruncate(log_fd, 0)
             self._log_start = os.fstat(log_fd).st_size
-            self._pid = _spawn(serve_arguments(endpoint), environment, log_fd)
+            self._pid = _spawn(serve_arguments(endpoint), engine_environment(environment), log_fd)
         finally:
             os.close(log_fd)
 
@@ -114,7 +115,7 @@ def serve_arguments(endpoint: Endpoint) -> list[str]:
     """The command line of an engine for `endpoint`."""
     # security: -P keeps the caller's working directory out of the import path, or `teul ps` as root in somebody's
     # directory would run what lies there.
-    arguments = [sys.executable, "-P", "-m", "teul", "serve", "--idle-timeout", str(IDLE_SECONDS)]
+    arguments = [sys.executable, "-P", "-m", "teul", "serve", "--on-demand", "--idle-timeout", str(IDLE_SECONDS)]
     if endpoint.root:
         arguments += ["--root", os.path.abspath(endpoint.root)]
     if endpoint.run_root:
@@ -122,9 +123,40 @@ def serve_arguments(endpoint: Endpoint) -> list[str]:
     return arguments
 
 
+def engine_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What an engine gets to see of a command's environment: where programs and Teul itself are found, and Teul's own settings.
+
+    All else (tokens, locales, a home) belongs to a session that the engine outlives. Paths are made absolute, as the engine leaves the
+    working directory.
+    """
+    kept = {name: value for name, value in environment.items() if name.startswith("TEUL_")}
+    for name in ("TEUL_ROOT", "TEUL_RUN_ROOT", "PYTHONHOME"):
+        if environment.get(name):
+            kept[name] = os.path.abspath(environment[name])
+    if environment.get("PYTHONPATH"):
+        kept["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in environment["PYTHONPATH"].split(os.pathsep))
+    # security: what is relative in PATH, "." among it, would be looked for wherever the engine happens to stand.
+    absolute = [path for path in environment.get("PATH", "").split(os.pathsep) if os.path.isabs(path)]
+    kept["PATH"] = os.pathsep.join(absolute) or _SERVICE_PATH
+    return kept
+
+
+def _open_log(run_root: str, path: str) -> int:
+    """A descriptor to append to the log, in directories that are made as the engine would make them, whatever the caller's umask."""
+    umask = os.umask(0o022)
+    try:
+        os.makedirs(run_root, mode=0o755, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    finally:
+        os.umask(umask)
+
+
 def _spawn(arguments: list[str], environment: Mapping[str, str], log_fd: int) -> int:
-    """Start a process in a session of its own, so that it outlives the terminal. `subprocess` is not worth its import here."""
-    from _signal import SIGPIPE, SIGXFSZ  # type: ignore[import-not-found]  # see client/signals.py
+    """Start a process in a session of its own, so that it outlives the terminal, with no signal ignored or blocked.
+
+    `subprocess` is not worth its import here. What else the process has of its caller, it gives up itself (daemon/detachment.py).
+    """
+    from _signal import SIGKILL, SIGSTOP, valid_signals  # type: ignore[import-not-found]  # see client/signals.py
 
     return os.posix_spawn(
         arguments[0],
@@ -137,5 +169,5 @@ def _spawn(arguments: list[str], environment: Mapping[str, str], log_fd: int) ->
         ],
         setsid=True,
         setsigmask=(),
-        setsigdef=(SIGPIPE, SIGXFSZ),  # Python ignores these two signals, which the engine would inherit
+        setsigdef=valid_signals() - {SIGKILL, SIGSTOP},
     )

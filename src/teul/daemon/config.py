@@ -36,6 +36,7 @@ class EngineConfig:
     run_root: str
     hosts: tuple[str, ...]
     idle_timeout_seconds: float | None = None
+    on_demand: bool = False  # started by a command, whose limits, cgroups and the like are no affair of the engine's
     debug: bool = False
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
@@ -71,6 +72,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         run_root=run_root,
         hosts=tuple(check_host(host, tls=tls, insecure=options.insecure_tcp) for host in hosts),
         idle_timeout_seconds=options.idle_timeout,
+        on_demand=options.on_demand,
         debug=options.debug,
         tls=tls,
     )
@@ -83,6 +85,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--root", default=environment.get("TEUL_ROOT") or _DEFAULT_ROOT, help="where images and containers are kept")
     parser.add_argument("--run-root", default=environment.get("TEUL_RUN_ROOT") or _DEFAULT_RUN, help="what lives only while containers run")
     parser.add_argument("--idle-timeout", type=float, default=None, metavar="SECONDS", help="leave when nothing has run for so long")
+    parser.add_argument("--on-demand", action="store_true", help="keep nothing of the session, the cgroups and the limits of who starts it")
     parser.add_argument("--tls", action="store_true", help="use TLS on TCP; implied by --tlsverify")
     parser.add_argument("--tlsverify", action="store_true", help="use TLS on TCP and demand a certificate of every client")
     parser.add_argument("--tlscacert", default=f"{certificates}/ca.pem", metavar="PATH", help="trust certs signed only by this CA")

@@ -14,18 +14,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from aiohttp import web
-
 from teul import __version__
 from teul.aio import Tasks, run_blocking
 from teul.api.app import create_app
 from teul.api.http.connection import Runner
 from teul.api.http.context import Services
 from teul.api.http.origin import own_names
-from teul.api.http.tls import TlsSite
 from teul.daemon.activity import Activity
 from teul.daemon.config import EngineConfig
-from teul.daemon.listeners import load_tls, open_listener
+from teul.daemon.listeners import load_tls, open_listener, serve_at
 from teul.linux import cgroups, process, seccomp
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
@@ -260,7 +257,7 @@ class Engine:
             if listener.family == socket.AF_UNIX:
                 self._stack.push_async_callback(run_blocking, _unlink_quietly, host.removeprefix("unix://"))
             tls = None if listener.family == socket.AF_UNIX else self._tls
-            await (web.SockSite(runner, listener) if tls is None else TlsSite(runner, listener, tls)).start()
+            await serve_at(listener, runner, tls)
         for warning in exposure_warnings(services.system.facts):
             log.warning("%s", warning.removeprefix("WARNING: "))
         log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))

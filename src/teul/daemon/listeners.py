@@ -8,9 +8,16 @@ import socket
 import ssl
 import stat
 
+from aiohttp import web
+
+from teul.api.http.connection import Runner
+from teul.api.http.tls import TlsSite
 from teul.daemon.config import TlsFiles
 from teul.errors import Conflict, InvalidParameter, System
 from teul.linux.syscalls import os_error
+
+# docker: Go listens with the host's net.core.somaxconn, which is 4096 since Linux 5.4. The kernel cuts what is above that.
+_BACKLOG = 4096
 
 
 def open_listener(host: str) -> socket.socket:
@@ -27,8 +34,15 @@ def open_listener(host: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise System(f"cannot listen on {host}: {error.strerror}") from error
-    listener.listen(1024)
+    listener.listen(_BACKLOG)
     return listener
+
+
+async def serve_at(listener: socket.socket, runner: Runner, tls: ssl.SSLContext | None) -> None:
+    """Have `runner`, which ends it, serve whoever connects to `listener`."""
+    # With the backlog once more: asyncio calls listen(2) again, and aiohttp would have it say 128.
+    site = web.SockSite(runner, listener, backlog=_BACKLOG) if tls is None else TlsSite(runner, listener, tls, backlog=_BACKLOG)
+    await site.start()
 
 
 def load_tls(files: TlsFiles) -> ssl.SSLContext:
@@ -85,7 +99,7 @@ def _open_unix(path: str) -> socket.socket:
             os.chown(temporary, 0, grp.getgrnam("docker").gr_gid)
         except KeyError:
             pass  # no group "docker" on this host: the socket stays root's
-        listener.listen(1024)
+        listener.listen(_BACKLOG)
         os.rename(temporary, path)
     except OSError as error:
         listener.close()

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from teul.daemon.config import EngineConfig, parse_arguments
+from teul.daemon.detachment import leave_caller
 from teul.daemon.directories import make_directories
 from teul.daemon.lock import LockTaken, RootLock
 from teul.errors import TeulError
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> int:
     except TeulError as error:
         return _complain(error)
     _configure_logging(debug=config.debug)
+    if config.on_demand:
+        leave_caller()
     os.umask(0o022)
     _raise_descriptor_limit()
     make_directories(config.root, config.run_root)

@@ -31,6 +31,7 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+_IOPRIO_WHO_PROCESS = 1  # linux/ioprio.h
 _PTRACE_DETACH = 17  # linux/ptrace.h
 _M_ARENA_MAX = -8  # malloc.h
 _PF_EXITING = 0x00000004  # linux/sched.h
@@ -64,6 +65,7 @@ _prctl = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_u
     ("prctl", libc)
 )
 _ptrace = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, use_errno=True)(("ptrace", libc))
+_personality = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_ulong, use_errno=True)(("personality", libc))
 _setns = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, use_errno=True)(("setns", libc))
 _unshare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, use_errno=True)(("unshare", libc))
 _sethostname = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, use_errno=True)(("sethostname", libc))
@@ -73,6 +75,38 @@ _setdomainname = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument."""
     check(_prctl(option, value, 0, 0, 0), "prctl", str(option))
+
+
+def reset_io_priority() -> None:
+    """Have no I/O priority of one's own (IOPRIO_CLASS_NONE): it follows from the nice value. ioprio_set(2)."""
+    syscall("ioprio_set", _IOPRIO_WHO_PROCESS, 0, 0)
+
+
+def reset_oom_score() -> None:
+    """Be as likely a victim of the OOM killer as any process. proc_pid_oom_score_adj(5)."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"0")
+    finally:
+        os.close(fd)
+
+
+def reset_personality() -> None:
+    """Be an ordinary process of Linux again: no address at a fixed place, no other machine's name. personality(2), PER_LINUX."""
+    check(_personality(0), "personality")
+
+
+def reset_library_signals() -> None:
+    """Let the signals that libc keeps for its threads have their default action again, where they are ignored.
+
+    glibc's posix_spawn(3) has its children ignore them (sysdeps/unix/sysv/linux/spawni.c), and its sigaction(3) refuses them.
+    """
+    action = ctypes.create_string_buffer(32)  # linux/signal_types.h, struct sigaction: the handler first
+    default = ctypes.create_string_buffer(32)
+    for number in (32, 33):
+        syscall("rt_sigaction", number, None, ctypes.addressof(action), 8)
+        if struct.unpack_from("=Q", action)[0] == signal.SIG_IGN:
+            syscall("rt_sigaction", number, ctypes.addressof(default), None, 8)
 
 
 def set_name(name: str) -> None:

@@ -13,10 +13,24 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 # asm/unistd.h; numbers below 424 differ between architectures, numbers from there on are the same everywhere.
 _MACHINE = os.uname().machine
-_NAMES = ("pivot_root", "seccomp", "bpf", "capset", "capget", "keyctl", "setns", "unshare", "clone", "setsid", "ioctl")
+_NAMES = (
+    "pivot_root",
+    "seccomp",
+    "bpf",
+    "capset",
+    "capget",
+    "keyctl",
+    "setns",
+    "unshare",
+    "clone",
+    "setsid",
+    "ioctl",
+    "ioprio_set",
+    "rt_sigaction",
+)
 _NUMBERS = {
-    "x86_64": dict(zip(_NAMES, (155, 317, 321, 126, 125, 250, 308, 272, 56, 112, 16), strict=True)),
-    "aarch64": dict(zip(_NAMES, (41, 277, 280, 91, 90, 219, 268, 97, 220, 157, 29), strict=True)),
+    "x86_64": dict(zip(_NAMES, (155, 317, 321, 126, 125, 250, 308, 272, 56, 112, 16, 251, 13), strict=True)),
+    "aarch64": dict(zip(_NAMES, (41, 277, 280, 91, 90, 219, 268, 97, 220, 157, 29, 30, 134), strict=True)),
 }
 NR: dict[str, int] = {
     **_NUMBERS.get(_MACHINE, {}),

@@ -16,7 +16,7 @@ import pytest
 
 from teul.cli import engine as engine_module
 from teul.cli.endpoint import Endpoint, choose_endpoint, default_run_root, load_config
-from teul.cli.engine import opener, serve_arguments
+from teul.cli.engine import engine_environment, opener, serve_arguments
 from teul.cli.errors import CliError
 from teul.cli.main import GLOBAL_OPTIONS
 from teul.cli.options.parser import parse_options
@@ -127,9 +127,36 @@ def test_the_run_root_of_a_user() -> None:
 
 def test_the_command_line_of_an_engine() -> None:
     endpoint = Endpoint(Address(path="/r/docker.sock"), startable=True, root="/a", run_root="/r")
-    expected = [sys.executable, "-P", "-m", "teul", "serve", "--idle-timeout", "300", "--root", "/a", "--run-root", "/r"]
+    expected = [sys.executable, "-P", "-m", "teul", "serve", "--on-demand", "--idle-timeout", "300", "--root", "/a", "--run-root", "/r"]
     assert serve_arguments(endpoint) == expected
-    assert serve_arguments(Endpoint(Address(path="/x"), startable=True)) == expected[:7]
+    assert serve_arguments(Endpoint(Address(path="/x"), startable=True)) == expected[:8]
+
+
+def test_the_environment_of_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the caller's, only what an engine needs, and nothing that depends on where the caller stands."""
+    monkeypatch.chdir(tmp_path)
+    caller = {
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "HOME": "/home/u",
+        "LC_ALL": "ko_KR.eucKR",
+        "LD_PRELOAD": "libx.so",
+        "PATH": ".:/opt/bin::bin:/usr/bin",
+        "PYTHONPATH": "src:/lib/own",
+        "PYTHONSTARTUP": "x.py",
+        "TEUL_ROOT": "root",
+        "TEUL_RUN_ROOT": "/r/run",
+        "https_proxy": "http://user:password@proxy",
+    }
+    assert engine_environment(caller) == {
+        "PATH": "/opt/bin:/usr/bin",
+        "PYTHONPATH": f"{tmp_path}/src:/lib/own",
+        "TEUL_ROOT": f"{tmp_path}/root",
+        "TEUL_RUN_ROOT": "/r/run",
+    }
+    assert engine_environment({"PATH": ".", "TEUL_ROOT": ""}) == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "TEUL_ROOT": "",
+    }
 
 
 class Starter:

@@ -204,8 +204,8 @@ class TlsConnection(asyncio.Protocol):
 class TlsSite(web.SockSite):
     """Like `web.SockSite` for a bound TCP socket, with every connection behind TLS."""
 
-    def __init__(self, runner: web.BaseRunner, sock: Any, context: ssl.SSLContext) -> None:
-        super().__init__(runner, sock)
+    def __init__(self, runner: web.BaseRunner, sock: Any, context: ssl.SSLContext, *, backlog: int = 128) -> None:
+        super().__init__(runner, sock, backlog=backlog)
         self._context = context
 
     async def start(self) -> None:

@@ -16,7 +16,19 @@ from __future__ import annotations
 
 from teul.linux.cgroups.directories import children, create, prune, remove, removing, update
 from teul.linux.cgroups.layout import Layout, detect
-from teul.linux.cgroups.members import counting_oom_kills, freeze, is_frozen, join, kill, killing, oom_kills, processes, thaw, thaw_tree
+from teul.linux.cgroups.members import (
+    counting_oom_kills,
+    freeze,
+    is_frozen,
+    join,
+    kill,
+    killing,
+    leave,
+    oom_kills,
+    processes,
+    thaw,
+    thaw_tree,
+)
 from teul.linux.cgroups.planning import Plan, plan
 
 __all__ = [
@@ -31,6 +43,7 @@ __all__ = [
     "join",
     "kill",
     "killing",
+    "leave",
     "oom_kills",
     "plan",
     "processes",

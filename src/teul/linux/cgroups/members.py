@@ -8,6 +8,7 @@ import signal
 from collections.abc import Generator, Iterator
 
 from teul.linux.cgroups import files
+from teul.linux.cgroups.layout import Layout
 from teul.linux.cgroups.planning import Plan
 from teul.linux.cgroups.steps import carry_out, pauses
 
@@ -30,6 +31,25 @@ def join(plan: Plan, *, unified: bool = True) -> None:
         files.write(file, "0")
     if unified and plan["unified_directory"] is not None:
         files.write(f"{plan['unified_directory']}/cgroup.procs", "0")
+
+
+def leave(layout: Layout) -> list[OSError]:
+    """Move the calling thread, which must be its process's only one, to the top of every hierarchy; returns what was refused.
+
+    kernel: the top of a v2 hierarchy that a cgroup namespace shows is an ordinary cgroup, and takes no processes (EBUSY) when its
+    controllers were handed to those below.
+    """
+    # The v2 hierarchy last, and only if need be: entering it by writing waits for a lock of the kernel, as `join` says.
+    wanted = [f"{hierarchy}/tasks" for hierarchy in layout.hierarchies]
+    if layout.unified is not None and "0::/" not in files.read("/proc/self/cgroup").splitlines():
+        wanted.append(f"{layout.unified}/cgroup.procs")
+    failures = []
+    for file in wanted:
+        try:
+            files.write(file, "0")
+        except OSError as error:
+            failures.append(error)
+    return failures
 
 
 def processes(plan: Plan) -> list[int]:

@@ -6,7 +6,7 @@ One engine owns a root, hence the mirror is the truth between two transactions. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from teul.errors import Integrity, NotFound
@@ -34,9 +34,35 @@ class Catalog:
     """The mirror of the database's rows. Used from the event loop only; hands out frozen values."""
 
     images: dict[Digest, Image] = field(default_factory=dict)
-    tags: dict[str, TagRow] = field(default_factory=dict)
     snapshots: dict[Digest, SnapshotRow] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
+    _tags: dict[str, TagRow] = field(default_factory=dict)
+    # The names of an image, which are the keys of its rows in `_tags`: lists ask for those of every image.
+    _names: dict[Digest, set[str]] = field(default_factory=dict)
+
+    @property
+    def tags(self) -> Mapping[str, TagRow]:
+        """All names, by their canonical text."""
+        return self._tags
+
+    def name(self, row: TagRow) -> None:
+        """Give an image a name, which is no other image's from now on."""
+        self.unname(row.reference)
+        self._tags[row.reference] = row
+        self._names.setdefault(row.image_id, set()).add(row.reference)
+
+    def unname(self, reference: str) -> None:
+        """Forget a name, given as its canonical text. Idempotent."""
+        row = self._tags.pop(reference, None)
+        if row is not None:
+            names = self._names[row.image_id]
+            names.remove(reference)
+            if not names:
+                del self._names[row.image_id]
+
+    def names(self, image_id: Digest) -> list[TagRow]:
+        """The rows of the image's names, sorted by name."""
+        return [self._tags[reference] for reference in sorted(self._names.get(image_id, ()))]
 
     def resolve(self, text: str) -> Image:
         """The image that `text` means: a name, a whole id, or the beginning of an id that only one image has.
@@ -79,9 +105,7 @@ class Catalog:
 
     def references(self, image_id: Digest) -> list[Reference]:
         """The image's names, sorted."""
-        return sorted(
-            (parse_reference(row.reference) for row in self.tags.values() if row.image_id == image_id), key=lambda name: name.canonical
-        )
+        return [parse_reference(row.reference) for row in self.names(image_id)]
 
     def layer_size_bytes(self, chain_id: Digest) -> int:
         """How large the topmost layer of the chain `chain_id` is, unpacked."""
@@ -162,5 +186,7 @@ def build_catalog(rows: Rows, content: ContentStore) -> Catalog:
             log.error("image %s is damaged and left out: %s", row.image_id, error.message)
             continue
         catalog.images[row.image_id] = make_image(row, raw, document)
-    catalog.tags = {row.reference: row for row in rows.tags if row.image_id in catalog.images}
+    for tag in rows.tags:
+        if tag.image_id in catalog.images:
+            catalog.name(tag)
     return catalog

@@ -65,7 +65,7 @@ class Images:
 
     def tagged_at_ns(self, image: Image) -> int:
         """When the image was last given a name here; 0 if its names came with it."""
-        return max((row.tagged_at_ns for row in self._store.catalog.tags.values() if row.image_id == image.image_id), default=0)
+        return max((row.tagged_at_ns for row in self._store.catalog.names(image.image_id)), default=0)
 
     def list(self, query: ImageQuery) -> Sequence[ImageSummary]:
         """Newest first. Raises InvalidParameter or NotFound for filters that make no sense."""

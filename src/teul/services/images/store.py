@@ -92,7 +92,7 @@ class ImageStore:
         async with self._lock:
             await self._database.transact(lambda connection: rows.save_tag(connection, row))
             failpoints.reach("images.tag.recorded")
-            self.catalog.tags[row.reference] = row
+            self.catalog.name(row)
 
     async def untag(self, references: Sequence[Reference]) -> None:
         """Forget names. Idempotent."""
@@ -101,7 +101,7 @@ class ImageStore:
             await self._database.transact(lambda connection: rows.delete_tags(connection, names))
             failpoints.reach("images.untag.recorded")
             for name in names:
-                self.catalog.tags.pop(name, None)
+                self.catalog.unname(name)
 
     async def delete(self, image: Image, *, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         """Forget an image without names, with the blobs and layers that it alone needs; the chain ids of layers that went, topmost first.
@@ -142,7 +142,8 @@ class ImageStore:
             self.catalog.blobs.update(blobs)
             self.catalog.snapshots.update({row.chain_id: row for row in snapshots})
             self.catalog.images.update({image.image_id: image for image in stored})
-            self.catalog.tags.update({tag.reference: tag for tag in tags})
+            for tag in tags:
+                self.catalog.name(tag)
             return True
 
     def _stored(self, image: NewImage, snapshots: Sequence[rows.SnapshotRow], now_ns: int) -> Image:
@@ -169,7 +170,7 @@ class ImageStore:
     async def _delete(self, image: Image, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         async with self._lock:
             catalog = self.catalog
-            if catalog.images.get(image.image_id) is not image or any(row.image_id == image.image_id for row in catalog.tags.values()):
+            if catalog.images.get(image.image_id) is not image or catalog.names(image.image_id):
                 return None
             keep_layers = is_used(image.image_id)
             used = catalog.used_blobs(without=image.image_id) | ({image.image_id} if keep_layers else set())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -228,3 +231,43 @@ def test_moments_in_filters(text: str, expected: int) -> None:
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(InvalidParameter):
         parse_until_ns(text, NOW)
+
+
+async def test_the_work_of_a_list_grows_as_the_images_do(stored: StoredImages) -> None:
+    """Four times the images, tags and containers are four times the steps: a list is made on the event loop, and others wait."""
+    steps = []
+    for count in (20, 80):
+        for number in range(len(list(stored.store.catalog.shown())), count):
+            image_id = await stored.add(f"image-{number}:1", f"image-{number}:2", layers=[b"%d" % number])
+            stored.use(image_id, f"{number:064x}")
+        steps.append(steps_of(lambda: stored.images.list(ImageQuery(shared_size=True))))
+    few, many = steps
+    assert many < 5 * few
+
+
+async def test_a_name_that_moves_is_the_new_image_s_alone(stored: StoredImages) -> None:
+    first, second = await stored.add("name:1", layers=[b"1"]), await stored.add("name:2", layers=[b"2"])
+    await stored.store.tag(stored.images.get(second), parse_reference("name:1"))
+    names = {image_id: [name.familiar for name in stored.images.references(stored.images.get(image_id))] for image_id in (first, second)}
+    assert names == {first: [], second: ["name:1", "name:2"]}
+    await stored.store.untag([parse_reference("name:1"), parse_reference("name:2")])
+    assert stored.images.references(stored.images.get(second)) == []
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """How many instructions of Python `work` takes, which is the same on every machine."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
