@@ -245,11 +245,12 @@ def test_signals_go_to_the_container(engine: FakeEngine, teul: CommandLine, numb
 def test_the_third_demand_to_end_is_obeyed(engine: FakeEngine, teul: CommandLine) -> None:
     """Even when the engine does not answer any more."""
     kills: list[int] = []
+    obeyed = threading.Event()
 
     def attach(_request: Request, connection: socket.socket) -> None:
         connection.sendall(UPGRADED)
         os.kill(os.getpid(), signal.SIGINT)
-        connection.recv(1)  # until the client leaves
+        obeyed.wait(30)  # the input ends at once, and what is heard then is not the client's leaving
 
     def kill(_request: Request, connection: socket.socket) -> None:
         kills.append(1)
@@ -259,6 +260,7 @@ def test_the_third_demand_to_end_is_obeyed(engine: FakeEngine, teul: CommandLine
 
     engine.routes = routes() | {f"POST /containers/{ID}/attach": attach, f"POST /containers/{ID}/kill": kill}
     outcome = teul("-D", "run", "-i", "image")
+    obeyed.set()
     assert (outcome.status, len(kills)) == (1, 2)
     assert outcome.err == "Error sending signal: not now\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n"
 
