@@ -8,6 +8,7 @@
 #   make faults       an engine that is killed, fills up and loses its callers at named points (root)
 #   make conformance  the docker command line and docker-py, beside a real dockerd (root)
 #   make test         all of these, and nothing left behind
+#   make endurance    the storm, the deaths and the fuzz at length: an hour (root)
 #   make test-vm      the kernel tier under QEMU, with networking and nftables
 #   make bench        beside dockerd, in turn: medians and ratios
 
@@ -23,7 +24,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) coreutils hostname mount procps
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker.io iproute2 iptables nftables openssl skopeo uidmap user-mode-linux util-linux
 VM_PACKAGES   := $(TEST_PACKAGES) kmod qemu-system-x86
 
-.PHONY: help venv demo check format contract kernel kernel-uml e2e faults conformance test test-vm bench clean demo-packages system-packages vm-packages
+.PHONY: help venv demo check format contract kernel kernel-uml e2e faults conformance test endurance test-vm bench clean demo-packages system-packages vm-packages
 .DEFAULT_GOAL := help
 
 help:
@@ -81,6 +82,10 @@ faults: venv
 
 conformance: venv
 	$(PYTEST) -q tests/conformance
+
+endurance: system-packages venv
+	TEUL_STORM_SECONDS=600 TEUL_ENDURANCE_SECONDS=1800 $(PYTEST) -q -s tests/e2e/test_storm.py tests/e2e/test_endurance.py
+	TEUL_FUZZ_SECONDS=600 $(PYTEST) -q -s tests/conformance/openapi/test_fuzz.py
 
 BEFORE := .cache/host-before.json
 
