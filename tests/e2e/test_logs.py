@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 
 import pytest
 
@@ -17,6 +21,26 @@ pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 BURST_LINES = 90
 BURSTS = 40
 FOLLOWERS = 200
+DEADLINE_SECONDS = 60
+
+
+@contextmanager
+def ended_in_time(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kills them when the `with` takes too long: who waits for their next line finds their end."""
+    timers = [threading.Timer(DEADLINE_SECONDS, process.kill) for process in processes]
+    for timer in timers:
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def read_numbers(process: subprocess.Popen[bytes], lines: int) -> list[int]:
+    """The next `lines` of its output; fewer if it ends before."""
+    assert process.stdout is not None
+    return [int(line) for line in islice(process.stdout, lines)]
 
 
 @pytest.mark.parametrize("kept", ["3", "5"])
@@ -30,16 +54,15 @@ def test_a_follower_reads_every_line_of_a_log_that_is_rotated_all_the_time(engin
         writer.stdin.write(b"1\n")
         writer.stdin.flush()
         assert writer.stdout.readline() == b"1\n"
-        with engine.begin("logs", "-f", "writer") as follower:
+        with engine.begin("logs", "-f", "writer") as follower, ended_in_time(writer, follower):
             assert follower.stdout is not None
-            assert follower.stdout.readline() == b"1\n"
+            assert read_numbers(follower, 1) == [1]
             for burst in range(BURSTS):
                 writer.stdin.write(f"{BURST_LINES}\n".encode())
                 writer.stdin.flush()
-                numbers = [int(follower.stdout.readline()) for _ in range(BURST_LINES)]
-                assert numbers == list(range(burst * BURST_LINES + 2, (burst + 1) * BURST_LINES + 2)), f"in burst {burst}"
-                for _ in range(BURST_LINES):
-                    assert writer.stdout.readline()
+                expected = list(range(burst * BURST_LINES + 2, (burst + 1) * BURST_LINES + 2))
+                assert read_numbers(follower, BURST_LINES) == expected, f"in burst {burst}"
+                assert read_numbers(writer, BURST_LINES) == expected
             last = BURSTS * BURST_LINES + 1
             kept_numbers = [int(line) for line in engine.must("logs", "writer").split()]
             assert kept_numbers == list(range(kept_numbers[0], last + 1))
@@ -79,9 +102,10 @@ def test_two_hundred_followers_get_the_line_and_share_one_watch(engine: Engine) 
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"early\n"
         with ExitStack() as stack:
-            followers = [stack.enter_context(follow(engine, "writer")) for _ in range(FOLLOWERS)]
-            for follower in followers:
-                read_until(follower, b"early\n")
+            followers = []
+            for _ in range(FOLLOWERS):
+                followers.append(stack.enter_context(follow(engine, "writer")))
+                read_until(followers[-1], b"early\n")  # before the next one knocks: the queue before the door is shorter
             assert inotify_instances(engine.pid) == 1
             writer.stdin.write(b"to-everybody\n")
             writer.stdin.flush()

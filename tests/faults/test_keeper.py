@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from faults.judge import assert_ended, assert_ends, assert_usable, assert_whole
-from faults.victim import Victim, cases
+from faults.victim import EXIT_CODE, Victim, cases
 from support.needs import needs
 from support.polling import eventually
+from support.unix_http import demultiplex
 
 pytestmark = [needs("root", "busybox", "overlayfs")]
 
@@ -52,6 +55,49 @@ def test_end_of_a_container_is_known(victim: Victim, point: str, way: str, occur
     assert_whole(victim)
     victim.want(204, "POST", "/containers/hit/start")
     assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
+# Says a number for every word it is told, and ends with 7 after the word "end".
+_COUNTER = 'mkfifo /tmp/line; exec 3<>/tmp/line; n=0; while read -r word <&3; do n=$((n+1)); echo $n; [ "$word" = end ] && exit 7; done'
+# A file is full with two lines, and all files are kept.
+_SMALL_LOG = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "100", "max-file": "99"}}}
+
+
+@cases({"keeper.log.shifted": "kill error", "keeper.log.moved": "kill error"})
+def test_a_rotation_that_breaks_off_costs_the_line_in_hand_at_most(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """What the keeper had read and not yet written goes with it. Every line before is still read, and every line after it is logged."""
+    victim.run("hit", Cmd=["sh", "-c", _COUNTER], HostConfig=_SMALL_LOG)
+
+    def numbers() -> list[int]:
+        output, _errors = demultiplex(victim.want(200, "GET", "/containers/hit/logs?stdout=1").body)
+        return [int(line) for line in output.split()]
+
+    def tell() -> int:
+        """Have it say the next number; returns that when it is logged, or the point was reached on the way."""
+        number = next(words)
+        victim.tell("hit")
+        eventually(lambda: number in numbers() or (armed and not victim.is_armed(point)), f"{number} is logged")
+        return number
+
+    words = count(1)
+    armed = False
+    for _ in range(5):
+        tell()
+    victim.arm(point, way, occurrence=occurrence)
+    armed = True
+    in_hand = 0
+    while victim.is_armed(point):
+        in_hand = tell()
+    armed = False
+    assert numbers()[: in_hand - 1] == list(range(1, in_hand)), "what was logged before can be read"
+    for _ in range(5):
+        tell()
+    victim.tell("hit", "end")
+    eventually(lambda: victim.status("hit") == "exited", "it has ended")
+    assert victim.find("hit")["State"]["ExitCode"] == EXIT_CODE
+    assert [number for number in numbers() if number != in_hand] == [number for number in range(1, next(words) + 1) if number != in_hand]
+    assert_whole(victim)
     assert_usable(victim, "hit")
 
 

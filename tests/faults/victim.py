@@ -65,13 +65,16 @@ class Victim(Engine):
     def arm(self, point: str, way: str, *, occurrence: int = 1) -> None:
         arming.arm(str(self._armed), point, way, occurrence=occurrence)
 
+    def is_armed(self, point: str) -> bool:
+        return arming.is_armed(str(self._armed), point)
+
     def disarm(self) -> None:
         for path in self._armed.iterdir():
             path.unlink()
 
     def await_strike(self, point: str, way: str) -> None:
         """Return when what was armed has happened; an engine that was killed has a successor then."""
-        eventually(lambda: not arming.is_armed(str(self._armed), point), f"{point} is reached")
+        eventually(lambda: not self.is_armed(point), f"{point} is reached")
         if way == "kill" and not point.startswith("keeper."):
             self._bury()
             self.start()

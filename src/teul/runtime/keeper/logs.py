@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 
+from teul import failpoints
 from teul.wire.jsonlog import LineEncoder
 
 # Also for reading: whoever goes on with a file has to see how it ends.
@@ -84,7 +85,9 @@ class LogFile:
                 os.unlink(self._path)
         elif os.path.exists(self._path):  # else an earlier attempt has moved it, and could not make the new one
             self._make_room()
+            failpoints.reach("keeper.log.shifted")
             os.rename(self._path, f"{self._path}.1")
+            failpoints.reach("keeper.log.moved")
         full_fd, self._fd = self._fd, os.open(self._path, _FLAGS, 0o640)
         self._size_bytes = 0
         self._is_torn = False
