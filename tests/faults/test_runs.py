@@ -20,12 +20,6 @@ pytestmark = [needs("root", "busybox", "overlayfs")]
         "store.transaction.worked": "kill full kill@2 full@2",
         "containers.start.recorded": "kill cancel",
     },
-    faults={
-        "networks.address.recorded=cancel": "a start that is cancelled gives nothing back, as if its engine were leaving",
-        "containers.start.bundle=kill": "the bundle stays until the container is started again",
-        "runtime.start.asked=cancel": "the container runs, and the engine says that it does not",
-        "store.transaction.worked=full@2": "the start fails, the container runs, and its record says that it does not",
-    },
 )
 def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """One that runs is watched over; one that does not can be started."""
@@ -121,9 +115,6 @@ def test_container_goes_on_or_not(victim: Victim, point: str, way: str, occurren
         "containers.exec.marked": "kill cancel error",
         "containers.exec.prepared": "kill error",
         "containers.exec.running": "kill cancel",
-    },
-    faults={
-        "containers.exec.marked=error": "an exec that was not started is said to run for ever",
     },
 )
 def test_exec_runs_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:

@@ -100,6 +100,8 @@ class Connection(web.RequestHandler):
         return None
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._task_handler is not None and isinstance(self._manager, _Server):
+            self._manager.handle_alone(self._task_handler)
         super().connection_lost(exc)
         watchers, self._watchers = self._watchers, set()
         for callback in watchers:
@@ -176,9 +178,29 @@ class _Server(web.Server):
     def __init__(self, handler: Any, options: dict[str, Any], **server_options: Any) -> None:
         super().__init__(handler, **server_options)
         self._options = options
+        self._alone: set[asyncio.Task[None]] = set()  # handlers whose clients have gone
 
     def __call__(self) -> Connection:
         return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+    def handle_alone(self, handler: asyncio.Task[None]) -> None:
+        """Know a handler whose client has gone. aiohttp forgets it, and it goes on."""
+        if not handler.done():
+            self._alone.add(handler)
+            handler.add_done_callback(self._alone.discard)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Give the handlers time to end by themselves, cancel them, and wait until they have ended.
+
+        aiohttp does not wait for those that it cancels. But they undo then what they have begun, by means that are closed next.
+        """
+        alone = set(self._alone)
+        handlers = alone | {each._task_handler for each in self.connections if each._task_handler is not None}  # noqa: SLF001
+        await asyncio.gather(super().shutdown(timeout), *([asyncio.wait(alone, timeout=timeout)] if alone else []))
+        for handler in alone:
+            handler.cancel()  # the others aiohttp has cancelled; once is enough
+        if handlers:
+            await asyncio.wait(handlers)
 
 
 class Runner(web.AppRunner):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import teul
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import Integrity, System
 from teul.linux import cgroups, mounts
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, kill_and_wait, open_pidfd, prctl, started_at
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from teul.runtime.keeper.keeper import main; main()"
 _MAX_RESCUES = 20
+# How long a start that nobody wants any more may go on by itself, since most are over in no time; and how long its end is waited for.
+_WITHDRAWAL_SECONDS = 0.1
+_LAST_WITHDRAWAL_SECONDS = 10.0
 _LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended while nobody was watching")
 
 
@@ -85,7 +88,7 @@ class Supervisor:
         """Start the process that `launch` describes; returns when its program runs.
 
         The attachments in `attach` see its output from the first byte. `donors` are pidfds, one per entry of `joins`, which stay the
-        caller's. Raises `StartError`; then nothing is left of the process.
+        caller's. Raises `StartError`; then nothing is left of the process, nor is when the caller is cancelled.
         """
         try:
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,18 +101,24 @@ class Supervisor:
         except OSError as error:
             process.forget()
             raise System(f"the keeper cannot be reached: {error}") from error
+        except BaseException:
+            process.forget()
+            raise
         finally:
             far.close()
             for pending in attach:
                 pending.connection.close()
         self._remember(process, launch)
-        failpoints.reach("runtime.start.asked")
         try:
-            await process.started
+            failpoints.reach("runtime.start.asked")
+            await asyncio.shield(process.started)  # what becomes of the start is told to whoever withdraws it, too
         except StartError as error:
             self._forget(process)
             if isinstance(error, KeeperLost):
-                await self._undo(launch, error)
+                await run_to_end(self._undo(launch, error))
+            raise
+        except BaseException:
+            await run_to_end(self._withdraw(process, launch))
             raise
         return process
 
@@ -119,6 +128,33 @@ class Supervisor:
             await run_blocking(_end_started, launch)
         except OSError as second:
             error.add_note(f"and what it had made is left behind: {second}")
+
+    async def _withdraw(self, process: Process, launch: Launch) -> None:
+        """End a start that is under way, or the process if that runs by now; returns when nothing is left of it.
+
+        The keeper cannot be told to stop: a starter that is at work goes on, and whatever it makes after we have looked would stay. So the
+        start is waited for, and helped to its end if it takes its time, for a mount may not answer.
+        """
+        try:
+            async with asyncio.timeout(_LAST_WITHDRAWAL_SECONDS):
+                while not process.started.done():
+                    await asyncio.wait([process.started], timeout=_WITHDRAWAL_SECONDS)
+                    if not process.started.done() and launch["kind"] == "create" and launch["cgroup"]:
+                        await run_blocking(cgroups.kill, launch["cgroup"])
+                await process.started
+                process.signal(signal.SIGKILL)
+                await asyncio.shield(process.exit)
+        except KeeperLost as error:
+            self._forget(process)
+            await self._undo(launch, error)
+            for note in getattr(error, "__notes__", ()):
+                log.error("of a start that was cancelled: %s", note)
+        except StartError:
+            self._forget(process)  # the start has failed, and the keeper has undone it
+        except TimeoutError:
+            log.error("a start that was cancelled does not end: %s", process.directory)
+        except OSError as error:
+            log.error("the processes of a start that was cancelled could not be ended: %s: %s", process.directory, error)
 
     async def adopt(self, launch: Launch) -> Process | None:
         """Take over the process that an earlier engine started from `launch`; None if its monitor never started one.
@@ -251,7 +287,7 @@ class Supervisor:
             async with self._restart:
                 if self._connection is connection:
                     log.warning("the keeper is gone; starting another one")
-                    await self._open_keeper()
+                    await run_to_end(self._open_keeper())
 
     async def _open_keeper(self) -> None:
         # The children of a killed keeper become the engine's, so that no exit status is lost.

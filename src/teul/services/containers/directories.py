@@ -81,7 +81,12 @@ def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
         if name not in known:
             with logging_refusals(f"the files of container {name}, of which there is no record"):
                 discard(directories, name)
-    return [name for name in os.listdir(f"{directories.run}/containers") if name not in known]
+    return [name for name in bundle_ids(directories) if name not in known]
+
+
+def bundle_ids(directories: EngineDirectories) -> set[str]:
+    """The ids of the containers that have a bundle. Blocking."""
+    return set(os.listdir(f"{directories.run}/containers"))
 
 
 def size_of_tree(path: str) -> int:

@@ -9,7 +9,7 @@ import secrets
 import signal
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import Conflict, NotFound
 from teul.linux.process import is_ending
 from teul.model.container import Container
@@ -93,11 +93,11 @@ class Execs:
         container = self._active(record.container_id)
         record.started = record.running = True
         record.config.tty = record.config.tty or terminal
-        failpoints.reach("containers.exec.marked")
         attachment: Attachment | None = None
         pending: list[PendingAttachment] = []
         # From here on whatever fails ends the exec: one that is marked as running and of which nobody keeps watch would run for ever.
         try:
+            failpoints.reach("containers.exec.marked")
             if not detach:
                 wants: Wants = {
                     "stdin": record.config.attach_stdin,
@@ -110,13 +110,13 @@ class Execs:
             process = await self._run(container, record, pending)
         except StartError as error:
             failure, record.exit_code = translate_start_error(error, for_exec=True)
-            await self._failed(record, attachment)
+            await run_to_end(self._failed(record, attachment))
             raise failure from error
         except BaseException:
             for each in pending:
                 each.connection.close()
             record.exit_code = 126
-            await self._failed(record, attachment)
+            await run_to_end(self._failed(record, attachment))
             raise
         failpoints.reach("containers.exec.running")
         record.pid = process.pid
@@ -171,7 +171,7 @@ class Execs:
         pidfd = os.dup(run.process.pidfd)
         try:
             try:
-                launch = await run_blocking(self._prepare, container, record)
+                launch = await run_to_end(run_blocking(self._prepare, container, record))
                 return await self._supervisor.start(launch, attach=pending, donors=[pidfd])
             except (StartError, OSError) as error:
                 if not _is_for_the_user(error) and await run_blocking(is_ending, pidfd):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from teul import failpoints
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
@@ -74,19 +73,17 @@ class Launcher:
         self._filters: dict[str, tuple[str, bool]] = {}
 
     async def launch(self, container: Container, attach: list[PendingAttachment]) -> Process:
-        """Start PID 1 and note the endpoints in the record. Raises `StartError` and others; then nothing is left behind."""
+        """Start PID 1 and note the endpoints in the record.
+
+        Raises `StartError` and others; then nothing is left behind, nor is when the caller is cancelled before the program runs.
+        """
         try:
             return await self._start(container, attach)
-        except asyncio.CancelledError:
-            raise  # the engine is leaving; what has been started by now is the next engine's to take over
         except BaseException as error:
             container.endpoints = {}
             for pending in attach:
                 pending.connection.close()
-            try:
-                await self.clean_up(container)
-            except Exception as second:  # noqa: BLE001 (told with the first error, which it must not hide)
-                error.add_note(f"and it could not be cleaned up: {second}")
+            await run_to_end(self._give_back(container, error))
             raise
 
     async def adopt(self, container_id: str) -> Process | None:
@@ -108,6 +105,12 @@ class Launcher:
             failpoints.reach("containers.cleanup.released")
         finally:
             await run_blocking(bundles.remove_bundle, self.directories, container.id)
+
+    async def _give_back(self, container: Container, error: BaseException) -> None:
+        try:
+            await self.clean_up(container)
+        except Exception as second:  # noqa: BLE001 (told with the first error, which it must not hide)
+            error.add_note(f"and it could not be cleaned up: {second}")
 
     def began_at_ns(self, container_id: str) -> int:
         """When the run that the bundle is of had its process, 0 if it has had none. Blocking."""
@@ -174,7 +177,8 @@ class Launcher:
         with contextlib.ExitStack() as stack:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
             pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]
-            launch = await run_blocking(self._prepare, container, lower, donors, networks)
+            # To its end: a bundle that is still being written could not be given back.
+            launch = await run_to_end(run_blocking(self._prepare, container, lower, donors, networks))
             return await self._supervisor.start(launch, attach=attach, donors=pidfds)
 
     def _donors(self, container: Container) -> dict[NamespaceKind, Container]:

@@ -146,10 +146,10 @@ class ContainerRegistry:
         if container.id in self._containers:
             self._declare_networks(container)
 
-    async def save(self, container: Container, *, is_end: bool = False) -> None:
+    async def save(self, container: Container) -> None:
         """Keep what has changed in a record: what has happened to the container, whether it can be written down or not.
 
-        `is_end`: on a full disk room is made for it.
+        So room is made for it on a full disk: it is a fact by now, and a record that knows nothing of it would mislead the next engine.
 
         What somebody wants to change goes through `change`. A record that is gone stays gone. Raises Conflict for one that cannot be read.
         """
@@ -157,7 +157,7 @@ class ContainerRegistry:
         if container.id in self._containers:
             self._declare_networks(container)
         async with self._writing:
-            await self._database.transact(lambda connection: rows.update(connection, container), frees=is_end)
+            await self._database.transact(lambda connection: rows.update(connection, container), frees=True)
 
     async def remove(self, container: Container) -> None:
         """Forget a record and its name."""

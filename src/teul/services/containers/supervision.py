@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import Integrity, TeulError
 from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.model.lifecycle import Move, Status
 from teul.runtime.engine.process import ExitRecord, Process, StartError
+from teul.services.containers.directories import bundle_ids
 from teul.services.containers.errors import EXIT_UNKNOWN, translate_start_error
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
@@ -59,13 +60,15 @@ class Supervision:
         Each by itself: one that cannot be taken over is told of in the log, and can be removed.
         """
         left = await run_blocking(self._launcher.cgroup_ids)
+        bundles = await run_blocking(bundle_ids, self._launcher.directories)
         for container in self._registry.all():
             try:
                 if self._registry.is_unreadable(container.id):
                     await self._launcher.end_unwatched(container)
                     await self._launcher.clean_up(container)
                 else:
-                    await self._take_over(container, has_cgroup=container.id in left or bool(container.host_config.cgroup_parent))
+                    has_cgroup = container.id in left or bool(container.host_config.cgroup_parent)
+                    await self._take_over(container, has_cgroup=has_cgroup, has_bundle=container.id in bundles)
             except (TeulError, OSError, sqlite3.Error) as error:
                 log.error("container %s (%s) could not be taken over: %s", container.id, container.name, error)
 
@@ -95,7 +98,8 @@ class Supervision:
     async def start_locked(self, container: Container, run: ContainerRun, *, by_policy: bool = False) -> None:
         """Start and watch over a container; the caller holds the lock of `run`. A failing start is recorded, and raised.
 
-        `by_policy`: it is the restart policy that wants this start, and decides whether there is another one if it fails.
+        `by_policy`: it is the restart policy that wants this start, and decides whether there is another one if it fails. A caller that is
+        cancelled before the program runs leaves the container as it was; after that, the container runs.
         """
         pending = run.take_pending()
         try:
@@ -107,8 +111,11 @@ class Supervision:
         except Exception as error:
             await self._start_failed(container, run, str(error), EXIT_UNKNOWN, by_policy=by_policy)
             raise
+        await run_to_end(self._started(container, run, process))
+
+    async def _started(self, container: Container, run: ContainerRun, process: Process) -> None:
+        """The program runs, and nothing that fails from here on is told to be a failed start."""
         failpoints.reach("containers.start.running")
-        # The program runs, and nothing that fails from here on is told to be a failed start.
         container.state = lifecycle.started(container.state, pid=process.pid, now_ns=time.time_ns())
         self._start_watching(container, run, process)
         with _step(container, "tell of its start"):
@@ -185,7 +192,7 @@ class Supervision:
         failpoints.reach("containers.end.changed")
         # The record first: the next engine reads the exit code from the bundle if it is not in the record.
         with _step(container, "record its end"):
-            await self._registry.save(container, is_end=True)
+            await self._registry.save(container)
         with _step(container, "clean up after it"):
             await self._launcher.clean_up(container)
         failpoints.reach("containers.end.recorded")
@@ -223,7 +230,7 @@ class Supervision:
             except Exception:
                 log.exception("container %s could not be restarted", container.name)
 
-    async def _take_over(self, container: Container, *, has_cgroup: bool) -> None:
+    async def _take_over(self, container: Container, *, has_cgroup: bool, has_bundle: bool) -> None:
         run = self._runs.of(container.id)
         process, damage = None, ""
         with _step(container, "take over its process"):
@@ -245,7 +252,8 @@ class Supervision:
             # The engine died between the start and its record.
             container.state = lifecycle.started(_startable(container.state), pid=process.pid, now_ns=time.time_ns())
             self._runs.tell(container, Move.STARTED)
-            await self._registry.save(container)
+            with _step(container, "record its start"):
+                await self._registry.save(container)
         if process is not None:
             if not process.exit.done():
                 with _step(container, "look whether it is paused"):
@@ -254,12 +262,15 @@ class Supervision:
         elif container.state.has_process:
             async with run.lock:
                 await self._ended(container, run, ExitRecord(255, 0, error=damage or "the host or the container's monitor went away"))
-        elif damage:
-            await self._launcher.clean_up(container)
-        elif container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
-            async with run.lock:
-                with _step(container, "remove it"):
-                    await self._removal.remove_locked(container, run)
+        else:
+            if has_bundle:
+                # Of a start that its engine did not live to carry out, or of one that can be told nothing about.
+                with _step(container, "clean up after its start"):
+                    await self._launcher.clean_up(container)
+            if container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
+                async with run.lock:
+                    with _step(container, "remove it"):
+                        await self._removal.remove_locked(container, run)
 
     async def _is_news(self, container: Container, end: ExitRecord) -> bool:
         """Whether this end, which the bundle tells of, is not on record yet; if it is, only the bundle was left.

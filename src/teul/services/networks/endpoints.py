@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection
 
 from teul import failpoints
-from teul.aio import Tasks
+from teul.aio import Tasks, run_to_end
 from teul.errors import Forbidden, InvalidParameter, Unavailable
 from teul.model.container import ContainerEndpoint
 from teul.model.network import Network
@@ -83,7 +83,7 @@ class Endpoints:
             failpoints.reach("networks.address.recorded")
         except BaseException:
             # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
-            await self._release(network.id, container_id)
+            await run_to_end(self._release(network.id, container_id))
             raise
         return self._describe(network, bridge, container_id, address, mac=mac, position=position)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.network import Network
@@ -106,7 +106,8 @@ class HostSetup:
             if network.id in self._bridges:
                 return self._bridges[network.id]
             try:
-                bridge = await run_blocking(self._host.ensure_bridge, recorded=subnet_of(network), is_in_use=is_in_use)
+                # To its end: nobody else may come to the host while it is being changed.
+                bridge = await run_to_end(run_blocking(self._host.ensure_bridge, recorded=subnet_of(network), is_in_use=is_in_use))
                 failpoints.reach("networks.bridge.made")
             except NoFreeSubnet:
                 # docker: moby daemon/libnetwork/ipamapi
@@ -122,7 +123,7 @@ class HostSetup:
 
     async def _on_host(self, work: Callable[[Sequence[Bridge]], None]) -> None:
         try:
-            await run_blocking(work, list(self._bridges.values()))
+            await run_to_end(run_blocking(work, list(self._bridges.values())))
         except OSError as error:
             raise _translated(error) from error
 

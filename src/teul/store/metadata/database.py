@@ -51,7 +51,8 @@ class Database:
     async def transact(self, work: Callable[[sqlite3.Connection], T], *, frees: bool = False) -> T:
         """Run `work` in one transaction on the database's thread and return its result.
 
-        With `frees`, for what removes something or writes an end down, room is made for it on a full disk, and `work` is called again.
+        With `frees`, for what removes something or writes down what has happened, room is made for it on a full disk, and `work` is
+        called again.
         Raises `DiskFull`.
 
         The transaction is committed whole or not at all, and runs to its end even if the caller is cancelled. A commit survives the

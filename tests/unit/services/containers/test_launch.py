@@ -1,7 +1,8 @@
-"""Starts that are made at the same time."""
+"""Starts that are made at the same time, and starts that are given up."""
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from support.container_records import container_record
 from teul.linux import seccomp
+from teul.model.container import Container
+from teul.runtime.engine.process import Process
+from teul.runtime.engine.supervisor import PendingAttachment
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.launch import Launcher
 
@@ -41,3 +46,38 @@ def test_first_starts_at_the_same_time_share_one_filter(tmp_path: Path, monkeypa
             paths = list(threads.map(launcher._compiled_filter, [{"defaultAction": "SCMP_ACT_ERRNO"}] * _STARTS))
         assert len({path for path, _made in paths}) == 1
         assert [file.read_bytes() for file in Path(paths[0][0]).parent.iterdir()] == [_COMPILED]
+
+
+class StuckLauncher(Launcher):
+    """A start that does not end by itself, and a clean-up that takes as long as the test says."""
+
+    def __init__(self, path: Path) -> None:
+        self.directories = EngineDirectories(str(path), str(path))
+        self.under_way, self.cleaning, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.cleaned: list[str] = []
+
+    async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
+        self.under_way.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async def clean_up(self, container: Container) -> None:
+        self.cleaning.set()
+        await self.go_on.wait()
+        self.cleaned.append(container.id)
+
+
+async def test_a_cancelled_start_gives_back_what_it_took_though_it_is_cancelled_again(tmp_path: Path) -> None:
+    launcher, container = StuckLauncher(tmp_path), container_record()
+    starting = asyncio.get_running_loop().create_task(launcher.launch(container, []))
+    await launcher.under_way.wait()
+    starting.cancel()
+    async with asyncio.timeout(10):
+        await launcher.cleaning.wait()
+    starting.cancel()
+    await asyncio.sleep(0)
+    assert not starting.done()
+    launcher.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert launcher.cleaned == [container.id]

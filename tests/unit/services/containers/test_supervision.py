@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from teul.aio import run_blocking
 from teul.errors import System
 from teul.linux import cgroups
 from teul.model import lifecycle
@@ -44,7 +46,7 @@ def fail_save(here: World) -> None:
     async def save(container: Container) -> None:
         raise OSError(28, "No space left on device")
 
-    here.registry.save = save  # type: ignore[method-assign, assignment]
+    here.registry.save = save  # type: ignore[method-assign]
 
 
 def fail_clean_up(here: World) -> None:
@@ -249,3 +251,47 @@ async def test_one_container_that_cannot_be_taken_over_keeps_no_other_from_it(
     await here.supervision.open()
     assert container.state.status is Status.EXITED
     assert here.launcher.ended_cgroups == [container.id], "nothing of it runs on unseen"
+
+
+async def test_what_a_start_has_left_that_its_engine_did_not_live_to_carry_out_goes(here: World) -> None:
+    container = await here.add()
+    await here.supervision.open()
+    assert here.launcher.cleaned == [], "there is nothing"
+    await run_blocking(os.mkdir, here.launcher.directories.bundle(container.id))
+    await here.supervision.open()
+    assert here.launcher.cleaned == [container.id]
+    assert container.state.status is Status.CREATED
+
+
+async def test_a_run_of_which_there_is_no_record_is_watched_over_though_it_cannot_be_recorded(here: World, frozen: list[bool]) -> None:
+    """An engine was killed in a start, and the disk is full when the next one comes."""
+    container = await here.add()
+    process = here.launcher.new_process()
+    here.launcher.left = {container.id: process}
+    fail_save(here)
+    await here.supervision.open()
+    assert container.state.status is Status.RUNNING
+    assert here.run(container).process is process
+
+
+async def test_a_start_is_recorded_though_its_caller_is_cancelled(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program runs: a record that knows nothing of it would lie."""
+    container = await here.add()
+    saving, go_on, save = asyncio.Event(), asyncio.Event(), here.registry.save
+
+    async def save_slowly(changed: Container) -> None:
+        saving.set()
+        await go_on.wait()
+        await save(changed)
+
+    monkeypatch.setattr(here.registry, "save", save_slowly)
+    starting = asyncio.get_running_loop().create_task(here.lifecycle.start(container.id))
+    await saving.wait()
+    starting.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    [row] = await recorded(here)
+    assert row.state.status is container.state.status is Status.RUNNING
+    assert here.events.actions == ["start"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -184,6 +185,7 @@ async def world(path: Path) -> AsyncIterator[World]:
     try:
         async with Tasks() as tasks:
             made = World(database, path, tasks)
+            await run_blocking(os.makedirs, f"{path}/containers", exist_ok=True)
             yield made
     finally:
         for process in made.launcher.processes:
