@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from teul.aio import run_blocking
+from teul.aio import SlowWork
 from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
@@ -80,7 +80,7 @@ class Ingested:
     compression: str
 
 
-async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, *, diff_id: Digest | None) -> Unpacked:
+async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, slow: SlowWork, *, diff_id: Digest | None) -> Unpacked:
     """Unpack the layer in `blob_path` into the empty `directory`.
 
     `diff_id` is given if the layer is uncompressed and its digest known; otherwise the diff id is computed. Raises `InvalidArchive` or
@@ -101,11 +101,11 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
             done: UnpackResult = await worker.result()
     finally:
         os.close(source_fd)
-    await run_blocking(_mark_opaque, directory, done["opaque"])
+    await slow.run(_mark_opaque, directory, done["opaque"])
     return Unpacked(diff_id or Digest(done["diff_id"]), done["size"])
 
 
-async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits) -> Ingested:
+async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits, slow: SlowWork) -> Ingested:
     """Unpack the layer that `stream` brings into the empty `directory` and keep it in the new file `keep_path`.
 
     Raises `InvalidArchive` or `System`, and whatever `stream` raises.
@@ -128,7 +128,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
             await feed.finish()
     finally:
         os.close(keep_fd)
-    await run_blocking(_mark_opaque, directory, done["opaque"])
+    await slow.run(_mark_opaque, directory, done["opaque"])
     unpacked = Unpacked(Digest(done["diff_id"]), done["size"])
     return Ingested(unpacked, Digest(done["digest"]), done["blob_size"], done["compression"])
 

@@ -26,6 +26,7 @@ import zstandard
 
 from kernel.workers.archive_cases import MODIFIED_AT, archive, device, directory, hard_link, member, stream, symlink
 from support.needs import needs
+from teul.aio import SlowWork
 from teul.errors import System
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from teul.oci.digest import Digest
@@ -35,6 +36,8 @@ from teul.workers.layers import Limits, Unpacked, ingest, split, unpack
 pytestmark = needs("root")
 
 Unpack = Callable[..., Awaitable[Unpacked]]
+
+SLOW = SlowWork()  # begins with its first work and ends with the interpreter
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def unpack_bytes(tmp_path: Path, root: Path) -> Unpack:
     async def run(data: bytes, compression: str = "", limits: Limits | None = None) -> Unpacked:
         blob = tmp_path / "blob"
         blob.write_bytes(data)
-        return await unpack(str(blob), compression, str(root), limits or Limits(), diff_id=None)
+        return await unpack(str(blob), compression, str(root), limits or Limits(), SLOW, diff_id=None)
 
     return run
 
@@ -416,7 +419,7 @@ async def test_a_worker_is_shut_in(tmp_path: Path) -> None:
         await gate.wait()
 
     (tmp_path / "fs").mkdir()
-    job = asyncio.ensure_future(ingest(slow(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits()))  # type: ignore[arg-type]
+    job = asyncio.ensure_future(ingest(slow(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW))  # type: ignore[arg-type]
     try:
         async with asyncio.timeout(10):
             while not (tmp_path / "fs/f").exists():
@@ -468,7 +471,7 @@ async def test_a_cancelled_job_leaves_no_worker(tmp_path: Path) -> None:
             await asyncio.sleep(0.001)
 
     (tmp_path / "fs").mkdir()
-    job = asyncio.ensure_future(ingest(endless(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits()))  # type: ignore[arg-type]
+    job = asyncio.ensure_future(ingest(endless(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         while not _children():
             await asyncio.sleep(0.01)
@@ -492,7 +495,7 @@ async def test_nothing_is_left_behind_a_cancelled_job(tmp_path: Path, reaping: N
     blob = tmp_path / "blob"
     blob.write_bytes(archive(*(member(f"{number}", b"x") for number in range(20_000))))
     (tmp_path / "fs").mkdir()
-    job = asyncio.ensure_future(unpack(str(blob), "", str(tmp_path / "fs"), Limits(), diff_id=None))
+    job = asyncio.ensure_future(unpack(str(blob), "", str(tmp_path / "fs"), Limits(), SLOW, diff_id=None))
     await asyncio.sleep(delay_seconds)
     # The loop is late, as it may be: the worker has begun before the loop has heard of its start.
     time.sleep(0.05)
@@ -524,7 +527,7 @@ async def test_a_killed_worker_is_an_error_of_the_system(tmp_path: Path, inner: 
 
     (tmp_path / "fs").mkdir()
     with pytest.raises(System, match="died"):
-        await ingest(then_killed(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())  # type: ignore[arg-type]
+        await ingest(then_killed(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW)  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         while any(os.path.exists(f"/proc/{pid}") for pid in pids):
             await asyncio.sleep(0.01)
@@ -540,7 +543,7 @@ async def test_what_the_stream_raises_is_what_the_caller_sees(tmp_path: Path) ->
 
     (tmp_path / "fs").mkdir()
     with pytest.raises(ClientGone):
-        await ingest(breaking(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())  # type: ignore[arg-type]
+        await ingest(breaking(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW)  # type: ignore[arg-type]
     assert not _children()
 
 
@@ -551,7 +554,7 @@ async def test_an_ingested_layer_is_kept_as_registries_can_name_it(tmp_path: Pat
     data = archive(member("f", os.urandom(200_000)))
     packed = compress(data)
     (tmp_path / "fs").mkdir()
-    result = await ingest(stream(packed), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())
+    result = await ingest(stream(packed), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW)
     kept = (tmp_path / "keep").read_bytes()
     expected = data if compress in (lzma.compress, bz2.compress) else packed
     assert kept == expected
