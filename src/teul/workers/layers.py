@@ -12,6 +12,7 @@ from teul.aio import SlowWork
 from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
+from teul.wire.tar import TRAILING_BYTES
 from teul.workers.client import InvalidArchive, Program, feeding, running_worker
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Limits:
     archive_entries: int = 100_000
     layer_bytes: int = 256 << 30
     layer_entries: int = 10_000_000
+    trailing_bytes: int = TRAILING_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
         "hash": diff_id is None,
         "limit_bytes": limits.layer_bytes,
         "limit_entries": limits.layer_entries,
+        "trailing_bytes": limits.trailing_bytes,
     }
     source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -119,6 +122,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
             "keep_fd": keep_fd,
             "limit_bytes": limits.layer_bytes,
             "limit_entries": limits.layer_entries,
+            "trailing_bytes": limits.trailing_bytes,
         }
         async with (
             running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker,
@@ -145,6 +149,7 @@ async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) ->
         "root": directory,
         "limit_bytes": limits.archive_bytes,
         "limit_entries": limits.archive_entries,
+        "trailing_bytes": limits.trailing_bytes,
     }
     async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE) as worker, feeding(worker, stream) as feed:
         line: MemberLine | DoneLine
