@@ -1,6 +1,7 @@
-"""Task supervision and the one way from the event loop to code that blocks.
+"""Task supervision and the ways from the event loop to code that blocks.
 
-The loop never blocks: whatever may wait on the kernel or the disk goes through `run_blocking`. Every task belongs to a `Tasks`
+The loop never blocks: whatever may wait on the kernel or the disk goes through `run_blocking`, and what may take long through the engine's
+`SlowWork`, so that nothing that somebody waits for at a start stands behind it. Every task belongs to a `Tasks`
 group owned by a component; leaving the group's `async with` cancels and awaits what is left. What must not stop half-way is a task of
 its caller, who waits for it: `run_to_end`.
 """
@@ -30,6 +31,28 @@ async def run_blocking(function: Callable[P, T], /, *args: P.args, **kwargs: P.k
     """
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_executor, functools.partial(function, *args, **kwargs))
+
+
+class SlowWork:
+    """Threads for what may take long: walks of trees, archives, what waits for other processes or a whole file system. One per engine.
+
+    No more than `slots` of it run at once, and the rest waits for them. Leaving the `async with` waits for what has begun; what waits for
+    a slot by then is not begun.
+    """
+
+    def __init__(self, slots: int = 8) -> None:
+        self.slots = slots
+        self._executor = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="teul-slow")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        await run_to_end(run_blocking(self._executor.shutdown, wait=True, cancel_futures=True))
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run_blocking`."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, functools.partial(function, *args, **kwargs))
 
 
 async def run_to_end(coroutine: Coroutine[object, object, T]) -> T:

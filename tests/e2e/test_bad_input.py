@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import socket
@@ -130,6 +131,7 @@ ARCHIVES = {
     "unknown type": (archive(type=b"Q"), "unhandled tar header type 81"),
     "garbage": (b"garbage" * 200, "archive/tar: invalid tar header"),
     "cut short": (archive()[:700], "unexpected EOF"),
+    "emptiness behind": (gzip.compress(archive() + bytes(17 << 20)), "there are more than 16777216 bytes behind the end of the archive"),
     "compressed garbage": (b"\xfd7zXZ\0" + b"\0" * 600, "invalid compressed data: Corrupt input data"),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from support.container_records import container_record
-from teul.aio import run_blocking
+from teul.aio import SlowWork, run_blocking
 from teul.model.container import Container
 from teul.model.event import Event
 from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
@@ -46,8 +46,9 @@ class StoredImages:
         self.root = path
         self.log = EventLog()
         self.database = Database(str(path / "teul.db"))
-        self.workspace = Workspace(str(path / "tmp"))
-        self.store = ImageStore(str(path), self.database, self.workspace)
+        self.slow = SlowWork()
+        self.workspace = Workspace(str(path / "tmp"), self.slow)
+        self.store = ImageStore(str(path), self.database, self.workspace, self.slow)
         self.usage: Usage[Digest] = Usage()
         self.images = Images(self.store, self.log, self.usage)
         self.archives = ImageArchives(self.store, self.log, host=AMD64)
@@ -62,7 +63,8 @@ class StoredImages:
         return stored
 
     async def close(self) -> None:
-        await run_blocking(self.database.close)
+        async with self.slow:
+            await run_blocking(self.database.close)
 
     async def add(
         self,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Coroutine
 
 import pytest
 
-from teul.aio import run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end
 
 
 class Work:
@@ -135,3 +136,25 @@ async def test_work_that_is_cancelled_itself_cancels_its_caller() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert not work.is_over
+
+
+async def test_slow_work_has_its_own_threads_and_no_more_than_its_slots() -> None:
+    """Whatever waits for them, other blocking work does not; the end waits for what has begun, and what has not begun never does."""
+    may_end = threading.Event()
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        may_end.wait()
+        return number
+
+    async with SlowWork(slots=2) as slow:
+        callers = [asyncio.get_running_loop().create_task(slow.run(work, number)) for number in range(3)]
+        while len(begun) < 2:
+            await run_blocking(int)
+        assert begun == [0, 1]
+        asyncio.get_running_loop().call_later(0.01, may_end.set)
+    with pytest.raises(asyncio.CancelledError):
+        await callers[2]
+    assert [await caller for caller in callers[:2]] == [0, 1]
+    assert begun == [0, 1]

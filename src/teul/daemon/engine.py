@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from teul import __version__
-from teul.aio import Tasks, run_blocking
+from teul.aio import SlowWork, Tasks, run_blocking
 from teul.api.app import create_app
 from teul.api.http.connection import Runner
 from teul.api.http.context import Services
@@ -106,6 +106,7 @@ class Engine:
             self._tls = await run_blocking(load_tls, config.tls)  # before the host is touched: a wrong path is the likeliest mistake
         # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
         process.prctl(process.PR_SET_DUMPABLE, 0)
+        slow = await stack.enter_async_context(SlowWork())
         tasks = await stack.enter_async_context(Tasks())
         process.share_malloc_arena()
         supervisor = Supervisor(tasks)
@@ -117,7 +118,7 @@ class Engine:
         layout = await run_blocking(cgroups.detect)
         events = Events()
         image_usage: Usage[Digest] = Usage()
-        image_store = await self._open_image_store(database)
+        image_store = await self._open_image_store(database, slow)
         images = Images(image_store, events, image_usage)
         network_usage: Usage[str] = Usage()
         networks = await self._open_networks(database, network_usage)
@@ -137,11 +138,18 @@ class Engine:
             find_container=registry.find,
         )
         removal = Removal(
-            registry, runs, directories=launcher.directories, images=images, endpoints=networks.endpoints, events=events, tasks=tasks
+            registry,
+            runs,
+            directories=launcher.directories,
+            images=images,
+            endpoints=networks.endpoints,
+            events=events,
+            tasks=tasks,
+            slow=slow,
         )
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
-        lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events)
-        containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher())
+        lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
+        containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher(), slow=slow)
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -152,18 +160,7 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
-        facts = EngineFacts(
-            engine_id=await run_blocking(_relieved, ballast, _engine_id, config.root),
-            version=__version__,
-            root=config.root,
-            run_root=config.run_root,
-            cgroups=layout,
-            hosts=config.hosts,
-            seccomp=seccomp.is_available(),
-            debug=config.debug,
-            tls=config.tls is not None,
-            tls_verify=config.tls is not None and config.tls.verify,
-        )
+        facts = await self._gather_facts(ballast, layout)
         services = Services(
             containers=containers,
             lifecycle=lifecycle,
@@ -181,10 +178,25 @@ class Engine:
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(_relieved, ballast, _note_boot, config.root))
 
-    async def _open_image_store(self, database: Database) -> ImageStore:
-        workspace = Workspace(f"{self._config.root}/tmp")
+    async def _gather_facts(self, ballast: Ballast, layout: cgroups.Layout) -> EngineFacts:
+        config = self._config
+        return EngineFacts(
+            engine_id=await run_blocking(_relieved, ballast, _engine_id, config.root),
+            version=__version__,
+            root=config.root,
+            run_root=config.run_root,
+            cgroups=layout,
+            hosts=config.hosts,
+            seccomp=seccomp.is_available(),
+            debug=config.debug,
+            tls=config.tls is not None,
+            tls_verify=config.tls is not None and config.tls.verify,
+        )
+
+    async def _open_image_store(self, database: Database, slow: SlowWork) -> ImageStore:
+        workspace = Workspace(f"{self._config.root}/tmp", slow)
         await run_blocking(workspace.open)
-        store = ImageStore(self._config.root, database, workspace)
+        store = ImageStore(self._config.root, database, workspace, slow)
         await store.open()
         return store
 

@@ -66,6 +66,14 @@ NETWORK_SYSCTLS = ("net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_r
 _LARGEST_LISTED = 8192
 
 
+def host_name() -> str:
+    """The host's name. The kernel takes any bytes for one, and JSON only text.
+
+    docker: what is no UTF-8 becomes U+FFFD (Go, encoding/json).
+    """
+    return os.fsencode(os.uname().nodename).decode("utf-8", "replace")
+
+
 def gather_host_facts(layout: cgroups.Layout) -> HostFacts:
     """Read the facts from the kernel. A few small files; do it once."""
     known = caps.CAPABILITIES[: caps.last_capability() + 1]
@@ -75,7 +83,7 @@ def gather_host_facts(layout: cgroups.Layout) -> HostFacts:
     return HostFacts(
         architecture=host_platform().architecture,
         kernel=kernel_version(os.uname().release),
-        hostname=os.uname().nodename,
+        hostname=host_name(),
         cpus=len(os.sched_getaffinity(0)),
         cgroup_mode=layout.mode,
         limits=_limit_support(layout),

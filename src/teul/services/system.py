@@ -19,7 +19,7 @@ from teul.linux.cgroups import Layout
 from teul.model.container import Container
 from teul.model.lifecycle import Status
 from teul.oci.platform import host_platform
-from teul.services.host import LimitSupport, gather_host_facts
+from teul.services.host import LimitSupport, gather_host_facts, host_name
 
 API_VERSION = (1, 51)
 MINIMUM_API_VERSION = (1, 24)
@@ -178,7 +178,7 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
         open_files=len(os.listdir("/proc/self/fd")),
         listeners=listeners,
         time_ns=time.time_ns(),
-        hostname=host.nodename,
+        hostname=host_name(),
         kernel_version=host.release,
         operating_system=release.get("PRETTY_NAME") or release.get("NAME") or "Linux",
         operating_system_version=release.get("VERSION_ID", ""),

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from teul.aio import run_blocking, run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end
 from teul.store.atomic import remove_tree
 from teul.store.sweeping import logging_refusals
 
@@ -18,8 +18,9 @@ from teul.store.sweeping import logging_refusals
 class Workspace:
     """The directory `path` and what is being made in it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, slow: SlowWork) -> None:
         self.path = path
+        self._slow = slow
 
     def open(self) -> None:
         """Make the directory if need be, and empty it. Blocks. Only before anything is made in it.
@@ -40,4 +41,4 @@ class Workspace:
             await run_blocking(os.mkdir, path, 0o700)
             yield path
         finally:
-            await run_to_end(run_blocking(remove_tree, path))
+            await run_to_end(self._slow.run(remove_tree, path))

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 BLOCK_BYTES = 512
+# What may follow an archive's end. Writers fill their last record: with 10 KiB at most by default, 1 MiB with the largest block that a tape
+# drive takes. docker: dockerd reads on for as long as anything comes, so a few kilobytes of zstd keep a processor busy for minutes.
+TRAILING_BYTES = 16 << 20
 # Go refuses larger extended headers too (archive/tar, maxSpecialFileSize).
 _MAX_EXTENDED_BYTES = 1 << 20
 _MAX_SPARSE_MAP_BYTES = 4 << 20

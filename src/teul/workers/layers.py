@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from teul.aio import run_blocking
+from teul.aio import SlowWork
 from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
+from teul.wire.tar import TRAILING_BYTES
 from teul.workers.client import InvalidArchive, Program, feeding, running_worker
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Limits:
     archive_entries: int = 100_000
     layer_bytes: int = 256 << 30
     layer_entries: int = 10_000_000
+    trailing_bytes: int = TRAILING_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Ingested:
     compression: str
 
 
-async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, *, diff_id: Digest | None) -> Unpacked:
+async def unpack(blob_path: str, compression: str, directory: str, limits: Limits, slow: SlowWork, *, diff_id: Digest | None) -> Unpacked:
     """Unpack the layer in `blob_path` into the empty `directory`.
 
     `diff_id` is given if the layer is uncompressed and its digest known; otherwise the diff id is computed. Raises `InvalidArchive` or
@@ -94,6 +96,7 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
         "hash": diff_id is None,
         "limit_bytes": limits.layer_bytes,
         "limit_entries": limits.layer_entries,
+        "trailing_bytes": limits.trailing_bytes,
     }
     source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -101,11 +104,11 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
             done: UnpackResult = await worker.result()
     finally:
         os.close(source_fd)
-    await run_blocking(_mark_opaque, directory, done["opaque"])
+    await slow.run(_mark_opaque, directory, done["opaque"])
     return Unpacked(diff_id or Digest(done["diff_id"]), done["size"])
 
 
-async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits) -> Ingested:
+async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits, slow: SlowWork) -> Ingested:
     """Unpack the layer that `stream` brings into the empty `directory` and keep it in the new file `keep_path`.
 
     Raises `InvalidArchive` or `System`, and whatever `stream` raises.
@@ -119,6 +122,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
             "keep_fd": keep_fd,
             "limit_bytes": limits.layer_bytes,
             "limit_entries": limits.layer_entries,
+            "trailing_bytes": limits.trailing_bytes,
         }
         async with (
             running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=(keep_fd,)) as worker,
@@ -128,7 +132,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
             await feed.finish()
     finally:
         os.close(keep_fd)
-    await run_blocking(_mark_opaque, directory, done["opaque"])
+    await slow.run(_mark_opaque, directory, done["opaque"])
     unpacked = Unpacked(Digest(done["diff_id"]), done["size"])
     return Ingested(unpacked, Digest(done["digest"]), done["blob_size"], done["compression"])
 
@@ -145,6 +149,7 @@ async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) ->
         "root": directory,
         "limit_bytes": limits.archive_bytes,
         "limit_entries": limits.archive_entries,
+        "trailing_bytes": limits.trailing_bytes,
     }
     async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE) as worker, feeding(worker, stream) as feed:
         line: MemberLine | DoneLine

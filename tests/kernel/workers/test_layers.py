@@ -26,6 +26,7 @@ import zstandard
 
 from kernel.workers.archive_cases import MODIFIED_AT, archive, device, directory, hard_link, member, stream, symlink
 from support.needs import needs
+from teul.aio import SlowWork
 from teul.errors import System
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from teul.oci.digest import Digest
@@ -35,6 +36,16 @@ from teul.workers.layers import Limits, Unpacked, ingest, split, unpack
 pytestmark = needs("root")
 
 Unpack = Callable[..., Awaitable[Unpacked]]
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "gzip": gzip.compress,
+    "zstd": zstandard.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+}
+
+SLOW = SlowWork()  # begins with its first work and ends with the interpreter
 
 
 @pytest.fixture
@@ -49,7 +60,7 @@ def unpack_bytes(tmp_path: Path, root: Path) -> Unpack:
     async def run(data: bytes, compression: str = "", limits: Limits | None = None) -> Unpacked:
         blob = tmp_path / "blob"
         blob.write_bytes(data)
-        return await unpack(str(blob), compression, str(root), limits or Limits(), diff_id=None)
+        return await unpack(str(blob), compression, str(root), limits or Limits(), SLOW, diff_id=None)
 
     return run
 
@@ -360,7 +371,7 @@ async def test_hostile_layers_are_refused_and_touch_nothing_outside(
         ),
         (zstandard.compress(archive(member("f", bytes(50_000_000)))), "zstd", Limits(layer_bytes=1_000_000), "larger than the limit"),
         (archive(*(member(str(number)) for number in range(30))), "", Limits(layer_entries=20), "more than 20 entries"),
-        (gzip.compress(archive(member("f")) + bytes(50_000_000)), "gzip", Limits(layer_bytes=1_000_000), "larger than the limit"),
+        (gzip.compress(archive(member("f")) + bytes(15_000_000)), "gzip", Limits(layer_bytes=1_000_000), "larger than the limit"),
         (
             archive(member("s", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 50)})),
             "",
@@ -373,6 +384,20 @@ async def test_hostile_layers_are_refused_and_touch_nothing_outside(
 async def test_bombs_are_refused(unpack_bytes: Unpack, data: bytes, compression: str, limits: Limits, message: str) -> None:
     with pytest.raises(InvalidArchive, match=message):
         await unpack_bytes(data, compression, limits)
+
+
+@pytest.mark.parametrize("compression", ["", "gzip", "zstd", "xz", "bzip2"])
+async def test_emptiness_behind_a_layer_has_a_limit_of_its_own(unpack_bytes: Unpack, tmp_path: Path, root: Path, compression: str) -> None:
+    """The padding of a tape's record is read, for it counts for the digest; gigabytes are not, whatever a layer may have in it."""
+    compress = COMPRESSORS[compression]
+    limits = Limits(trailing_bytes=50_000)
+    padded = archive(member("f")) + bytes(20_000)
+    assert (await unpack_bytes(compress(padded), compression, limits)).diff_id == Digest.of(padded)
+    bomb = compress(archive(member("f")) + bytes(100_000))
+    with pytest.raises(InvalidArchive, match="there are more than 50000 bytes behind the end of the archive"):
+        await unpack_bytes(bomb, compression, limits)
+    with pytest.raises(InvalidArchive, match="there are more than 50000 bytes behind the end of the archive"):
+        await ingest(stream(bomb), str(tmp_path / "keep"), str(root), limits, SLOW)
 
 
 async def test_a_zstd_bomb_runs_into_the_workers_own_memory_limit(unpack_bytes: Unpack) -> None:
@@ -416,7 +441,7 @@ async def test_a_worker_is_shut_in(tmp_path: Path) -> None:
         await gate.wait()
 
     (tmp_path / "fs").mkdir()
-    job = asyncio.ensure_future(ingest(slow(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits()))  # type: ignore[arg-type]
+    job = asyncio.ensure_future(ingest(slow(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW))  # type: ignore[arg-type]
     try:
         async with asyncio.timeout(10):
             while not (tmp_path / "fs/f").exists():
@@ -468,7 +493,7 @@ async def test_a_cancelled_job_leaves_no_worker(tmp_path: Path) -> None:
             await asyncio.sleep(0.001)
 
     (tmp_path / "fs").mkdir()
-    job = asyncio.ensure_future(ingest(endless(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits()))  # type: ignore[arg-type]
+    job = asyncio.ensure_future(ingest(endless(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         while not _children():
             await asyncio.sleep(0.01)
@@ -492,7 +517,7 @@ async def test_nothing_is_left_behind_a_cancelled_job(tmp_path: Path, reaping: N
     blob = tmp_path / "blob"
     blob.write_bytes(archive(*(member(f"{number}", b"x") for number in range(20_000))))
     (tmp_path / "fs").mkdir()
-    job = asyncio.ensure_future(unpack(str(blob), "", str(tmp_path / "fs"), Limits(), diff_id=None))
+    job = asyncio.ensure_future(unpack(str(blob), "", str(tmp_path / "fs"), Limits(), SLOW, diff_id=None))
     await asyncio.sleep(delay_seconds)
     # The loop is late, as it may be: the worker has begun before the loop has heard of its start.
     time.sleep(0.05)
@@ -524,7 +549,7 @@ async def test_a_killed_worker_is_an_error_of_the_system(tmp_path: Path, inner: 
 
     (tmp_path / "fs").mkdir()
     with pytest.raises(System, match="died"):
-        await ingest(then_killed(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())  # type: ignore[arg-type]
+        await ingest(then_killed(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW)  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         while any(os.path.exists(f"/proc/{pid}") for pid in pids):
             await asyncio.sleep(0.01)
@@ -540,7 +565,7 @@ async def test_what_the_stream_raises_is_what_the_caller_sees(tmp_path: Path) ->
 
     (tmp_path / "fs").mkdir()
     with pytest.raises(ClientGone):
-        await ingest(breaking(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())  # type: ignore[arg-type]
+        await ingest(breaking(), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW)  # type: ignore[arg-type]
     assert not _children()
 
 
@@ -551,7 +576,7 @@ async def test_an_ingested_layer_is_kept_as_registries_can_name_it(tmp_path: Pat
     data = archive(member("f", os.urandom(200_000)))
     packed = compress(data)
     (tmp_path / "fs").mkdir()
-    result = await ingest(stream(packed), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits())
+    result = await ingest(stream(packed), str(tmp_path / "keep"), str(tmp_path / "fs"), Limits(), SLOW)
     kept = (tmp_path / "keep").read_bytes()
     expected = data if compress in (lzma.compress, bz2.compress) else packed
     assert kept == expected
@@ -596,7 +621,8 @@ async def test_an_image_archive_is_taken_apart(tmp_path: Path, compress: Callabl
         (archive(device("c", tarfile.CHRTYPE, 1, 3)), Limits(), "an image archive has no devices"),
         (archive(*(member(str(number)) for number in range(30))), Limits(archive_entries=20), "more than 20 entries"),
         (gzip.compress(archive(member("f", bytes(40_000_000)))), Limits(archive_bytes=1_000_000), "larger than the limit of 1000000 bytes"),
-        (gzip.compress(archive() + bytes(40_000_000)), Limits(archive_bytes=1_000_000), "larger than the limit"),
+        (gzip.compress(archive() + bytes(15_000_000)), Limits(archive_bytes=1_000_000), "larger than the limit"),
+        (zstandard.compress(archive() + bytes(100_000)), Limits(trailing_bytes=50_000), "more than 50000 bytes behind the end of the arch"),
         (archive(member("f", b"x" * 5000))[:3000], Limits(), "unexpected EOF"),
         (archive(member("s", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": "5"})), Limits(), "no sparse files"),
         (b"this is no archive" * 100, Limits(), "invalid tar header"),

@@ -9,7 +9,7 @@ import pytest
 
 from teul.linux.cgroups import Layout, detect
 from teul.services.containers.request.capabilities import DEFAULT_CAPABILITIES
-from teul.services.host import gather_host_facts, parse_kernel_list
+from teul.services.host import gather_host_facts, host_name, parse_kernel_list
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("", []), ("3", [3]), ("0-2,5", [0, 1, 2, 5]), ("3,1,1-2", [1, 2, 3]), ("03", [3])])
@@ -52,3 +52,10 @@ def test_this_host_makes_sense() -> None:
     assert facts.cpus >= 1
     assert set(facts.capabilities) <= set(facts.known_capabilities)
     assert set(DEFAULT_CAPABILITIES) <= set(facts.known_capabilities)
+
+
+def test_a_host_s_name_that_is_no_text_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes into records and answers, which are JSON."""
+    uname = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((uname.sysname, "b\udcfcro", uname.release, uname.version, uname.machine)))
+    assert host_name() == "b\ufffdro"

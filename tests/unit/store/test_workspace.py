@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from teul.aio import SlowWork
 from teul.store.workspace import Workspace
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    workspace = Workspace(str(tmp_path / "root/tmp"))
+    workspace = Workspace(str(tmp_path / "root/tmp"), SlowWork())
     workspace.open()
     return workspace
 

@@ -32,7 +32,8 @@ def make_bundle(directories: EngineDirectories, container_id: str, files: dict[s
     os.mkdir(f"{bundle}/rootfs", 0o755)
     kept = directories.container(container_id)
     for name, text in files.items():
-        replace_file(f"{kept}/{name}", text.encode(), 0o644, durable=False)  # every start writes them anew
+        # The bytes again that `read_host_file` made text of. Every start writes these files anew.
+        replace_file(f"{kept}/{name}", text.encode("utf-8", "surrogateescape"), 0o644, durable=False)
     return bundle
 
 
@@ -63,10 +64,10 @@ def read_launch(bundle: str) -> Launch:
 
 
 def read_host_file(path: str) -> str:
-    """The text of one of the host's files, empty if there is none. Blocks."""
+    """One of the host's files as text that stands for its very bytes, whatever they are (`make_bundle`); empty if there is none. Blocks."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return ""
 

@@ -13,7 +13,7 @@ import signal as signals
 from collections.abc import Callable
 
 from teul import failpoints
-from teul.aio import run_blocking, run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end
 from teul.errors import Conflict, NotImplementedHere, System
 from teul.linux import cgroups
 from teul.model import lifecycle
@@ -48,6 +48,7 @@ class Lifecycle:
         removal: Removal,
         supervision: Supervision,
         events: Events,
+        slow: SlowWork,
     ) -> None:
         self._registry = registry
         self._runs = runs
@@ -55,6 +56,7 @@ class Lifecycle:
         self._removal = removal
         self._supervision = supervision
         self._events = events
+        self._slow = slow
 
     async def start(self, reference: str) -> None:
         """Start the container; returns when its program runs. Raises NotModified when it runs already."""
@@ -235,8 +237,10 @@ class Lifecycle:
         process = run.process
         if process is None or process.exit.done():
             raise NotRunning(container.id)
+        # Freezing waits for every process to stand still; thawing for nobody, and it is asked for by those who end containers.
+        door = self._slow.run if change is cgroups.freeze else run_blocking
         try:
-            await run_blocking(change, self._launcher.cgroup_plan(container))
+            await door(change, self._launcher.cgroup_plan(container))
         except OSError as error:
             if process.exit.done() or not await run_blocking(self._launcher.has_cgroup, container):
                 raise NotRunning(container.id) from error

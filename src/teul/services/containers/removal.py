@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking, run_to_end
+from teul.aio import SlowWork, Tasks, run_to_end
 from teul.errors import TeulError
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
@@ -34,6 +34,7 @@ class Removal:
         endpoints: Endpoints,
         events: Events,
         tasks: Tasks,
+        slow: SlowWork,
     ) -> None:
         self._registry = registry
         self._runs = runs
@@ -42,6 +43,7 @@ class Removal:
         self._endpoints = endpoints
         self._events = events
         self._tasks = tasks
+        self._slow = slow
 
     async def remove_locked(self, container: Container, run: ContainerRun) -> None:
         """Remove a container that does not run; the caller holds the lock of `run`.
@@ -60,7 +62,7 @@ class Removal:
                 await self._registry.remove(container)
             except DiskFull:
                 # What was kept for this is used up, by a container that still runs. What this one has written is not wanted any more.
-                await run_blocking(empty_upper, self._directories, container.id)
+                await self._slow.run(empty_upper, self._directories, container.id)
                 await self._registry.remove(container)
         except BaseException:
             container.state = former
@@ -74,5 +76,5 @@ class Removal:
             await self._endpoints.release(container.id)  # nothing is held any more, unless the disk was full when the container ended
         except TeulError as error:
             log.warning("the next engine frees the addresses of %s: %s", container.name, error.message)
-        self._tasks.start(run_blocking(discard, self._directories, container.id), name=f"remove files of {container.name}")
+        self._tasks.start(self._slow.run(discard, self._directories, container.id), name=f"remove files of {container.name}")
         await self._images.release(Digest(container.image_id))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 
 from teul import failpoints
-from teul.aio import run_blocking, run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
@@ -40,7 +40,15 @@ class Containers:
     """All containers of one engine."""
 
     def __init__(
-        self, registry: ContainerRegistry, runs: Runs, launcher: Launcher, images: Images, events: Events, *, watcher: DirectoryWatcher
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        launcher: Launcher,
+        images: Images,
+        events: Events,
+        *,
+        watcher: DirectoryWatcher,
+        slow: SlowWork,
     ) -> None:
         self._registry = registry
         self._runs = runs
@@ -48,6 +56,7 @@ class Containers:
         self._images = images
         self._events = events
         self._watcher = watcher
+        self._slow = slow
 
     # -- looking
 
@@ -200,7 +209,7 @@ class Containers:
 
     async def size(self, container: Container) -> tuple[int, int]:
         """Bytes of the container's own changes, and of these and its image together."""
-        own = await run_blocking(size_of_tree, self._launcher.directories.upper(container.id))
+        own = await self._slow.run(size_of_tree, self._launcher.directories.upper(container.id))
         return own, own + self._launcher.image_size(container)
 
     def _find_id(self, reference: str) -> str | None:

@@ -49,7 +49,7 @@ async def import_archive(
         await run_blocking(os.makedirs, root, 0o755)
         blob_path = os.path.join(directory, "blob")
         async with slots:
-            layer = await ingest(stream, blob_path, root, limits)
+            layer = await ingest(stream, blob_path, root, limits, store.slow)
         failpoints.reach("images.import.unpacked")
         diff_id = layer.unpacked.diff_id
         image = _image(layer, blob_path, platform, config, request)

@@ -62,7 +62,7 @@ async def load_archive(
 ) -> list[LoadedImage]:
     """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
     async with store.workspace.directory() as directory, Tasks() as tasks:
-        unpacking = _Unpacking(store.catalog, directory, limits, slots=slots, tasks=tasks)
+        unpacking = _Unpacking(store, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
         await run_blocking(os.mkdir, members, 0o700)
         contents = ArchiveContents(_read)
@@ -70,7 +70,7 @@ async def load_archive(
             contents.add(member)
             unpacking.offer(member)
         failpoints.reach("images.load.received")
-        planned = await run_blocking(plan_load, contents, host, wanted)
+        planned = await store.slow.run(plan_load, contents, host, wanted)
         unpacking.keep_only({file.path for image in planned for file in image.files})
         prepared: dict[Digest, PreparedLayer] = {}
         before = dict(store.catalog.tags)
@@ -117,8 +117,9 @@ _Outcome = tuple[str, Unpacked] | Exception
 class _Unpacking:
     """Layers that are being unpacked, by the path of their archive. Whoever ends the `tasks` ends the unpacking that nobody took."""
 
-    def __init__(self, catalog: Catalog, directory: str, limits: Limits, *, slots: asyncio.Semaphore, tasks: Tasks) -> None:
-        self._catalog = catalog
+    def __init__(self, store: ImageStore, directory: str, limits: Limits, *, slots: asyncio.Semaphore, tasks: Tasks) -> None:
+        self._catalog = store.catalog
+        self._slow = store.slow
         self._directory = directory
         self._limits = limits
         self._slots = slots
@@ -162,7 +163,8 @@ class _Unpacking:
                 await run_blocking(os.makedirs, root, 0o755)
                 # The worker that took the archive apart has hashed the member: the digest of one that is not compressed is its diff_id.
                 is_known = not member.compression and member.digest is not None and member.digest.algorithm == "sha256"
-                unpacked = await unpack(member.path, member.compression, root, self._limits, diff_id=member.digest if is_known else None)
+                diff_id = member.digest if is_known else None
+                unpacked = await unpack(member.path, member.compression, root, self._limits, self._slow, diff_id=diff_id)
                 outcome = (directory, unpacked)
         except (TeulError, OSError) as error:
             outcome = error

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from teul.aio import run_blocking
+from teul.aio import SlowWork
 from teul.errors import InvalidParameter, System
 from teul.model.image import Image
 from teul.oci.descriptor import CONTAINERD_IMAGE_NAME, OCI_MANIFEST, REF_NAME, Descriptor
@@ -62,21 +62,23 @@ def _add(selected: dict[Digest, list[Reference]], image_id: Digest, tag: Referen
         tags.append(tag)
 
 
-async def save_archive(catalog: Catalog, content: ContentStore, selected: dict[Digest, list[Reference]]) -> AsyncIterator[bytes]:
+async def save_archive(
+    catalog: Catalog, content: ContentStore, selected: dict[Digest, list[Reference]], slow: SlowWork
+) -> AsyncIterator[bytes]:
     """The archive of the `selected` images, in chunks.
 
     The blobs are opened before the first chunk is yielded, so removing an image meanwhile does no harm.
     """
     images = [catalog.images[image_id] for image_id in selected if image_id in catalog.images]
     with ExitStack() as stack:
-        blobs = await run_blocking(_open_blobs, content, images, stack)
+        blobs = await slow.run(_open_blobs, content, images, stack)
         for directory in ("blobs/", "blobs/sha256/"):
             yield _header(directory, 0)
         for digest, (file, size_bytes) in sorted(blobs.items()):
             yield _header(f"blobs/{digest.algorithm}/{digest.hex}", size_bytes)
             left = size_bytes
             while left:
-                chunk = await run_blocking(file.read, min(left, _CHUNK_BYTES))
+                chunk = await slow.run(file.read, min(left, _CHUNK_BYTES))
                 if not chunk:
                     raise System(f"content digest {digest}: ends early")
                 left -= len(chunk)

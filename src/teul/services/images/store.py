@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from teul import failpoints
-from teul.aio import run_blocking, run_to_end
+from teul.aio import SlowWork, run_to_end
 from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
@@ -57,9 +57,10 @@ class NewImage:
 class ImageStore:
     """The catalog, the files behind it, and the only code that changes either."""
 
-    def __init__(self, root: str, database: Database, workspace: Workspace) -> None:
+    def __init__(self, root: str, database: Database, workspace: Workspace, slow: SlowWork) -> None:
         self.root = root
         self.workspace = workspace
+        self.slow = slow
         self.content = ContentStore(os.path.join(root, "blobs"))
         self.layers = Layers(os.path.join(root, "snapshots"), workspace.path)
         self.catalog = Catalog()
@@ -69,7 +70,7 @@ class ImageStore:
     async def open(self) -> None:
         """Read what there is and sweep what is left of interrupted work: files without a row. Before anything else is called."""
         known = await self._database.transact(rows.read_all)
-        self.catalog = await run_blocking(self._open, known)
+        self.catalog = await self.slow.run(self._open, known)
 
     def missing(self, chain: Sequence[Digest]) -> list[Digest]:
         """Those of `chain` that are not unpacked."""
@@ -83,7 +84,7 @@ class ImageStore:
         """
         if prepared:
             # Not yet the promise, for names are still to come: but the long part of the sync, and nobody waits for the lock meanwhile.
-            await run_blocking(sync_filesystem, self.root)
+            await self.slow.run(sync_filesystem, self.root)
         return await run_to_end(self._commit(images, prepared, tagged_at_ns))
 
     async def tag(self, image: Image, reference: Reference) -> None:
@@ -131,12 +132,12 @@ class ImageStore:
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
             placed = _Placed(self.root, self.content, self.layers)
             try:
-                blobs = await run_blocking(placed.place, new, prepared, set(self.catalog.blobs), [row.chain_id for row in snapshots])
+                blobs = await self.slow.run(placed.place, new, prepared, set(self.catalog.blobs), [row.chain_id for row in snapshots])
                 await self._database.transact(
                     lambda connection: _insert(connection, stored, blobs, snapshots=snapshots, tags=tags, now_ns=now_ns)
                 )
             except BaseException:
-                await run_blocking(placed.undo)
+                await self.slow.run(placed.undo)
                 raise
             failpoints.reach("images.commit.recorded")
             self.catalog.blobs.update(blobs)
@@ -202,10 +203,10 @@ class ImageStore:
             for digest in blobs:
                 catalog.blobs.pop(digest, None)
             for digest in blobs:
-                await run_blocking(self.content.remove, digest)
+                await self.slow.run(self.content.remove, digest)
             failpoints.reach("images.delete.blobs")
             # Deleting many files is the kernel's work, so layers go side by side.
-            await asyncio.gather(*(run_blocking(self.layers.remove, chain_id) for chain_id in chain))
+            await asyncio.gather(*(self.slow.run(self.layers.remove, chain_id) for chain_id in chain))
             return chain
 
 

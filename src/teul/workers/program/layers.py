@@ -63,7 +63,7 @@ def _split(order: SplitOrder) -> Nothing:
     Splitter(TarReader(source), report, limit_bytes=order["limit_bytes"], limit_entries=order["limit_entries"]).run()
     # The archive's padding is read too: a client that is cut off while it writes calls the load failed, and whether a compressed archive
     # is whole is known at its end only.
-    source.drain()
+    source.drain(limit_bytes=order["trailing_bytes"])
     return {}
 
 
@@ -110,7 +110,7 @@ def _extract(chunks: Iterator[bytes], order: UnpackOrder | IngestOrder) -> Extra
     source = ChunkSource(chunks)
     extractor = Extractor(TarReader(source), limit_bytes=order["limit_bytes"], limit_entries=order["limit_entries"])
     extractor.run()
-    source.drain()
+    source.drain(limit_bytes=order["trailing_bytes"])
     return extractor
 
 

@@ -36,13 +36,15 @@ class Failure(TypedDict):
 class _Confined(TypedDict):
     """An archive on stdin goes into the directory `root`, which the worker is shut into.
 
-    The limits are on the bytes of its files, and about as many for the uncompressed archive; and on the number of its entries.
+    The limits are on the bytes of its files, and about as many for the uncompressed archive; on the number of its entries; and
+    on what is behind its end.
     """
 
     parent_pid: int
     root: str
     limit_bytes: int
     limit_entries: int
+    trailing_bytes: int
 
 
 class SplitOrder(_Confined):

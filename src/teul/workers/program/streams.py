@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import zstandard
 from isal import igzip_lib
 
-from teul.wire.tar import BLOCK_BYTES, Truncated
+from teul.wire.tar import BLOCK_BYTES, TRAILING_BYTES, Truncated
 
 CHUNK_BYTES = 1 << 20
 # How much compressed input zstandard gets at once: it sets no limit to its output, and a block of four bytes can become 128 KiB.
@@ -223,8 +223,11 @@ class ChunkSource:
             self._chunk, self._position = chunk, 0
         return False
 
-    def drain(self) -> None:
-        """Read to the very end: padding after an archive counts for its digest."""
-        self._position = len(self._chunk)
+    def drain(self, *, limit_bytes: int = TRAILING_BYTES) -> None:
+        """Read to the very end: padding after an archive counts for its digest. Raises `LimitExceeded` when there is more of it."""
+        left = limit_bytes
         while not self.at_end():
+            left -= len(self._chunk) - self._position
+            if left < 0:
+                raise LimitExceeded(f"there are more than {limit_bytes} bytes behind the end of the archive")
             self._position = len(self._chunk)

@@ -17,6 +17,7 @@ import zstandard
 from kernel.workers.archive_cases import archive, config, digest, hard_link, member, saved, saved_image, stream, symlink
 from support.container_records import container_record
 from support.needs import needs
+from teul.aio import SlowWork
 from teul.errors import InvalidParameter, NotFound, TeulError
 from teul.model.event import Event
 from teul.model.filter import Filters
@@ -61,12 +62,13 @@ class Host:
         self.root = root
         self.sink = Sink()
         self.limits = Limits()
+        self.slow = SlowWork()
 
     async def start(self) -> Images:
         self.database = Database(str(self.root / "teul.db"))
-        workspace = Workspace(str(self.root / "tmp"))
+        workspace = Workspace(str(self.root / "tmp"), self.slow)
         workspace.open()
-        store = ImageStore(str(self.root), self.database, workspace)
+        store = ImageStore(str(self.root), self.database, workspace, self.slow)
         await store.open()
         self.usage: Usage[Digest] = Usage()
         self.images = Images(store, self.sink, self.usage)

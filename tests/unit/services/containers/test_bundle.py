@@ -9,7 +9,7 @@ import pytest
 
 from teul.oci.runtime_spec import Spec
 from teul.runtime.messages import Launch
-from teul.services.containers.bundle import make_bundle, read_bundle_files, write_bundle_files
+from teul.services.containers.bundle import make_bundle, read_bundle_files, read_host_file, write_bundle_files
 from teul.services.containers.directories import EngineDirectories, make_container_directories
 
 ID = "0" * 64
@@ -69,3 +69,16 @@ def test_a_bundle_says_how_its_container_was_started_and_is_not_written_twice(di
     assert read_bundle_files(bundle) == (SPEC, LAUNCH)
     assert sorted(os.listdir(bundle)) == ["config.json", "launch.json", "rootfs"]
     assert os.stat(f"{bundle}/config.json").st_mode & 0o7777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["hosts", "resolv.conf"])
+def test_a_file_of_the_host_s_goes_through_byte_for_byte(directories: EngineDirectories, tmp_path: Path, name: str) -> None:
+    """Whatever it is written in: somebody's editor may have left Latin-1 in a comment, or a line's end of another system."""
+    content = b"127.0.0.1\tlocalhost\r\n# caf\xe9 \xff\xfe \xe2\x80\xa8 \x85\rlegacy"
+    (tmp_path / "of-the-host").write_bytes(content)
+    make_bundle(directories, ID, {name: read_host_file(str(tmp_path / "of-the-host"))})
+    assert Path(directories.container(ID), name).read_bytes() == content
+
+
+def test_a_file_that_the_host_lacks_is_empty(tmp_path: Path) -> None:
+    assert read_host_file(str(tmp_path / "none")) == ""

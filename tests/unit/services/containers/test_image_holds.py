@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 
 from support.stored_images import StoredImages
-from teul.aio import Tasks, run_blocking
+from teul.aio import SlowWork, Tasks, run_blocking
 from teul.errors import NotFound
 from teul.model.config import ContainerConfig
 from teul.model.container import Container, CreateContainer, CreatedContainer
@@ -36,6 +36,7 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.images.remove import ImageInUse
 from teul.services.usage import Usage
+from teul.services.watching import DirectoryWatcher
 from unit.services.containers.cases import HOST
 from unit.services.containers.world import FakeLauncher, NoAddresses
 
@@ -74,13 +75,13 @@ class LookingLauncher(FakeLauncher):
 class Case:
     """Images and containers of one engine."""
 
-    def __init__(self, stored: StoredImages, path: Path, tasks: Tasks) -> None:
+    def __init__(self, stored: StoredImages, path: Path, tasks: Tasks, slow: SlowWork) -> None:
         self.stored = stored
         self.directories = EngineDirectories(str(path), str(path))
         self.registry = ContainerRegistry(stored.database, image_usage=stored.usage, network_usage=Usage())
         self.launcher = LookingLauncher(self.directories, stored)
         runs, events = Runs(), Events()
-        self.containers = Containers(self.registry, runs, self.launcher, stored.images, events)
+        self.containers = Containers(self.registry, runs, self.launcher, stored.images, events, watcher=DirectoryWatcher(), slow=slow)
         self.removal = Removal(
             self.registry,
             runs,
@@ -89,10 +90,11 @@ class Case:
             endpoints=NoAddresses(),
             events=events,
             tasks=tasks,
+            slow=slow,
         )
         supervision = Supervision(self.registry, runs, launcher=self.launcher, removal=self.removal, events=events, tasks=tasks)
         self.lifecycle = Lifecycle(
-            self.registry, runs, launcher=self.launcher, removal=self.removal, supervision=supervision, events=events
+            self.registry, runs, launcher=self.launcher, removal=self.removal, supervision=supervision, events=events, slow=slow
         )
 
     async def create(self, image: str = "a:1") -> CreatedContainer:
@@ -131,8 +133,8 @@ async def meanwhile(coroutine: Coroutine[Any, Any, T], gate: Gate) -> AsyncItera
 async def case(tmp_path: Path) -> AsyncIterator[Case]:
     stored = await StoredImages.open(tmp_path / "root")
     await run_blocking(os.mkdir, stored.root / "containers")
-    async with Tasks() as tasks:
-        made = Case(stored, stored.root, tasks)
+    async with SlowWork() as slow, Tasks() as tasks:
+        made = Case(stored, stored.root, tasks, slow)
         yield made
         for process in made.launcher.processes:
             process.forget()

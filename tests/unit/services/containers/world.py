@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from support.container_records import container_record
-from teul.aio import Tasks, run_blocking
+from teul.aio import SlowWork, Tasks, run_blocking
 from teul.linux import cgroups
 from teul.model.container import Container
 from teul.model.event import Event
@@ -134,11 +134,13 @@ class HeardEvents(Events):
 class World:
     """One engine's containers."""
 
-    def __init__(self, database: Database, path: Path, tasks: Tasks) -> None:
+    def __init__(self, database: Database, path: Path, tasks: Tasks, slow: SlowWork) -> None:
         self.registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
         self.runs = Runs()
         self.events = HeardEvents()
         self.tasks = tasks
+        self.slow = slow
+        self.images = NoImages()
         directories = EngineDirectories(str(path), str(path))
         self.launcher = FakeLauncher(directories)
         self.endpoints = NoAddresses()
@@ -146,10 +148,11 @@ class World:
             self.registry,
             self.runs,
             directories=directories,
-            images=NoImages(),
+            images=self.images,
             endpoints=self.endpoints,
             events=self.events,
             tasks=tasks,
+            slow=slow,
         )
         self.supervision = Supervision(
             self.registry, self.runs, launcher=self.launcher, removal=self.removal, events=self.events, tasks=tasks
@@ -161,10 +164,13 @@ class World:
             removal=self.removal,
             supervision=self.supervision,
             events=self.events,
+            slow=slow,
         )
 
-    async def add(self, *, policy: str = "no", retries: int = 0, auto_remove: bool = False, running: bool = False) -> Container:
-        container = container_record(running=running)
+    async def add(
+        self, container_id: str = "c" * 64, *, policy: str = "no", retries: int = 0, auto_remove: bool = False, running: bool = False
+    ) -> Container:
+        container = container_record(container_id, running=running)
         container.host_config.restart_policy = RestartPolicy(name=policy, maximum_retry_count=retries)
         container.host_config.auto_remove = auto_remove
         await self.registry.add(container)
@@ -183,8 +189,8 @@ async def world(path: Path) -> AsyncIterator[World]:
     """A world whose tasks end with the `with`."""
     database = await run_blocking(Database, str(path / "teul.db"))
     try:
-        async with Tasks() as tasks:
-            made = World(database, path, tasks)
+        async with SlowWork() as slow, Tasks() as tasks:
+            made = World(database, path, tasks, slow)
             await run_blocking(os.makedirs, f"{path}/containers", exist_ok=True)
             yield made
     finally:

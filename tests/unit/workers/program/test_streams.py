@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import zstandard
@@ -16,13 +16,14 @@ from teul.workers.program.streams import ChunkSource, LimitExceeded, StreamError
 
 CONTENT = b"the content of an archive " * 50
 SKIPPED_FRAME = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
-COMPRESSED = {
-    "": CONTENT,
-    "gzip": gzip.compress(CONTENT),
-    "zstd": zstandard.compress(CONTENT),
-    "xz": lzma.compress(CONTENT),
-    "bzip2": bz2.compress(CONTENT),
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "gzip": gzip.compress,
+    "zstd": zstandard.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
 }
+COMPRESSED = {name: compress(CONTENT) for name, compress in COMPRESSORS.items()}
 
 
 def cut(data: bytes, size: int) -> Iterator[bytes]:
@@ -80,7 +81,31 @@ def test_a_source_gives_exactly_what_is_asked_for(size: int) -> None:
     assert source.take(7) == b"content"
     assert b"".join(source.pieces(len(CONTENT) - 12)) == CONTENT[11:-1]
     assert not source.at_end()
-    source.drain()
+    source.drain(limit_bytes=1)
     assert source.at_end()
     with pytest.raises(Truncated):
         source.take(1)
+
+
+@pytest.mark.parametrize("compression", ["", "gzip", "zstd", "xz", "bzip2"])
+def test_what_is_behind_an_archive_is_read_up_to_a_limit(compression: str) -> None:
+    """And not unpacked much further than that: a few kilobytes can stand for gigabytes."""
+    pulled = 0
+
+    def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal pulled
+        for chunk in chunks:
+            pulled += len(chunk)
+            yield chunk
+
+    packed = COMPRESSORS[compression](bytes(64 << 20))
+    source = ChunkSource(counted(decompressed(cut(packed, 128), compression)))
+    source.skip(1000)
+    with pytest.raises(LimitExceeded, match="there are more than 2000 bytes behind the end of the archive"):
+        source.drain(limit_bytes=2000)
+    assert pulled <= 8 << 20
+
+    source = ChunkSource(decompressed(cut(COMPRESSORS[compression](bytes(3000)), 10), compression))
+    source.skip(1000)
+    source.drain(limit_bytes=2000)
+    assert source.at_end()

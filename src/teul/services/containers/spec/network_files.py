@@ -114,7 +114,8 @@ def _parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str], list
     search: list[str] = []
     options: list[str] = []
     others: list[str] = []
-    for line in text.splitlines():
+    # Lines and words as libc has them: what Unicode calls a line's end is no end to others, and may be a part of somebody's comment.
+    for line in text.replace("\r\n", "\n").split("\n"):
         words = line.split()
         if not words or words[0][0] in "#;":
             continue

@@ -73,6 +73,10 @@ def test_if_none_is_left_the_hosts_are_kept() -> None:
     assert _resolv_conf("") == []
 
 
+def test_what_only_unicode_calls_a_line_s_end_is_none() -> None:
+    assert _resolv_conf("# of\u2028nameserver 192.0.2.1\x85nameserver 192.0.2.2\nnameserver 192.0.2.3\r\n") == ["nameserver 192.0.2.3"]
+
+
 def test_settings_replace_the_hosts() -> None:
     assert _resolv_conf(servers=["127.0.0.1"], search=["c.example"], options=["ndots:2"]) == [
         "nameserver 127.0.0.1",
