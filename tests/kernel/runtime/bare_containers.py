@@ -30,6 +30,7 @@ from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.process import ExitRecord, Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
 from teul.runtime.messages import Launch, Wants
+from teul.store.atomic import remove_tree
 
 T = TypeVar("T")
 Spec = dict[str, Any]
@@ -472,3 +473,5 @@ async def bench(tmp_path: Path, busybox_root: Path, shared_supervisor: Superviso
     made = Bench(tmp_path, busybox_root, shared_supervisor)
     yield made
     await made.close()
+    for upper in tmp_path.glob("*/upper"):
+        remove_tree(str(upper))  # it may be deeper than pytest can remove

@@ -121,10 +121,36 @@ async def test_working_directory_does_not_lead_out(bench: Bench, cwd: str) -> No
     assert "unreachable" not in os.readlink(f"/proc/{running.pid}/cwd")
 
 
-async def test_working_directory_that_is_a_file(bench: Bench) -> None:
+_LONG = "/" + "a/" * 3000
+
+
+@pytest.mark.parametrize(
+    ("cwd", "message"),
+    [
+        ("/etc/passwd", "mkdir /etc/passwd: not a directory"),
+        ("/etc/passwd/below", "mkdir /etc/passwd: not a directory"),
+        ("/new/" + "b" * 300 + "/below", f"mkdir /new/{'b' * 300}: file name too long"),
+        (_LONG, f"mkdir {_LONG[:4096]}: file name too long"),  # the first that does not fit into PATH_MAX with its NUL
+        ("/proc/none/below", "mkdir /proc/none: no such file or directory"),
+    ],
+    ids=["a file", "below a file", "long name", "long path", "where nothing is made"],
+)
+async def test_working_directory_that_cannot_be(bench: Bench, cwd: str, message: str) -> None:
+    """In the words of runc, whose os.MkdirAll names the directory that failed."""
     with pytest.raises(StartError) as caught:
-        await bench.start("true", change=process(cwd="/etc/passwd"))
-    assert caught.value.step == "set the working directory"
+        await bench.start("true", change=process(cwd=cwd))
+    assert (caught.value.step, caught.value.message) == ("set the working directory", message)
+
+
+async def test_working_directory_of_an_exec_that_is_too_long(bench: Bench) -> None:
+    container = await bench.start("sleep", "1000")
+    with pytest.raises(StartError, match=r'^chdir to cwd \("/a/.*"\) set in config.json failed: file name too long$'):
+        await container.exec("true", process={"cwd": _LONG})
+
+
+async def test_working_directory_may_be_deep_and_spelled_in_any_way(bench: Bench) -> None:
+    deep = "/" + "d/" * 2000
+    assert await bench.ask("pwd", change=process(cwd=f"{deep}/./../x//")) == f"{deep.rstrip('/')[:-2]}/x\n"
 
 
 # -- capabilities

@@ -159,17 +159,12 @@ async def run_session(duplex: Duplex, attachment: Attachment, options: SessionOp
 async def _pass_input(duplex: Duplex, attachment: Attachment, options: SessionOptions) -> bool:
     """Pass on what the client sends, to its end; returns whether the end was a user's detaching."""
     keys = DetachKeys(options.detach_keys) if options.detach_keys and attachment.terminal else None
-    listening = options.stdin
     while data := await duplex.read():
-        if not listening:
+        if not options.stdin:
             continue
         passed = keys.feed(data) if keys else data
         if passed:
-            try:
-                await attachment.write(passed)
-            except OSError:
-                # The process has closed its stdin: nobody reads what else the client sends, but the process's output still counts.
-                listening = False
+            await attachment.write(passed)  # drops what a process does not read any more, whose output still counts
         if keys and keys.detached:
             return True
     return False

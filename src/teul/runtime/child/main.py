@@ -296,8 +296,7 @@ class Child:
 
         self.step = "set the working directory"
         if self._launch["kind"] == "create":
-            os.umask(0o022)  # makedirs() gives its mode to the last directory only
-            os.makedirs(request["cwd"], 0o755, exist_ok=True)
+            _make_directories(request["cwd"])
         entered = _change_directory(request["cwd"])
 
         self.step = "drop privileges"
@@ -397,6 +396,30 @@ def _set_capabilities(wanted: Capabilities) -> None:
         inheritable=wanted.get("inheritable") or [],
         ambient=wanted.get("ambient") or [],
     )
+
+
+def _make_directories(path: str) -> None:
+    """Make the directory `path` and those above it that are missing, 0755. Raises `ProgramError`, in the words of Go's os.MkdirAll.
+
+    From the top and without recursion: the path may have more components than Python has room for, or the kernel.
+    """
+    if os.path.isdir(path):
+        return
+    os.umask(0o022)
+    end = 0
+    while end < len(path):
+        following = path.find("/", end + 1)
+        end = following if following > 0 else len(path)
+        directory = path[:end]
+        if os.path.isdir(directory):
+            continue
+        try:
+            os.mkdir(directory, 0o755)
+        except OSError as error:
+            if os.path.isdir(directory):
+                continue  # on a volume, another container was faster
+            number = errno.ENOTDIR if os.path.exists(directory) else error.errno or 0
+            raise program.ProgramError(f"mkdir {directory}: {os.strerror(number).lower()}") from error
 
 
 def _change_directory(path: str) -> bool:

@@ -88,21 +88,12 @@ class ImageStore:
         return await run_to_end(self._commit(images, prepared, tagged_at_ns))
 
     async def tag(self, image: Image, reference: Reference) -> None:
-        """Point a name at an image."""
-        row = rows.TagRow(reference.canonical, image.image_id, time.time_ns())
-        async with self._lock:
-            await self._database.transact(lambda connection: rows.save_tag(connection, row))
-            failpoints.reach("images.tag.recorded")
-            self.catalog.name(row)
+        """Point a name at an image. Runs to its end even if the caller is cancelled."""
+        await run_to_end(self._tag(rows.TagRow(reference.canonical, image.image_id, time.time_ns())))
 
     async def untag(self, references: Sequence[Reference]) -> None:
-        """Forget names. Idempotent."""
-        names = [reference.canonical for reference in references]
-        async with self._lock:
-            await self._database.transact(lambda connection: rows.delete_tags(connection, names))
-            failpoints.reach("images.untag.recorded")
-            for name in names:
-                self.catalog.unname(name)
+        """Forget names. Idempotent. Runs to its end even if the caller is cancelled."""
+        await run_to_end(self._untag([reference.canonical for reference in references]))
 
     async def delete(self, image: Image, *, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         """Forget an image without names, with the blobs and layers that it alone needs; the chain ids of layers that went, topmost first.
@@ -146,6 +137,19 @@ class ImageStore:
             for tag in tags:
                 self.catalog.name(tag)
             return True
+
+    async def _tag(self, row: rows.TagRow) -> None:
+        async with self._lock:
+            await self._database.transact(lambda connection: rows.save_tag(connection, row))
+            failpoints.reach("images.tag.recorded")
+            self.catalog.name(row)
+
+    async def _untag(self, names: Sequence[str]) -> None:
+        async with self._lock:
+            await self._database.transact(lambda connection: rows.delete_tags(connection, names))
+            failpoints.reach("images.untag.recorded")
+            for name in names:
+                self.catalog.unname(name)
 
     def _stored(self, image: NewImage, snapshots: Sequence[rows.SnapshotRow], now_ns: int) -> Image:
         sizes = {row.chain_id: row.size_bytes for row in (*self.catalog.snapshots.values(), *snapshots)}

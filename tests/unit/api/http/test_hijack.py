@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import socket
 from collections.abc import Awaitable
 from typing import Any
@@ -213,6 +215,24 @@ async def test_a_process_that_closed_its_input_goes_on_talking(api: Api) -> None
     attachment.feed((1, b"out"))
     attachment.end()
     assert await read_all(reader) == frame(1, b"out")
+    writer.close()
+
+
+async def test_a_line_to_the_process_that_fails_ends_the_session(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not read is no failure, and is the attachment's to tell; nothing else is passed over in silence."""
+    _, attachment = interactive(api)
+
+    async def fail(_data: bytes) -> None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    monkeypatch.setattr(attachment, "write", fail)
+    reader, writer = await api.connect()
+    writer.write(head(f"/containers/box/attach?{ATTACH}"))
+    await read_head(reader)
+    writer.write(b"input")
+    assert await read_all(reader) == b""
+    async with asyncio.timeout(10):
+        await attachment.closed.wait()
     writer.close()
 
 

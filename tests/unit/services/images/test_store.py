@@ -53,6 +53,32 @@ async def test_a_cancelled_commit_is_over_when_its_caller_is(stored: StoredImage
     assert stored.images.resolve("a:1").image_id == image.image_id
 
 
+@pytest.mark.parametrize("verb", ["tag", "untag"])
+async def test_a_name_is_the_same_in_the_rows_and_in_memory_when_its_caller_leaves_half_way(
+    stored: StoredImages, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """The caller is cancelled between the two: it waits until both are done."""
+    image = stored.images.get(await stored.add("a:1", layers=[]))
+    transact = stored.database.transact
+
+    async def then_cancel(*arguments: Any, **options: Any) -> Any:
+        result = await transact(*arguments, **options)
+        caller.cancel()
+        await asyncio.sleep(0)
+        return result
+
+    monkeypatch.setattr(stored.database, "transact", then_cancel)
+    if verb == "tag":
+        caller = asyncio.get_running_loop().create_task(stored.store.tag(image, parse_reference("b:1")))
+    else:
+        caller = asyncio.get_running_loop().create_task(stored.store.untag([parse_reference("a:1")]))
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    expected = ["a:1", "b:1"] if verb == "tag" else []
+    assert (await stored.rows())["tags"] == len(expected)
+    assert [name.familiar for name in stored.images.references(image)] == expected
+
+
 async def test_what_goes_is_found_by_nobody_before_it_has_gone(stored: StoredImages, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that is made of it while its row is being deleted would have no layers."""
     image_id = await stored.add(layers=[b"layer"])
