@@ -24,7 +24,7 @@ from teul.runtime.keeper import starter
 from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import Started
-from teul.runtime.messages import Cut, receive_message, send_message
+from teul.runtime.messages import HERE, STAYING, Cut, receive_message, send_message
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Launch, Request, StarterWord
@@ -80,8 +80,17 @@ class Keeper:
             received = None
         if received is None:
             self._leave_engine()
+        elif "question" in received[0]:
+            self._answer()
         else:
             self._watch_over(*received)
+
+    def _answer(self) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.send(HERE, socket.MSG_DONTWAIT)
+        except OSError:
+            return  # the engine is gone, which is read next; or it has answers enough that it has yet to read
 
     def _leave_engine(self) -> None:
         """The engine is gone. Its containers are not."""
@@ -89,7 +98,7 @@ class Keeper:
         self._loop.forget(self._connection.fileno())
         if self._monitors:
             try:
-                self._connection.send(b"staying")  # an engine that leaves in peace wants to know
+                self._connection.send(STAYING, socket.MSG_DONTWAIT)  # an engine that leaves in peace wants to know
             except OSError:
                 pass
         self._connection.close()
@@ -112,6 +121,11 @@ class Keeper:
             self._know(monitor, resume["pid"])
             monitor.status = before.status if before is not None else None
             monitor.begin(Started.resumed(resume, rest))
+            return
+        if monitor.is_revoked():  # this process has stood still, and who asked has not waited
+            for fd in rest:
+                os.close(fd)
+            monitor.fail(starter.REVOKED)
             return
         line = self._hand_over(launch, rest)
         if line is None:

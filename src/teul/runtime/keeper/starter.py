@@ -34,6 +34,7 @@ LOST: Failure = {
     "message": "the container's starter ended before it could start the process",
     "kind": "OSError",
 }
+REVOKED: Failure = {"step": "start", "errno": None, "message": "the start was given up", "kind": "OSError"}
 _FAILED_WITHOUT_WORD: Failure = {
     "step": "start",
     "errno": None,
