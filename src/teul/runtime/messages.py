@@ -93,13 +93,16 @@ if TYPE_CHECKING:
         kind: str
 
     class StarterWord(TypedDict, total=False):
-        """From a starter to the keeper: `forked` at once, and again if that process has forked the one that stays; then either `started`
-        with `streams`, or `failed`.
+        """From a starter to the keeper: `forked` at once, and again if that process has forked the one that stays; then either `started` or
+        `failed`.
+
+        The near ends of the process's streams ride along with the first word that there is after each was made, `streams` naming them: the
+        process may begin, and its starter be killed, before there is another word.
         """
 
         forked: int  # pid
-        started: int  # pid; its pidfd and the near ends of its streams ride along
         streams: list[Role]
+        started: int  # pid
         failed: Failure
 
     class Running(TypedDict):

@@ -139,24 +139,31 @@ class Keeper:
             self._loop.watch(line.fileno(), READ, self._hear, line, monitor)
 
     def _hear(self, line: socket.socket, monitor: Monitor, _events: int) -> None:
-        """Take a word of a starter's: first the pid of the process, then how the start ended."""
+        """Take a word of a starter's: first the pid of the process, then how the start ended.
+
+        A starter may be killed before its last word, but after the program has begun, which may have done anything by then. So that is a
+        start like any other, when the host says so and the streams are here; otherwise what there is of the process is ended.
+        """
         try:
             received = receive_message(line)
         except (OSError, ValueError):
             received = None
         word: StarterWord = received[0] if received else {}
-        descriptors = received[1] if received else []
+        if received is not None:
+            monitor.take_streams(word.get("streams", []), received[1])
         if "forked" in word:
             if monitor.pid and self._by_pid.pop(monitor.pid, None) is not None:
                 self._reap_one(monitor.pid)  # it has forked the process that stays, and ends
             self._know(monitor, word["forked"])
+        if "forked" in word or "streams" in word:
             return
         self._loop.forget(line.fileno())
         line.close()
         self._starting -= 1
         try:
-            if "started" in word:
-                monitor.begin(Started.received(word, descriptors))
+            if "started" in word or (not word and monitor.has_begun()):
+                # Not reaped before its starter is heard to the end: the pid is still its own.
+                monitor.begin(Started(monitor.pid, process.open_pidfd(monitor.pid), monitor.give_streams()))
             elif "failed" in word:
                 monitor.fail(word["failed"])
             else:

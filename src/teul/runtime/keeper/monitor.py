@@ -60,6 +60,7 @@ class Monitor:
         self._listener: socket.socket | None = None
         self._log: LogFile | None = None
         self._trouble: Failure | None = None  # why the process must not run, though it can be made
+        self._streams: dict[Role, int] = {}  # of the process that is being made
         self._pidfd = -1
         self._terminal = False
         self._input_fd = -1
@@ -83,6 +84,25 @@ class Monitor:
             self._listen()
         except (OSError, ValueError) as error:
             self._trouble = _report("monitor", error)
+
+    def take_streams(self, roles: list[Role], descriptors: list[int]) -> None:
+        """Near ends of the streams of the process that is being made; they are the monitor's from now on."""
+        self._streams.update(zip(roles, descriptors, strict=True))
+
+    def give_streams(self) -> dict[Role, int]:
+        """What `take_streams` has taken, for `begin`; it is the caller's from now on."""
+        streams, self._streams = self._streams, {}
+        return streams
+
+    def has_begun(self) -> bool:
+        """Whether the program of a process runs, or has run, whose starter left without saying so.
+
+        Where that cannot be known, because the process or its streams are not known yet, or with `--init` once all has ended, it is False.
+        """
+        if not self.pid or not ("terminal" in self._streams or "stdout" in self._streams):
+            return False
+        # With --init the process itself stays what it is, and the program is its child.
+        return any(process.has_executed(pid) for pid in (self.pid, *process.children_of(self.pid)))
 
     def is_revoked(self) -> bool:
         """Whether who has asked for the process does not want it any more."""
@@ -174,7 +194,7 @@ class Monitor:
             self._release(client)
         self._stop_listening()
         self._close_input()
-        for fd in {self._pidfd, *self._outputs}:
+        for fd in {self._pidfd, *self._outputs, *self.give_streams().values()}:
             if fd >= 0:
                 self._loop.forget(fd)
                 os.close(fd)
