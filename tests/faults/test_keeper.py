@@ -18,7 +18,7 @@ pytestmark = [needs("root", "busybox", "overlayfs")]
     {
         "keeper.start.received": "kill",
         "keeper.start.cgroup": "kill error",
-        "keeper.start.forked": "kill",
+        "keeper.start.forked": "kill error",
         "keeper.start.announced": "kill error",
         "keeper.start.linked": "kill error",
         "keeper.start.executed": "kill error",
@@ -32,6 +32,8 @@ def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence:
     response = victim.strike(point, way, "POST", "/containers/hit/start", occurrence=occurrence)
     assert response is not None
     assert victim.status("hit") == ("running" if response.status == 204 else "created"), response.message
+    if way == "error":
+        assert f"at {point}" in response.message, "what went wrong is not what is told"
     assert_whole(victim)
     if response.status != 204:
         victim.want(204, "POST", "/containers/hit/start")
@@ -87,7 +89,9 @@ def test_end_of_a_container_is_known(victim: Victim, point: str, way: str, occur
     assert_usable(victim, "hit")
 
 
-@cases({"keeper.start.received": "kill", "keeper.start.forked": "kill", "keeper.start.executed": "kill", "keeper.watch.noted": "kill"})
+@cases(
+    {"keeper.start.received": "kill", "keeper.start.forked": "kill error", "keeper.start.executed": "kill", "keeper.watch.noted": "kill"}
+)
 def test_exec_fails_alone(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """Whatever happens to the start of an exec: its container goes on, and so does the next exec."""
     victim.run("hit")

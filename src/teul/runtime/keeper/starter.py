@@ -98,9 +98,13 @@ def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area
         _say(line, {"started": pid})
         failpoints.reach("keeper.start.handed")
     except (OSError, StartFailed, ValueError) as error:
-        start.abandon()
+        report = _report(start.step, error)
         try:
-            _say(line, {"failed": _report(start.step, error)})
+            start.abandon()
+        except OSError as second:
+            report["message"] += f" (and its cgroup stays: {second})"
+        try:
+            _say(line, {"failed": report})
         except OSError:
             pass  # the keeper is gone: its engine has noticed
     os._exit(0)
@@ -121,7 +125,7 @@ def _say(line: socket.socket, word: StarterWord, descriptors: list[int] | None =
 
 def _report(step: str, error: Exception) -> Failure:
     if isinstance(error, StartFailed):
-        return error.report
+        return {**error.report}
     number = error.errno if isinstance(error, OSError) else None
     return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
 
@@ -166,6 +170,7 @@ class _Start:
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
             Child(launch, theirs, far, self._donors).run(directory_fd)
+        self._pidfd = process.open_pidfd(self._pid)  # before anything else can fail: what undoes the start must know the child
         failpoints.reach("keeper.start.forked")
         streams: dict[Role, int] = {role: fd for role, fd in zip(_PIPES, near, strict=True) if fd >= 0}
         _say(self._line, {"forked": self._pid, "streams": list(streams)}, list(streams.values()))
@@ -175,7 +180,6 @@ class _Start:
         for fd in (*near, *far):
             if fd >= 0:
                 os.close(fd)
-        self._pidfd = process.open_pidfd(self._pid)
         self._converse(ours)
         return self._pid
 
@@ -183,6 +187,9 @@ class _Start:
         """Undo: end the child and remove its cgroup. The kernel removes links and mounts with the namespaces."""
         if self._pidfd >= 0:
             process.kill_and_wait(self._pidfd)
+        elif self._pid:
+            # No room for a descriptor. The keeper does not reap the child before it has heard this process to the end.
+            os.kill(self._pid, signal.SIGKILL)
         plan = self._launch["cgroup"]
         if plan and self._cgroup_made:
             cgroups.remove(plan)
