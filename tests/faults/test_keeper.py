@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
+
+import pytest
 
 from faults.judge import assert_ended, assert_ends, assert_usable, assert_whole
 from faults.victim import EXIT_CODE, Victim, cases
@@ -17,7 +20,7 @@ pytestmark = [needs("root", "busybox", "overlayfs")]
     {
         "keeper.start.received": "kill",
         "keeper.start.cgroup": "kill error",
-        "keeper.start.forked": "kill",
+        "keeper.start.forked": "kill error",
         "keeper.start.announced": "kill error",
         "keeper.start.linked": "kill error",
         "keeper.start.executed": "kill error",
@@ -31,10 +34,40 @@ def test_container_runs_or_not(victim: Victim, point: str, way: str, occurrence:
     response = victim.strike(point, way, "POST", "/containers/hit/start", occurrence=occurrence)
     assert response is not None
     assert victim.status("hit") == ("running" if response.status == 204 else "created"), response.message
+    if way == "error":
+        assert f"at {point}" in response.message, "what went wrong is not what is told"
     assert_whole(victim)
     if response.status != 204:
         victim.want(204, "POST", "/containers/hit/start")
     assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "terminal": {"Tty": True},
+    "init": {"HostConfig": {"Init": True}},
+    "short": {"Cmd": ["sh", "-c", f"echo ready; echo told go; exit {EXIT_CODE}"]},
+    "no network": {"HostConfig": {"NetworkMode": "none"}},
+}
+
+
+@cases({"keeper.start.executed": "kill", "keeper.start.handed": "kill"})
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_program_that_has_begun_is_started(victim: Victim, kind: str, point: str, way: str, occurrence: int) -> None:
+    """It may have done anything by then: that its starter could not say so is no reason to have the user start it again."""
+    victim.create("hit", **SETTINGS[kind])
+    response = victim.strike(point, way, "POST", "/containers/hit/start", occurrence=occurrence)
+    assert response is not None
+    assert response.status == 204, response.message
+    if kind != "short":
+        assert victim.status("hit") == "running"
+        if kind != "no network":  # the judge counts links
+            assert_whole(victim)
+        victim.tell("hit")
+    eventually(lambda: victim.status("hit") == "exited", "it has ended")
+    assert victim.find("hit")["State"]["ExitCode"] == EXIT_CODE
+    assert "told go" in victim.log("hit")
     assert_usable(victim, "hit")
 
 
@@ -101,7 +134,9 @@ def test_a_rotation_that_breaks_off_costs_the_line_in_hand_at_most(victim: Victi
     assert_usable(victim, "hit")
 
 
-@cases({"keeper.start.received": "kill", "keeper.start.forked": "kill", "keeper.start.executed": "kill", "keeper.watch.noted": "kill"})
+@cases(
+    {"keeper.start.received": "kill", "keeper.start.forked": "kill error", "keeper.start.executed": "kill", "keeper.watch.noted": "kill"}
+)
 def test_exec_fails_alone(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """Whatever happens to the start of an exec: its container goes on, and so does the next exec."""
     victim.run("hit")
@@ -115,3 +150,17 @@ def test_exec_fails_alone(victim: Victim, point: str, way: str, occurrence: int)
     assert_whole(victim)
     assert_ends(victim, "hit")
     assert_usable(victim, "hit")
+
+
+@cases({"keeper.start.executed": "kill"})
+def test_exec_whose_program_has_begun_is_started(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """It is watched over to its end, as if its starter had said so."""
+    victim.run("hit")
+    create = ("POST", "/containers/hit/exec", {"Cmd": ["sh", "-c", "echo done; exit 4"]})
+    identifier = victim.want(201, *create).json()["Id"]
+    response = victim.strike(point, way, "POST", f"/exec/{identifier}/start", {"Detach": True}, occurrence=occurrence)
+    assert response is not None
+    assert response.status == 200, response.message
+    eventually(lambda: not victim.want(200, "GET", f"/exec/{identifier}/json").json()["Running"], "it has ended")
+    assert victim.want(200, "GET", f"/exec/{identifier}/json").json()["ExitCode"] == 4
+    assert_whole(victim)

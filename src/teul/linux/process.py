@@ -28,6 +28,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h; proc_pid_stat(5), field 9
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
@@ -199,6 +200,25 @@ def kill_and_wait(pidfd: int) -> None:
     end = select.poll()
     end.register(pidfd, select.POLLIN)
     end.poll()
+
+
+def has_executed(pid: int) -> bool:
+    """Whether the process has executed a program since it was forked; also of a zombie. False if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return not int(fields[6]) & _PF_FORKNOEXEC
+
+
+def children_of(pid: int) -> list[int]:
+    """The pids of the children that hang on the process's first thread; none of a process that is not there."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
 
 
 def close_from(first_fd: int) -> None:

@@ -1,6 +1,7 @@
 """What engine, keeper, starter and child tell each other: every document that travels between them, written down once for all ends.
 
-    engine  -- Request + descriptors -->  keeper  -- Launch + descriptors -->  starter  -- arguments -->  child
+    engine  -- Request + descriptors, Question -->  keeper  -- Launch + descriptors -->  starter  -- arguments -->  child
+    engine  <-- HERE, STAYING --  keeper
     keeper  <-- StarterWord (+ descriptors) --  starter  <-- Failure, words on `sync` (see child/main) --  child
     engine  <-- Running + descriptors, Failure, ExitDocument (frames, see teul.wire.monitor) --  monitor in the keeper
     engine  -- Wants, TerminalSize (frames) -->  monitor in the keeper
@@ -78,6 +79,11 @@ if TYPE_CHECKING:
         attach: list[Wants]  # one per attachment descriptor
         resume: Resumption | None  # None: make the process
 
+    class Question(TypedDict):
+        """From the engine to a keeper that has been silent for long; the keeper answers `HERE`."""
+
+        question: str
+
     class Failure(TypedDict):
         """Why a process was not started. `kind` is the name of an exception's class."""
 
@@ -87,13 +93,16 @@ if TYPE_CHECKING:
         kind: str
 
     class StarterWord(TypedDict, total=False):
-        """From a starter to the keeper: `forked` at once, and again if that process has forked the one that stays; then either `started`
-        with `streams`, or `failed`.
+        """From a starter to the keeper: `forked` at once, and again if that process has forked the one that stays; then either `started` or
+        `failed`.
+
+        The near ends of the process's streams ride along with the first word that there is after each was made, `streams` naming them: the
+        process may begin, and its starter be killed, before there is another word.
         """
 
         forked: int  # pid
-        started: int  # pid; its pidfd and the near ends of its streams ride along
         streams: list[Role]
+        started: int  # pid
         failed: Failure
 
     class Running(TypedDict):
@@ -127,7 +136,13 @@ if TYPE_CHECKING:
         cgroup_error: NotRequired[str]
 else:
     Role = Joined = str
-    Wants = LogOptions = Launch = Resumption = Request = Failure = StarterWord = Running = TerminalSize = ProcessFile = ExitDocument = dict
+    Wants = LogOptions = Launch = Resumption = Request = Question = Failure = StarterWord = Running = TerminalSize = ProcessFile = (
+        ExitDocument
+    ) = dict
+
+# Words of the keeper's on its connection to the engine.
+HERE = b"here"
+STAYING = b"staying"  # the last one: there are processes to watch over
 
 MAX_DESCRIPTORS = 64
 _DESCRIPTOR_ROOM = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)

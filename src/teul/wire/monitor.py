@@ -21,6 +21,7 @@ EXITED = 6  # monitor → engine: JSON, the exit record
 RESIZE = 7  # engine → monitor: JSON {"rows", "columns"}
 INPUT_CLOSED = 8  # monitor → engine, control: give up the kept copy of the input descriptor
 INPUT_CUT = 9  # engine → monitor: the client's input broke off; empty
+REVOKED = 10  # engine → monitor, control: the start is not wanted any more; empty
 
 _HEADER = struct.Struct("!BI")
 MAX_PAYLOAD_BYTES = 1 << 20

@@ -409,10 +409,10 @@ def _cgroup_of(pid: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def opened_supervisor() -> AsyncIterator[Supervisor]:
+async def opened_supervisor(**options: Any) -> AsyncIterator[Supervisor]:
     """A supervisor of its own. Left by closing it; a test that wants it to die ends the keeper by itself."""
     async with Tasks() as tasks:
-        supervisor = Supervisor(tasks)
+        supervisor = Supervisor(tasks, **options)
         await supervisor.open()
         try:
             yield supervisor

@@ -62,6 +62,13 @@ class KeeperLost(StartError):
         )
 
 
+class KeeperSilent(StartError):
+    """The keeper does not say what has become of the start, nor anything else."""
+
+    def __init__(self) -> None:
+        super().__init__({"step": "start", "errno": None, "message": "the keeper does not answer", "kind": "OSError"})
+
+
 class Process:
     """A process that a monitor guards. `exit` is done when the process has ended; `pidfd` names it beyond doubt."""
 
@@ -112,6 +119,18 @@ class Process:
     def resize(self, rows: int, columns: int) -> None:
         """Set the terminal's size."""
         self._say(wire.RESIZE, {"rows": rows, "columns": columns})
+
+    def revoke(self) -> None:
+        """The start is not wanted any more, whenever the keeper comes to it. Lets go of every descriptor."""
+        with contextlib.suppress(OSError):  # the monitor is gone, and the start with it
+            self._connection.send(wire.frame(wire.REVOKED))
+        self.forget()
+
+    def take_unheard(self, pid: int, pidfd: int) -> None:
+        """It runs as this process, though its monitor has yet to say so, and to give the streams' descriptors."""
+        self.pid, self.pidfd = pid, pidfd
+        if not self.started.done():
+            self.started.set_result(None)
 
     def forget(self) -> None:
         """Let go of every descriptor; the process and its monitor go on."""

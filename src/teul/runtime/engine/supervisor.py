@@ -21,8 +21,9 @@ from teul.errors import Integrity, System
 from teul.linux import cgroups, mounts
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, kill_and_wait, open_pidfd, prctl, started_at
 from teul.runtime.engine.attachment import connect_socket
-from teul.runtime.engine.process import ExitRecord, KeeperLost, Process, StartError
-from teul.runtime.messages import PROCESS_FILE, SOCKET_FILE, Launch, ProcessFile, Request, Resumption, Wants, send_message
+from teul.runtime.engine.line import KeeperLine
+from teul.runtime.engine.process import ExitRecord, KeeperLost, KeeperSilent, Process, StartError
+from teul.runtime.messages import PROCESS_FILE, SOCKET_FILE, Launch, ProcessFile, Request, Resumption, Wants
 from teul.wire import monitor as wire
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ _MAX_RESCUES = 20
 # How long a start that nobody wants any more may go on by itself, since most are over in no time; and how long its end is waited for.
 _WITHDRAWAL_SECONDS = 0.1
 _LAST_WITHDRAWAL_SECONDS = 10.0
+# How long the keeper may be silent before it is asked whether it is there, and then how long it has to answer. It answers in a millisecond;
+# on a host that swaps, or whose disks are slow, in seconds. What keeps it for longer is not going to be over soon.
+_PATIENCE_SECONDS = 10.0
 _LOST = ExitRecord(exit_code=255, finished_at_ns=0, error="the process ended while nobody was watching")
 
 
@@ -46,11 +50,13 @@ class PendingAttachment:
 class Supervisor:
     """Starts, adopts and rescues processes. One per engine."""
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, tasks: Tasks, *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+        """`patience_seconds`: how long a keeper may be silent, see above."""
         self._tasks = tasks
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._connection: socket.socket | None = None
+        self._patience_seconds = patience_seconds
+        self._line: KeeperLine | None = None
         self._restart = asyncio.Lock()
+        self._silent_keepers: set[int] = set()  # pids of keepers of earlier engines that have not answered
         self._guarded: dict[str, tuple[Process, Launch]] = {}  # by directory; each process with what it was started from
         self._inherits = False  # a keeper was killed: the processes that it had started are now the engine's children
 
@@ -59,36 +65,34 @@ class Supervisor:
         await self._open_keeper()
 
     async def close(self) -> None:
-        """Let the keeper go. It ends, unless it watches over processes: they go on, and the keeper with them."""
+        """Let the keeper go. It ends, unless it watches over processes: they go on, and the keeper with them.
+
+        A keeper that does not answer is left as it is. When it goes on, it finds that its engine has left.
+        """
         if self._inherits:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
             self._inherits = False
-        if self._connection is not None:
-            await run_blocking(self._part)
-
-    def _part(self) -> None:
-        assert self._connection is not None
-        assert self._keeper is not None
-        self._connection.setblocking(True)
+        if self._line is None:
+            return
         try:
-            self._connection.shutdown(socket.SHUT_WR)
-            stays = bool(self._connection.recv(16))
-        except OSError:
-            stays = False
-        self._connection.close()
-        if not stays:
-            self._keeper.wait()
+            async with asyncio.timeout(self._patience_seconds):
+                await self._line.part()
+        except TimeoutError:
+            log.warning("the keeper, process %d, does not answer; what it watches over goes on", self.keeper_pid)
+        finally:
+            self._line.close()
 
     @property
     def keeper_pid(self) -> int:
         """The keeper's pid, 0 before it runs."""
-        return self._keeper.pid if self._keeper is not None else 0
+        return self._line.keeper.pid if self._line is not None else 0
 
     async def start(self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = ()) -> Process:
         """Start the process that `launch` describes; returns when its program runs.
 
         The attachments in `attach` see its output from the first byte. `donors` are pidfds, one per entry of `joins`, which stay the
-        caller's. Raises `StartError`; then nothing is left of the process, nor is when the caller is cancelled.
+        caller's. Raises `StartError`; then nothing is left of the process, nor is when the caller is cancelled. A start may take its
+        time; it is given up only when the keeper does not answer the question whether it is there (`KeeperSilent`).
         """
         try:
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -111,10 +115,10 @@ class Supervisor:
         self._remember(process, launch)
         try:
             failpoints.reach("runtime.start.asked")
-            await asyncio.shield(process.started)  # what becomes of the start is told to whoever withdraws it, too
+            await self._until_started(process)
         except StartError as error:
             self._forget(process)
-            if isinstance(error, KeeperLost):
+            if isinstance(error, KeeperLost | KeeperSilent):
                 await run_to_end(self._undo(launch, error))
             raise
         except BaseException:
@@ -122,8 +126,28 @@ class Supervisor:
             raise
         return process
 
-    async def _undo(self, launch: Launch, error: KeeperLost) -> None:
-        """End what a keeper had made that was killed between making it and saying so, and whose starter had left by then."""
+    async def _until_started(self, process: Process) -> None:
+        while not await _is_done(process.started, self._patience_seconds):
+            if await self._is_silent() and not process.started.done():
+                process.revoke()
+                raise KeeperSilent
+        process.started.result()
+
+    async def _is_silent(self) -> bool:
+        """Ask the keeper whether it is there; True if it does not say so."""
+        assert self._line is not None
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await self._line.ask()
+        except TimeoutError:
+            log.warning("the keeper, process %d, does not answer", self.keeper_pid)
+            return True
+        except OSError:
+            pass  # it is gone, which those who wait for it hear by themselves
+        return False
+
+    async def _undo(self, launch: Launch, error: StartError) -> None:
+        """End what a keeper had made that was killed, or stands still, before it said so, and whose starter had left by then."""
         try:
             await run_blocking(_end_started, launch)
         except OSError as second:
@@ -170,11 +194,43 @@ class Supervisor:
         self._remember(process, launch)
         connection.send(wire.frame(wire.HELLO, json.dumps({"control": True}).encode()))
         either: tuple[asyncio.Future[None], asyncio.Future[ExitRecord]] = (process.started, process.exit)
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            done, _pending = await asyncio.wait(either, timeout=await self._patience_with(process), return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                return await self._adopt_unheard(process)
+        except Integrity:
+            process.forget()
+            self._forget(process)
+            raise
         if process.started.done() and process.started.exception() is not None:
             process.forget()
             self._forget(process)
             return await self._adopt_without_monitor(launch)  # the monitor ended before it answered
+        return process
+
+    async def _patience_with(self, process: Process) -> float:
+        """How long to wait for the monitor of a process to be adopted: not at all if its keeper has let others wait in vain."""
+        facts = await run_blocking(_read_process_file, process.directory) if self._silent_keepers else None
+        return 0.0 if facts is not None and facts["keeper_pid"] in self._silent_keepers else self._patience_seconds
+
+    async def _adopt_unheard(self, process: Process) -> Process | None:
+        """Take over a process whose keeper stands still: what is on disk says which it is, and the monitor says the rest when it can."""
+        facts = await run_blocking(_read_process_file, process.directory)
+        pidfd = -1 if facts is None else _open_process(facts)
+        if process.started.done() or process.exit.done():
+            if pidfd >= 0:
+                os.close(pidfd)
+            return process  # the monitor has spoken meanwhile
+        if facts is None:
+            process.revoke()  # nothing has begun that anybody knows of
+            self._forget(process)
+            return None
+        self._silent_keepers.add(facts["keeper_pid"])
+        log.warning("the keeper of process %d, process %d, does not answer", facts["pid"], facts["keeper_pid"])
+        if pidfd < 0:
+            process.finish(_LOST)
+        else:
+            process.take_unheard(facts["pid"], pidfd)
         return process
 
     async def _adopt_without_monitor(self, launch: Launch) -> Process | None:
@@ -275,31 +331,36 @@ class Supervisor:
 
     async def _send(self, request: Request, descriptors: list[int]) -> None:
         """Hand a request to the keeper, starting another keeper if that was killed. Raises `OSError`."""
+        # A running process that nobody guards is better kept waiting than ended.
+        patience_seconds = self._patience_seconds if request["resume"] is None else None
         for attempt in (1, 2):
-            connection = self._connection
-            if connection is not None:
+            line = self._line
+            if line is not None:
                 try:
-                    await _send_soon(connection, request, descriptors)
+                    async with asyncio.timeout(patience_seconds):
+                        await line.send(request, descriptors)
                     return
+                except TimeoutError:
+                    raise TimeoutError("it does not answer") from None
                 except (BrokenPipeError, ConnectionResetError):
                     if attempt == 2:
                         raise
             async with self._restart:
-                if self._connection is connection:
+                if self._line is line:
                     log.warning("the keeper is gone; starting another one")
                     await run_to_end(self._open_keeper())
 
     async def _open_keeper(self) -> None:
         # The children of a killed keeper become the engine's, so that no exit status is lost.
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        if self._keeper is not None:
-            await run_blocking(self._keeper.wait)
+        if self._line is not None:
+            await run_blocking(self._line.keeper.wait)
             self._inherit()
         keeper, connection = await run_blocking(_start_keeper)
         # In one step of the loop, so that nobody meets a closed connection.
-        if self._connection is not None:
-            self._connection.close()
-        self._keeper, self._connection = keeper, connection
+        if self._line is not None:
+            self._line.close()
+        self._line = KeeperLine(keeper, connection)
 
     def _inherit(self) -> None:
         """A keeper was killed: the processes that it had started are the engine's children from now on; it hears of each one's end."""
@@ -312,7 +373,6 @@ class Supervisor:
 def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    ours.setblocking(False)
     executable_fd = _open_readonly(os.path.realpath(sys.executable))
     try:
         keeper = subprocess.Popen(
@@ -330,15 +390,9 @@ def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
     return keeper, ours
 
 
-async def _send_soon(connection: socket.socket, request: Request, descriptors: list[int]) -> None:
-    """Send in one step of the loop, so that no descriptor can change its meaning meanwhile; wait only while the keeper is busy."""
-    while True:
-        try:
-            send_message(connection, request, descriptors)
-        except BlockingIOError:
-            await asyncio.sleep(0.001)
-        else:
-            return
+async def _is_done(future: asyncio.Future[None], timeout_seconds: float) -> bool:
+    done, _pending = await asyncio.wait({future}, timeout=timeout_seconds)
+    return bool(done)
 
 
 def _import_path() -> list[str]:

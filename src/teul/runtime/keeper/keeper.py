@@ -24,7 +24,7 @@ from teul.runtime.keeper import starter
 from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import Started
-from teul.runtime.messages import Cut, receive_message, send_message
+from teul.runtime.messages import HERE, STAYING, Cut, receive_message, send_message
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Launch, Request, StarterWord
@@ -81,8 +81,17 @@ class Keeper:
             received = None
         if received is None:
             self._leave_engine()
+        elif "question" in received[0]:
+            self._answer()
         else:
             self._watch_over(*received)
+
+    def _answer(self) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.send(HERE, socket.MSG_DONTWAIT)
+        except OSError:
+            return  # the engine is gone, which is read next; or it has answers enough that it has yet to read
 
     def _leave_engine(self) -> None:
         """The engine is gone. Its containers are not."""
@@ -90,7 +99,7 @@ class Keeper:
         self._loop.forget(self._connection.fileno())
         if self._monitors:
             try:
-                self._connection.send(b"staying")  # an engine that leaves in peace wants to know
+                self._connection.send(STAYING, socket.MSG_DONTWAIT)  # an engine that leaves in peace wants to know
             except OSError:
                 pass
         self._connection.close()
@@ -114,6 +123,11 @@ class Keeper:
             monitor.status = before.status if before is not None else None
             monitor.begin(Started.resumed(resume, rest))
             return
+        if monitor.is_revoked():  # this process has stood still, and who asked has not waited
+            for fd in rest:
+                os.close(fd)
+            monitor.fail(starter.REVOKED)
+            return
         line = self._hand_over(launch, rest)
         if line is None:
             line = self._fork(launch, rest, monitor)
@@ -126,24 +140,31 @@ class Keeper:
             self._loop.watch(line.fileno(), READ, self._hear, line, monitor)
 
     def _hear(self, line: socket.socket, monitor: Monitor, _events: int) -> None:
-        """Take a word of a starter's: first the pid of the process, then how the start ended."""
+        """Take a word of a starter's: first the pid of the process, then how the start ended.
+
+        A starter may be killed before its last word, but after the program has begun, which may have done anything by then. So that is a
+        start like any other, when the host says so and the streams are here; otherwise what there is of the process is ended.
+        """
         try:
             received = receive_message(line)
         except (OSError, ValueError):
             received = None
         word: StarterWord = received[0] if received else {}
-        descriptors = received[1] if received else []
+        if received is not None:
+            monitor.take_streams(word.get("streams", []), received[1])
         if "forked" in word:
             if monitor.pid and self._by_pid.pop(monitor.pid, None) is not None:
                 self._reap_one(monitor.pid)  # it has forked the process that stays, and ends
             self._know(monitor, word["forked"])
+        if "forked" in word or "streams" in word:
             return
         self._loop.forget(line.fileno())
         line.close()
         self._starting -= 1
         try:
-            if "started" in word:
-                monitor.begin(Started.received(word, descriptors))
+            if "started" in word or (not word and monitor.has_begun()):
+                # Not reaped before its starter is heard to the end: the pid is still its own.
+                monitor.begin(Started(monitor.pid, process.open_pidfd(monitor.pid), monitor.give_streams()))
             elif "failed" in word:
                 monitor.fail(word["failed"])
             else:

@@ -21,7 +21,7 @@ from teul.linux import cgroups, process, pty
 from teul.runtime.keeper.client import Client
 from teul.runtime.keeper.logs import LogFile
 from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
-from teul.runtime.keeper.starter import Started
+from teul.runtime.keeper.starter import REVOKED, Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
 from teul.store.atomic import ignoring_absence, replace_file
 from teul.wire import monitor as wire
@@ -36,6 +36,7 @@ _INPUT_BYTES = 256 * 1024
 _CGROUP_PATIENCE_SECONDS = 3.0
 _ACCEPT_PAUSE_SECONDS = 0.5
 _STALLED_SECONDS = 10.0
+_REVOKED = wire.frame(wire.REVOKED)
 
 
 class Monitor:
@@ -59,6 +60,7 @@ class Monitor:
         self._listener: socket.socket | None = None
         self._log: LogFile | None = None
         self._trouble: Failure | None = None  # why the process must not run, though it can be made
+        self._streams: dict[Role, int] = {}  # of the process that is being made
         self._pidfd = -1
         self._terminal = False
         self._input_fd = -1
@@ -83,12 +85,37 @@ class Monitor:
         except (OSError, ValueError) as error:
             self._trouble = _report("monitor", error)
 
+    def take_streams(self, roles: list[Role], descriptors: list[int]) -> None:
+        """Near ends of the streams of the process that is being made; they are the monitor's from now on."""
+        self._streams.update(zip(roles, descriptors, strict=True))
+
+    def give_streams(self) -> dict[Role, int]:
+        """What `take_streams` has taken, for `begin`; it is the caller's from now on."""
+        streams, self._streams = self._streams, {}
+        return streams
+
+    def has_begun(self) -> bool:
+        """Whether the program of a process runs, or has run, whose starter left without saying so.
+
+        Where that cannot be known, because the process or its streams are not known yet, or with `--init` once all has ended, it is False.
+        """
+        if not self.pid or not ("terminal" in self._streams or "stdout" in self._streams):
+            return False
+        # With --init the process itself stays what it is, and the program is its child.
+        return any(process.has_executed(pid) for pid in (self.pid, *process.children_of(self.pid)))
+
+    def is_revoked(self) -> bool:
+        """Whether who has asked for the process does not want it any more."""
+        return any(client.control and _says_revoked(client) for client in self._clients.values())
+
     def begin(self, started: Started) -> None:
         """The process runs: say so, and guard it to its end."""
         self._pidfd = started.pidfd
         self._terminal = started.terminal
         self._input_fd = started.input_fd
         self._outputs = started.outputs
+        if self.is_revoked():
+            self._trouble = REVOKED
         if self._trouble is None:
             try:
                 self._write_process_file(started)
@@ -167,7 +194,7 @@ class Monitor:
             self._release(client)
         self._stop_listening()
         self._close_input()
-        for fd in {self._pidfd, *self._outputs}:
+        for fd in {self._pidfd, *self._outputs, *self.give_streams().values()}:
             if fd >= 0:
                 self._loop.forget(fd)
                 os.close(fd)
@@ -305,6 +332,8 @@ class Monitor:
                 self._watch(client)
             else:
                 self._end_input()
+        elif kind == wire.REVOKED and client.control:
+            self._end_process(signal.SIGKILL)
         elif kind == wire.INPUT_CUT and client.stdin:
             self._hang_up()
         elif kind == wire.RESIZE and self._terminal and self._input_fd >= 0:
@@ -431,9 +460,13 @@ class Monitor:
         """A client's input broke off. To an exec no other can come: end its processes, rather than let them wait or think it complete."""
         if not self._is_exec or not self._closes_input or self._terminal or self.status is not None:
             return
-        signal.pidfd_send_signal(self._pidfd, 0)  # raises if the pid is no longer the process's own
-        # Each process is made as the leader of a session, and so of a group, which it cannot leave.
-        os.killpg(self.pid, signal.SIGHUP)
+        self._end_process(signal.SIGHUP)
+
+    def _end_process(self, number: signal.Signals) -> None:
+        if self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, 0)  # raises if the pid is no longer the process's own
+            # Each process is made as the leader of a session, and so of a group, which it cannot leave.
+            os.killpg(self.pid, number)
 
     def _close_input(self) -> None:
         if self._input_fd >= 0 and self._input_fd not in self._outputs:
@@ -526,6 +559,14 @@ class Monitor:
             self._watch(client)
         if not self._clients:
             self.close()
+
+
+def _says_revoked(client: Client) -> bool:
+    """Looks only: what a client says stays there until the process has begun."""
+    try:
+        return client.socket.recv(len(_REVOKED), socket.MSG_PEEK) == _REVOKED
+    except OSError:
+        return False  # nothing is there yet; or the client is gone, and the process is the next engine's
 
 
 def _exit_document(status: int | None) -> ExitDocument:

@@ -34,6 +34,7 @@ LOST: Failure = {
     "message": "the container's starter ended before it could start the process",
     "kind": "OSError",
 }
+REVOKED: Failure = {"step": "start", "errno": None, "message": "the start was given up", "kind": "OSError"}
 _FAILED_WITHOUT_WORD: Failure = {
     "step": "start",
     "errno": None,
@@ -70,12 +71,6 @@ class Started:
         self.start_time = process.started_at(pid)
 
     @classmethod
-    def received(cls, word: StarterWord, descriptors: list[int]) -> Started:
-        """From a starter's last word."""
-        pidfd, *streams = descriptors
-        return cls(word["started"], pidfd, dict(zip(word["streams"], streams, strict=True)))
-
-    @classmethod
     def resumed(cls, resumption: Resumption, descriptors: list[int]) -> Started:
         """Where a killed keeper stopped, with the descriptors that the engine kept."""
         pidfd, *kept = descriptors
@@ -98,14 +93,18 @@ def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area
     process.set_title(f"teul: starter {launch['id'][:12]}", title_area)
     start = _Start(launch, line, donors=dict(zip(launch["joins"], descriptors, strict=True)), title_area=title_area)
     try:
-        pid, pidfd, streams = start.run()
+        pid = start.run()
         failpoints.reach("keeper.start.executed")
-        _say(line, {"started": pid, "streams": list(streams)}, [pidfd, *streams.values()])
+        _say(line, {"started": pid})
         failpoints.reach("keeper.start.handed")
     except (OSError, StartFailed, ValueError) as error:
-        start.abandon()
+        report = _report(start.step, error)
         try:
-            _say(line, {"failed": _report(start.step, error)})
+            start.abandon()
+        except OSError as second:
+            report["message"] += f" (and its cgroup stays: {second})"
+        try:
+            _say(line, {"failed": report})
         except OSError:
             pass  # the keeper is gone: its engine has noticed
     os._exit(0)
@@ -126,7 +125,7 @@ def _say(line: socket.socket, word: StarterWord, descriptors: list[int] | None =
 
 def _report(step: str, error: Exception) -> Failure:
     if isinstance(error, StartFailed):
-        return error.report
+        return {**error.report}
     number = error.errno if isinstance(error, OSError) else None
     return {"step": step, "errno": number, "message": str(error), "kind": "OSError"}
 
@@ -141,12 +140,11 @@ class _Start:
         self._donors = donors
         self._pid = 0
         self._pidfd = -1
-        self._master_fd = -1
         self._cgroup_made = False
         self.step = "start"
 
-    def run(self) -> tuple[int, int, dict[Role, int]]:
-        """Returns the pid, a pidfd, and the near ends of the streams by their roles."""
+    def run(self) -> int:
+        """Returns the pid once the program has begun; the keeper has the streams by then."""
         launch = self._launch
         terminal = launch["terminal"]
         near, far = ((-1, -1, -1), (-1, -1, -1)) if terminal else _pipes(with_input=launch["stdin"] != "null")
@@ -172,24 +170,26 @@ class _Start:
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
             Child(launch, theirs, far, self._donors).run(directory_fd)
+        self._pidfd = process.open_pidfd(self._pid)  # before anything else can fail: what undoes the start must know the child
         failpoints.reach("keeper.start.forked")
-        _say(self._line, {"forked": self._pid})
+        streams: dict[Role, int] = {role: fd for role, fd in zip(_PIPES, near, strict=True) if fd >= 0}
+        _say(self._line, {"forked": self._pid, "streams": list(streams)}, list(streams.values()))
         failpoints.reach("keeper.start.announced")
         theirs.close()
         os.close(directory_fd)
-        for fd in far:
+        for fd in (*near, *far):
             if fd >= 0:
                 os.close(fd)
-        self._pidfd = process.open_pidfd(self._pid)
         self._converse(ours)
-        if terminal:
-            return self._pid, self._pidfd, {"terminal": self._master_fd}
-        return self._pid, self._pidfd, {role: fd for role, fd in zip(_PIPES, near, strict=True) if fd >= 0}
+        return self._pid
 
     def abandon(self) -> None:
         """Undo: end the child and remove its cgroup. The kernel removes links and mounts with the namespaces."""
         if self._pidfd >= 0:
             process.kill_and_wait(self._pidfd)
+        elif self._pid:
+            # No room for a descriptor. The keeper does not reap the child before it has heard this process to the end.
+            os.kill(self._pid, signal.SIGKILL)
         plan = self._launch["cgroup"]
         if plan and self._cgroup_made:
             cgroups.remove(plan)
@@ -246,7 +246,9 @@ class _Start:
                 if self._launch["networks"]:
                     self._make_links(sync)
             elif data == b"terminal":
-                self._master_fd = _descriptor(ancillary)
+                master_fd = _descriptor(ancillary)
+                _say(self._line, {"streams": ["terminal"]}, [master_fd])
+                os.close(master_fd)
             else:
                 raise StartFailed(json.loads(data))
         sync.close()
