@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from teul import failpoints
 from teul.linux import cgroups, process, pty
 from teul.runtime.keeper.client import Client
+from teul.runtime.keeper.hold import Hold
 from teul.runtime.keeper.logs import LogFile
 from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.starter import REVOKED, Started
@@ -35,7 +36,6 @@ _INPUT_BYTES = 256 * 1024
 # After its last process the kernel needs a moment until a cgroup can be removed. A process that hangs in the kernel may keep it for good.
 _CGROUP_PATIENCE_SECONDS = 3.0
 _ACCEPT_PAUSE_SECONDS = 0.5
-_STALLED_SECONDS = 10.0
 _REVOKED = wire.frame(wire.REVOKED)
 
 
@@ -67,8 +67,7 @@ class Monitor:
         self._outputs: dict[int, int] = {}  # descriptor → stream
         self._input = bytearray()
         self._input_watched = False
-        self._held = False  # a client is far behind, and no output is read
-        self._looking = False  # a look at whether such clients move is due
+        self._hold = Hold(self._clients, switch=self._watch_outputs, look_later=self._look_later)
         self._ended = False
         self._closed = False
         self.pid = 0
@@ -295,14 +294,14 @@ class Monitor:
         self._loop.forget(fd)
         client.outbox.close()
         client.socket.close()
-        self._let_go_of_output()
+        self._hold.end_if_possible()
 
     def _serve(self, client: Client, events: int) -> None:
         try:
             if events & WRITE:
                 client.flush()
                 self._watch(client)
-                self._let_go_of_output()
+                self._hold.end_if_possible()
             if events & (READ | HANGUP):
                 data = client.socket.recv(_READ_BYTES)
                 if not data:
@@ -373,44 +372,26 @@ class Monitor:
                     client.send(framed)
                     if client.outbox:
                         self._watch(client)
-                        self._hold_output(client)
+                        self._hold.begin_for(client)
                 except OSError:
                     self._drop(client)
         return len(data)
 
-    def _hold_output(self, client: Client) -> None:
-        """Have the process wait, as it does for a pipe, if `client` is so far behind that more output would be too much to keep for it."""
-        if self._held or not client.is_far_behind:
-            return
-        self._held = True
-        for fd in self._outputs:
-            self._watch_output(fd)
-        client.moved = self._looking  # the next look may be near
-        if not self._looking:
-            self._looking = True
-            self._loop.call_later(_STALLED_SECONDS, self._drop_stalled)
-
-    def _let_go_of_output(self) -> None:
-        """Read on, once every client has taken the better part of what waited for it."""
-        if self._held and all(client.keeps_up for client in self._clients.values()):
-            self._held = False
-            for fd in self._outputs:
-                self._watch_output(fd)
+    def _look_later(self, delay_seconds: float) -> None:
+        self._loop.call_later(delay_seconds, self._drop_stalled)
 
     def _drop_stalled(self) -> None:
         """Let go of clients that have taken nothing since the last look: the process waits for who is slow, not for who has stopped."""
-        self._looking = self._held and bool(self._outputs)
-        if not self._looking:
-            return
-        for client in list(self._clients.values()):
-            if not (client.keeps_up or client.moved):
-                self._drop(client)
-            client.moved = False
-        self._loop.call_later(_STALLED_SECONDS, self._drop_stalled)
+        for client in self._hold.stalled(has_output=bool(self._outputs)):
+            self._drop(client)
+
+    def _watch_outputs(self) -> None:
+        for fd in self._outputs:
+            self._watch_output(fd)
 
     def _watch_output(self, fd: int) -> None:
         # What is still there when the last writer has gone is read all the same: epoll reports that unasked, and it is not much.
-        self._loop.change(fd, (0 if self._held else READ) | (WRITE if fd == self._input_fd and self._input else 0))
+        self._loop.change(fd, (0 if self._hold.is_on else READ) | (WRITE if fd == self._input_fd and self._input else 0))
 
     def _close_output(self, fd: int) -> None:
         del self._outputs[fd]
