@@ -218,7 +218,7 @@ async def test_a_namespace_that_the_kernel_lacks_is_left_out_and_told(
 
 async def test_a_namespace_that_cannot_be_had_now_is_an_error(attacked: Attacked) -> None:
     """A limit (user.max_net_namespaces) is no reason to open an archive with less protection."""
-    with pytest.raises(System, match="No space left on device"):
+    with pytest.raises(System, match="no space left on device"):
         await attacked.attack("unpack", without=("room for namespaces",))
 
 

@@ -10,6 +10,7 @@ from teul.errors import TeulError
 from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.oci.digest import Digest
+from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.directories import EngineDirectories, discard, empty_upper
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
@@ -76,5 +77,10 @@ class Removal:
             await self._endpoints.release(container.id)  # nothing is held any more, unless the disk was full when the container ended
         except TeulError as error:
             log.warning("the next engine frees the addresses of %s: %s", container.name, error.message)
-        self._tasks.start(self._slow.run(discard, self._directories, container.id), name=f"remove files of {container.name}")
+        self._tasks.start(self._slow.run(self._discard, container.id), name=f"remove files of {container.name}")
         await self._images.release(Digest(container.image_id))
+
+    def _discard(self, container_id: str) -> None:
+        """All files. There is still a bundle if the disk was full when the container ended. Blocking."""
+        remove_bundle(self._directories, container_id)
+        discard(self._directories, container_id)

@@ -29,8 +29,12 @@ from teul.services.containers.removal import Removal
 from teul.services.containers.restart_policy import RestartDecision, decide_restart
 from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, ContainerRun, Runs
 from teul.services.events import Events, container_event
+from teul.store.metadata.database import DiskFull
 
 log = logging.getLogger(__name__)
+
+# How often it is tried to write down what a full disk has kept from being written down.
+_SETTLING_SECONDS = 2.0
 
 
 class Supervision:
@@ -191,12 +195,29 @@ class Supervision:
             run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
         failpoints.reach("containers.end.changed")
         # The record first: the next engine reads the exit code from the bundle if it is not in the record.
-        with _step(container, "record its end"):
-            await self._registry.save(container)
-        with _step(container, "clean up after it"):
-            await self._launcher.clean_up(container)
+        if not await self._settle(container):
+            self._tasks.start(self._settle_later(container, run), name=f"record the end of {container.name}")
         failpoints.reach("containers.end.recorded")
         await self._restart_or_remove(container, run, decision)
+
+    async def _settle(self, container: Container) -> bool:
+        """Record an end and clean up after it; False if there is no room for that. Until there is, the bundle says how it ended."""
+        for what, step in (("record its end", self._registry.save), ("clean up after it", self._launcher.clean_up)):
+            with _step(container, what):
+                try:
+                    await step(container)
+                except DiskFull as error:
+                    log.error("container %s: failed to %s until there is room for it: %s", container.name, what, error.message)
+                    return False
+        return True
+
+    async def _settle_later(self, container: Container, run: ContainerRun) -> None:
+        is_settled = False
+        while not is_settled:
+            await asyncio.sleep(_SETTLING_SECONDS)
+            async with run.lock:
+                # Another start has recorded more than the end.
+                is_settled = container.state.has_process or not self._registry.exists(container.id) or await self._settle(container)
 
     def _publish_end(self, container: Container, record: ExitRecord, *, lasted_ns: int) -> None:
         if record.oom_killed:

@@ -5,6 +5,7 @@ How images come in and go out as archives is in `archives`, how they are removed
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ from teul.services.images.catalog import ImageUnknown
 from teul.services.images.listing import HistoryItem, ImageQuery, ImageSummary, image_history, list_images
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
+from teul.store.metadata.database import DiskFull
+
+log = logging.getLogger(__name__)
 
 
 class PlatformMismatch(ImageUnknown):
@@ -99,6 +103,12 @@ class Images:
             await self._store.delete(image, is_used=self._usage.is_used)
 
     async def release_unused(self) -> None:
-        """`release` for every image, once all containers are known: an engine may have died between a container's end and its image's."""
+        """`release` for every image, once all containers are known: an engine may have died between a container's end and its image's.
+
+        On a full disk they stay, for the next engine: that one could not be told to make room either, if this one gave up.
+        """
         for image_id in list(self._store.catalog.images):
-            await self.release(image_id)
+            try:
+                await self.release(image_id)
+            except DiskFull as error:
+                log.warning("image %s stays for now: %s", image_id, error.message)

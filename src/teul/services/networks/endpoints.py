@@ -29,7 +29,7 @@ from teul.network.bridge import Bridge
 from teul.network.ipam import Address, AddressPool, AddressTaken, NoFreeAddress
 from teul.services.networks.host_setup import HostSetup
 from teul.store.metadata import networks as rows
-from teul.store.metadata.database import Database
+from teul.store.metadata.database import Database, DiskFull
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +100,14 @@ class Endpoints:
     async def sweep(self, live_container_ids: Collection[str]) -> None:
         """Release the addresses of containers that are not live, and delete links on the engine's bridges that are no live container's.
 
-        For an engine that takes over from one that was killed. Raises System.
+        For an engine that takes over from one that was killed. What a full disk keeps from being released stays its container's, for that
+        is no reason not to take over: nobody else could make room. Raises System.
         """
         for network_id, container_id in [key for key in self._held if key[1] not in live_container_ids]:
-            await self._release(network_id, container_id)
+            try:
+                await self._release(network_id, container_id)
+            except DiskFull as error:
+                log.warning("container %s keeps its address for now: %s", container_id, error.message)
         prefixes = tuple(endpoints.host_interface_prefix(container_id) for container_id in live_container_ids)
         self._take_down({link for link in await self._host.list_links() if not link.startswith(prefixes)})
 

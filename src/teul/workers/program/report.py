@@ -73,5 +73,8 @@ def _traceback(error: BaseException) -> str:
 def _text(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "the archive needs more memory than a worker may have"
-    # An OSError's text goes without Python's "[Errno 2]".
-    return str(error.args[-1]) if isinstance(error, OSError) else str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    # An OSError's text goes without Python's "[Errno 2]". docker: the kernel's own words are small, as Go has them.
+    text, words = str(error.args[-1]), os.strerror(error.errno or 0)
+    return text.removesuffix(words) + words.lower() if text.endswith(words) else text

@@ -16,8 +16,10 @@ from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container
 from teul.model.lifecycle import Move, Status
+from teul.services.containers import supervision as module
 from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, REMOVED
 from teul.store.metadata import containers as rows
+from teul.store.metadata.database import DiskFull
 from unit.services.containers.world import World, until, world
 
 
@@ -295,3 +297,41 @@ async def test_a_start_is_recorded_though_its_caller_is_cancelled(here: World, m
     [row] = await recorded(here)
     assert row.state.status is container.state.status is Status.RUNNING
     assert here.events.actions == ["start"]
+
+
+async def test_an_end_for_which_there_is_no_room_is_recorded_when_there_is(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then the bundle stays, which tells the next engine how the container ended."""
+    monkeypatch.setattr(module, "_SETTLING_SECONDS", 0.001)
+    container = await here.add()
+    process = await here.start(container)
+    save, attempts = here.registry.save, []
+
+    async def save_at_last(ended: Container) -> None:
+        attempts.append(list(here.launcher.cleaned))
+        if len(attempts) < 4:
+            raise DiskFull("teul.db")
+        await save(ended)
+
+    monkeypatch.setattr(here.registry, "save", save_at_last)
+    process.end(3)
+    await until(lambda: here.launcher.cleaned, "it is cleaned up after")
+    assert attempts == [[], [], [], []]
+    [row] = await recorded(here)
+    assert (row.state.status, row.state.exit_code) == (Status.EXITED, 3)
+
+
+async def test_an_end_that_another_start_has_followed_is_recorded_no_more(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SETTLING_SECONDS", 0.001)
+    container = await here.add()
+    process = await here.start(container)
+    with monkeypatch.context() as context:
+
+        async def full(_ended: Container) -> None:
+            raise DiskFull("teul.db")
+
+        context.setattr(here.registry, "save", full)
+        process.end(3)
+        await until(lambda: len(here.tasks) == 1 and container.state.status is Status.EXITED, "its end has to wait")
+        await here.start(container)
+    await until(lambda: len(here.tasks) == 1, "nobody waits any more")
+    assert here.launcher.cleaned == [], "what the second run has is its own"

@@ -15,6 +15,7 @@ from teul.errors import NotFound
 from teul.model.image import Image
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.reference import parse_reference
+from teul.store.metadata.database import DiskFull
 
 
 @pytest.fixture
@@ -103,6 +104,25 @@ async def test_what_cannot_be_forgotten_is_found_again(stored: StoredImages, mon
     with pytest.raises(OSError, match="full"):
         await stored.store.delete(stored.images.get(image_id), is_used=lambda _id: False)
     assert layers_are_there(stored, stored.images.resolve(str(image_id)))
+
+
+async def test_what_a_full_disk_keeps_from_being_forgotten_keeps_no_engine_from_opening(
+    stored: StoredImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = await stored.add(layers=[b"layer"])
+    [container] = stored.use(image_id, "c" * 64)
+    await stored.store.delete(stored.images.get(image_id), is_used=stored.usage.is_used)
+    stored.usage.withdraw(container)
+    with monkeypatch.context() as context:
+
+        async def full(*_arguments: Any, **_options: Any) -> None:
+            raise DiskFull("teul.db")
+
+        context.setattr(stored.database, "transact", full)
+        await stored.images.release_unused()
+    assert layers_are_there(stored, stored.images.get(image_id))
+    await stored.images.release_unused()
+    assert not any((await stored.rows()).values())
 
 
 async def test_who_uses_an_image_is_asked_when_nobody_else_changes_images(stored: StoredImages) -> None:

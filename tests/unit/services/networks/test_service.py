@@ -30,7 +30,7 @@ from teul.services.networks.registry import NoSuchNetwork
 from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata import networks as store
-from teul.store.metadata.database import Database
+from teul.store.metadata.database import Database, DiskFull
 
 NAMES = names_for_root("/test")
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -262,6 +262,23 @@ async def test_sweeping_releases_the_dead_and_removes_links_of_nobody(
         assert [held.container_id for held in await database.transact(store.load_held)] == [A]
         await until(lambda: bool(host.removed_ports))
         assert host.removed_ports == [{dead.endpoint.host_interface}]
+
+
+async def test_an_engine_takes_over_though_a_full_disk_keeps_the_dead_their_addresses(
+    database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Networks(database, host, Usage()) as networks:
+        first = await allocate(networks, A)
+        with monkeypatch.context() as context:
+
+            async def full(*_arguments: Any, **_options: Any) -> None:
+                raise DiskFull("teul.db")
+
+            context.setattr(database, "transact", full)
+            await networks.endpoints.sweep(())
+        assert (await allocate(networks, B)).endpoint.ipv4 != first.endpoint.ipv4, "it is not given to others meanwhile"
+        await networks.endpoints.release(A)
+        assert [held.container_id for held in await database.transact(store.load_held)] == [B]
 
 
 async def test_a_link_that_outlives_its_container_is_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ def os_error(number: int, text: str) -> OSError:
         (Truncated(), "invalid", "unexpected EOF"),
         (StreamError("no gzip"), "invalid", "no gzip"),
         (Refused("evil"), "invalid", "evil"),
-        (os_error(errno.ENOTDIR, "f/below: Not a directory"), "invalid", "f/below: Not a directory"),
-        (os_error(errno.ENOSPC, "f: No space left on device"), "system", "f: No space left on device"),
+        (os_error(errno.ENOTDIR, "f/below: Not a directory"), "invalid", "f/below: not a directory"),
+        (os_error(errno.ENOSPC, "f: No space left on device"), "system", "f: no space left on device"),
     ],
 )
 def test_what_is_wrong_with_a_layer_is_its_senders_fault(error: Exception, kind: str, text: str) -> None:
