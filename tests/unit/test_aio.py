@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from teul.aio import run_to_end
+from teul.aio import run_to_end, undoing
 
 
 class Work:
@@ -135,3 +135,48 @@ async def test_work_that_is_cancelled_itself_cancels_its_caller() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert not work.is_over
+
+
+async def test_what_was_begun_is_undone_though_the_caller_is_cancelled_twice() -> None:
+    begun, undoing_it, go_on, undone = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def undo() -> None:
+        undoing_it.set()
+        await go_on.wait()
+        undone.set()
+
+    async def work() -> None:
+        async with undoing(undo, "and it stays"):
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.get_running_loop().create_task(work())
+    await begun.wait()
+    task.cancel()
+    async with asyncio.timeout(10):
+        await undoing_it.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert undone.is_set()
+
+
+async def test_a_failure_to_undo_is_told_with_the_error_and_hides_nothing() -> None:
+    async def undo() -> None:
+        raise OSError("no way back")
+
+    with pytest.raises(ValueError, match="the reason") as caught:
+        async with undoing(undo, "and it stays"):
+            raise ValueError("the reason")
+    assert caught.value.__notes__ == ["and it stays: no way back"]
+
+
+async def test_what_succeeds_is_not_undone() -> None:
+    async def undo() -> None:
+        raise AssertionError("there is nothing to undo")
+
+    async with undoing(undo, "and it stays"):
+        pass
