@@ -3,7 +3,7 @@
 The loop never blocks: whatever may wait on the kernel or the disk goes through `run_blocking`, and what may take long through the engine's
 `SlowWork`, so that nothing that somebody waits for at a start stands behind it. Every task belongs to a `Tasks`
 group owned by a component; leaving the group's `async with` cancels and awaits what is left. What must not stop half-way is a task of
-its caller, who waits for it: `run_to_end`.
+its caller, who waits for it: `run_to_end`; what is taken back when something fails, `undoing`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -73,6 +74,22 @@ async def run_to_end(coroutine: Coroutine[object, object, T]) -> T:
     if not task.cancelled() and (failure := task.exception()) is not None:
         log.error("%s failed while its caller was cancelled", coroutine, exc_info=failure)
     raise cancellation
+
+
+@asynccontextmanager
+async def undoing(undo: Callable[[], Coroutine[object, object, None]], lest: str) -> AsyncIterator[None]:
+    """Have `undo` done, to its end, when what is inside fails or is cancelled; that is raised, whatever becomes of the undoing.
+
+    A failure to undo is noted with the error, after `lest`, which says what holds then: "and its files stay".
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            await run_to_end(undo())
+        except Exception as failure:  # noqa: BLE001 - told with the first error, which it must not hide
+            error.add_note(f"{lest}: {failure}")
+        raise
 
 
 class Tasks:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from teul.aio import SlowWork, run_blocking, run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 
 
 class Work:
@@ -158,3 +158,48 @@ async def test_slow_work_has_its_own_threads_and_no_more_than_its_slots() -> Non
         await callers[2]
     assert [await caller for caller in callers[:2]] == [0, 1]
     assert begun == [0, 1]
+
+
+async def test_what_was_begun_is_undone_though_the_caller_is_cancelled_twice() -> None:
+    begun, undoing_it, go_on, undone = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def undo() -> None:
+        undoing_it.set()
+        await go_on.wait()
+        undone.set()
+
+    async def work() -> None:
+        async with undoing(undo, "and it stays"):
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.get_running_loop().create_task(work())
+    await begun.wait()
+    task.cancel()
+    async with asyncio.timeout(10):
+        await undoing_it.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert undone.is_set()
+
+
+async def test_a_failure_to_undo_is_told_with_the_error_and_hides_nothing() -> None:
+    async def undo() -> None:
+        raise OSError("no way back")
+
+    with pytest.raises(ValueError, match="the reason") as caught:
+        async with undoing(undo, "and it stays"):
+            raise ValueError("the reason")
+    assert caught.value.__notes__ == ["and it stays: no way back"]
+
+
+async def test_what_succeeds_is_not_undone() -> None:
+    async def undo() -> None:
+        raise AssertionError("there is nothing to undo")
+
+    async with undoing(undo, "and it stays"):
+        pass

@@ -7,12 +7,13 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from teul import failpoints
-from teul.aio import run_blocking, run_to_end
+from teul.aio import run_blocking, run_to_end, undoing
 from teul.errors import Conflict, NotFound, System
 from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
@@ -77,14 +78,8 @@ class Launcher:
 
         Raises `StartError` and others; then nothing is left behind, nor is when the caller is cancelled before the program runs.
         """
-        try:
+        async with undoing(partial(self._give_back, container, attach), "and it could not be cleaned up"):
             return await self._start(container, attach)
-        except BaseException as error:
-            container.endpoints = {}
-            for pending in attach:
-                pending.connection.close()
-            await run_to_end(self._give_back(container, error))
-            raise
 
     async def adopt(self, container_id: str) -> Process | None:
         """The process that an earlier engine started for this container; None if no such process is found.
@@ -106,11 +101,11 @@ class Launcher:
         finally:
             await run_blocking(bundles.remove_bundle, self.directories, container.id)
 
-    async def _give_back(self, container: Container, error: BaseException) -> None:
-        try:
-            await self.clean_up(container)
-        except Exception as second:  # noqa: BLE001 (told with the first error, which it must not hide)
-            error.add_note(f"and it could not be cleaned up: {second}")
+    async def _give_back(self, container: Container, attach: list[PendingAttachment]) -> None:
+        container.endpoints = {}
+        for pending in attach:
+            pending.connection.close()
+        await self.clean_up(container)
 
     def began_at_ns(self, container_id: str) -> int:
         """When the run that the bundle is of had its process, 0 if it has had none. Blocking."""

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import signal as signals
 from collections.abc import Callable
+from functools import partial
 
 from teul import failpoints
-from teul.aio import SlowWork, run_blocking, run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 from teul.errors import Conflict, NotImplementedHere, System
 from teul.linux import cgroups
 from teul.model import lifecycle
@@ -34,6 +35,7 @@ _DEFAULT_STOP_SECONDS = 10
 _KILL_SECONDS = 12.0
 # What is still frozen is thawed so often: the container may have a process that freezes the others again.
 _THAW_SECONDS = 0.25
+_NOT_TAKEN_BACK = "and it could not be taken back"
 
 
 class Lifecycle:
@@ -170,24 +172,18 @@ class Lifecycle:
 
     async def _pause_locked(self, container: Container, run: ContainerRun) -> None:
         await self._change_freezer(container, run, cgroups.freeze)
-        try:
+        async with undoing(partial(run_blocking, cgroups.thaw, self._launcher.cgroup_plan(container)), _NOT_TAKEN_BACK):
             failpoints.reach("containers.pause.frozen")
             await self._registry.change(container, state=lifecycle.paused(container.state))
-        except BaseException as error:
-            await _undo(error, cgroups.thaw, self._launcher.cgroup_plan(container))
-            raise
         self._runs.tell(container, Move.PAUSED)
         failpoints.reach("containers.pause.recorded")
         self._events.publish(container_event(container, "pause"))
 
     async def _unpause_locked(self, container: Container, run: ContainerRun) -> None:
         await self._change_freezer(container, run, cgroups.thaw)
-        try:
+        async with undoing(partial(run_blocking, cgroups.freeze, self._launcher.cgroup_plan(container)), _NOT_TAKEN_BACK):
             failpoints.reach("containers.unpause.thawed")
             await self._registry.change(container, state=lifecycle.unpaused(container.state))
-        except BaseException as error:
-            await _undo(error, cgroups.freeze, self._launcher.cgroup_plan(container))
-            raise
         self._runs.tell(container, Move.UNPAUSED)
         self._events.publish(container_event(container, "unpause"))
 
@@ -252,14 +248,6 @@ class Lifecycle:
     def _signal(self, container: Container, process: Process, number: int) -> None:
         process.signal(number)
         self._events.publish(container_event(container, "kill", signal=str(number)))
-
-
-async def _undo(error: BaseException, step: Callable[[cgroups.Plan], None], plan: cgroups.Plan) -> None:
-    """Take a step back because of `error`, which is what the caller hears of, with a note if that fails as well."""
-    try:
-        await run_blocking(step, plan)
-    except OSError as failure:
-        error.add_note(f"and it could not be taken back: {failure}")
 
 
 def _stop_signal(container: Container) -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from teul import failpoints
-from teul.aio import run_blocking, run_to_end
+from teul.aio import run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, System, TeulError
 from teul.linux.cgroups.usage import CgroupUsage, CpuUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, read_system_cpu
 from teul.linux.netdev import read_interfaces
@@ -144,17 +144,12 @@ class ContainerResources:
         former = container.host_config
         # The record goes first: should the engine die in between, the next start applies the record.
         await self._registry.change(container, host_config=merge(former, wanted))
-        try:
+        back = partial(self._registry.change, container, host_config=former)
+        async with undoing(back, "and the record keeps what was asked for"):
             failpoints.reach("containers.update.recorded")
             change = plan_change(container.host_config, wanted)
             if change and container.state.has_process:
                 await self._change_limits(container, change)
-        except BaseException as error:
-            try:
-                await self._registry.change(container, host_config=former)
-            except (sqlite3.Error, TeulError) as failure:
-                error.add_note(f"and the record keeps what was asked for: {failure}")
-            raise
 
     async def _change_limits(self, container: Container, change: dict[str, Any]) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 
 from teul import failpoints
-from teul.aio import SlowWork, run_blocking, run_to_end
+from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
@@ -100,19 +100,16 @@ class Containers:
     async def _make(self, container: Container) -> None:
         """Directories and record of a new container, or neither, and then its reserved name is free and its image nobody's."""
         directories = self._launcher.directories
-        try:
+        async with undoing(partial(self._give_up, container), "and its files stay until the next engine"):
             await run_blocking(make_container_directories, directories, container.id)
             failpoints.reach("containers.create.directories")
             await self._registry.add(container)
-        except BaseException as error:
-            self._registry.give_up(container)
-            try:
-                await run_blocking(discard, directories, container.id)
-            except OSError as failure:
-                error.add_note(f"and its files stay until the next engine: {failure}")
-            raise
         failpoints.reach("containers.create.recorded")
         self._events.publish(container_event(container, "create"))
+
+    async def _give_up(self, container: Container) -> None:
+        self._registry.give_up(container)
+        await run_blocking(discard, self._launcher.directories, container.id)
 
     async def rename(self, reference: str, name: str) -> None:
         """Give the container another name. Raises as Docker does."""

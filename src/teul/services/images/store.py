@@ -12,9 +12,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from teul import failpoints
-from teul.aio import SlowWork, run_to_end
+from teul.aio import SlowWork, run_to_end, undoing
 from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
@@ -122,14 +123,11 @@ class ImageStore:
             stored = [self._stored(image, snapshots, now_ns) for image in new]
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
             placed = _Placed(self.root, self.content, self.layers)
-            try:
+            async with undoing(partial(self.slow.run, placed.undo), "and its files stay until the next engine"):
                 blobs = await self.slow.run(placed.place, new, prepared, set(self.catalog.blobs), [row.chain_id for row in snapshots])
                 await self._database.transact(
                     lambda connection: _insert(connection, stored, blobs, snapshots=snapshots, tags=tags, now_ns=now_ns)
                 )
-            except BaseException:
-                await self.slow.run(placed.undo)
-                raise
             failpoints.reach("images.commit.recorded")
             self.catalog.blobs.update(blobs)
             self.catalog.snapshots.update({row.chain_id: row for row in snapshots})

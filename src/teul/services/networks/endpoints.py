@@ -16,9 +16,10 @@ import logging
 import secrets
 import time
 from collections.abc import Collection
+from functools import partial
 
 from teul import failpoints
-from teul.aio import Tasks, run_to_end
+from teul.aio import Tasks, undoing
 from teul.errors import Forbidden, InvalidParameter, Unavailable
 from teul.model.container import ContainerEndpoint
 from teul.model.network import Network
@@ -77,14 +78,11 @@ class Endpoints:
         address = self._take_address(network, bridge, container_id, requested)
         held = rows.HeldAddresses(network.id, container_id, *((str(address), None) if address.version == 4 else (None, str(address))))
         self._held[network.id, container_id] = held
-        try:
+        # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
+        async with undoing(partial(self._release, network.id, container_id), "and the address stays taken"):
             failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
-        except BaseException:
-            # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
-            await run_to_end(self._release(network.id, container_id))
-            raise
         return self._describe(network, bridge, container_id, address, mac=mac, position=position)
 
     def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:

@@ -321,5 +321,5 @@ def normalize(name: bytes) -> bytes:
             raise Refused(f'invalid path "{os.fsdecode(name)}": is outside of the layer')
         path = b"/".join(parts)
     if len(path) >= _MAX_PATH_BYTES:
-        raise Refused(f'invalid path "{os.fsdecode(name[:64])}…": {os.strerror(errno.ENAMETOOLONG)}')
+        raise Refused(f'invalid path "{os.fsdecode(name[:64])}…": {os.strerror(errno.ENAMETOOLONG).lower()}')
     return path
