@@ -176,7 +176,7 @@ class Engine:
         )
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
-        await supervision.start_by_policy(rebooted=await run_blocking(_relieved, ballast, _note_boot, config.root))
+        await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
 
     async def _gather_facts(self, ballast: Ballast, layout: cgroups.Layout) -> EngineFacts:
         config = self._config
@@ -288,6 +288,17 @@ def _relieved(ballast: Ballast, function: Callable[[str], T], root: str) -> T:
 def _unlink_quietly(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _has_rebooted(ballast: Ballast, root: str) -> bool:
+    """As `_note_boot`. On a disk without room for the note, the next engine will take the machine for rebooted once more."""
+    try:
+        return _relieved(ballast, _note_boot, root)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        log.warning("the boot of this machine cannot be noted: %s", error)
+        return True
 
 
 def _note_boot(root: str) -> bool:
