@@ -8,6 +8,7 @@ from pathlib import Path
 from support import processes
 from support.docker_host import DockerHost, EngineFailed, Output
 from support.loop_guard import BlockingError
+from support.polling import eventually
 
 
 class Engine(DockerHost):
@@ -42,10 +43,14 @@ class Engine(DockerHost):
 
     @property
     def keeper_pid(self) -> int:
-        """The engine's oldest child: it is started before anything else (DESIGN, Processes)."""
-        children = processes.children_of(self.pid)
-        assert children, "the engine has no children"
-        return children[0]
+        """By its title: the children of a killed keeper are the engine's, and older than the next keeper."""
+        return eventually(lambda: next(iter(self._keepers()), 0), "there is a keeper")
+
+    def has_keeper(self) -> bool:
+        return bool(self._keepers())
+
+    def _keepers(self) -> list[int]:
+        return [pid for pid in processes.children_of(self.pid) if processes.command_line(pid).startswith("teul: keeper")]
 
     def parent_of_init(self, reference: str) -> int:
         """The parent of the container's first process, as the host sees it."""
