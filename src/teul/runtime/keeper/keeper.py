@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from teul import failpoints
 from teul.linux import caps, process
 from teul.runtime.keeper import starter
+from teul.runtime.keeper.children import Children
 from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import Started
@@ -40,9 +41,7 @@ class Keeper:
         self._loop = Loop(self._on_trouble)
         self._connection: socket.socket | None = connection
         self._monitors: set[Monitor] = set()
-        self._by_pid: dict[int, Monitor] = {}
-        self._starting = 0  # how many starters are at work
-        self._leaving: set[int] = set()  # children that end soon, and whose status nobody needs
+        self._children = Children(self._loop)
         self._standby: socket.socket | None = None  # line to the starter that stands by
         self._standby_due = False
         self._title_area = process.argument_area()
@@ -118,8 +117,8 @@ class Keeper:
         failpoints.reach("keeper.start.received")
         if resume is not None:
             monitor.prepare()
-            before = self._by_pid.get(resume["pid"])
-            self._know(monitor, resume["pid"])
+            before = self._children.monitor_of(resume["pid"])
+            self._children.know(monitor, resume["pid"])
             monitor.status = before.status if before is not None else None
             monitor.begin(Started.resumed(resume, rest))
             return
@@ -134,7 +133,7 @@ class Keeper:
         for fd in rest:
             os.close(fd)
         if line is not None:
-            self._starting += 1
+            self._children.starting += 1
             # While the starter works: on two processors this costs the start no time.
             monitor.prepare()
             self._loop.watch(line.fileno(), READ, self._hear, line, monitor)
@@ -153,14 +152,14 @@ class Keeper:
         if received is not None:
             monitor.take_streams(word.get("streams", []), received[1])
         if "forked" in word:
-            if monitor.pid and self._by_pid.pop(monitor.pid, None) is not None:
-                self._reap_one(monitor.pid)  # it has forked the process that stays, and ends
-            self._know(monitor, word["forked"])
+            if monitor.pid and self._children.disown(monitor.pid) is not None:
+                self._children.let_go(monitor.pid)  # it has forked the process that stays, and ends
+            self._children.know(monitor, word["forked"])
         if "forked" in word or "streams" in word:
             return
         self._loop.forget(line.fileno())
         line.close()
-        self._starting -= 1
+        self._children.starting -= 1
         try:
             if "started" in word or (not word and monitor.has_begun()):
                 # Not reaped before its starter is heard to the end: the pid is still its own.
@@ -171,7 +170,7 @@ class Keeper:
                 monitor.abandon(starter.LOST)
         except Exception as error:  # noqa: BLE001 (told, and not forgotten)
             self._on_trouble(monitor, error)
-        self._reap()
+        self._children.reap()
 
     # -- forks
 
@@ -228,7 +227,7 @@ class Keeper:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             return 0, theirs
-        self._leaving.add(pid)
+        self._children.expect_end(pid)
         theirs.close()
         return pid, ours
 
@@ -236,68 +235,21 @@ class Keeper:
 
     def _children_ended(self, wake_fd: int, _events: int) -> None:
         os.read(wake_fd, 4096)
-        self._reap()
-
-    def _reap(self) -> None:
-        """Reap all children that have ended: a zombie in a container's pid namespace would keep its first process from ending.
-
-        Not the unknown ones while a starter is at work: one of them may be the process whose pid the starter has yet to tell.
-        """
-        for pid in list(self._leaving):
-            self._reap_one(pid)
-        while not self._starting:
-            try:
-                pid, status = _status_of(-1)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._leaving.discard(pid)
-            if pid in self._by_pid:
-                self._by_pid[pid].status = status
-
-    def _reap_one(self, pid: int) -> None:
-        """Reap a child whose status nobody needs: now, or when it has ended."""
-        self._leaving.add(pid)
-        try:
-            ended, _status = _status_of(pid)
-        except ChildProcessError:
-            ended = pid
-        if ended:
-            self._leaving.discard(pid)
-
-    def _know(self, monitor: Monitor, pid: int) -> None:
-        monitor.pid = pid
-        self._by_pid[pid] = monitor
+        self._children.reap()
 
     def _on_trouble(self, owner: object, error: Exception) -> None:
         """One monitor's trouble is not the other monitors': the engine hears that this one is gone, and asks for another."""
         if not isinstance(owner, Monitor):
             raise error
         sys.excepthook(type(error), error, error.__traceback__)
-        self._by_pid.pop(owner.pid, None)
+        self._children.disown(owner.pid)
         owner.close()
-        self._by_pid[owner.pid] = owner  # keeps the exit status of its process for the next monitor
+        self._children.know(owner, owner.pid)  # keeps the exit status of its process for the next monitor
 
     def _let_go(self, monitor: Monitor) -> None:
         self._monitors.discard(monitor)
-        if self._by_pid.pop(monitor.pid, None) is not None and monitor.status is None:
-            self._reap_one(monitor.pid)
-
-
-def _status_of(pid: int) -> tuple[int, int]:
-    """waitpid(2), without waiting, for an end.
-
-    A child that has asked to be traced by its parent is reported when it stops for a signal, too, and would wait for its tracer for ever.
-    """
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if not found or not os.WIFSTOPPED(status):
-            return found, status
-        try:
-            process.stop_tracing(found, os.WSTOPSIG(status))
-        except ProcessLookupError:
-            continue  # killed meanwhile: its end comes next
+        if self._children.disown(monitor.pid) is not None and monitor.status is None:
+            self._children.let_go(monitor.pid)
 
 
 def main() -> NoReturn:

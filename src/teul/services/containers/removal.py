@@ -76,7 +76,7 @@ class Removal:
         try:
             await self._endpoints.release(container.id)  # nothing is held any more, unless the disk was full when the container ended
         except TeulError as error:
-            log.warning("the next engine frees the addresses of %s: %s", container.name, error.message)
+            log.warning("the addresses of %s are freed later: %s", container.name, error.message)
         self._tasks.start(self._slow.run(self._discard, container.id), name=f"remove files of {container.name}")
         await self._images.release(Digest(container.image_id))
 

@@ -15,7 +15,7 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from teul import failpoints
@@ -51,6 +51,7 @@ class Endpoints:
         self._held: dict[_Key, rows.HeldAddresses] = {}
         self._pools: dict[str, AddressPool] = {}  # by the network's id
         self._links: dict[_Key, str] = {}  # name of the host's end, of containers that this engine started
+        self._owed: set[_Key] = set()  # to be released, at once or, on a full disk, as soon as that is possible
         self._departed: set[str] = set()  # names of links whose containers have ended
         self._generation = secrets.randbelow(36)
 
@@ -74,12 +75,14 @@ class Endpoints:
         if network.driver != "bridge":
             raise InvalidParameter(f"network {network.name} has no addresses to give")
         mac = _requested_mac(requested)
+        self._owed.discard((network.id, container_id))
+        await self._release_owed()
         bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
         address = self._take_address(network, bridge, container_id, requested)
         held = rows.HeldAddresses(network.id, container_id, *((str(address), None) if address.version == 4 else (None, str(address))))
         self._held[network.id, container_id] = held
         # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
-        async with undoing(partial(self._release, network.id, container_id), "and the address stays taken"):
+        async with undoing(partial(self._give_back, [(network.id, container_id)]), "and the address stays taken"):
             failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
@@ -91,9 +94,12 @@ class Endpoints:
         return ContainerEndpoint(network_name=network.name, network_id=network.id, endpoint_id=identifier)
 
     async def release(self, container_id: str) -> None:
-        """The container has ended, or was not started: the addresses that it held of any network are free again. Idempotent."""
-        for network_id in [network_id for network_id, holder in self._held if holder == container_id]:
-            await self._release(network_id, container_id)
+        """The container has ended, or was not started: the addresses that it held of any network are free again. Idempotent.
+
+        Raises DiskFull; then they will be free when there is room, unless the container is started again.
+        """
+        await self._release_owed()
+        await self._give_back([key for key in self._held if key[1] == container_id])
 
     async def sweep(self, live_container_ids: Collection[str]) -> None:
         """Release the addresses of containers that are not live, and delete links on the engine's bridges that are no live container's.
@@ -101,19 +107,33 @@ class Endpoints:
         For an engine that takes over from one that was killed. What a full disk keeps from being released stays its container's, for that
         is no reason not to take over: nobody else could make room. Raises System.
         """
-        for network_id, container_id in [key for key in self._held if key[1] not in live_container_ids]:
+        self._owed.update(key for key in self._held if key[1] not in live_container_ids)
+        await self._release_owed()
+        prefixes = tuple(endpoints.host_interface_prefix(container_id) for container_id in live_container_ids)
+        self._take_down({link for link in await self._host.list_links() if not link.startswith(prefixes)})
+
+    async def _release_owed(self) -> None:
+        """Release what could not be released so far, for want of room; if there is none still, another time."""
+        for network_id, container_id in list(self._owed):
             try:
                 await self._release(network_id, container_id)
             except DiskFull as error:
                 log.warning("container %s keeps its address for now: %s", container_id, error.message)
-        prefixes = tuple(endpoints.host_interface_prefix(container_id) for container_id in live_container_ids)
-        self._take_down({link for link in await self._host.list_links() if not link.startswith(prefixes)})
+                return
+
+    async def _give_back(self, keys: Sequence[_Key]) -> None:
+        self._owed.update(keys)
+        for key in keys:
+            await self._release(*key)
 
     async def _release(self, network_id: str, container_id: str) -> None:
         # The row goes first: an address that memory alone has free would be given out again, and the row would refuse that.
         await self._database.transact(lambda connection: rows.delete_held(connection, network_id, container_id), frees=True)
-        if (network_id, container_id) in self._held:
-            self._forget(network_id, container_id)
+        # Not owed any more: another task has released it, or the container has it again, with a row that was written after ours went.
+        if (network_id, container_id) in self._owed:
+            self._owed.discard((network_id, container_id))
+            if (network_id, container_id) in self._held:
+                self._forget(network_id, container_id)
         failpoints.reach("networks.address.forgotten")
 
     def _forget(self, network_id: str, container_id: str) -> None:

@@ -264,9 +264,11 @@ async def test_sweeping_releases_the_dead_and_removes_links_of_nobody(
         assert host.removed_ports == [{dead.endpoint.host_interface}]
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
 async def test_an_engine_takes_over_though_a_full_disk_keeps_the_dead_their_addresses(
-    database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+    database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
+    """They are freed when there is room again, unless their container has been started once more."""
     async with Networks(database, host, Usage()) as networks:
         first = await allocate(networks, A)
         with monkeypatch.context() as context:
@@ -276,9 +278,14 @@ async def test_an_engine_takes_over_though_a_full_disk_keeps_the_dead_their_addr
 
             context.setattr(database, "transact", full)
             await networks.endpoints.sweep(())
-        assert (await allocate(networks, B)).endpoint.ipv4 != first.endpoint.ipv4, "it is not given to others meanwhile"
-        await networks.endpoints.release(A)
-        assert [held.container_id for held in await database.transact(store.load_held)] == [B]
+            assert networks.endpoints.is_in_use(), "it is not given to others meanwhile"
+            with pytest.raises(DiskFull):
+                await networks.endpoints.release(A)
+        if comes_back:
+            assert (await allocate(networks, A)).endpoint.ipv4 == first.endpoint.ipv4
+            assert [held.container_id for held in await database.transact(store.load_held)] == [A]
+        await allocate(networks, B)
+        assert [held.container_id for held in await database.transact(store.load_held)] == [A, B][not comes_back :]
 
 
 async def test_a_link_that_outlives_its_container_is_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
