@@ -22,6 +22,7 @@ from kernel.runtime.bare_containers import CGROUP_PARENT
 from support.needs import needs
 from teul.linux import cgroups
 from teul.linux.cgroups import Layout, Plan, files
+from teul.linux.cgroups.members import freezing
 from teul.linux.process import open_pidfd
 from teul.runtime.keeper.loop import Loop
 from teul.runtime.keeper.monitor import Monitor
@@ -209,8 +210,23 @@ def test_busy_cgroups_hold_up_no_other_container(house: House) -> None:
     assert [directory for plan in house.plans for directory in plan["directories"] if os.path.exists(directory)] == []
 
 
-def test_a_cgroup_that_stays_busy_is_left_behind_and_told(house: House) -> None:
-    """The end of the process is not kept from anybody for ever."""
+def test_what_is_left_in_a_cgroup_ends_with_the_container(house: House) -> None:
+    """An exec that is being started is in the cgroup before it is in the pid namespace; in a container that was paused it stands still."""
+    plan = house.plan()
+    straggler = house.squat(plan)
+    for _pause in freezing(plan, timeout_seconds=1e6):
+        continue
+    monitor, _control, directory = house.guard(plan)
+    house.begin(monitor, house.process("true"))
+    house.turn_until((directory / "exit.json").exists, "its end is known", time_passes=True)
+    assert "cgroup_error" not in json.loads((directory / "exit.json").read_text())
+    assert straggler.wait() == -signal.SIGKILL
+    assert [directory for directory in plan["directories"] if os.path.exists(directory)] == []
+
+
+def test_a_cgroup_that_stays_busy_is_left_behind_and_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process that hangs in the kernel and does not die. The end of the container's is not kept from anybody for ever."""
+    monkeypatch.setattr(cgroups, "killing", lambda _plan: iter(()))
     plan = house.plan()
     squatter = house.squat(plan)
     monitor, _control, directory = house.guard(plan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ _READ_BYTES = 64 * 1024
 _DRAIN_BYTES = 8 << 20  # more than a pipe holds, hence all that the process wrote; but a background process may go on writing
 _INPUT_BYTES = 256 * 1024
 # After its last process the kernel needs a moment until a cgroup can be removed. A process that hangs in the kernel may keep it for good.
+_QUICK_END_SECONDS = 0.1
 _CGROUP_PATIENCE_SECONDS = 3.0
 _ACCEPT_PAUSE_SECONDS = 0.5
 _REVOKED = wire.frame(wire.REVOKED)
@@ -502,6 +504,15 @@ class Monitor:
         except OSError as error:
             record["cgroup_error"] = str(error)
         try:
+            # All have ended with the pid namespace but those on their way into it, execs that are being started; one may be frozen, too.
+            yield from cgroups.removing(plan, timeout_seconds=_QUICK_END_SECONDS)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                record["cgroup_error"] = str(error)
+                return
+        try:
+            yield from cgroups.killing(plan)
             yield from cgroups.removing(plan, timeout_seconds=_CGROUP_PATIENCE_SECONDS)
         except OSError as error:
             record["cgroup_error"] = str(error)

@@ -243,6 +243,9 @@ class Lifecycle:
             verb = "pause" if change is cgroups.freeze else "unpause"
             raise System(f"cannot {verb} container {container.id}: {error.strerror or error}") from error
         if process.exit.done():
+            if change is cgroups.freeze:
+                # What was frozen was on its way into the container, and would stand in its cgroup for ever.
+                await run_blocking(cgroups.thaw_tree, self._launcher.cgroup_plan(container))
             raise NotRunning(container.id)
 
     def _signal(self, container: Container, process: Process, number: int) -> None:
