@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from teul.errors import TeulError
+
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
@@ -72,7 +74,10 @@ async def run_to_end(coroutine: Coroutine[object, object, T]) -> T:
     if cancellation is None:
         return task.result()
     if not task.cancelled() and (failure := task.exception()) is not None:
-        log.error("%s failed while its caller was cancelled", coroutine, exc_info=failure)
+        if isinstance(failure, TeulError):
+            log.info("a caller that has left would have been told: %s", failure.message)
+        else:
+            log.error("%s failed while its caller was cancelled", coroutine, exc_info=failure)
     raise cancellation
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from teul.aio import SlowWork, run_blocking, run_to_end, undoing
+from teul.errors import Conflict
 
 
 class Work:
@@ -203,3 +204,23 @@ async def test_what_succeeds_is_not_undone() -> None:
 
     async with undoing(undo, "and it stays"):
         pass
+
+
+async def test_what_nobody_is_there_to_be_told_is_no_failure_of_the_engine(caplog: pytest.LogCaptureFixture) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        raise Conflict("container x is not running")
+
+    with caplog.at_level(logging.INFO):
+        task = asyncio.get_running_loop().create_task(run_to_end(work()))
+        await begun.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("INFO", None)]
+    assert "container x is not running" in caplog.text

@@ -7,6 +7,8 @@ import logging
 import os
 import secrets
 import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # docker: an exec can be asked for its exit code for some minutes after its end.
 _KEPT_SECONDS = 300
+
+T = TypeVar("T")
 
 
 class Execs:
@@ -170,15 +174,20 @@ class Execs:
         # security: a copy, taken now. The container may end while we prepare, and the descriptor's number be another container's by then.
         pidfd = os.dup(run.process.pidfd)
         try:
-            try:
-                launch = await run_to_end(run_blocking(self._prepare, container, record))
-                return await self._supervisor.start(launch, attach=pending, donors=[pidfd])
-            except (StartError, OSError) as error:
-                if not _is_for_the_user(error) and await run_blocking(is_ending, pidfd):
-                    raise NotRunning(container.id) from error
-                raise
+            launch = await run_to_end(self._unless_ending(container, pidfd, run_blocking(self._prepare, container, record)))
+            return await self._unless_ending(container, pidfd, self._supervisor.start(launch, attach=pending, donors=[pidfd]))
         finally:
             os.close(pidfd)
+
+    @staticmethod
+    async def _unless_ending(container: Container, pidfd: int, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns. Raises what it raises, but NotRunning where the cause may be that the container behind `pidfd` ends."""
+        try:
+            return await work
+        except (StartError, OSError) as error:
+            if not _is_for_the_user(error) and await run_blocking(is_ending, pidfd):
+                raise NotRunning(container.id) from error
+            raise
 
     def _prepare(self, container: Container, record: Exec) -> Launch:
         """Make the exec's directory; returns what the keeper needs. Blocking."""
