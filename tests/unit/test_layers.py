@@ -73,6 +73,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("allowed", "changes", "entries", "pack", "report", "streams"),
         ("confine",),
         ("extract", "place", "resolve", "split", "view"),
+        ("index",),
         ("layers", "rootfs"),
     ),
     "teul.services": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 
 from teul.linux.syscalls import check, libc, prototype, syscall
 
@@ -48,6 +49,7 @@ FSOPEN_CLOEXEC = 1
 FSMOUNT_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 AT_FDCWD = -100
 
@@ -84,11 +86,11 @@ def filesystem_type(fd: int) -> int:
     return int(buffer[0])
 
 
-def new_filesystem(fstype: str, options: list[tuple[str, str | None]], attributes: int = 0, *, source: str | None = None) -> int:
+def new_filesystem(fstype: str, options: Sequence[tuple[str, str | int | None]], attributes: int = 0, *, source: str | None = None) -> int:
     """A detached mount of a new `fstype` instance; returns its descriptor.
 
-    `options` are the file system's own (`("size", "64m")`, or `("newinstance", None)` for a flag); each is passed by itself,
-    so no value can smuggle in another one. Raises `OSError` naming the option that was refused.
+    `options` are the file system's own (`("size", "64m")`, `("newinstance", None)` for a flag, `("lowerdir+", 7)` for a descriptor); each
+    is passed by itself, so no value can smuggle in another one. Raises `OSError` naming the option that was refused.
     """
     context_fd = _fsopen(fstype.encode(), FSOPEN_CLOEXEC, path=fstype)
     try:
@@ -97,6 +99,8 @@ def new_filesystem(fstype: str, options: list[tuple[str, str | None]], attribute
         for key, value in options:
             if value is None:
                 _fsconfig(context_fd, FSCONFIG_SET_FLAG, key.encode(), None, 0, path=f"{fstype}: {key}")
+            elif isinstance(value, int):
+                _fsconfig(context_fd, FSCONFIG_SET_FD, key.encode(), None, value, path=f"{fstype}: {key}")
             else:
                 _fsconfig(context_fd, FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0, path=f"{fstype}: {key}={value}")
         _fsconfig(context_fd, FSCONFIG_CMD_CREATE, None, None, 0, path=fstype)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from teul.workers.program.messages import (
         DoneLine,
         FileMember,
+        IndexOrder,
+        IndexResult,
         IngestOrder,
         IngestResult,
         LinkMember,
@@ -34,6 +37,10 @@ _PROGRAM = Program(
     death="the worker {pid} that unpacks the archive died",
     bug="internal error while unpacking the archive",
 )
+
+
+# What an indexed layer's directory has.
+INDEX_FILE, ARCHIVE_FILE, BLOB_FILE = "index.erofs", "layer.tar", "blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,22 @@ class Ingested:
 
     unpacked: Unpacked
     digest: Digest
+    blob_size_bytes: int
+    compression: str
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A layer with an index over its uncompressed archive. `unindexable` says why there is none; "" if there is.
+
+    `digest`, `blob_size_bytes` and `compression` are those of the blob that was kept, if one was to be kept. The blob of an uncompressed
+    layer is its archive.
+    """
+
+    unpacked: Unpacked
+    unindexable: str
+    archive_size_bytes: int
+    digest: Digest | None
     blob_size_bytes: int
     compression: str
 
@@ -135,6 +158,73 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
     await slow.run(_mark_opaque, directory, done["opaque"])
     unpacked = Unpacked(Digest(done["diff_id"]), done["size"])
     return Ingested(unpacked, Digest(done["digest"]), done["blob_size"], done["compression"])
+
+
+async def index_blob(blob_path: str, directory: str, limits: Limits, *, diff_id: Digest | None) -> Indexed:
+    """Make the index over the layer in `blob_path`: `INDEX_FILE` in the empty `directory`.
+
+    `diff_id` is given if the layer is uncompressed and its digest known: then the blob itself is what the index points into. Otherwise
+    `ARCHIVE_FILE` beside the index has the uncompressed archive. Raises `InvalidArchive` or `System`.
+    """
+    source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _index_job(directory, limits, archive=diff_id is None, keep=False) as (order, fds):
+            async with running_worker(_PROGRAM, order, stdin=source_fd, pass_fds=fds) as worker:
+                return _indexed(await worker.result(), diff_id)
+    finally:
+        os.close(source_fd)
+
+
+async def index_stream(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> Indexed:
+    """As `index_blob` without a known digest, of the layer that `stream` brings; if it is compressed, its blob is kept in `BLOB_FILE`.
+
+    Raises `InvalidArchive` or `System`, and whatever `stream` raises.
+    """
+    with _index_job(directory, limits, archive=True, keep=True) as (order, fds):
+        async with (
+            running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=fds) as worker,
+            feeding(worker, stream) as feed,
+        ):
+            done = _indexed(await worker.result(), None)
+            await feed.finish()
+    return done
+
+
+@contextmanager
+def _index_job(directory: str, limits: Limits, *, archive: bool, keep: bool) -> Iterator[tuple[IndexOrder, tuple[int, ...]]]:
+    """The order, and the descriptors of the new files that it names."""
+    root = os.path.join(directory, "root")
+    os.mkdir(root, 0o700)
+    with _new_file(directory, INDEX_FILE) as index_fd, ExitStack() as stack:
+        archive_fd = stack.enter_context(_new_file(directory, ARCHIVE_FILE)) if archive else None
+        keep_fd = stack.enter_context(_new_file(directory, BLOB_FILE)) if keep else None
+        order: IndexOrder = {
+            "job": "index",
+            "parent_pid": os.getpid(),
+            "root": root,
+            "index_fd": index_fd,
+            "archive_fd": archive_fd,
+            "keep_fd": keep_fd,
+            "limit_bytes": limits.layer_bytes,
+            "limit_entries": limits.layer_entries,
+            "trailing_bytes": limits.trailing_bytes,
+        }
+        yield order, tuple(fd for fd in (index_fd, archive_fd, keep_fd) if fd is not None)
+
+
+def _indexed(done: IndexResult, diff_id: Digest | None) -> Indexed:
+    unpacked = Unpacked(diff_id or Digest(done["diff_id"]), done["size"])
+    digest = Digest(done["digest"]) if done["digest"] else None
+    return Indexed(unpacked, done["unindexable"], done["archive_size"], digest, done["blob_size"], done["compression"])
+
+
+@contextmanager
+def _new_file(directory: str, name: str) -> Iterator[int]:
+    fd = os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> AsyncIterator[Member]:

@@ -20,7 +20,7 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 _MIN_TIME_NS, _MAX_TIME_NS = -(1 << 62), 1 << 62
 # security: trusted.overlay.* would let an archive redirect a directory to other ones; user.overlay.* is the same for rootless mounts,
 # and no archive has business with the rest of trusted.* either (containerd drops it too).
-_FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
+FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
 
 
 class Refused(ValueError):
@@ -47,7 +47,7 @@ def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes], *, required: Col
     permitted (EPERM) to set one of the `required` attributes is an error. Raises `OSError`.
     """
     for name, value in xattrs.items():
-        if name.startswith(_FORBIDDEN_XATTRS):
+        if name.startswith(FORBIDDEN_XATTRS):
             continue
         try:
             if isinstance(target, int):
@@ -68,11 +68,16 @@ def make_node(parent_fd: int, base: bytes, entry: Entry, *, mode: int, name: byt
         os.mkfifo(base, mode, dir_fd=parent_fd)
         return
     assert entry.type in (CHARACTER, BLOCK), "the reader passes no other types"
+    check_device(entry, name)
+    kind = stat.S_IFCHR if entry.type == CHARACTER else stat.S_IFBLK
+    os.mknod(base, kind | mode, os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
+
+
+def check_device(entry: Entry, name: bytes) -> None:
+    """Raise `Refused` for a device that cannot be."""
     # kernel: 12 bits of major and 20 of minor (linux/kdev_t.h)
     if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
         raise Refused(f'invalid device "{os.fsdecode(name)}": no device {entry.major}:{entry.minor}')
-    kind = stat.S_IFCHR if entry.type == CHARACTER else stat.S_IFBLK
-    os.mknod(base, kind | mode, os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
 
 
 def bounded_time(time_ns: int) -> int:

@@ -24,9 +24,9 @@ from teul.workers.program.streams import LimitExceeded
 
 _MAX_PATH_BYTES = 4096
 _OPEN_DIRECTORIES = 256
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
-_WHITEOUT_METADATA = b".wh..wh."
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+WHITEOUT_METADATA = b".wh..wh."
 # A program without its file capabilities would fail much later, and nobody would know why: better to refuse the layer.
 _REQUIRED_XATTRS = frozenset({b"security.capability"})
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,6 +46,7 @@ class Extractor:
         self._directory_times: dict[bytes, int] = {}
         self._set_group_id: dict[bytes, int] = {}
         self._whiteouts: set[bytes] = set()
+        self._symlinked: set[bytes] = set()  # paths of directories that a symlink of the layer leads to
         self._written_bytes = 0
         self.entries = 0
         # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
@@ -83,15 +84,17 @@ class Extractor:
                 self._set_directory(b"", entry)
             return
         parent, _, base = path.rpartition(b"/")
-        if _WHITEOUT in path:
-            if _WHITEOUT_METADATA in parent:
+        if WHITEOUT in path:
+            if WHITEOUT_METADATA in parent:
                 return  # aufs kept records of its own under such names
-            if base.startswith(_WHITEOUT):
+            if base.startswith(WHITEOUT):
                 self._whiteout(parent, base)
                 return
         parent_fd = self._directories.get(parent)
         if parent_fd is None:
             parent_fd = self._open_directory(parent)
+        if self._symlinked:
+            path = self._real_path(parent_fd, base)
         if entry.type == REGULAR:
             self._regular(parent_fd, base, path, entry)
         elif entry.type == DIRECTORY:
@@ -199,16 +202,16 @@ class Extractor:
             raise Refused(f"{text}: not a file") from None
 
     def _whiteout(self, parent: bytes, base: bytes) -> None:
-        if base == _OPAQUE:
+        if base == OPAQUE:
             self._mark_opaque(self._open_directory(parent))
             return
-        if base.startswith(_WHITEOUT_METADATA):
+        if base.startswith(WHITEOUT_METADATA):
             return
-        hidden = base[len(_WHITEOUT) :]
+        hidden = base[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise Refused(f'invalid whiteout "{os.fsdecode(base)}"')
         parent_fd = self._open_directory(parent)
-        path = parent + b"/" + hidden if parent else hidden
+        path = self._real_path(parent_fd, hidden) if self._symlinked else parent + b"/" + hidden if parent else hidden
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent_fd)
             self._whiteouts.add(path)
@@ -216,6 +219,12 @@ class Extractor:
             # spec: a whiteout hides files of lower layers, not of its own layer. A file of this layer hides the lower ones by being there.
             if stat.S_ISDIR(os.stat(hidden, dir_fd=parent_fd, follow_symlinks=False).st_mode):
                 self._mark_opaque(self._open_directory(path))
+
+    @staticmethod
+    def _real_path(parent_fd: int, base: bytes) -> bytes:
+        """Without symlinks, so that a file is known by one path whichever it is given."""
+        os.fchdir(parent_fd)
+        return os.path.join(os.getcwdb(), base)[1:]
 
     def _mark_opaque(self, directory_fd: int) -> None:
         # The directory's path is asked of the kernel, since the archive's path may lead through symlinks.
@@ -272,6 +281,7 @@ class Extractor:
     def _through_symlink(self, path: bytes) -> int:
         """A directory that the layer reaches by a relative symlink of its own (`bin -> usr/bin`). No other symlink is followed."""
         how = open_how(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+        self._symlinked.add(path)
         try:
             return _openat2(self._root_fd, path, ctypes.byref(how), ctypes.sizeof(how), path=path)
         except OSError as error:
@@ -289,7 +299,14 @@ class Extractor:
     def _forget(self, path: bytes, *, directory: bool) -> None:
         """Before `path` is removed: close the descriptors of directories at and below it, and drop what was to be done to them."""
         below = path + b"/"
-        for old in [old for old in self._directories if old == path or old.startswith(below)]:
+        removed = {old for old in self._directories if old == path or old.startswith(below)}
+        if directory and self._symlinked:
+            through = tuple(link + b"/" for link in self._symlinked)
+            for old in [old for old in self._directories if old in self._symlinked or old.startswith(through)]:
+                real = self._real_path(self._directories[old], b"")[:-1]
+                if real == path or real.startswith(below):
+                    removed.add(old)
+        for old in removed:
             os.close(self._directories.pop(old))
         self._whiteouts.discard(path)
         if directory:

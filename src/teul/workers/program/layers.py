@@ -3,7 +3,8 @@
 The order is one JSON argument, the archive comes on descriptor 0, and descriptor 1 takes the report (`messages`).
 
 Jobs: `split` an image archive into numbered files; `unpack` a layer that is stored already; `ingest` a layer from a stream, and write it to
-the descriptor `keep_fd` as it came, or decompressed if the registry formats have no name for its compression.
+the descriptor `keep_fd` as it came, or decompressed if the registry formats have no name for its compression; `index` a layer, which
+takes no privilege at all.
 """
 
 from __future__ import annotations
@@ -16,16 +17,39 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from teul.store.atomic import write_all
+from teul.wire.erofs import BLOCK_BYTES, Unrepresentable, encode
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.confine import UNPACK_CAPABILITIES, confine
 from teul.workers.program.entries import Refused
 from teul.workers.program.extract import Extractor
+from teul.workers.program.index import Indexer, SideArea, write_at
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.split import Splitter
-from teul.workers.program.streams import ChunkSource, LimitExceeded, StreamError, decompressed, read_chunks, sniffed, tapped, teed
+from teul.workers.program.streams import (
+    ChunkSource,
+    FileSource,
+    LimitExceeded,
+    StreamError,
+    decompressed,
+    read_chunks,
+    sniffed,
+    tapped,
+    teed,
+)
 
 if TYPE_CHECKING:
-    from teul.workers.program.messages import IngestOrder, IngestResult, LayersOrder, Nothing, Result, SplitOrder, UnpackOrder, UnpackResult
+    from teul.workers.program.messages import (
+        IndexOrder,
+        IndexResult,
+        IngestOrder,
+        IngestResult,
+        LayersOrder,
+        Nothing,
+        Result,
+        SplitOrder,
+        UnpackOrder,
+        UnpackResult,
+    )
 
 # The kernel's errors for paths that only an impossible archive has.
 _ARCHIVE_ERRNOS = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMLINK, errno.EMFILE})
@@ -44,7 +68,7 @@ def main(order_text: str) -> None:
 
 
 def _carry_out(order: LayersOrder) -> Result:
-    unpacks = order["job"] != "split"
+    unpacks = order["job"] in ("unpack", "ingest")
     confine(order["root"], UNPACK_CAPABILITIES if unpacks else (), order["parent_pid"], changing=unpacks)
     match order["job"]:
         case "split":
@@ -53,6 +77,8 @@ def _carry_out(order: LayersOrder) -> Result:
             return _unpack(order)
         case "ingest":
             return _ingest(order)
+        case "index":
+            return _index(order)
 
 
 def _split(order: SplitOrder) -> Nothing:
@@ -86,24 +112,74 @@ def _ingest(order: IngestOrder) -> IngestResult:
     extractor = _extract(tapped(plain, hasher=diff_hasher, limit_bytes=order["limit_bytes"]), order)
     return {
         **_result(extractor, diff_hasher.hexdigest()),
-        "digest": f"sha256:{keeper.hasher.hexdigest()}",
+        "digest": keeper.digest,
         "blob_size": keeper.size_bytes,
         "compression": compression,
     }
 
 
-class _Keeper:
-    """Writes a stream to a descriptor, and knows the stream's digest and size."""
+def _index(order: IndexOrder) -> IndexResult:
+    if order["archive_fd"] is None:
+        return _indexed(order, FileSource(SOURCE_FD), None, None, "")
+    archive = _Keeper(order["archive_fd"])
+    chunks, compression = sniffed(read_chunks(SOURCE_FD))
+    blob = archive
+    if compression in ("gzip", "zstd"):
+        blob = _Keeper(order["keep_fd"])
+        plain = decompressed(teed(chunks, blob.write), compression)
+    else:
+        plain = decompressed(chunks, compression)
+        compression = ""
+    source = ChunkSource(tapped(teed(plain, archive.write), hasher=None, limit_bytes=order["limit_bytes"]))
+    return _indexed(order, source, archive, blob, compression)
 
-    def __init__(self, fd: int) -> None:
+
+def _indexed(
+    order: IndexOrder, source: ChunkSource | FileSource, archive: _Keeper | None, blob: _Keeper | None, compression: str
+) -> IndexResult:
+    side = SideArea(order["index_fd"])
+    indexer = Indexer(
+        TarReader(source), lambda: source.position, side, limit_bytes=order["limit_bytes"], limit_entries=order["limit_entries"]
+    )
+    indexer.run()
+    source.drain(limit_bytes=order["trailing_bytes"])
+    unindexable = ""
+    try:
+        head, metadata = encode(indexer.root, first_block=side.end_block, archive_bytes=source.position)
+    except Unrepresentable as error:
+        unindexable = str(error)
+    else:
+        write_at(order["index_fd"], metadata, side.end_block * BLOCK_BYTES)
+        write_at(order["index_fd"], head, 0)
+    return {
+        "size": indexer.size_bytes,
+        "entries": indexer.entries,
+        "unindexable": unindexable,
+        "diff_id": archive.digest if archive is not None else "",
+        "archive_size": source.position,
+        "digest": blob.digest if blob is not None else "",
+        "blob_size": blob.size_bytes if blob is not None else 0,
+        "compression": compression,
+    }
+
+
+class _Keeper:
+    """Writes a stream to a descriptor, unless that is None, and knows the stream's digest and size."""
+
+    def __init__(self, fd: int | None) -> None:
         self._fd = fd
         self.hasher = hashlib.sha256()
         self.size_bytes = 0
 
     def write(self, chunk: bytes) -> None:
-        write_all(self._fd, chunk)
+        if self._fd is not None:
+            write_all(self._fd, chunk)
         self.hasher.update(chunk)
         self.size_bytes += len(chunk)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.hasher.hexdigest()}"
 
 
 def _extract(chunks: Iterator[bytes], order: UnpackOrder | IngestOrder) -> Extractor:

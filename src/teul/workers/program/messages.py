@@ -68,7 +68,21 @@ class IngestOrder(_Confined):
     keep_fd: int
 
 
-LayersOrder = SplitOrder | UnpackOrder | IngestOrder
+class IndexOrder(_Confined):
+    """Write an index over a layer's uncompressed archive to the empty file `index_fd`. `root` is an empty directory.
+
+    `archive_fd` takes the uncompressed archive; None: it is the file on stdin, which is not compressed, and whose diff id is known.
+    `keep_fd` takes the blob as it came; None: whoever asks has it. A blob that comes uncompressed is itself the archive, and is written
+    once: to `archive_fd`. So is one whose compression the registry formats have no name for, decompressed.
+    """
+
+    job: Literal["index"]
+    index_fd: int
+    archive_fd: int | None
+    keep_fd: int | None
+
+
+LayersOrder = SplitOrder | UnpackOrder | IngestOrder | IndexOrder
 
 
 # Orders to `program.rootfs`.
@@ -249,13 +263,30 @@ class IngestResult(UnpackResult):
     compression: str
 
 
+class IndexResult(TypedDict):
+    """A layer as indexed: its `size` as Docker counts it, how many `entries`, and the archive's digest and size.
+
+    `unindexable` says what about the layer the format of indexes does not have; "" if there is an index. `diff_id` is "" where it was
+    known. `digest`, `blob_size` and `compression` are the blob's.
+    """
+
+    size: int
+    entries: int
+    unindexable: str
+    diff_id: str
+    archive_size: int
+    digest: str
+    blob_size: int
+    compression: str
+
+
 class ChangesResult(TypedDict):
     """Pairs of a kind (`changes.MODIFIED`, `ADDED`, `DELETED`) and a path, in docker's order."""
 
     changes: list[tuple[int, str]]
 
 
-Result = Nothing | UnpackResult | IngestResult | Stat | ChangesResult
+Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult
 
 
 class DoneLine(TypedDict):

@@ -181,6 +181,12 @@ class ChunkSource:
         self._chunks = chunks
         self._chunk = b""
         self._position = 0
+        self._passed = 0  # bytes of the chunks before
+
+    @property
+    def position(self) -> int:
+        """How many bytes were taken so far."""
+        return self._passed + self._position
 
     def take(self, count: int) -> bytes:
         """Exactly `count` bytes; raises `Truncated`."""
@@ -220,6 +226,7 @@ class ChunkSource:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return True
+            self._passed += len(self._chunk)
             self._chunk, self._position = chunk, 0
         return False
 
@@ -231,3 +238,61 @@ class ChunkSource:
             if left < 0:
                 raise LimitExceeded(f"there are more than {limit_bytes} bytes behind the end of the archive")
             self._position = len(self._chunk)
+
+
+class FileSource:
+    """An uncompressed archive in the regular file `fd`, as the tar reader wants it: what is passed over is not read."""
+
+    _WINDOW_BYTES = 128 << 10
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._window = b""
+        self._window_at = 0
+        self._size = os.fstat(fd).st_size
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes; raises `Truncated`."""
+        at = self.position - self._window_at
+        data = self._window[at : at + count] if at >= 0 else b""
+        if len(data) < count:
+            self._window = self._read(max(count, self._WINDOW_BYTES))
+            self._window_at = self.position
+            data = self._window[:count]
+            if len(data) < count:
+                raise Truncated
+        self.position += count
+        return data
+
+    def pieces(self, count: int) -> Iterator[memoryview]:
+        """Exactly `count` bytes; raises `Truncated`."""
+        while count:
+            piece = self.take(min(count, CHUNK_BYTES))
+            count -= len(piece)
+            yield memoryview(piece)
+
+    def skip(self, count: int) -> None:
+        """Pass over exactly `count` bytes; raises `Truncated`."""
+        if self.position + count > self._size:
+            raise Truncated
+        self.position += count
+
+    def at_end(self) -> bool:
+        """Whether nothing is left."""
+        return self.position >= self._size
+
+    def drain(self, *, limit_bytes: int = TRAILING_BYTES) -> None:
+        """Pass over the rest; raises `LimitExceeded` when there is more of it."""
+        if self._size - self.position > limit_bytes:
+            raise LimitExceeded(f"there are more than {limit_bytes} bytes behind the end of the archive")
+        self.position = self._size
+
+    def _read(self, count: int) -> bytes:
+        parts = []
+        at = self.position
+        while count and (part := os.pread(self._fd, count, at)):
+            parts.append(part)
+            at += len(part)
+            count -= len(part)
+        return b"".join(parts)

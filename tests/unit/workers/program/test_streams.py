@@ -7,12 +7,23 @@ import gzip
 import lzma
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import zstandard
 
 from teul.wire.tar import Truncated
-from teul.workers.program.streams import ChunkSource, LimitExceeded, StreamError, decompressed, read_chunks, sniffed, tapped, teed
+from teul.workers.program.streams import (
+    ChunkSource,
+    FileSource,
+    LimitExceeded,
+    StreamError,
+    decompressed,
+    read_chunks,
+    sniffed,
+    tapped,
+    teed,
+)
 
 CONTENT = b"the content of an archive " * 50
 SKIPPED_FRAME = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
@@ -109,3 +120,26 @@ def test_what_is_behind_an_archive_is_read_up_to_a_limit(compression: str) -> No
     source.skip(1000)
     source.drain(limit_bytes=2000)
     assert source.at_end()
+
+
+def test_an_archive_in_a_file_is_read_only_where_it_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    data = bytes(range(256)) * 2000
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        source = FileSource(file.fileno())
+        assert source.take(3) == data[:3]
+        source.skip(400_000)
+        assert source.take(100_000) == data[400_003:500_003]
+        source = FileSource(file.fileno())
+        source.skip(5)
+        assert b"".join(map(bytes, source.pieces(300_000))) == data[5:300_005]
+        assert source.position == 300_005
+        assert not source.at_end()
+        with pytest.raises(LimitExceeded):
+            source.drain(limit_bytes=10)
+        source.drain()
+        assert source.at_end()
+        for fail in (lambda: source.take(1), lambda: source.skip(1), lambda: list(source.pieces(1))):
+            with pytest.raises(Truncated):
+                fail()

@@ -1,0 +1,327 @@
+"""The tree of a layer's archive, for the index that is mounted over it: what `extract` makes of the archive, without making it.
+
+Nothing is written but the data that the archive has in a way that cannot be pointed at (`SideArea`). What is refused, and what becomes of
+names that come twice, of whiteouts and of symlinks on the way, is as in `extract`, whose directories and these indexes stand in for
+each other. Two things differ because they must: a directory that the archive does not mention has the time of the first entry in it, so
+that one archive always has the same index; and attributes are looked at here, since no kernel refuses them later.
+
+spec: OCI image-spec layer.md. kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Callable
+
+from teul.wire.erofs import ARCHIVE_DEVICE, BLOCK_BYTES, HEAD_BYTES, INDEX_DEVICE, MAX_NAME_BYTES, Extent, Inode
+from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.workers.program.entries import FORBIDDEN_XATTRS, Refused, bounded_time, check_device
+from teul.workers.program.extract import OPAQUE, WHITEOUT, WHITEOUT_METADATA, normalize
+from teul.workers.program.streams import LimitExceeded
+
+_PATH_MAX = 4096  # kernel: linux/limits.h
+_MAX_SYMLINKS = 40  # kernel: linux/namei.h, MAXSYMLINKS
+_KINDS = {REGULAR: stat.S_IFREG, SYMLINK: stat.S_IFLNK, CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+_ACCESS_ACL, _DEFAULT_ACL, _CAPABILITY = b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability"
+_ACL_VERSION = struct.pack("<I", 2)  # linux/posix_acl_xattr.h
+_ACL_ENTRY_BYTES = 8
+# linux/capability.h, XATTR_CAPS_SZ_1 to _3
+_CAPABILITY_BYTES = (12, 20, 24)
+
+
+class SideArea:
+    """Data behind the head of the index's own file `fd`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.end_block = HEAD_BYTES // BLOCK_BYTES
+
+    def write(self, reader: TarReader, segments: list[tuple[int, int]], size_bytes: int) -> list[Extent]:
+        """Store the segments of the entry at which `reader` stands; returns where they are. Raises `OSError`."""
+        extents: list[Extent] = []
+        for offset, length in segments:
+            if not length:
+                continue
+            first = offset // BLOCK_BYTES * BLOCK_BYTES
+            if not extents or first > extents[-1].offset + extents[-1].length:
+                extents.append(Extent(first, 0, INDEX_DEVICE, self.end_block))
+            extent = extents[-1]
+            at = extent.block * BLOCK_BYTES + offset - extent.offset
+            for piece in reader.data(length):
+                at += write_at(self._fd, piece, at)
+            end = offset + length
+            self.end_block = extent.block + -(-(end - extent.offset) // BLOCK_BYTES)
+            extent.length = min((self.end_block - extent.block) * BLOCK_BYTES, size_bytes - extent.offset)
+        return extents
+
+
+class Indexer:
+    """Reads one layer. An indexer is used once: `run`, then its tree and its counters are read."""
+
+    def __init__(self, reader: TarReader, position: Callable[[], int], side: SideArea, *, limit_bytes: int, limit_entries: int) -> None:
+        """`position` says how many bytes of the uncompressed archive `reader` has taken so far."""
+        self._reader = reader
+        self._position = position
+        self._side = side
+        self._limit_bytes = limit_bytes
+        self._limit_entries = limit_entries
+        self._whiteouts: set[int] = set()  # ids of inodes
+        self._archive_bytes = 0
+        self.root = Inode(stat.S_IFDIR | 0o755)
+        self.entries = 0
+        # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
+        self.size_bytes = 0
+
+    def run(self) -> None:
+        """Raises `TarError`, `StreamError`, `Refused` or `OSError`."""
+        while (entry := self._reader.next()) is not None:
+            self.entries += 1
+            if self.entries > self._limit_entries:
+                raise LimitExceeded(f"the layer has more than {self._limit_entries} entries")
+            self._archive_bytes += entry.size_bytes
+            if self._archive_bytes > self._limit_bytes:
+                raise LimitExceeded(f"the layer is larger than the limit of {self._limit_bytes} bytes")
+            try:
+                self._add(entry)
+            except OSError as error:
+                name = os.fsdecode(entry.name)
+                raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
+
+    def _add(self, entry: Entry) -> None:
+        path = normalize(entry.name)
+        if not path:
+            if entry.type == DIRECTORY:
+                _set_metadata(self.root, entry)
+            return
+        above, _, base = path.rpartition(b"/")
+        if WHITEOUT in path:
+            if WHITEOUT_METADATA in above:
+                return  # aufs kept records of its own under such names
+            if base.startswith(WHITEOUT):
+                self._whiteout(above, base, entry)
+                return
+        _check_name(base)
+        directory = self._directory(above, entry)
+        if entry.type == DIRECTORY:
+            self._add_directory(directory, base, entry)
+        elif entry.type == LINK:
+            self._add_link(directory, base, path, entry)
+        else:
+            self._add_file(directory, base, path, entry)
+
+    def _add_directory(self, above: Inode, base: bytes, entry: Entry) -> None:
+        names = _names(above)
+        there = names.get(base)
+        if there is None:
+            there = names[base] = Inode(stat.S_IFDIR)
+        elif there.children is None:
+            there = self._replace_by_directory(above, base)
+        _set_metadata(there, entry)
+
+    def _add_file(self, above: Inode, base: bytes, path: bytes, entry: Entry) -> None:
+        inode = Inode(_KINDS[entry.type])
+        if entry.type == SYMLINK:
+            if not entry.link:
+                raise Refused(f'invalid symlink "{os.fsdecode(path)}" -> ""')
+            if len(entry.link) >= _PATH_MAX:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            inode.target = entry.link
+        elif entry.type == REGULAR:
+            inode.size_bytes = entry.size_bytes
+            inode.extents = self._extents(entry)
+        elif entry.type in (CHARACTER, BLOCK):
+            if entry.type == CHARACTER and not entry.major and not entry.minor:
+                # security: to overlayfs such a device is a whiteout; in an archive a whiteout is a .wh. name.
+                raise Refused(f'invalid device "{os.fsdecode(path)}": character device 0:0')
+            check_device(entry, path)
+            inode.device = (entry.major, entry.minor)
+        _set_metadata(inode, entry)
+        self._clear(above, base)
+        _names(above)[base] = inode
+        self.size_bytes += inode.size_bytes + len(inode.target)
+
+    def _add_link(self, above: Inode, base: bytes, path: bytes, entry: Entry) -> None:
+        text = f'invalid hardlink "{os.fsdecode(path)}" -> "{os.fsdecode(entry.link)}"'
+        target = normalize(entry.link)
+        if not target:
+            raise Refused(text)
+        target_above, _, target_base = target.rpartition(b"/")
+        try:
+            directory = self._directory(target_above, None)
+            inode = _names(directory)[target_base]
+        except (FileNotFoundError, NotADirectoryError, KeyError):
+            raise Refused(f"{text}: the layer has no such file") from None
+        if inode.children is not None:
+            raise Refused(f"{text}: not a file")
+        if _names(above).get(base) is inode:
+            return
+        self._clear(above, base)
+        inode.links += 1
+        _names(above)[base] = inode
+
+    def _whiteout(self, above: bytes, base: bytes, entry: Entry) -> None:
+        if base == OPAQUE:
+            _mark_opaque(self._directory(above, entry))
+            return
+        if base.startswith(WHITEOUT_METADATA):
+            return
+        hidden = base[len(WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise Refused(f'invalid whiteout "{os.fsdecode(base)}"')
+        _check_name(hidden)
+        names = _names(self._directory(above, entry))
+        there = names.get(hidden)
+        if there is None:
+            names[hidden] = whiteout = Inode(stat.S_IFCHR)
+            self._whiteouts.add(id(whiteout))
+        elif there.children is not None:
+            # spec: a whiteout hides files of lower layers, not of its own layer. A file of this layer hides the lower ones by being there.
+            _mark_opaque(there)
+
+    def _clear(self, above: Inode, base: bytes) -> None:
+        """Make room for an entry whose name is taken: in a tar archive the later of two entries wins."""
+        removed = _names(above).pop(base, None)
+        if removed is None:
+            return
+        pending = [removed]
+        while pending:
+            inode = pending.pop()
+            pending.extend((inode.children or {}).values())
+            inode.links -= 1
+            if not inode.links and inode.children is None:
+                self.size_bytes -= inode.size_bytes + len(inode.target)
+
+    def _replace_by_directory(self, above: Inode, base: bytes) -> Inode:
+        was_hidden = id(_names(above)[base]) in self._whiteouts
+        self._clear(above, base)
+        directory = _names(above)[base] = Inode(stat.S_IFDIR | 0o755)
+        # The whiteout said that nothing of the lower directory remains; a plain directory would be merged with it.
+        if was_hidden:
+            _mark_opaque(directory)
+        return directory
+
+    def _directory(self, path: bytes, entry: Entry | None) -> Inode:
+        """The directory `path`, through the layer's own symlinks. For an `entry`, missing ones are made as Docker makes them.
+
+        Raises `Refused`, FileNotFoundError, NotADirectoryError.
+        """
+        stack = [self.root]
+        pending = [(part, False) for part in reversed(path.split(b"/"))] if path else []
+        followed = 0
+        while pending:
+            part, is_linked = pending.pop()  # linked: a symlink says so, not the archive's name
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if len(stack) == 1:
+                    raise _out_of_layer(path)
+                stack.pop()
+                continue
+            there = _names(stack[-1]).get(part)
+            if there is not None and there.target:
+                followed += 1
+                if followed > _MAX_SYMLINKS or there.target.startswith(b"/"):
+                    raise _out_of_layer(path)
+                pending.extend((part, True) for part in reversed(there.target.split(b"/")))
+            elif there is not None and there.children is not None:
+                stack.append(there)
+            elif there is not None and (entry is None or is_linked or id(there) not in self._whiteouts):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            elif entry is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            elif is_linked:
+                raise _out_of_layer(path)
+            else:
+                stack.append(self._make_directory(stack[-1], part, entry))
+        return stack[-1]
+
+    def _make_directory(self, above: Inode, base: bytes, entry: Entry) -> Inode:
+        if base in _names(above):
+            directory = self._replace_by_directory(above, base)
+        else:
+            _check_name(base)
+            directory = _names(above)[base] = Inode(stat.S_IFDIR | 0o755)
+        directory.mtime_ns = bounded_time(entry.mtime_ns)
+        return directory
+
+    def _extents(self, entry: Entry) -> list[Extent]:
+        """Where the data of the file is at which the reader stands."""
+        at = self._position()
+        if entry.segments is None:
+            return [Extent(0, entry.size_bytes, ARCHIVE_DEVICE, at // BLOCK_BYTES)] if entry.size_bytes else []
+        extents = []
+        for offset, length in entry.segments:
+            if not length:
+                continue
+            ends_inside = (offset + length) % BLOCK_BYTES and offset + length != entry.size_bytes
+            if offset % BLOCK_BYTES or at % BLOCK_BYTES or ends_inside:
+                return self._side.write(self._reader, entry.segments, entry.size_bytes)
+            extents.append(Extent(offset, length, ARCHIVE_DEVICE, at // BLOCK_BYTES))
+            at += length
+        return extents
+
+
+def _names(directory: Inode) -> dict[bytes, Inode]:
+    assert directory.children is not None, "only directories are asked"
+    return directory.children
+
+
+def _check_name(base: bytes) -> None:
+    if len(base) > MAX_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+
+def _out_of_layer(path: bytes) -> Refused:
+    return Refused(f'invalid path: "{os.fsdecode(path)}" is a symlink out of the layer')
+
+
+def _mark_opaque(directory: Inode) -> None:
+    directory.xattrs = {**(directory.xattrs or {}), b"trusted.overlay.opaque": b"y"}
+
+
+def _set_metadata(inode: Inode, entry: Entry) -> None:
+    kind = stat.S_IFMT(inode.mode)
+    inode.mode = kind | (0o777 if kind == stat.S_IFLNK else entry.mode & 0o7777)
+    inode.uid, inode.gid = entry.uid, entry.gid
+    inode.mtime_ns = bounded_time(entry.mtime_ns)
+    if entry.xattrs:
+        inode.xattrs = {**(inode.xattrs or {}), **_accepted(entry.xattrs, kind)}
+
+
+def _accepted(xattrs: dict[bytes, bytes], kind: int) -> dict[bytes, bytes]:
+    """Those that setxattr(2) would take for a file of this kind; others that the kernel has for files that it does not are passed over.
+
+    Raises `Refused` for those with a value that the kernel would not take.
+    """
+    accepted: dict[bytes, bytes] = {}
+    for name, value in xattrs.items():
+        if name.startswith(FORBIDDEN_XATTRS):
+            continue
+        if name in (_ACCESS_ACL, _DEFAULT_ACL):
+            if kind == stat.S_IFLNK or (name == _DEFAULT_ACL and kind != stat.S_IFDIR):
+                continue
+            if value[:4] != _ACL_VERSION or (len(value) - 4) % _ACL_ENTRY_BYTES:
+                raise Refused(f"invalid attribute {os.fsdecode(name)}")
+        elif name == _CAPABILITY:
+            if len(value) not in _CAPABILITY_BYTES:
+                raise Refused(f"invalid attribute {os.fsdecode(name)}")
+        elif name.startswith(b"user."):
+            if kind not in (stat.S_IFREG, stat.S_IFDIR):
+                continue
+        elif not name.startswith(b"security."):
+            continue
+        accepted[name] = value
+    return accepted
+
+
+def write_at(fd: int, data: bytes | memoryview, at: int) -> int:
+    """Write every byte of `data` from `at` on; returns how many those are. Raises `OSError`."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, at)
+        at += written
+        rest = rest[written:]
+    return len(data)

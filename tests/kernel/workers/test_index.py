@@ -1,0 +1,258 @@
+"""Indexes of layers, read back by the kernel: what `test_layers` holds both kinds of layers to is not repeated here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import struct
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.workers.archive_cases import archive, directory, hard_link, member, stream, symlink
+from support.needs import needs
+from teul.aio import SlowWork
+from teul.linux import mounts
+from teul.oci.digest import Digest
+from teul.snapshots import erofs
+from teul.workers.client import InvalidArchive
+from teul.workers.layers import ARCHIVE_FILE, BLOB_FILE, INDEX_FILE, Indexed, Limits, index_blob, index_stream, unpack
+
+pytestmark = needs("root")
+
+ANY_DIGEST = Digest.of(b"")  # of an archive whose digest is taken for granted
+SLOW = SlowWork()
+
+
+@pytest.fixture(autouse=True)
+def indexes_can_be_mounted(tmp_path: Path) -> None:
+    if reason := erofs.refusal(str(tmp_path)):
+        pytest.skip(f"this kernel mounts no index here: {reason}")
+
+
+@contextmanager
+def mounted(index: Path, layer_archive: Path) -> Iterator[str]:
+    """The layer's top directory; in no mount table."""
+    fd = erofs.mount_layer(str(index), str(layer_archive))
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+async def indexed(data: bytes, tmp_path: Path) -> tuple[Indexed, Path, Path]:
+    """What is made of the uncompressed layer `data`: the result, the index, and the archive."""
+    place = Path(tempfile.mkdtemp(dir=tmp_path))
+    blob = place / "layer"
+    blob.write_bytes(data)
+    (place / "made").mkdir()
+    result = await index_blob(str(blob), str(place / "made"), Limits(), diff_id=Digest.of(data))
+    return result, place / "made" / INDEX_FILE, blob
+
+
+def facts(path: str) -> list[Any]:
+    """Everything that can be told of a file, but for its directory's size, which is the filesystem's business."""
+    status = os.lstat(path)
+    if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
+        return ["a whiteout"]
+    found: list[Any] = [stat.filemode(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, status.st_rdev]
+    found += [(name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(os.listxattr(path, follow_symlinks=False))]
+    if stat.S_ISLNK(status.st_mode):
+        found.append(os.readlink(path))
+    if not stat.S_ISDIR(status.st_mode):
+        found += [status.st_size, status.st_nlink]
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
+
+
+def tree(top: str) -> dict[str, list[Any]]:
+    paths = [os.path.join(above, name) for above, directories, files in os.walk(f"{top}/") for name in (*directories, *files)]
+    return {path.removeprefix(f"{top}/"): facts(path) for path in paths}
+
+
+def _random_layer(dice: random.Random) -> bytes:
+    """An archive that a careless tool could have written: names in any order, some twice, some removed, some under symlinks."""
+    # Directories that others are in have names of their own: what runs through something else is refused, and that is tried elsewhere.
+    names = [f"{'d/' * dice.randint(0, 3)}{dice.choice('abc')}{'x' * dice.choice([0, 0, 1, 200, 253])}" for _ in range(60)]
+    members: list[tuple[tarfile.TarInfo, bytes]] = [directory("d"), directory("d/d"), directory("d/d/d"), symlink("d/link", "d/d")]
+    files: list[str] = []
+    makers: list[Callable[[str], tuple[tarfile.TarInfo, bytes]]] = [
+        lambda name: member(name, dice.randbytes(dice.choice([0, 1, 511, 512, 513, 5000])), mode=dice.choice([0o644, 0o4755, 0])),
+        lambda name: member(name, b"x", uid=dice.randint(0, 70_000), gid=70_000, mtime=dice.choice([-5, 0, 2**33])),
+        lambda name: member(name, b"y", pax_headers={"SCHILY.xattr.user.n": "v" * dice.choice([0, 1, 300, 600])}),
+        lambda name: symlink(name, "t" * dice.choice([1, 100, 448, 449, 3000])),
+        lambda name: member(name, type=tarfile.FIFOTYPE),
+        lambda name: member(name, type=tarfile.BLKTYPE, devmajor=259, devminor=1_000_000),
+        lambda name: directory(name, mode=0o2711),
+        lambda name: hard_link(name, dice.choice(files)) if files else member(name),
+        lambda name: member(f"{os.path.dirname(name)}/.wh.{os.path.basename(name)}".lstrip("/")),
+        lambda name: member(f"{os.path.dirname(name)}/.wh..wh..opq".lstrip("/")),
+        lambda name: member(f"d/link/{os.path.basename(name)}", b"through a link"),
+    ]
+    for name in names:
+        info, data = dice.choice(makers)(name)
+        if info.islnk() and info.linkname == info.name:
+            continue
+        if info.isreg() and ".wh." not in info.name and not info.name.startswith("d/link/"):
+            files.append(info.name)
+        elif info.name in files:
+            files.remove(info.name)
+        members.append((info, data))
+    return archive(*members)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_an_index_shows_what_unpacking_makes(tmp_path: Path, seed: int) -> None:
+    data = _random_layer(random.Random(seed))
+    root, blob = tmp_path / "fs", tmp_path / "blob"
+    root.mkdir()
+    blob.write_bytes(data)
+    try:
+        unpacked = await unpack(str(blob), "", str(root), Limits(), SLOW, diff_id=None)
+    except InvalidArchive as error:
+        with pytest.raises(InvalidArchive) as refused:
+            await indexed(data, tmp_path)
+        assert refused.value.message == error.message
+        return
+    result, index, layer_archive = await indexed(data, tmp_path)
+    assert (result.unpacked.diff_id, result.unpacked.size_bytes) == (unpacked.diff_id, unpacked.size_bytes)
+    with mounted(index, layer_archive) as top:
+        assert tree(top) == tree(str(root))
+
+
+async def test_one_archive_has_one_index(tmp_path: Path) -> None:
+    data = archive(member("a/b", b"1"), member("c", b"2"), symlink("d", "c"), directory("e", pax_headers={"SCHILY.xattr.user.n": "v"}))
+    indexes = [(await indexed(data, tmp_path))[1].read_bytes() for _ in range(2)]
+    assert indexes[0] == indexes[1]
+
+
+async def test_a_directory_of_a_hundred_thousand_files(tmp_path: Path) -> None:
+    # Directories that others are in have names of their own: what runs through something else is refused, and that is tried elsewhere.
+    names = [f"d/{number:06x}" for number in range(100_000)]
+    _, index, layer_archive = await indexed(archive(*(member(name, name.encode()) for name in names)), tmp_path)
+    with mounted(index, layer_archive) as top:
+        assert sorted(os.listdir(f"{top}/d")) == [name.removeprefix("d/") for name in names]
+        for name in random.Random(0).sample(names, 500):
+            assert Path(top, name).read_bytes() == name.encode()
+        assert not os.path.lexists(f"{top}/d/0000001")
+
+
+@pytest.mark.parametrize("gibibytes", [5, 1100])
+async def test_files_larger_than_every_number_of_32_bits(tmp_path: Path, gibibytes: int) -> None:
+    """The archive has a hole, so that it takes no room."""
+    size = (gibibytes << 30) + 7
+    info = tarfile.TarInfo("large")
+    info.size = size
+    layer_archive, place = tmp_path / "layer", tmp_path / "made"
+    place.mkdir()
+    with layer_archive.open("wb") as file:
+        file.write(header := info.tobuf(tarfile.PAX_FORMAT))
+        file.seek(len(header) + size - 3)
+        file.write(b"end")
+        file.seek(len(header) + size + -size % 512)
+        file.write(archive(member("small", b"after it")))
+    await index_blob(str(layer_archive), str(place), Limits(layer_bytes=1 << 42), diff_id=ANY_DIGEST)
+    with mounted(place / INDEX_FILE, layer_archive) as top:
+        assert os.stat(f"{top}/large").st_size == size
+        with open(f"{top}/large", "rb") as file:
+            file.seek(size - 5)
+            assert file.read() == b"\0\0end"
+        assert Path(top, "small").read_bytes() == b"after it"
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [(0, 512), (4096, 1000), (1 << 20, 7)],  # the second one ends within a block, and so the third begins within one of the archive
+        [(100, 10), (200, 1000)],
+        [(512 * 7, 512), (512 * 8, 512), (512 * 20, 100)],
+        [(0, 0), (1 << 28, 512)],
+        [(5, 1), (1023, 2), (4096, 4096)],
+    ],
+)
+async def test_sparse_files_whose_pieces_stand_anywhere(tmp_path: Path, segments: list[tuple[int, int]]) -> None:
+    size = segments[-1][0] + segments[-1][1] + 1000
+    dice = random.Random(1)
+    pieces = [dice.randbytes(length) for _, length in segments]
+    table = "".join(f"{number}\n" for number in (len(segments), *(number for segment in segments for number in segment))).encode()
+    data = table + bytes(-len(table) % 512) + b"".join(pieces)
+    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "f", "GNU.sparse.realsize": str(size)}
+    layer = archive(member("GNUSparseFile.0/f", data, pax_headers=headers), member("g", b"next"))
+    _, index, layer_archive = await indexed(layer, tmp_path)
+    with mounted(index, layer_archive) as top, open(f"{top}/f", "rb") as file:
+        assert os.fstat(file.fileno()).st_size == size
+        end = 0
+        for (offset, length), piece in zip(segments, pieces, strict=True):
+            between = os.pread(file.fileno(), min(offset - end, 1 << 20), end)
+            assert not any(between)
+            assert os.pread(file.fileno(), length, offset) == piece
+            end = offset + length
+        assert os.pread(file.fileno(), 5000, end) == bytes(1000)
+        assert Path(top, "g").read_bytes() == b"next"
+
+
+async def test_what_the_format_does_not_have_is_told(tmp_path: Path) -> None:
+    """A sparse file of millions of single blocks; the layer is not wrong, and can be unpacked."""
+    map_of_one = b"1\n0\n512\n"
+    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "f", "GNU.sparse.realsize": str(1 << 34)}
+    layer = archive(member("GNUSparseFile.0/f", map_of_one + bytes(512 - len(map_of_one)) + b"x" * 512, pax_headers=headers))
+    result, _, _ = await indexed(layer, tmp_path)
+    assert result.unindexable == "a sparse file of 33554432 pieces"
+
+
+@pytest.mark.parametrize("compression", ["", "gzip"])
+async def test_a_layer_that_comes_as_a_stream(tmp_path: Path, compression: str) -> None:
+    """Compressed, it is kept as it came, for it is to leave so; and uncompressed, for it is to be mounted."""
+    import gzip
+
+    plain = archive(member("f", b"content" * 1000))
+    data = gzip.compress(plain) if compression else plain
+    place = tmp_path / "made"
+    place.mkdir()
+    result = await index_stream(stream(data), str(place), Limits())
+    assert (result.unpacked.diff_id, result.digest, result.compression) == (Digest.of(plain), Digest.of(data), compression)
+    assert (result.archive_size_bytes, result.blob_size_bytes) == (len(plain), len(data))
+    assert (place / ARCHIVE_FILE).read_bytes() == plain
+    assert (place / BLOB_FILE).read_bytes() == (data if compression else b"")
+    with mounted(place / INDEX_FILE, place / ARCHIVE_FILE) as top:
+        assert Path(top, "f").read_bytes() == b"content" * 1000
+
+
+async def test_attributes_that_only_a_kernel_could_judge_are_judged(tmp_path: Path) -> None:
+    entries = ((1, 6, -1), (2, 4, 1000), (4, 4, -1), (16, 6, -1), (32, 0, -1))  # tag, permissions, id: linux/posix_acl_xattr.h
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    headers = {"SCHILY.xattr.system.posix_acl_access": acl.decode(errors="surrogateescape")}
+    layer = archive(member("f", b"secret", mode=0o660, pax_headers=headers))
+    _, index, layer_archive = await indexed(layer, tmp_path)
+    with mounted(index, layer_archive) as top:
+        assert os.getxattr(f"{top}/f", "system.posix_acl_access") == acl
+        for uid, may in ((1000, True), (1001, False)):
+            child = os.fork()
+            if child == 0:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                os._exit(0 if os.access(f"{top}/f", os.R_OK) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if may else 1), uid
+
+
+async def test_no_file_of_a_layer_can_be_written(tmp_path: Path) -> None:
+    _, index, layer_archive = await indexed(archive(member("f", b"x", mode=0o666)), tmp_path)
+    with mounted(index, layer_archive) as top:
+        with pytest.raises(OSError, match="Read-only file system"):
+            os.open(f"{top}/f", os.O_WRONLY)
+        fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):
+            mounts.set_attributes(fd, clear=mounts.MOUNT_ATTR_RDONLY)
+        with pytest.raises(OSError, match="Read-only file system"):
+            os.open(f"{top}/f", os.O_WRONLY)
+        os.close(fd)
