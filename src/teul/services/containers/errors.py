@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 from teul.errors import Conflict, InvalidParameter, NotModified, System, TeulError
 from teul.runtime.engine.process import StartError
 
 _NOT_FOUND = ("executable file not found", "no such file or directory")
 _NOT_INVOCABLE = ("permission denied", "is a directory")
+# What the kernel says to a value that is written into a file of a cgroup.
+_REFUSED_VALUES = frozenset({errno.EINVAL, errno.ERANGE})
 _CREATE_PREFIX = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
     "unable to start container process: error during container init: "
@@ -49,6 +53,10 @@ class CannotInvoke(InvalidParameter):
     """The program of a container or exec cannot be run; clients turn the text into exit code 126 or 127."""
 
 
+class RefusedLimit(InvalidParameter):
+    """The kernel takes a limit that was asked for in no container, or not in one of this host. docker: an internal error."""
+
+
 class StartFailure(System):
     """The container or exec could not be started, for another reason than that its program cannot be run."""
 
@@ -60,6 +68,8 @@ def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple
     prefix = _EXEC_PREFIX if for_exec else _CREATE_PREFIX
     detail = error.message if error.kind == "ProgramError" else f"{error.step}: {error.message}"
     text = f"{prefix}{detail}: unknown"
+    if error.step == "make the cgroup" and error.errno in _REFUSED_VALUES:
+        return RefusedLimit(text), EXIT_UNKNOWN
     lowered = detail.lower()
     if error.kind == "ProgramError" and any(words in lowered for words in _NOT_FOUND):
         return CannotInvoke(text), EXIT_NOT_FOUND

@@ -14,6 +14,9 @@ MINIMUM_MEMORY_BYTES = 6 << 20
 _BILLION = 1_000_000_000
 _NO_CGROUP = "or the cgroup is not mounted."
 
+# kernel: what a cgroup's cpu.rt_period_us is unless somebody writes it.
+_REALTIME_PERIOD_US = 1_000_000
+
 
 def check_resources(host_config: HostConfig, host: HostFacts, *, update: bool = False) -> list[str]:
     """Check the limits and take out those that this host lacks; the warnings say which. Raises InvalidParameter.
@@ -37,7 +40,7 @@ def _check_realtime(limits: HostConfig, host: HostFacts) -> None:
         raise InvalidParameter("invalid option: QoS maximum IOPs configuration is not supported on linux")
     if (limits.cpu_realtime_period or limits.cpu_realtime_runtime) and not host.limits.cpu_realtime:
         raise InvalidParameter("kernel does not support CPU real-time scheduler")
-    if limits.cpu_realtime_period and limits.cpu_realtime_runtime > limits.cpu_realtime_period:
+    if limits.cpu_realtime_runtime > (limits.cpu_realtime_period or _REALTIME_PERIOD_US):
         raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")
     if limits.cpu_shares < 0:
         raise InvalidParameter(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")

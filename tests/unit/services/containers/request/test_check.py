@@ -123,6 +123,7 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     (_host(CpuShares=-1), "invalid CPU shares (-1): value must be a positive integer"),
     (_host(CpuRealtimePeriod=1), "kernel does not support CPU real-time scheduler"),
     (_host(CpuRealtimePeriod=5, CpuRealtimeRuntime=6), "cpu real-time runtime cannot be higher than cpu real-time period"),
+    (_host(CpuRealtimeRuntime=1_000_001), "cpu real-time runtime cannot be higher than cpu real-time period"),
     (_host(CpusetCpus="0-9"), "Requested CPUs are not available - requested 0-9, available: 0-3"),
     (_host(CpusetCpus="a"), "Invalid value a for cpuset cpus: invalid format: a"),
     (_host(CpusetCpus="3-1"), "Invalid value 3-1 for cpuset cpus: invalid format: 3-1"),

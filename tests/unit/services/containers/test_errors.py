@@ -1,0 +1,28 @@
+"""What clients are told of starts that failed."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from teul.errors import InvalidParameter, System
+from teul.runtime.engine.process import StartError
+from teul.services.containers.errors import EXIT_UNKNOWN, RefusedLimit, translate_start_error
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "kind"),
+    [
+        ("make the cgroup", errno.EINVAL, InvalidParameter),
+        ("make the cgroup", errno.ERANGE, InvalidParameter),
+        ("make the cgroup", errno.ENOSPC, System),
+        ("join the cgroup", errno.EINVAL, System),
+    ],
+)
+def test_a_limit_that_the_kernel_refuses_is_the_callers_fault(step: str, number: int, kind: type[Exception]) -> None:
+    failure, exit_code = translate_start_error(StartError({"step": step, "errno": number, "message": "write `7`", "kind": "OSError"}))
+    assert isinstance(failure, kind)
+    assert isinstance(failure, RefusedLimit) is (kind is InvalidParameter)
+    assert failure.message.endswith(f"error during container init: {step}: write `7`: unknown")
+    assert exit_code == EXIT_UNKNOWN
