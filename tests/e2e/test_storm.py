@@ -177,8 +177,15 @@ class StormClient:
         made = self._ask("exec create", "POST", f"/containers/{name}/exec", wanted)
         if made.status != 201:
             return
-        with Client(self._storm.socket_path, timeout_seconds=30) as api:
-            answer = self._ask("exec start", "POST", f"/exec/{made.json()['Id']}/start", {"Detach": False}, api=api)
+        with Client(self._storm.socket_path, timeout_seconds=10) as api:
+            try:
+                answer = self._ask("exec start", "POST", f"/exec/{made.json()['Id']}/start", {"Detach": False}, api=api)
+            except TimeoutError:
+                # Begun before a pause, it is one of the processes that stand still until somebody unpauses the container.
+                state = self._ask("inspect", "GET", f"/containers/{name}/json").json()
+                if not state.get("State", {}).get("Paused"):
+                    self._storm.offend(f"an exec in {name} does not answer: {state}")
+                return
         # docker: the stream has been opened by the time the container turns out to have ended, and has the error in it.
         said = answer.body[8:].decode() if answer.status in (101, 200) else ""
         if said and said != name and not said.endswith(("is not running\r\n", "is paused, unpause the container before exec\r\n")):
