@@ -87,10 +87,9 @@ class Children:
         self._look_is_due = False
         if not self.starting:
             return  # all were reaped when that came to be so
-        try:
-            every = _all()
-        except OSError:
-            self._plan_look()  # no descriptor is free
+        every = process.children_of(os.getpid())
+        if not every:  # not so while a starter is at work: no descriptor was free to find out
+            self._plan_look()
             return
         ended = {pid for pid in every if pid not in self._by_pid and pid not in self._leaving and _has_ended(pid)}
         for pid in ended & self._untold:
@@ -98,11 +97,6 @@ class Children:
         self._untold = ended - self._untold
         if self._untold:
             self._plan_look()
-
-
-def _all() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-        return [int(pid) for pid in file.read().split()]
 
 
 def _has_ended(pid: int) -> bool:
