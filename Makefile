@@ -68,8 +68,8 @@ contract: venv
 kernel: venv
 	$(PYTEST) -q tests/kernel
 
-# What depends on the version of cgroups; a system call costs 67 times as much in there.
-UML_TESTS := $(addprefix tests/kernel/,linux/test_caps.py linux/cgroups linux/test_seccomp.py runtime/test_limits.py)
+# What depends on the version of cgroups or of the kernel; a system call costs 67 times as much in there.
+UML_TESTS := $(addprefix tests/kernel/,linux/test_caps.py linux/test_process.py linux/cgroups linux/test_seccomp.py runtime/test_limits.py)
 
 kernel-uml: venv
 	$(BIN)/python tests/vm/uml.py --if-installed -- $(BIN)/python -m pytest -q $(UML_TESTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -320,5 +321,14 @@ def started_at(pid: int) -> int:
 
 
 def open_pidfd(pid: int) -> int:
-    """A descriptor for process `pid` that stays true when the number is used again. Raises `ProcessLookupError`."""
-    return os.pidfd_open(pid)
+    """A descriptor for process `pid` that stays true when the number is used again.
+
+    Raises `ProcessLookupError` also for a process that is gone while its number lives on as that of its group or session: what the kernel
+    says to that has changed with the versions.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if pid <= 0 or error.errno not in {errno.EINVAL, errno.ENOENT}:
+            raise
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
