@@ -16,6 +16,8 @@ _DEFAULT_RUN = "/run/teul"
 # docker: the ports of an address that names none.
 _PORT = 2375
 _TLS_PORT = 2376
+# What new layers become: indexed archives, unpacked directories, or indexed where the host mounts them.
+AUTO, EROFS, DIRECTORY = "auto", "erofs", "directory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class EngineConfig:
     idle_timeout_seconds: float | None = None
     on_demand: bool = False  # started by a command, whose limits, cgroups and the like are no affair of the engine's
     debug: bool = False
+    snapshotter: str = AUTO
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -74,6 +77,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         idle_timeout_seconds=options.idle_timeout,
         on_demand=options.on_demand,
         debug=options.debug,
+        snapshotter=options.snapshotter,
         tls=tls,
     )
 
@@ -92,6 +96,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--tlscert", default=f"{certificates}/cert.pem", metavar="PATH", help="path to TLS certificate file")
     parser.add_argument("--tlskey", default=f"{certificates}/key.pem", metavar="PATH", help="path to TLS key file")
     parser.add_argument("--insecure-tcp", action="store_true", help="listen beyond loopback without --tlsverify: whoever connects is root")
+    parser.add_argument(
+        "--snapshotter", choices=(AUTO, EROFS, DIRECTORY), default=AUTO, help="mount layers by an index over their archives, or unpack them"
+    )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser
 

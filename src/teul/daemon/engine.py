@@ -21,8 +21,9 @@ from teul.api.http.connection import Runner
 from teul.api.http.context import Services
 from teul.api.http.origin import own_names
 from teul.daemon.activity import Activity
-from teul.daemon.config import EngineConfig
+from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
 from teul.daemon.listeners import load_tls, open_listener, serve_at
+from teul.daemon.snapshotter import choose_snapshotter
 from teul.linux import cgroups, process, seccomp
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
@@ -72,6 +73,7 @@ class Engine:
         self._activity = Activity(on_quiet=process.give_back_memory)
         self._containers: Containers | None = None
         self._launcher: Launcher | None = None
+        self._snapshotter = DIRECTORY
         self._ballasting: asyncio.Task[None] | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -118,7 +120,7 @@ class Engine:
         layout = await run_blocking(cgroups.detect)
         events = Events()
         image_usage: Usage[Digest] = Usage()
-        image_store = await self._open_image_store(database, slow)
+        image_store = await self._open_image_store(database, ballast, slow)
         images = Images(image_store, events, image_usage)
         network_usage: Usage[str] = Usage()
         networks = await self._open_networks(database, network_usage)
@@ -185,6 +187,7 @@ class Engine:
             version=__version__,
             root=config.root,
             run_root=config.run_root,
+            snapshotter=self._snapshotter,
             cgroups=layout,
             hosts=config.hosts,
             seccomp=seccomp.is_available(),
@@ -193,11 +196,13 @@ class Engine:
             tls_verify=config.tls is not None and config.tls.verify,
         )
 
-    async def _open_image_store(self, database: Database, slow: SlowWork) -> ImageStore:
+    async def _open_image_store(self, database: Database, ballast: Ballast, slow: SlowWork) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp", slow)
         await run_blocking(workspace.open)
-        store = ImageStore(self._config.root, database, workspace, slow)
+        self._snapshotter = await run_blocking(choose_snapshotter, self._config.snapshotter, workspace.path, ballast)
+        store = ImageStore(self._config.root, database, workspace, slow, indexes=self._snapshotter == EROFS)
         await store.open()
+        self._stack.push_async_callback(store.close)
         return store
 
     def _open_watcher(self) -> DirectoryWatcher:

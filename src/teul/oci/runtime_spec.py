@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         seccomp: NotRequired[dict[str, Any]]
 
     class Overlay(TypedDict):
-        lower: list[str]  # the image's layers, the topmost first
+        lower: list[str | int]  # the image's layers, the topmost first: a directory, or the number of a mount that comes with the launch
         upper: str
         work: str
 

@@ -9,8 +9,8 @@
 On the wire the documents are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only:
 the keeper pays for every class with memory. stdlib only.
 
-Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins`, or for a `resume` the
-process's pidfd and the descriptors that `kept` names.
+Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins` and the mounts of
+`layers`, or for a `resume` the process's pidfd and the descriptors that `kept` names. A `Launch` has those from the pidfds on.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         kill_cgroup: bool  # when the process ends: it has no pid namespace of its own, whose end would be the other processes' end
         new_pids: bool  # the process becomes the first one of a pid namespace of its own
         joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
+        layers: int  # how many mounts of layers come along, which the root's `lower` names by their number
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
 
     class Resumption(TypedDict):
@@ -144,7 +145,7 @@ else:
 HERE = b"here"
 STAYING = b"staying"  # the last one: there are processes to watch over
 
-MAX_DESCRIPTORS = 64
+MAX_DESCRIPTORS = 253  # linux/net/scm.h, SCM_MAX_FD
 _DESCRIPTOR_ROOM = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
 # As plain numbers: `|` and `&` of an enum's members build new members, 5 us a time.
 _MSG_SIZE = int(socket.MSG_PEEK | socket.MSG_TRUNC)

@@ -48,13 +48,15 @@ class ListenerCounter(Protocol):
 class EngineFacts:
     """What the composition root knows of this engine.
 
-    `engine_id` stays the same for a root; `hosts` are the addresses that the engine listens on, `tls` and `tls_verify` how it does on TCP.
+    `engine_id` stays the same for a root; `snapshotter` is the form that new layers get there; `hosts` are the addresses that the engine
+    listens on, `tls` and `tls_verify` how it does on TCP.
     """
 
     engine_id: str
     version: str
     root: str
     run_root: str
+    snapshotter: str
     cgroups: Layout
     hosts: tuple[str, ...] = ()
     seccomp: bool = True
@@ -165,6 +167,7 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
         containers_stopped=stopped,
         images=images,
         driver_status=[
+            ("Snapshotter", facts.snapshotter),
             ("Backing Filesystem", _backing_filesystem(facts.root)),
             ("Supports d_type", "true"),
             ("Using metacopy", "false"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from teul.aio import SlowWork
+from teul.aio import SlowWork, run_blocking
 from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
+from teul.store.layer_files import ARCHIVE_FILE, INDEX_FILE
 from teul.wire.tar import TRAILING_BYTES
 from teul.workers.client import InvalidArchive, Program, feeding, running_worker
 
@@ -37,10 +38,6 @@ _PROGRAM = Program(
     death="the worker {pid} that unpacks the archive died",
     bug="internal error while unpacking the archive",
 )
-
-
-# What an indexed layer's directory has.
-INDEX_FILE, ARCHIVE_FILE, BLOB_FILE = "index.erofs", "layer.tar", "blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,36 +165,43 @@ async def index_blob(blob_path: str, directory: str, limits: Limits, *, diff_id:
     """
     source_fd = os.open(blob_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with _index_job(directory, limits, archive=diff_id is None, keep=False) as (order, fds):
-            async with running_worker(_PROGRAM, order, stdin=source_fd, pass_fds=fds) as worker:
-                return _indexed(await worker.result(), diff_id)
+        async with (
+            _index_job(directory, limits, archive=diff_id is None) as (order, fds),
+            running_worker(_PROGRAM, order, stdin=source_fd, pass_fds=fds) as worker,
+        ):
+            return _indexed(await worker.result(), diff_id)
     finally:
         os.close(source_fd)
 
 
-async def index_stream(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> Indexed:
-    """As `index_blob` without a known digest, of the layer that `stream` brings; if it is compressed, its blob is kept in `BLOB_FILE`.
+async def index_stream(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits) -> Indexed:
+    """As `index_blob` without a known digest, of the layer that `stream` brings; its blob is kept in the new file `keep_path`.
 
-    Raises `InvalidArchive` or `System`, and whatever `stream` raises.
+    The blob of an uncompressed layer is the same file as its archive. Raises `InvalidArchive` or `System`, and whatever `stream` raises.
     """
-    with _index_job(directory, limits, archive=True, keep=True) as (order, fds):
-        async with (
-            running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=fds) as worker,
-            feeding(worker, stream) as feed,
-        ):
-            done = _indexed(await worker.result(), None)
-            await feed.finish()
+    async with (
+        _index_job(directory, limits, archive=True, keep_path=keep_path) as (order, fds),
+        running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=fds) as worker,
+        feeding(worker, stream) as feed,
+    ):
+        done = _indexed(await worker.result(), None)
+        await feed.finish()
+    if not done.compression:
+        await run_blocking(_be_one_file, os.path.join(directory, ARCHIVE_FILE), keep_path)
     return done
 
 
-@contextmanager
-def _index_job(directory: str, limits: Limits, *, archive: bool, keep: bool) -> Iterator[tuple[IndexOrder, tuple[int, ...]]]:
-    """The order, and the descriptors of the new files that it names."""
+@asynccontextmanager
+async def _index_job(
+    directory: str, limits: Limits, *, archive: bool, keep_path: str | None = None
+) -> AsyncIterator[tuple[IndexOrder, tuple[int, ...]]]:
+    """The order, and the descriptors of the new files that it names. The worker's root is an empty directory."""
     root = os.path.join(directory, "root")
-    os.mkdir(root, 0o700)
-    with _new_file(directory, INDEX_FILE) as index_fd, ExitStack() as stack:
-        archive_fd = stack.enter_context(_new_file(directory, ARCHIVE_FILE)) if archive else None
-        keep_fd = stack.enter_context(_new_file(directory, BLOB_FILE)) if keep else None
+    await run_blocking(os.mkdir, root, 0o700)
+    with ExitStack() as stack:
+        index_fd = stack.enter_context(_new_file(os.path.join(directory, INDEX_FILE)))
+        archive_fd = stack.enter_context(_new_file(os.path.join(directory, ARCHIVE_FILE))) if archive else None
+        keep_fd = stack.enter_context(_new_file(keep_path)) if keep_path is not None else None
         order: IndexOrder = {
             "job": "index",
             "parent_pid": os.getpid(),
@@ -210,6 +214,12 @@ def _index_job(directory: str, limits: Limits, *, archive: bool, keep: bool) -> 
             "trailing_bytes": limits.trailing_bytes,
         }
         yield order, tuple(fd for fd in (index_fd, archive_fd, keep_fd) if fd is not None)
+    await run_blocking(os.rmdir, root)
+
+
+def _be_one_file(kept: str, other: str) -> None:
+    os.unlink(other)
+    os.link(kept, other)
 
 
 def _indexed(done: IndexResult, diff_id: Digest | None) -> Indexed:
@@ -219,8 +229,8 @@ def _indexed(done: IndexResult, diff_id: Digest | None) -> Indexed:
 
 
 @contextmanager
-def _new_file(directory: str, name: str) -> Iterator[int]:
-    fd = os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _new_file(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield fd
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,12 +67,12 @@ class Bind:
 class View:
     """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is no process the overlay.
 
-    `pidfd` belongs to whoever made the view, and must be open for as long as the view is used. `stage` is a directory of the host that the
-    worker covers in its own mount namespace.
+    `pidfd`, and those of the layers in `lower` that are descriptors of mounts, belong to whoever made the view, and must be open for as
+    long as the view is used. `stage` is a directory of the host that the worker covers in its own mount namespace.
     """
 
     pidfd: int | None
-    lower: tuple[str, ...]
+    lower: tuple[str | int, ...]
     upper: str
     work: str
     stage: str
@@ -146,10 +146,10 @@ async def placing(view: View, placement: Placement, stream: AsyncIterator[bytes]
             await feed.finish()
 
 
-async def list_changes(upper: str, lower: list[str]) -> list[Change]:
-    """What a container has changed in its image's files, in docker's order. Raises `System`."""
+async def list_changes(upper: str, lower: list[str | int]) -> list[Change]:
+    """What a container has changed in its image's files, in docker's order. `lower` is as of a `View`. Raises `System`."""
     order: ChangesOrder = {"job": "changes", "parent_pid": os.getpid(), "upper": upper, "lower": lower}
-    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL) as worker:
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=_descriptors(lower)) as worker:
         done: ChangesResult = await worker.result()
     return [Change(kind, path) for kind, path in done["changes"]]
 
@@ -197,7 +197,11 @@ async def _entered(worker: Worker) -> None:
 
 def _passed(view: View) -> tuple[int, ...]:
     """The descriptors that the worker needs to make this view."""
-    return () if view.pidfd is None else (view.pidfd,)
+    return _descriptors(view.lower) if view.pidfd is None else (view.pidfd,)
+
+
+def _descriptors(lower: Sequence[str | int]) -> tuple[int, ...]:
+    return tuple(layer for layer in lower if isinstance(layer, int))
 
 
 def _root_view(view: View, *, read_only: bool) -> RootView:

@@ -327,6 +327,7 @@ class KilledEngine:
                 "networks": [],
                 "new_pids": True,
                 "joins": [],
+                "layers": 0,
                 "kill_cgroup": False,
             }
         )

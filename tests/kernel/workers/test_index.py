@@ -22,8 +22,9 @@ from teul.aio import SlowWork
 from teul.linux import mounts
 from teul.oci.digest import Digest
 from teul.snapshots import erofs
+from teul.store.layer_files import ARCHIVE_FILE, INDEX_FILE
 from teul.workers.client import InvalidArchive
-from teul.workers.layers import ARCHIVE_FILE, BLOB_FILE, INDEX_FILE, Indexed, Limits, index_blob, index_stream, unpack
+from teul.workers.layers import Indexed, Limits, index_blob, index_stream, unpack
 
 pytestmark = needs("root")
 
@@ -218,11 +219,14 @@ async def test_a_layer_that_comes_as_a_stream(tmp_path: Path, compression: str) 
     data = gzip.compress(plain) if compression else plain
     place = tmp_path / "made"
     place.mkdir()
-    result = await index_stream(stream(data), str(place), Limits())
+    blob = tmp_path / "blob"
+    result = await index_stream(stream(data), str(blob), str(place), Limits())
     assert (result.unpacked.diff_id, result.digest, result.compression) == (Digest.of(plain), Digest.of(data), compression)
     assert (result.archive_size_bytes, result.blob_size_bytes) == (len(plain), len(data))
     assert (place / ARCHIVE_FILE).read_bytes() == plain
-    assert (place / BLOB_FILE).read_bytes() == (data if compression else b"")
+    assert blob.read_bytes() == data
+    assert blob.samefile(place / ARCHIVE_FILE) == (not compression)
+    assert sorted(os.listdir(place)) == [INDEX_FILE, ARCHIVE_FILE]
     with mounted(place / INDEX_FILE, place / ARCHIVE_FILE) as top:
         assert Path(top, "f").read_bytes() == b"content" * 1000
 

@@ -33,8 +33,9 @@ from teul.linux import mounts
 from teul.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from teul.oci.digest import Digest
 from teul.snapshots import erofs
+from teul.store.layer_files import ARCHIVE_FILE, INDEX_FILE
 from teul.workers.client import InvalidArchive
-from teul.workers.layers import ARCHIVE_FILE, INDEX_FILE, Limits, Unpacked, index_blob, ingest, split, unpack
+from teul.workers.layers import Limits, Unpacked, index_blob, ingest, split, unpack
 
 pytestmark = needs("root")
 

@@ -461,6 +461,7 @@ class FakeServices:
             version="0.1.0",
             root="/root",
             run_root="/run/teul",
+            snapshotter="erofs",
             cgroups=Layout({}, (), "/sys/fs/cgroup", frozenset({"cpu", "memory", "pids", "cpuset"})),
         )
         self.system = System(facts, self.containers, self.images, self.events)

@@ -19,7 +19,9 @@ class Nothing:
 
 
 def system(layout: Layout, *, seccomp: bool = True) -> System:
-    facts = EngineFacts(engine_id="id", version="1.2.3", root="/", run_root="/run", cgroups=layout, seccomp=seccomp)
+    facts = EngineFacts(
+        engine_id="id", version="1.2.3", root="/", run_root="/run", snapshotter="directory", cgroups=layout, seccomp=seccomp
+    )
     return System(facts, Nothing(), Nothing(), Events())
 
 

@@ -48,9 +48,12 @@ _RLIMIT_LOCKS = 10  # asm-generic/resource.h; without effect since Linux 2.4, an
 class Child:
     """One process on its way to exec."""
 
-    def __init__(self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], donors: dict[Joined, int]) -> None:
+    def __init__(
+        self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], *, donors: dict[Joined, int], layers: list[int]
+    ) -> None:
         self._launch = launch
         self._donors = donors  # pidfds
+        self._layers = layers  # mounts
         # Whose other processes would see this one: it joins their pid namespace last of all.
         self._joins_pids = "container" in donors or "pid" in donors
         self._sync = sync
@@ -108,7 +111,7 @@ class Child:
 
         self.step = "mount the root file system"
         rootfs = Rootfs(spec)
-        rootfs.mount_root()
+        rootfs.mount_root(self._layers)
         for mount in spec.get("mounts") or []:
             self.step = f"mount {mount['destination']}"
             rootfs.mount(mount, source_fd=foreign.get(mount["destination"]))

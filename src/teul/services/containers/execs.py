@@ -215,6 +215,7 @@ class Execs:
             "kill_cgroup": False,
             "new_pids": False,
             "joins": ["container"],
+            "layers": 0,
             "networks": [],
         }
 

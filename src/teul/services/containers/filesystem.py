@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeVar
 
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.errors import Conflict, NotFound, System, TeulError
 from teul.model.container import Container
 from teul.model.filesystem import Change, PathStat
@@ -107,9 +107,9 @@ class Filesystems:
     async def changes(self, reference: str) -> list[Change]:
         """What the container changed in its image's files. Raises NotFound, System."""
         container = self._registry.get(reference)
-        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         try:
-            return await rootfs.list_changes(self._launcher.directories.upper(container.id), lower)
+            async with AsyncExitStack() as stack:
+                return await rootfs.list_changes(self._launcher.directories.upper(container.id), await self._lower(container, stack))
         except System:
             self._registry.get(container.id)  # a container that was removed meanwhile is not found
             raise
@@ -147,7 +147,8 @@ class Filesystems:
                 settled = run.settled
                 if run.process is None or run.process.pidfd >= 0:
                     pidfd = _own_pidfd(run, attempt)
-                    view = await self._view(container, pidfd, binds=binds)
+                    lower = await self._lower(container, attempt) if pidfd is None else []
+                    view = await self._view(container, pidfd, lower, binds=binds)
                     if pidfd is None:
                         attempt.push_async_exit(locked.pop_all())
                     with suppress(ContainerGone):
@@ -161,9 +162,16 @@ class Filesystems:
             except TimeoutError:
                 raise Conflict(f"container {container.id} is ending, and some of its processes are paused: unpause or kill it") from None
 
-    async def _view(self, container: Container, pidfd: int | None, *, binds: bool) -> View:
+    async def _lower(self, container: Container, owner: AsyncExitStack) -> list[str | int]:
+        """The layers of the container's image, for as long as `owner` holds them."""
+        lower = self._images.lower(self._images.get(Digest(container.image_id)))
+        try:
+            return await run_to_end(run_blocking(owner.enter_context, lower))
+        except OSError as error:
+            raise System(f"the layers of container {container.id} cannot be mounted: {error}") from error
+
+    async def _view(self, container: Container, pidfd: int | None, lower: list[str | int], *, binds: bool) -> View:
         directories = self._launcher.directories
-        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
         return View(
             pidfd=pidfd,
             lower=tuple(lower),

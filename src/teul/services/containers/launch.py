@@ -19,6 +19,7 @@ from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
+from teul.model.image import Image
 from teul.model.network import BRIDGE
 from teul.oci.digest import Digest
 from teul.oci.runtime_spec import NamespaceKind, Spec
@@ -162,7 +163,7 @@ class Launcher:
         return cgroups_path(container.host_config, self._cgroup_parent, container.id)
 
     async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
-        lower = self._images.layer_directories(self._images.get(Digest(container.image_id)))
+        image = self._images.get(Digest(container.image_id))
         donors = self._donors(container)
         if "network" in donors:
             # docker: a container that joins another's network takes its names as well.
@@ -173,8 +174,8 @@ class Launcher:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
             pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]
             # To its end: a bundle that is still being written could not be given back.
-            launch = await run_to_end(run_blocking(self._prepare, container, lower, donors, networks))
-            return await self._supervisor.start(launch, attach=attach, donors=pidfds)
+            launch, layers = await run_to_end(run_blocking(self._prepare, container, image, donors, networks, stack))
+            return await self._supervisor.start(launch, attach=attach, donors=pidfds, layers=layers)
 
     def _donors(self, container: Container) -> dict[NamespaceKind, Container]:
         """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
@@ -205,9 +206,21 @@ class Launcher:
         container.endpoints = {network.name: allocation.endpoint}
         return [allocation.plan]
 
-    def _prepare(self, container: Container, lower: list[str], donors: dict[NamespaceKind, Container], networks: list[LinkPlan]) -> Launch:
-        """Write everything on disk that the child will need; returns what the keeper needs. Blocking."""
+    def _prepare(
+        self,
+        container: Container,
+        image: Image,
+        donors: dict[NamespaceKind, Container],
+        networks: list[LinkPlan],
+        owner: contextlib.ExitStack,
+    ) -> tuple[Launch, list[int]]:
+        """Write everything on disk that the child will need; returns what the keeper needs: words, and mounts, which `owner` closes.
+
+        Blocking.
+        """
         self.make_bind_sources(container)
+        lower = owner.enter_context(self._images.lower(image))
+        layers = [layer for layer in lower if isinstance(layer, int)]
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
         bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
         network_donor = donors.get("network")
@@ -215,7 +228,7 @@ class Launcher:
             bundle=bundle,
             directory=self.directories.container(container.id),
             cgroup=self._cgroups_path(container),
-            lower=lower,
+            lower=[layers.index(layer) if isinstance(layer, int) else layer for layer in lower],
             network_files=self.directories.container(network_donor.id) if network_donor is not None else None,
         )
         spec = build_spec(
@@ -230,10 +243,10 @@ class Launcher:
         if profile is not None:
             spec["teul"]["seccomp_bpf"], spec["teul"]["seccomp_forks"] = self._compiled_filter(profile)
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
-        launch = self._describe(container, spec, networks, [*donors])
+        launch = self._describe(container, spec, networks, [*donors], layers=len(layers))
         bundles.write_bundle_files(bundle, spec, launch)
         failpoints.reach("containers.start.bundle")
-        return launch
+        return launch, layers
 
     def make_bind_sources(self, container: Container) -> None:
         """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
@@ -250,7 +263,7 @@ class Launcher:
             elif not os.path.lexists(mount.source):
                 raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
 
-    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan], joins: list[Joined]) -> Launch:
+    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan], joins: list[Joined], *, layers: int) -> Launch:
         config = container.config
         pid = next((item for item in spec["linux"]["namespaces"] if item["type"] == "pid"), None)
         height, width = container.host_config.console_size
@@ -269,6 +282,7 @@ class Launcher:
             "kill_cgroup": pid is None or bool(pid.get("path")),
             "new_pids": pid is not None and not pid.get("path"),
             "joins": joins,
+            "layers": layers,
             "networks": networks,
         }
 

@@ -6,7 +6,7 @@ One engine owns a root, hence the mirror is the truth between two transactions. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from teul.errors import Integrity, NotFound
@@ -120,6 +120,10 @@ class Catalog:
             for image in self.shown()
             for layer, known in zip(image.layers, image.document.diff_ids, strict=True)
         )
+
+    def find_layer(self, diff_id: Digest, suits: Callable[[Digest], bool]) -> SnapshotRow | None:
+        """A layer of the archive `diff_id`, in whatever chain, whose chain id `suits`."""
+        return next((row for row in self.snapshots.values() if row.diff_id == diff_id and suits(row.chain_id)), None)
 
     def used_snapshots(self, *, without: Digest | None = None) -> set[Digest]:
         """The chain ids that images need, all but the image `without`."""

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from teul import failpoints
-from teul.aio import run_blocking
 from teul.dockerfile.instructions import apply_changes
 from teul.errors import InvalidParameter
 from teul.oci.descriptor import OCI_CONFIG, Descriptor, layer_media_type
@@ -19,8 +18,9 @@ from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, e
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.oci.timestamp import render_time
+from teul.services.images.layers import ArrivedLayer, take_layer
 from teul.services.images.store import ImageStore, NewImage, PreparedLayer
-from teul.workers.layers import Ingested, Limits, ingest
+from teul.workers.layers import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,19 @@ async def import_archive(
         raise InvalidParameter(f'operating system "{platform.os}" is not supported')
     config = apply_changes(ImageConfig(), request.changes)
     async with store.workspace.directory() as directory:
-        root = os.path.join(directory, "layer", "fs")
-        await run_blocking(os.makedirs, root, 0o755)
-        blob_path = os.path.join(directory, "blob")
+        place = os.path.join(directory, "layer")
         async with slots:
-            layer = await ingest(stream, blob_path, root, limits, store.slow)
+            layer = await take_layer(store, stream, place, limits)
         failpoints.reach("images.import.unpacked")
         diff_id = layer.unpacked.diff_id
-        image = _image(layer, blob_path, platform, config, request)
-        prepared = {diff_id: PreparedLayer(diff_id, os.path.dirname(root), layer.unpacked.size_bytes)}
+        image = _image(layer, platform, config, request)
+        prepared = {diff_id: PreparedLayer(diff_id, place, layer.unpacked.size_bytes)}
         committed = await store.commit([image], prepared, tagged_at_ns=time.time_ns())
         assert committed, "the only layer is prepared"
     return image
 
 
-def _image(layer: Ingested, blob_path: str, platform: Platform, config: ImageConfig, request: ImportRequest) -> NewImage:
+def _image(layer: ArrivedLayer, platform: Platform, config: ImageConfig, request: ImportRequest) -> NewImage:
     created = render_time(time.time_ns())
     document = ImageDocument(
         architecture=platform.architecture,
@@ -72,7 +70,7 @@ def _image(layer: Ingested, blob_path: str, platform: Platform, config: ImageCon
         history=[History(created=created, comment=request.message)],
     )
     raw = encode_image_config(document)
-    descriptor = Descriptor(media_type=layer_media_type(layer.compression), digest=layer.digest, size_bytes=layer.blob_size_bytes)
+    descriptor = Descriptor(media_type=layer_media_type(layer.compression), digest=layer.digest, size_bytes=layer.size_bytes)
     manifest = encode_manifest(Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw)), [descriptor])
     tags = (request.reference,) if request.reference is not None else ()
-    return NewImage(raw, document, manifest, (descriptor,), {layer.digest: blob_path}, tags)
+    return NewImage(raw, document, manifest, (descriptor,), {layer.digest: layer.blob_path}, tags)

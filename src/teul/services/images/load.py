@@ -1,9 +1,9 @@
 """Loading an image archive while it arrives.
 
-One worker takes the archive apart; as soon as a member is whole that may be a layer, another worker unpacks it, although nobody knows yet
-whether an image wants it: names and documents come last in most archives, and receiving and unpacking overlap this way. When the archive
-has arrived its documents decide. What they claim of the layers is compared with what the workers measured, layers that are still missing
-are unpacked, and all images are stored in one step, or none is.
+One worker takes the archive apart; as soon as a member is whole that may be a layer, another worker indexes or unpacks it, although nobody
+knows yet whether an image wants it: names and documents come last in most archives, and receiving and indexing overlap this way. When the
+archive has arrived its documents decide. What they claim of the layers is compared with what the workers measured, layers that are still
+missing are made, and all images are stored in one step, or none is.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from teul.oci.image_config import ImageDocument
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.images.catalog import Catalog
+from teul.services.images.layers import make_layer
 from teul.services.images.plan import ArchiveContents, PlannedImage, plan_load
 from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.snapshots.layers import link_layer
 from teul.store.metadata.images import TagRow
 from teul.workers.client import InvalidArchive
-from teul.workers.layers import Limits, Member, Unpacked, split, unpack
+from teul.workers.layers import Limits, Member, Unpacked, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ async def _prepare(
         if chain_id in prepared or (chain_id in store.catalog.snapshots and _is_verified(store.catalog, file, diff_id)):
             continue
         await progress(LayerProgress(diff_id, 0, file.size_bytes))
-        layer, unpacked = await unpacking.take(file)
+        made = await unpacking.copy(diff_id) if _is_verified(store.catalog, file, diff_id) else None
+        layer, unpacked = made or await unpacking.take(file)
         if unpacked.diff_id != diff_id:
             raise InvalidArchive(f'invalid diffID for layer {index}: expected "{diff_id}", got "{unpacked.diff_id}"')
         prepared[chain_id] = PreparedLayer(chain_id, layer, unpacked.size_bytes)
@@ -110,16 +113,15 @@ def _is_verified(catalog: Catalog, file: Member, diff_id: Digest) -> bool:
     return (not file.compression and file.digest == diff_id) or catalog.knows_layer(file.digest, diff_id)
 
 
-# What became of unpacking a layer: a directory that contains the layer's `fs`, and what is in it; or why there is no such directory.
+# What became of making a layer: the layer's directory, and what is in it; or why there is no such directory.
 _Outcome = tuple[str, Unpacked] | Exception
 
 
 class _Unpacking:
-    """Layers that are being unpacked, by the path of their archive. Whoever ends the `tasks` ends the unpacking that nobody took."""
+    """Layers that are being made, by the path of their archive. Whoever ends the `tasks` ends the work on those that nobody took."""
 
     def __init__(self, store: ImageStore, directory: str, limits: Limits, *, slots: asyncio.Semaphore, tasks: Tasks) -> None:
-        self._catalog = store.catalog
-        self._slow = store.slow
+        self._store = store
         self._directory = directory
         self._limits = limits
         self._slots = slots
@@ -128,8 +130,8 @@ class _Unpacking:
         self._running: dict[str, tuple[asyncio.Task[None], asyncio.Future[_Outcome]]] = {}
 
     def offer(self, member: Member) -> None:
-        """Start to unpack `member` if it may be a layer that is new."""
-        if member.is_archive and member.digest not in self._catalog.blobs:
+        """Start on `member` if it may be a layer that is new."""
+        if member.is_archive and member.digest not in self._store.catalog.blobs:
             self._start(member)
 
     def keep_only(self, paths: set[str]) -> None:
@@ -137,6 +139,15 @@ class _Unpacking:
         for path in self._running.keys() - paths:
             task, _ = self._running.pop(path)
             task.cancel()
+
+    async def copy(self, diff_id: Digest) -> tuple[str, Unpacked] | None:
+        """The layer of that archive, if another chain has it, as the caller's own directory; the files are the same."""
+        row = self._store.catalog.find_layer(diff_id, self._store.layers.is_indexed) if self._store.indexes else None
+        if row is None:
+            return None
+        directory = self._new_directory()
+        copied = await run_blocking(link_layer, self._store.layers.directory(row.chain_id), directory)
+        return (directory, Unpacked(diff_id, row.size_bytes)) if copied else None
 
     async def take(self, member: Member) -> tuple[str, Unpacked]:
         """The layer of `member`, whose directory is the caller's from now on. Raises what unpacking raised."""
@@ -149,22 +160,23 @@ class _Unpacking:
         return outcome
 
     def _start(self, member: Member) -> None:
-        self._count += 1
-        directory = os.path.join(self._directory, f"layer-{self._count}")
+        directory = self._new_directory()
         future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         task = self._tasks.start(self._unpack(member, directory, future), name=f"unpack {member.name}")
         self._running[member.path] = (task, future)
+
+    def _new_directory(self) -> str:
+        self._count += 1
+        return os.path.join(self._directory, f"layer-{self._count}")
 
     async def _unpack(self, member: Member, directory: str, future: asyncio.Future[_Outcome]) -> None:
         outcome: _Outcome = System(f"unpacking {member.name} was given up")
         try:
             async with self._slots:
-                root = os.path.join(directory, "fs")
-                await run_blocking(os.makedirs, root, 0o755)
                 # The worker that took the archive apart has hashed the member: the digest of one that is not compressed is its diff_id.
                 is_known = not member.compression and member.digest is not None and member.digest.algorithm == "sha256"
                 diff_id = member.digest if is_known else None
-                unpacked = await unpack(member.path, member.compression, root, self._limits, self._slow, diff_id=diff_id)
+                unpacked = await make_layer(self._store, member.path, member.compression, directory, self._limits, diff_id=diff_id)
                 outcome = (directory, unpacked)
         except (TeulError, OSError) as error:
             outcome = error

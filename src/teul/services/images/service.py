@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from teul.errors import InvalidParameter
 from teul.model.image import Image
@@ -60,8 +61,15 @@ class Images:
         return image
 
     def layer_directories(self, image: Image) -> list[str]:
-        """The unpacked layers, topmost first, as overlayfs wants its lowerdir."""
+        """Where the layers are on the disk, topmost first."""
         return [self._store.layers.directory(chain_id) for chain_id in reversed(image.chain_ids)]
+
+    def lower(self, image: Image) -> AbstractContextManager[list[str | int]]:
+        """The layers, topmost first, as overlayfs takes them while the context lasts: directories, and descriptors of mounts.
+
+        Blocks. Raises `OSError`.
+        """
+        return self._store.layers.lower(image.chain_ids)
 
     def references(self, image: Image) -> list[Reference]:
         """The image's names, tags and digests, sorted."""

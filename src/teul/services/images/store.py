@@ -32,7 +32,7 @@ from teul.store.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class PreparedLayer:
-    """A layer that was verified and lies unpacked in `directory`/fs."""
+    """A layer that was verified and lies in `directory`, indexed or unpacked."""
 
     chain_id: Digest
     directory: str
@@ -58,8 +58,10 @@ class NewImage:
 class ImageStore:
     """The catalog, the files behind it, and the only code that changes either."""
 
-    def __init__(self, root: str, database: Database, workspace: Workspace, slow: SlowWork) -> None:
+    def __init__(self, root: str, database: Database, workspace: Workspace, slow: SlowWork, *, indexes: bool = False) -> None:
+        """`indexes`: new layers are indexed, not unpacked, which the host must be able to mount."""
         self.root = root
+        self.indexes = indexes
         self.workspace = workspace
         self.slow = slow
         self.content = ContentStore(os.path.join(root, "blobs"))
@@ -72,6 +74,10 @@ class ImageStore:
         """Read what there is and sweep what is left of interrupted work: files without a row. Before anything else is called."""
         known = await self._database.transact(rows.read_all)
         self.catalog = await self.slow.run(self._open, known)
+
+    async def close(self) -> None:
+        """Let go of what is held of the host's."""
+        await run_to_end(self.slow.run(self.layers.close))
 
     def missing(self, chain: Sequence[Digest]) -> list[Digest]:
         """Those of `chain` that are not unpacked."""
@@ -249,6 +255,10 @@ class _Placed:
             self._chains.append(chain_id)
             self._layers.place(prepared[chain_id].directory, chain_id)
             failpoints.reach("images.commit.layer")
+        for image in images:
+            for layer, diff_id, chain_id in zip(image.layers, image.document.diff_ids, chain_ids(image.document.diff_ids), strict=True):
+                if layer.digest == diff_id:  # it came uncompressed: blob and archive are to be one file
+                    self._layers.share(chain_id, self._content.path(diff_id))
         if self._blobs or self._chains:
             sync_filesystem(self._root)
         failpoints.reach("images.commit.synced")

@@ -89,9 +89,9 @@ LayersOrder = SplitOrder | UnpackOrder | IngestOrder | IndexOrder
 
 
 class OverlayMount(TypedDict):
-    """Host directories: the image's layers, topmost first, and the container's own."""
+    """The image's layers, topmost first, each a host directory or the descriptor of a mount; and the container's own directories."""
 
-    lower: list[str]
+    lower: list[str | int]
     upper: str
     work: str
 
@@ -163,12 +163,12 @@ class PlaceOrder(InsideOrder):
 
 
 class ChangesOrder(TypedDict):
-    """Compare a container's `upper` directory with those of its image, topmost first."""
+    """Compare a container's `upper` directory with the layers of its image, which are as in an `OverlayMount`."""
 
     job: Literal["changes"]
     parent_pid: int
     upper: str
-    lower: list[str]
+    lower: list[str | int]
 
 
 RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | ChangesOrder

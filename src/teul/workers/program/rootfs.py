@@ -130,7 +130,7 @@ def _place(order: PlaceOrder) -> Nothing:
 
 def _changes(order: ChangesOrder) -> ChangesResult:
     # CAP_SYS_ADMIN is needed to read the overlay's marks; this job opens no archive, writes nothing and follows no symlink.
-    upper_fd, *lower_fds = enter_directories([order["upper"], *order["lower"]], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
+    upper_fd, *lower_fds = enter_directories(order["upper"], order["lower"], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
     found = list_changes(upper_fd, lower_fds)
     return {"changes": [(kind, os.fsdecode(path)) for kind, path in found]}
 

@@ -50,18 +50,19 @@ def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int, *, cha
     lock(capabilities, changing=changing)
 
 
-def enter_directories(paths: Sequence[str], capabilities: tuple[str, ...], parent_pid: int) -> list[int]:
-    """Open the host's directories `paths`, read-only, and make them all that this process can reach: the first one is its root.
+def enter_directories(root: str, others: Sequence[str | int], capabilities: tuple[str, ...], parent_pid: int) -> list[int]:
+    """Open `root` and `others`, read-only, and make them all that this process can reach: the first one is its root.
 
-    Otherwise as `enter`. Each is the top of a mount of its own, so ".." leads nowhere.
+    Each is a host directory, or the descriptor of a mount, which is closed. Otherwise as `enter`. Each is the top of a mount of its own, so
+    ".." leads nowhere.
     """
     seclude(parent_pid)
     fds = []
-    mount_fds = [mounts.clone_tree(path) for path in paths]
+    mount_fds = [place if isinstance(place, int) else mounts.clone_tree(place) for place in (root, *others)]
     for mount_fd in mount_fds:
         mounts.set_attributes(mount_fd, add=MOUNT_ATTRIBUTES | mounts.MOUNT_ATTR_RDONLY, propagation=mounts.MS_PRIVATE)
         fds.append(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd))
-    mounts.attach_at(mount_fds[0], paths[0])
+    mounts.attach_at(mount_fds[0], root)
     enter_root(mount_fds[0])
     for mount_fd in mount_fds[1:]:
         os.close(mount_fd)
@@ -71,7 +72,12 @@ def enter_directories(paths: Sequence[str], capabilities: tuple[str, ...], paren
 
 def _mount_stopped(view: RootView) -> int:
     overlay = view["overlay"]
-    return mount_overlay(overlay["lower"], overlay["upper"], overlay["work"], view["stage"])
+    try:
+        return mount_overlay(overlay["lower"], overlay["upper"], overlay["work"], view["stage"])
+    finally:
+        for layer in overlay["lower"]:
+            if isinstance(layer, int):
+                os.close(layer)
 
 
 def _clone_running(pidfd: int) -> int:

@@ -33,6 +33,7 @@ from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
+from teul.snapshots import erofs
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
 from teul.workers.layers import Limits
@@ -58,8 +59,9 @@ class Sink:
 class Host:
     """An engine's root with the services of images on it; `restart` is what a new engine does."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, indexes: bool) -> None:
         self.root = root
+        self.indexes = indexes
         self.sink = Sink()
         self.limits = Limits()
         self.slow = SlowWork()
@@ -68,7 +70,7 @@ class Host:
         self.database = Database(str(self.root / "teul.db"))
         workspace = Workspace(str(self.root / "tmp"), self.slow)
         workspace.open()
-        store = ImageStore(str(self.root), self.database, workspace, self.slow)
+        store = self.store = ImageStore(str(self.root), self.database, workspace, self.slow, indexes=self.indexes)
         await store.open()
         self.usage: Usage[Digest] = Usage()
         self.images = Images(store, self.sink, self.usage)
@@ -78,6 +80,7 @@ class Host:
 
     def stop(self) -> None:
         self.database.close()
+        self.store.layers.close()
 
     async def restart(self) -> Images:
         self.stop()
@@ -96,11 +99,13 @@ class Host:
         return not any(self.rows().values()) and not any(self.files().values())
 
 
-@pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
+@pytest.fixture(params=["directory", "erofs"])
+async def host(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Host]:
     root = tmp_path / "root"
     root.mkdir()
-    host = Host(root)
+    if request.param == "erofs" and (reason := erofs.refusal(str(root))):
+        pytest.skip(f"this kernel mounts no index here: {reason}")
+    host = Host(root, indexes=request.param == "erofs")
     await host.start()
     yield host
     host.stop()
@@ -109,14 +114,22 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
 def tree(images: Images, image: Image) -> dict[str, bytes]:
     """The files of an image, as if its layers were merged."""
     merged: dict[str, bytes] = {}
-    for directory in reversed(images.layer_directories(image)):
-        for path in sorted(Path(directory).rglob("*")):
-            name = str(path.relative_to(directory))
-            if stat.S_ISREG(path.lstat().st_mode):
-                merged[name] = path.read_bytes()
-            elif stat.S_ISCHR(path.lstat().st_mode):
-                merged.pop(name, None)
+    with images.lower(image) as lower:
+        for layer in reversed(lower):
+            for path, _, names, directory_fd in os.fwalk(layer if isinstance(layer, str) else ".", dir_fd=_directory_fd(layer)):
+                for base in sorted(names):
+                    name = os.path.relpath(os.path.join(path, base), layer if isinstance(layer, str) else ".")
+                    mode = os.stat(base, dir_fd=directory_fd, follow_symlinks=False).st_mode
+                    if stat.S_ISREG(mode):
+                        with open(os.open(base, os.O_RDONLY, dir_fd=directory_fd), "rb") as file:
+                            merged[name] = file.read()
+                    elif stat.S_ISCHR(mode):
+                        merged.pop(name, None)
     return merged
+
+
+def _directory_fd(layer: str | int) -> int | None:
+    return layer if isinstance(layer, int) else None
 
 
 MERGED = {"app": b"program", "bin/sh": b"#!"}

@@ -37,6 +37,7 @@ LAUNCH: Launch = {
     "kill_cgroup": False,
     "new_pids": True,
     "joins": [],
+    "layers": 0,
     "networks": [],
 }
 

@@ -29,7 +29,9 @@ class FailingSupervisor(Supervisor):
 
     failure: Exception
 
-    async def start(self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = ()) -> Process:
+    async def start(
+        self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = (), layers: Sequence[int] = ()
+    ) -> Process:
         for pending in attach:
             pending.connection.close()
         raise self.failure

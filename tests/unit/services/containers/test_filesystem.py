@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -46,8 +46,8 @@ class NoImages(Images):
     def get(self, image_id: object) -> None:  # type: ignore[override] # nobody looks at it
         return None
 
-    def layer_directories(self, image: object) -> list[str]:
-        return []
+    def lower(self, image: object) -> AbstractContextManager[list[str | int]]:
+        return nullcontext([])
 
 
 class NoLauncher(Launcher):
@@ -170,7 +170,7 @@ async def test_changes_of_a_container_that_is_removed_meanwhile_are_not_found(
 ) -> None:
     """Its directory went while the worker was on its way; a directory that went otherwise is the engine's trouble."""
 
-    async def list_changes(upper: str, lower: list[str]) -> list[Change]:
+    async def list_changes(upper: str, lower: list[str | int]) -> list[Change]:
         if removed:
             await case.registry.remove(case.container)
         raise System(f"[Errno 2] No such file or directory: '{upper}'")

@@ -33,13 +33,14 @@ class ContainerPaths:
 
     `bundle` is its directory below the run root, with the empty `rootfs` at which the child mounts the overlay; `directory` is its
     directory below the root, with upper, work and the network files; `network_files` is the directory whose network files it gets, if
-    that is another container's (`container:` networks). `cgroup` as of `cgroups_path()`. `lower` are the image's layers, topmost first.
+    that is another container's (`container:` networks). `cgroup` as of `cgroups_path()`. `lower` are the image's layers, topmost first:
+    directories, and numbers of mounts.
     """
 
     bundle: str
     directory: str
     cgroup: str
-    lower: Sequence[str]
+    lower: Sequence[str | int]
     network_files: str | None = None
 
 
