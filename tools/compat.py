@@ -3,7 +3,8 @@
     .venv/bin/python tools/compat.py            # write it
     .venv/bin/python tools/compat.py --check    # fail if it is out of date
 
-Read from the API's OpenAPI description, from the engine's routes and the code behind them, and from tools/compat_statuses.py.
+Read from the API's OpenAPI description, from the engine's routes and the code behind them, and from tools/compat_statuses.py; what is said
+of layers, from tools/compat_layers.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from compat_layers import LAYERS
 from compat_statuses import OPERATIONS, PARAMETERS, PROPERTIES, Entry, Status
 
 from teul.api import unsupported
@@ -142,6 +144,14 @@ def render() -> str:
         lines += ["", f"### {schema}", "", f"{_tally([judge_property(schema, name) for name in names])}.", ""]
         lines += ["| property | status |", "|---|---|"]
         lines += [f"| `{name}` | {_status(judge_property(schema, name))} |" for name in names]
+    lines += [
+        "",
+        "## Layers",
+        "",
+        "The files of an image are those that dockerd unpacks from the same archives, in every respect, except for:",
+    ]
+    lines += ["", "| in the archive | here |", "|---|---|"]
+    lines += [f"| {what} | {difference} |" for what, difference in LAYERS]
     return "\n".join(lines) + "\n"
 
 

@@ -71,7 +71,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.workers.program": (
         ("messages",),
         ("allowed", "changes", "entries", "pack", "report", "streams"),
-        ("confine",),
+        ("attributes", "confine"),
         ("extract", "place", "resolve", "split", "view"),
         ("index",),
         ("layers", "rootfs"),

@@ -109,7 +109,7 @@ async def test_every_kind_of_entry_has_its_owner_mode_and_time(unpack_bytes: Unp
         directory("d", mode=0o2750, uid=1, gid=2),
         member("d/f", b"content", mode=0o4755, uid=3, gid=4),
         symlink("d/l", "/outside/../anywhere"),
-        hard_link("d/h", "d/f"),
+        member("d/h", type=tarfile.LNKTYPE, linkname="d/f", mode=0o4755, uid=3, gid=4),
         member("p", type=tarfile.FIFOTYPE, mode=0o600, uid=5),
         device("c", tarfile.CHRTYPE, 1, 3, mode=0o666),
         device("b", tarfile.BLKTYPE, 7, 300, mode=0o660, gid=6),
@@ -136,6 +136,116 @@ async def test_every_kind_of_entry_has_its_owner_mode_and_time(unpack_bytes: Unp
     assert (os.major(status["b"].st_rdev), os.minor(status["b"].st_rdev)) == (7, 300)
     assert result.diff_id == Digest.of(data)
     assert result.size_bytes == len(b"content") + len("/outside/../anywhere"), "a file with two names counts once"
+
+
+async def test_what_a_links_entry_says_of_the_file_holds(unpack_bytes: Unpack, root: Path) -> None:
+    """docker: owner, mode, time and attributes are set by its name like by any other. The file's capabilities need not be repeated."""
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
+    headers = {"SCHILY.xattr.security.capability": capability.decode("latin-1"), "SCHILY.xattr.user.a": "1", "SCHILY.xattr.user.b": "1"}
+    link, _ = symlink("l", "nowhere")
+    link.uid = 1
+    await unpack_bytes(
+        archive(
+            member("f", b"x", mode=0o600, uid=1, gid=2, pax_headers=headers),
+            member("g", type=tarfile.LNKTYPE, linkname="f", mode=0o4711, uid=3, gid=4, mtime=5, pax_headers={"SCHILY.xattr.user.b": "2"}),
+            (link, b""),
+            member("m", type=tarfile.LNKTYPE, linkname="l", uid=7, gid=8),
+        )
+    )
+    status, linked = (root / "f").stat(), (root / "l").lstat()
+    assert (stat.filemode(status.st_mode), status.st_uid, status.st_gid, status.st_mtime) == ("-rws--x--x", 3, 4, 5)
+    assert os.getxattr(root / "f", "security.capability") == capability
+    if _keeps_user_attributes(root.parent):
+        assert (os.getxattr(root / "f", "user.a"), os.getxattr(root / "f", "user.b")) == (b"1", b"2")
+    assert (stat.S_ISLNK(linked.st_mode), linked.st_uid, linked.st_gid) == (True, 7, 8)
+
+
+async def test_a_whiteout_is_no_file_to_link_to(unpack_bytes: Unpack) -> None:
+    with pytest.raises(InvalidArchive, match='invalid hardlink "h" -> "f": the layer has no such file'):
+        await unpack_bytes(archive(member(".wh.f"), hard_link("h", "f")))
+
+
+async def test_a_file_in_the_place_of_a_removed_whiteout_is_none(unpack_bytes: Unpack, root: Path) -> None:
+    names = [f"f{number}" for number in range(200)]
+    whiteouts = [member(f".wh.{name}") for name in names]
+    await unpack_bytes(archive(*whiteouts, *map(member, names), *(hard_link(f"{name}-h", name) for name in names), *map(directory, names)))
+    assert not any(opaque(root / name) for name in names)
+
+
+async def test_a_mode_and_an_access_control_list_agree(unpack_bytes: Unpack, root: Path) -> None:
+    """The mode, which comes last, has a say in the list; a list that says no more than a mode is none."""
+
+    def headers(acl: bytes, which: str = "access") -> dict[str, str]:
+        return {f"SCHILY.xattr.system.posix_acl_{which}": acl.decode(errors="surrogateescape")}
+
+    long, minimal = _acl((1, 6, -1), (2, 7, 1000), (4, 4, 5), (16, 7, -1), (32, 0, -1)), _acl((1, 6, -1), (4, 4, -1), (32, 0, -1))
+    await unpack_bytes(
+        archive(
+            member("f", mode=0o751, pax_headers=headers(long)),
+            member("g", mode=0o4400, uid=1, pax_headers=headers(minimal)),
+            member("p", type=tarfile.FIFOTYPE, mode=0o604, pax_headers=headers(long)),
+            directory("d", mode=0o2750, pax_headers=headers(long)),
+            directory("d", mode=0o700),
+            directory("e", pax_headers=headers(long, "default")),
+            member("e/f", mode=0o644),
+            directory("e/d", mode=0o755),
+            member("e/new/f", mode=0o666),
+            symlink("l", "f"),
+            member("n", pax_headers=headers(long, "default")),
+            member("none", pax_headers=headers(b"")),
+            member("old", pax_headers=headers(b"\1\0\0\0")),
+        )
+    )
+    names = ("f", "g", "p", "d", "e", "e/f", "e/d", "e/new", "e/new/f", "n", "none", "old")
+    modes = [oct(stat.S_IMODE((root / name).lstat().st_mode)) for name in names]
+    assert modes == ["0o751", "0o4400", "0o604", "0o700", "0o755", "0o644", "0o755", "0o755", "0o666", "0o644", "0o644", "0o644"]
+    assert {name for name in names if "system.posix_acl_access" in os.listxattr(root / name)} == {"f", "p", "d"}
+    assert {name for name in names if "system.posix_acl_default" in os.listxattr(root / name)} == {"e"}
+    expected = {
+        mode: _acl((1, mode >> 6, -1), (2, 7, 1000), (4, 4, -1), (16, mode >> 3 & 7, -1), (32, mode & 7, -1)) for mode in (0o751, 0o700)
+    }
+    assert os.getxattr(root / "f", "system.posix_acl_access") == expected[0o751]
+    assert os.getxattr(root / "d", "system.posix_acl_access") == expected[0o700]
+
+
+def _acl(*entries: tuple[int, int, int]) -> bytes:
+    """linux/posix_acl_xattr.h: tag, permissions, id."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("system.posix_acl_access", b"\2"),
+        ("system.posix_acl_access", _acl((1, 6, -1))),
+        ("system.posix_acl_access", _acl((1, 6, -1), (4, 4, -1), (32, 8, -1))),
+        ("system.posix_acl_access", _acl((1, 6, -1), (2, 4, 5), (4, 4, -1), (32, 0, -1))),
+        ("system.posix_acl_access", _acl((1, 6, -1), (2, 4, -1), (4, 4, -1), (16, 7, -1), (32, 0, -1))),
+        ("security.capability", b"\1\0\0\1" + bytes(8)),
+        ("security.capability", b"\1\0\0\2" + bytes(20)),
+        ("security.capability", b"\1\0\0\3" + bytes(16) + b"\xff" * 4),
+        ("user.", b"x"),
+        ("user." + "n" * 251, b"x"),
+        ("user.large", b"x" * 65537),
+    ],
+)
+async def test_attributes_that_no_kernel_takes_are_refused(unpack_bytes: Unpack, name: str, value: bytes) -> None:
+    with pytest.raises(InvalidArchive, match="invalid attribute"):
+        await unpack_bytes(archive(member("f", b"x", pax_headers={f"SCHILY.xattr.{name}": value.decode(errors="surrogateescape")})))
+
+
+async def test_labels_are_the_hosts_to_give(unpack_bytes: Unpack, root: Path) -> None:
+    headers = {f"SCHILY.xattr.security.{name}": "x" for name in ("selinux", "ima", "evm")} | {"SCHILY.xattr.security.capability": ""}
+    await unpack_bytes(archive(member("f", pax_headers=headers)))
+    assert os.listxattr(root / "f") == []
+
+
+async def test_times_far_off(unpack_bytes: Unpack, root: Path) -> None:
+    times = ("9000000000.25", "9223372036.854775807", "9223372037", "-2147483648", "-2147483649", "-0.5")
+    await unpack_bytes(archive(*(member(str(number), pax_headers={"mtime": time}) for number, time in enumerate(times))))
+    last, first = (1 << 63) - 1, -(1 << 31) * 10**9
+    expected = [9_000_000_000_250_000_000, last, last, first, first, -500_000_000]
+    assert [(root / str(number)).stat().st_mtime_ns for number in range(len(times))] == expected
 
 
 async def test_the_roots_own_entry_counts(unpack_bytes: Unpack, root: Path) -> None:

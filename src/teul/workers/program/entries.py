@@ -16,8 +16,9 @@ from teul.wire.tar import BLOCK, CHARACTER, FIFO, Entry, TarReader
 
 # A file is opened only if it is new: a file of that name that exists already may be a symlink, a FIFO or a device.
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Beyond these a time is nonsense; the kernel cuts it further to what the filesystem can store.
-_MIN_TIME_NS, _MAX_TIME_NS = -(1 << 62), 1 << 62
+# Before 1902 and after 2262 a time is nonsense: beyond what ext4 stores, and beyond what dockerd takes for one. The kernel cuts it further
+# to what the filesystem can store.
+_MIN_TIME_NS, _MAX_TIME_NS = -(1 << 31) * 10**9, (1 << 63) - 1
 # security: trusted.overlay.* would let an archive redirect a directory to other ones; user.overlay.* is the same for rootless mounts,
 # and no archive has business with the rest of trusted.* either (containerd drops it too).
 FORBIDDEN_XATTRS = (b"trusted.", b"user.overlay.")
@@ -81,5 +82,5 @@ def check_device(entry: Entry, name: bytes) -> None:
 
 
 def bounded_time(time_ns: int) -> int:
-    """`time_ns`, or the nearest time that utimensat(2) takes."""
+    """`time_ns`, or the nearest time that is kept."""
     return min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)

@@ -19,6 +19,7 @@ from teul.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_how
 from teul.linux.syscalls import prototype
 from teul.store.atomic import remove_tree
 from teul.wire.tar import CHARACTER, DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
+from teul.workers.program.attributes import CAPABILITY, DEFAULT_ACL, accepted
 from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
 from teul.workers.program.streams import LimitExceeded
 
@@ -28,7 +29,7 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 WHITEOUT_METADATA = b".wh..wh."
 # A program without its file capabilities would fail much later, and nobody would know why: better to refuse the layer.
-_REQUIRED_XATTRS = frozenset({b"security.capability"})
+_REQUIRED_XATTRS = frozenset({CAPABILITY})
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _openat2 = prototype("openat2", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(open_how), ctypes.c_size_t)
@@ -45,6 +46,7 @@ class Extractor:
         self._directories: dict[bytes, int] = {b"": self._root_fd}
         self._directory_times: dict[bytes, int] = {}
         self._set_group_id: dict[bytes, int] = {}
+        self._default_acls: dict[bytes, bytes] = {}
         self._whiteouts: set[bytes] = set()
         self._symlinked: set[bytes] = set()  # paths of directories that a symlink of the layer leads to
         self._written_bytes = 0
@@ -68,8 +70,11 @@ class Extractor:
             except OSError as error:
                 name = os.fsdecode(entry.name)
                 raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
-        # Directories get their set-gid bits and times at the end: an entry made in a set-gid directory would inherit the directory's
-        # group, and an entry made in any directory changes the directory's time.
+        # Directories get their default ACLs, set-gid bits and times at the end: an entry made in a directory would inherit its ACL, or its
+        # group if the directory is set-gid, and changes the directory's time.
+        for path, acl in self._default_acls.items():
+            self._close_old_directories()
+            self._set_default_acl(path, acl)
         for path, mode in self._set_group_id.items():
             self._close_old_directories()
             self._set_directory_mode(path, mode)
@@ -113,11 +118,11 @@ class Extractor:
             write_data(self._reader, fd, entry)
             if entry.uid or entry.gid:
                 os.fchown(fd, entry.uid, entry.gid)
-                # chown(2) takes the set-id bits away.
-                if mode & 0o6000:
-                    os.fchmod(fd, mode)
             if entry.xattrs is not None:
-                set_xattrs(fd, entry.xattrs, required=_REQUIRED_XATTRS)
+                set_xattrs(fd, accepted(entry.xattrs, stat.S_IFREG), required=_REQUIRED_XATTRS)
+            # chown(2) takes the set-id bits away, and an access ACL has a mode in it.
+            if mode & 0o6000 or entry.xattrs is not None:
+                os.fchmod(fd, mode)
             time_ns = bounded_time(entry.mtime_ns)
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
@@ -142,9 +147,12 @@ class Extractor:
         fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
         try:
             os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode & 0o5777)
             if entry.xattrs is not None:
-                set_xattrs(fd, entry.xattrs, required=_REQUIRED_XATTRS)
+                xattrs = accepted(entry.xattrs, stat.S_IFDIR)
+                if (acl := xattrs.pop(DEFAULT_ACL, None)) is not None:
+                    self._default_acls[path] = acl
+                set_xattrs(fd, xattrs, required=_REQUIRED_XATTRS)
+            os.fchmod(fd, entry.mode & 0o5777)
         finally:
             os.close(fd)
         self._directory_times[path] = entry.mtime_ns
@@ -160,17 +168,26 @@ class Extractor:
                 return
             self._clear(parent_fd, base, path)
             self._make(parent_fd, base, path, entry)
-        if entry.type == LINK:
-            return  # owner, mode and times belong to the linked file, which has them already
-        if entry.uid or entry.gid:
-            os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
         if entry.type == SYMLINK:
             self.size_bytes += len(entry.link)
-        elif entry.mode & 0o6000:
-            os.chmod(base, entry.mode & 0o7777, dir_fd=parent_fd)
-        if entry.xattrs is not None:
+        self._set_special(parent_fd, base, path, entry)
+
+    def _set_special(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+        """Owner, mode, attributes and times. docker: those of a link's entry are set on the file that it is a name of."""
+        linked = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
+        if entry.type == LINK and stat.S_ISCHR(linked.st_mode) and not linked.st_rdev:
+            raise Refused(f'invalid hardlink "{os.fsdecode(path)}" -> "{os.fsdecode(entry.link)}": the layer has no such file')
+        xattrs = accepted(entry.xattrs, stat.S_IFMT(linked.st_mode)) if entry.xattrs is not None else {}
+        if (entry.uid, entry.gid) != (linked.st_uid, linked.st_gid):
+            if entry.type == LINK:
+                # kernel: chown(2) takes the capabilities away, too, which a link's entry need not repeat.
+                xattrs = {**_capability(parent_fd, base), **xattrs}
+            os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
+        if xattrs:
             os.fchdir(parent_fd)
-            set_xattrs(base, entry.xattrs, required=_REQUIRED_XATTRS)
+            set_xattrs(base, xattrs, required=_REQUIRED_XATTRS)
+        if not stat.S_ISLNK(linked.st_mode) and (entry.type == LINK or entry.mode & 0o6000 or xattrs):
+            os.chmod(base, entry.mode & 0o7777, dir_fd=parent_fd)
         time_ns = bounded_time(entry.mtime_ns)
         os.utime(base, ns=(time_ns, time_ns), dir_fd=parent_fd, follow_symlinks=False)
 
@@ -313,6 +330,7 @@ class Extractor:
             for old in [old for old in self._directory_times if old == path or old.startswith(below)]:
                 del self._directory_times[old]
                 self._set_group_id.pop(old, None)
+                self._default_acls.pop(old, None)
             self.opaque = {old for old in self.opaque if old != b"/" + path and not old.startswith(b"/" + below)}
 
     def _set_directory_mode(self, path: bytes, mode: int) -> None:
@@ -322,10 +340,27 @@ class Extractor:
         finally:
             os.close(fd)
 
+    def _set_default_acl(self, path: bytes, acl: bytes) -> None:
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
+        try:
+            set_xattrs(fd, {DEFAULT_ACL: acl})
+        finally:
+            os.close(fd)
+
     def _set_directory_time(self, path: bytes, time_ns: int) -> None:
         time_ns = bounded_time(time_ns)
         parent, _, base = path.rpartition(b"/")
         os.utime(base or b".", ns=(time_ns, time_ns), dir_fd=self._open_directory(parent), follow_symlinks=False)
+
+
+def _capability(parent_fd: int, base: bytes) -> dict[bytes, bytes]:
+    os.fchdir(parent_fd)
+    try:
+        return {CAPABILITY: os.getxattr(base, CAPABILITY, follow_symlinks=False)}
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
+        return {}
 
 
 def normalize(name: bytes) -> bytes:

@@ -2,8 +2,8 @@
 
 Nothing is written but the data that the archive has in a way that cannot be pointed at (`SideArea`). What is refused, and what becomes of
 names that come twice, of whiteouts and of symlinks on the way, is as in `extract`, whose directories and these indexes stand in for
-each other. Two things differ because they must: a directory that the archive does not mention has the time of the first entry in it, so
-that one archive always has the same index; and attributes are looked at here, since no kernel refuses them later.
+each other. One thing differs because it must: a directory that the archive does not mention has the time of the first entry in it, so
+that one archive always has the same index.
 
 spec: OCI image-spec layer.md. kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
 """
@@ -13,23 +13,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from collections.abc import Callable
 
 from teul.wire.erofs import ARCHIVE_DEVICE, BLOCK_BYTES, HEAD_BYTES, INDEX_DEVICE, MAX_NAME_BYTES, Extent, Inode
 from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
-from teul.workers.program.entries import FORBIDDEN_XATTRS, Refused, bounded_time, check_device
+from teul.workers.program.attributes import ACCESS_ACL, accepted, under_mode
+from teul.workers.program.entries import Refused, bounded_time, check_device
 from teul.workers.program.extract import OPAQUE, WHITEOUT, WHITEOUT_METADATA, normalize
 from teul.workers.program.streams import LimitExceeded
 
 _PATH_MAX = 4096  # kernel: linux/limits.h
 _MAX_SYMLINKS = 40  # kernel: linux/namei.h, MAXSYMLINKS
 _KINDS = {REGULAR: stat.S_IFREG, SYMLINK: stat.S_IFLNK, CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
-_ACCESS_ACL, _DEFAULT_ACL, _CAPABILITY = b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability"
-_ACL_VERSION = struct.pack("<I", 2)  # linux/posix_acl_xattr.h
-_ACL_ENTRY_BYTES = 8
-# linux/capability.h, XATTR_CAPS_SZ_1 to _3
-_CAPABILITY_BYTES = (12, 20, 24)
 
 
 class SideArea:
@@ -68,7 +63,6 @@ class Indexer:
         self._side = side
         self._limit_bytes = limit_bytes
         self._limit_entries = limit_entries
-        self._whiteouts: set[int] = set()  # ids of inodes
         self._archive_bytes = 0
         self.root = Inode(stat.S_IFDIR | 0o755)
         self.entries = 0
@@ -154,13 +148,16 @@ class Indexer:
             inode = _names(directory)[target_base]
         except (FileNotFoundError, NotADirectoryError, KeyError):
             raise Refused(f"{text}: the layer has no such file") from None
+        if _is_whiteout(inode):
+            raise Refused(f"{text}: the layer has no such file")
         if inode.children is not None:
             raise Refused(f"{text}: not a file")
-        if _names(above).get(base) is inode:
-            return
-        self._clear(above, base)
-        inode.links += 1
-        _names(above)[base] = inode
+        if _names(above).get(base) is not inode:
+            self._clear(above, base)
+            inode.links += 1
+            _names(above)[base] = inode
+        # docker: what a link's entry says of the file holds.
+        _set_metadata(inode, entry)
 
     def _whiteout(self, above: bytes, base: bytes, entry: Entry) -> None:
         if base == OPAQUE:
@@ -175,8 +172,7 @@ class Indexer:
         names = _names(self._directory(above, entry))
         there = names.get(hidden)
         if there is None:
-            names[hidden] = whiteout = Inode(stat.S_IFCHR)
-            self._whiteouts.add(id(whiteout))
+            names[hidden] = Inode(stat.S_IFCHR)
         elif there.children is not None:
             # spec: a whiteout hides files of lower layers, not of its own layer. A file of this layer hides the lower ones by being there.
             _mark_opaque(there)
@@ -195,7 +191,7 @@ class Indexer:
                 self.size_bytes -= inode.size_bytes + len(inode.target)
 
     def _replace_by_directory(self, above: Inode, base: bytes) -> Inode:
-        was_hidden = id(_names(above)[base]) in self._whiteouts
+        was_hidden = _is_whiteout(_names(above)[base])
         self._clear(above, base)
         directory = _names(above)[base] = Inode(stat.S_IFDIR | 0o755)
         # The whiteout said that nothing of the lower directory remains; a plain directory would be merged with it.
@@ -228,7 +224,7 @@ class Indexer:
                 pending.extend((part, True) for part in reversed(there.target.split(b"/")))
             elif there is not None and there.children is not None:
                 stack.append(there)
-            elif there is not None and (entry is None or is_linked or id(there) not in self._whiteouts):
+            elif there is not None and (entry is None or is_linked or not _is_whiteout(there)):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             elif entry is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -269,6 +265,11 @@ def _names(directory: Inode) -> dict[bytes, Inode]:
     return directory.children
 
 
+def _is_whiteout(inode: Inode) -> bool:
+    """The archive itself has no such device: it would be refused."""
+    return stat.S_ISCHR(inode.mode) and inode.device == (0, 0)
+
+
 def _check_name(base: bytes) -> None:
     if len(base) > MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -288,33 +289,9 @@ def _set_metadata(inode: Inode, entry: Entry) -> None:
     inode.uid, inode.gid = entry.uid, entry.gid
     inode.mtime_ns = bounded_time(entry.mtime_ns)
     if entry.xattrs:
-        inode.xattrs = {**(inode.xattrs or {}), **_accepted(entry.xattrs, kind)}
-
-
-def _accepted(xattrs: dict[bytes, bytes], kind: int) -> dict[bytes, bytes]:
-    """Those that setxattr(2) would take for a file of this kind; others that the kernel has for files that it does not are passed over.
-
-    Raises `Refused` for those with a value that the kernel would not take.
-    """
-    accepted: dict[bytes, bytes] = {}
-    for name, value in xattrs.items():
-        if name.startswith(FORBIDDEN_XATTRS):
-            continue
-        if name in (_ACCESS_ACL, _DEFAULT_ACL):
-            if kind == stat.S_IFLNK or (name == _DEFAULT_ACL and kind != stat.S_IFDIR):
-                continue
-            if value[:4] != _ACL_VERSION or (len(value) - 4) % _ACL_ENTRY_BYTES:
-                raise Refused(f"invalid attribute {os.fsdecode(name)}")
-        elif name == _CAPABILITY:
-            if len(value) not in _CAPABILITY_BYTES:
-                raise Refused(f"invalid attribute {os.fsdecode(name)}")
-        elif name.startswith(b"user."):
-            if kind not in (stat.S_IFREG, stat.S_IFDIR):
-                continue
-        elif not name.startswith(b"security."):
-            continue
-        accepted[name] = value
-    return accepted
+        inode.xattrs = {**(inode.xattrs or {}), **accepted(entry.xattrs, kind)}
+    if inode.xattrs and (acl := inode.xattrs.pop(ACCESS_ACL, None)) is not None and (acl := under_mode(acl, inode.mode)) is not None:
+        inode.xattrs[ACCESS_ACL] = acl
 
 
 def write_at(fd: int, data: bytes | memoryview, at: int) -> int:
