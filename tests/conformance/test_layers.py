@@ -23,7 +23,7 @@ from teul.linux import mounts
 from teul.oci.digest import Digest
 from teul.snapshots import erofs
 from teul.workers.client import InvalidArchive
-from teul.workers.layers import INDEX_FILE, Limits, index_blob, unpack
+from teul.workers.layers import Limits, index_blob, unpack
 
 pytestmark = needs("root", "dockerd", "docker_cli", "overlayfs")
 
