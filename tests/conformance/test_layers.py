@@ -22,6 +22,7 @@ from teul.aio import SlowWork
 from teul.linux import mounts
 from teul.oci.digest import Digest
 from teul.snapshots import erofs
+from teul.store.layer_files import INDEX_FILE
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Limits, index_blob, unpack
 

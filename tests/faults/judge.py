@@ -97,7 +97,7 @@ def _records_and_files(victim: Victim) -> Iterator[str]:
 
 def _images(victim: Victim, rows: images.Rows) -> Iterator[str]:
     told = victim.want(200, "GET", "/images/json?all=1").json()
-    shown = {str(row.image_id) for row in rows.images if row.manifest_digest is not None}
+    shown = {str(row.image_id) for row in rows.images if not row.deleted}
     yield from _differences("image", shown, recorded="record", found={item["Id"] for item in told}, known="answer")
     names = {(str(row.image_id), parse_reference(row.reference).familiar) for row in rows.tags}
     answered = {(item["Id"], name) for item in told for name in item["RepoTags"] or () if name != "<none>:<none>"}
@@ -106,7 +106,7 @@ def _images(victim: Victim, rows: images.Rows) -> Iterator[str]:
     yield from _differences("blob", {str(digest) for digest in rows.blobs}, recorded="record", found=blobs, known="file")
     layers = {path.parent.name for path in (victim.root / "snapshots").glob("*/fs")} | set(os.listdir(victim.root / "snapshots"))
     yield from _differences("layer", {row.chain_id.hex for row in rows.snapshots}, recorded="record", found=layers, known="directory")
-    needed = {str(digest) for row in rows.images if row.manifest_digest for digest in (row.image_id, row.manifest_digest)}
+    needed = {str(row.image_id) for row in rows.images}
     yield from (f"blob {digest} of an image has no record" for digest in needed - {str(digest) for digest in rows.blobs})
 
 

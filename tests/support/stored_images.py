@@ -11,7 +11,7 @@ from support.container_records import container_record
 from teul.aio import SlowWork, run_blocking
 from teul.model.container import Container
 from teul.model.event import Event
-from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
+from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.documents import encode_manifest
 from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, decode_image_config, encode_image_config
@@ -20,7 +20,7 @@ from teul.oci.reference import parse_reference
 from teul.services.images.archives import ImageArchives
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
-from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
@@ -48,7 +48,7 @@ class StoredImages:
         self.database = Database(str(path / "teul.db"))
         self.slow = SlowWork()
         self.workspace = Workspace(str(path / "tmp"), self.slow)
-        self.store = ImageStore(str(path), self.database, self.workspace, self.slow)
+        self.store = ImageStore(str(path), self.database, self.workspace, self.slow, host=AMD64)
         self.usage: Usage[Digest] = Usage()
         self.images = Images(self.store, self.log, self.usage)
         self.archives = ImageArchives(self.store, self.log, host=AMD64)
@@ -101,19 +101,23 @@ class StoredImages:
         descriptors = [
             Descriptor(media_type=OCI_LAYER, digest=diff_id, size_bytes=len(layer)) for diff_id, layer in zip(diff_ids, layers, strict=True)
         ]
-        manifest = encode_manifest(Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw)), descriptors)
-        blobs: dict[Digest, str] = {}
+        config_descriptor = Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw))
+        manifest = encode_manifest(config_descriptor, descriptors)
+        target = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(manifest), size_bytes=len(manifest))
+        blobs: dict[Digest, BlobFile] = {}
         prepared: dict[Digest, PreparedLayer] = {}
         for diff_id, chain_id, layer in zip(diff_ids, chain_ids(diff_ids), layers, strict=True):
             self._counter += 1
             directory = self.root / "tmp" / f"prepared-{self._counter}"
             (directory / "fs").mkdir(parents=True)
             (directory / "fs/file").write_bytes(layer)
-            blobs[diff_id] = os.fspath(self.root / "tmp" / f"blob-{self._counter}")
-            Path(blobs[diff_id]).write_bytes(layer)
+            blob = self.root / "tmp" / f"blob-{self._counter}"
+            blob.write_bytes(layer)
+            blobs[diff_id] = BlobFile(os.fspath(blob), len(layer))
             prepared[chain_id] = PreparedLayer(chain_id, os.fspath(directory), len(layer))
         tags = [parse_reference(name).with_default_tag() for name in names]
-        return NewImage(raw, decode_image_config(raw), manifest, tuple(descriptors), blobs, tags), prepared
+        platforms = (NewPlatform(decode_image_config(raw), tuple(descriptors)),)
+        return NewImage(target, {target.digest: manifest, config_descriptor.digest: raw}, platforms, blobs, tags), prepared
 
     def use(self, image_id: Digest, *container_ids: str, running: bool = False) -> list[Container]:
         """Have containers stand on an image, each newer than those before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -35,9 +36,10 @@ class Container(msgspec.Struct, kw_only=True):
 
     `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
     configuration is merged in and Docker's defaults are filled. `endpoints` are by the network's name, in the order of the container's
-    interfaces, and empty while the container does not run. `image_reference` is what the client wrote. `state` is replaced as a whole, by
-    the functions of `model.lifecycle`, `health` by those of `model.health`; `health` is None as long as nothing was ever probed.
-    `manually_stopped` keeps `unless-stopped` from starting the container again.
+    interfaces, and empty while the container does not run. `image_reference` is what the client wrote, `image_manifest` the descriptor of
+    the image's manifest for the container's platform (OCI image-spec descriptor.md), None in records from before there was a choice.
+    `state` is replaced as a whole, by the functions of `model.lifecycle`, `health` by those of `model.health`; `health` is None as long as
+    nothing was ever probed. `manually_stopped` keeps `unless-stopped` from starting the container again.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Container(msgspec.Struct, kw_only=True):
     endpoints: dict[str, ContainerEndpoint] = msgspec.field(default_factory=dict)
     manually_stopped: bool = False
     health: Health | None = None
+    image_manifest: dict[str, Any] | None = None
 
     @property
     def gateway_endpoint(self) -> ContainerEndpoint | None:

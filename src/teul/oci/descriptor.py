@@ -25,6 +25,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_IMAGE_NAME = "io.containerd.image.name"
 # An attestation, which buildkit writes beside an image: in-toto statements in a manifest for the platform unknown/unknown.
 REFERENCE_TYPE = "vnd.docker.reference.type"
+REFERENCE_DIGEST = "vnd.docker.reference.digest"  # the manifest that an attestation is about
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -5,7 +5,6 @@ Every decoder is given bytes whose number was limited before; it raises `Invalid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -82,6 +81,12 @@ def is_index(data: bytes) -> bool:
     return shape.media_type in INDEX_TYPES or (not shape.media_type and shape.manifests is not None)
 
 
+def media_type_of(data: bytes) -> str:
+    """What the index or manifest `data` says that it is, or if it does not say so, what it looks like. Raises `InvalidDocument`."""
+    shape = decode_lenient(data, _Shape, "image manifest")
+    return shape.media_type or (OCI_INDEX if shape.manifests is not None else OCI_MANIFEST)
+
+
 def decode_saved_images(data: bytes) -> list[SavedImage]:
     """Read docker save's `manifest.json`. Raises `InvalidDocument`, in Docker's words if the document is null; [] is fine."""
     if data.strip() == b"null":
@@ -102,11 +107,6 @@ def encode_index(manifests: list[Descriptor]) -> bytes:
 def encode_document(document: msgspec.Struct) -> bytes:
     """Compact JSON of any document of this package, members in the order of their declaration."""
     return msgspec.json.encode(document, enc_hook=_encode)
-
-
-def encode_list(documents: Sequence[msgspec.Struct]) -> bytes:
-    """Compact JSON of several documents."""
-    return msgspec.json.encode(documents, enc_hook=_encode)
 
 
 def decode_lenient(data: bytes, shape: type[T], name: str, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> T:

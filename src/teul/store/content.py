@@ -41,9 +41,9 @@ class ContentStore:
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
 
-    def put(self, data: bytes) -> Digest:
-        """Store `data` and return its digest. The caller syncs."""
-        digest = Digest.of(data)
+    def put(self, data: bytes, digest: Digest | None = None) -> Digest:
+        """Store `data` and return its digest, which the caller may have verified already. The caller syncs."""
+        digest = digest or Digest.of(data)
         path = self.path(digest)
         if not os.path.exists(path):
             replace_file(path, data, durable=False)

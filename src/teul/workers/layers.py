@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from teul.aio import SlowWork, run_blocking
+from teul.aio import SlowWork, run_blocking, run_to_end
 from teul.errors import System
 from teul.linux.paths import open_in_root
 from teul.oci.digest import Digest
@@ -187,7 +187,7 @@ async def index_stream(stream: AsyncIterator[bytes], keep_path: str, directory: 
         done = _indexed(await worker.result(), None)
         await feed.finish()
     if not done.compression:
-        await run_blocking(_be_one_file, os.path.join(directory, ARCHIVE_FILE), keep_path)
+        await run_to_end(run_blocking(_be_one_file, os.path.join(directory, ARCHIVE_FILE), keep_path))
     return done
 
 
@@ -197,7 +197,7 @@ async def _index_job(
 ) -> AsyncIterator[tuple[IndexOrder, tuple[int, ...]]]:
     """The order, and the descriptors of the new files that it names. The worker's root is an empty directory."""
     root = os.path.join(directory, "root")
-    await run_blocking(os.mkdir, root, 0o700)
+    await run_to_end(run_blocking(os.mkdir, root, 0o700))
     with ExitStack() as stack:
         index_fd = stack.enter_context(_new_file(os.path.join(directory, INDEX_FILE)))
         archive_fd = stack.enter_context(_new_file(os.path.join(directory, ARCHIVE_FILE))) if archive else None
@@ -214,7 +214,7 @@ async def _index_job(
             "trailing_bytes": limits.trailing_bytes,
         }
         yield order, tuple(fd for fd in (index_fd, archive_fd, keep_fd) if fd is not None)
-    await run_blocking(os.rmdir, root)
+    await run_to_end(run_blocking(os.rmdir, root))
 
 
 def _be_one_file(kept: str, other: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.image_models import image_of
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux.cgroups import Layout
 from teul.model.config import ContainerConfig
@@ -18,7 +19,7 @@ from teul.model.image import Image
 from teul.model.lifecycle import ContainerState, Move, Status, exited, paused, started, unpaused
 from teul.model.log import LogEntry, LogQuery
 from teul.model.signals import parse_signal
-from teul.oci.digest import Digest, chain_ids
+from teul.oci.digest import Digest
 from teul.oci.image_config import ImageDocument, RootFS
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference, parse_reference_or_id
@@ -431,7 +432,7 @@ def _image(image_id: Digest) -> Image:
     """An image of two layers."""
     diff_ids = [Digest.of(b"bottom"), Digest.of(b"top")]
     document = ImageDocument(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=diff_ids))
-    return Image(image_id, Digest.of(b"manifest"), b"", document, (), tuple(chain_ids(diff_ids)), 4096, NOW_NS)
+    return image_of(document, image_id=image_id, size_bytes=4096, stored_at_ns=NOW_NS)
 
 
 @dataclass

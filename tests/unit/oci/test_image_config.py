@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from teul.model.image import Image
+from support.image_models import image_of
 from teul.oci.digest import Digest
 from teul.oci.documents import InvalidDocument
 from teul.oci.image_config import (
@@ -111,7 +111,7 @@ def test_the_same_document_gives_the_same_bytes() -> None:
 def test_an_image_without_a_config_gives_an_empty_one() -> None:
     document = ImageDocument(rootfs=RootFS())
     assert list(ImageDocument().diff_ids) == []
-    image = Image(Digest.of(b"i"), None, b"", document, (), (), 0, 0)
+    image = image_of(document)
     assert image.config == ImageConfig()
     assert image.labels == {}
     assert image.created_ns is None

@@ -15,7 +15,6 @@ from teul.errors import InvalidParameter, NotFound, NotImplementedHere, TeulErro
 from teul.model.config import decode_create_body
 from teul.model.container import Container, ContainerExit, CreateContainer
 from teul.model.network_config import NetworkingConfig
-from teul.oci.digest import Digest
 from teul.services.containers.filters import ContainerQuery, select_containers
 
 _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
@@ -195,7 +194,7 @@ def _exit_document(end: ContainerExit) -> dict[str, object]:
 def _layer_directories(found: Services, container: Container) -> list[str]:
     """The layer directories of the container's image; none if the image is gone."""
     try:
-        return found.images.layer_directories(found.images.get(Digest(container.image_id)))
+        return found.images.layer_directories(found.images.of(container))
     except NotFound:
         return []
 

@@ -40,6 +40,7 @@ def summary(container: Container, *, image: str, now_ns: int, sizes: tuple[int, 
         "Names": [f"/{container.name}"],
         "Image": image,
         "ImageID": container.image_id,
+        **_manifest(container),
         "Command": command_line(container),
         "Created": container.created_at_ns // 1_000_000_000,
         "Ports": _port_summaries(container),
@@ -85,7 +86,12 @@ def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
         "Mounts": [render(mount) for mount in container.mounts],
         "Config": render(container.config),
         "NetworkSettings": _network_settings(container),
+        **_manifest(container),
     }
+
+
+def _manifest(container: Container) -> dict[str, Any]:
+    return {"ImageManifestDescriptor": container.image_manifest} if container.image_manifest is not None else {}
 
 
 def networks(container: Container) -> dict[str, Any]:

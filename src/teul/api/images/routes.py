@@ -33,19 +33,25 @@ async def list_images(request: web.Request) -> web.StreamResponse:
         wanted.validate(ACCEPTED)
         wanted = Filters({**{key: wanted.get(key) for key in ACCEPTED if key in wanted}, "reference": [pattern]})
     query = ImageQuery(wanted, shared_size=version >= (1, 42) and boolean(request, "shared-size"))
-    return json_response([summary_view(summary, version) for summary in services(request).images.list(query)])
+    images = services(request).images
+    told = version >= (1, 47) and boolean(request, "manifests")
+    return json_response(
+        [summary_view(summary, version, images.manifests(summary.image) if told else None) for summary in images.list(query)]
+    )
 
 
 async def inspect_image(request: web.Request) -> web.StreamResponse:
     """GET /images/{name}/json"""
     version = api_version(request)
     platform = _platform(request, since=(1, 49))
-    if platform is not None and version >= (1, 48) and boolean(request, "manifests"):
+    told = version >= (1, 48) and boolean(request, "manifests")
+    if platform is not None and told:
         raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
     images = services(request).images
     image = images.resolve(request.match_info["name"], platform)
     names, directories = images.references(image), images.layer_directories(image)
-    return json_response(inspect_view(image, names, directories, images.tagged_at_ns(image), version))
+    manifests = images.manifests(image) if told else None
+    return json_response(inspect_view(image, names, directories, images.tagged_at_ns(image), version, manifests=manifests))
 
 
 async def image_history(request: web.Request) -> web.StreamResponse:
@@ -96,10 +102,11 @@ async def save_images(request: web.Request) -> web.StreamResponse:
     name = request.match_info.get("name")
     names = [name] if name is not None else request.query.getall("names", [])
     found = services(request)
-    if platform := _platform(request, since=(1, 48)):
+    platform = _platform(request, since=(1, 48))
+    if platform is not None:
         for wanted in names:
             found.images.resolve(wanted, platform)
-    chunks = found.image_archives.save(names)
+    chunks = found.image_archives.save(names, platform=platform)
     response = web.StreamResponse()
     response.content_type = "application/x-tar"
     await response.prepare(request)

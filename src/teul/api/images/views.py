@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 
 from teul.model.image import Image
+from teul.oci.descriptor import REFERENCE_DIGEST, Descriptor
+from teul.oci.documents import encode_document
 from teul.oci.image_config import ImageConfig
 from teul.oci.reference import Reference
 from teul.oci.timestamp import ZERO_TIME, normalize_time, render_time
-from teul.services.images.listing import HistoryItem, ImageSummary, split_names
+from teul.services.images.listing import HistoryItem, ImageSummary, ManifestSummary, split_names
 from teul.services.images.load import LoadedImage
 from teul.services.images.remove import Removed
 
@@ -37,8 +39,8 @@ _BEFORE_1_50 = {
 }
 
 
-def summary_view(summary: ImageSummary, version: Version) -> Document:
-    """An element of GET /images/json."""
+def summary_view(summary: ImageSummary, version: Version, manifests: Sequence[ManifestSummary] | None = None) -> Document:
+    """An element of GET /images/json; with `manifests` if the client has asked for them."""
     image = summary.image
     tags, digests = [tag.familiar for tag in summary.tags], [digest.familiar for digest in summary.digests]
     if version < (1, 43) and not tags and not digests:
@@ -49,6 +51,7 @@ def summary_view(summary: ImageSummary, version: Version) -> Document:
         "Id": str(image.image_id),
         "Labels": image.config.labels,
         "ParentId": image.document.parent,
+        **_target_members(image, manifests, version, since=(1, 47)),
         "RepoDigests": digests,
         "RepoTags": tags,
         "SharedSize": summary.shared_size_bytes,
@@ -60,11 +63,17 @@ def summary_view(summary: ImageSummary, version: Version) -> Document:
 
 
 def inspect_view(
-    image: Image, names: Sequence[Reference], layer_directories: Sequence[str], tagged_at_ns: int, version: Version
+    image: Image,
+    names: Sequence[Reference],
+    layer_directories: Sequence[str],
+    tagged_at_ns: int,
+    version: Version,
+    *,
+    manifests: Sequence[ManifestSummary] | None = None,
 ) -> Document:
-    """GET /images/{name}/json."""
+    """GET /images/{name}/json; with `manifests` if the client has asked for them."""
     source = image.document
-    tags, digests = split_names(names)
+    tags, digests = split_names(names, image.image_id)
     document: Document = {
         "Id": str(image.image_id),
         "RepoTags": [tag.familiar for tag in tags],
@@ -96,9 +105,44 @@ def inspect_view(
         "GraphDriver": {"Data": _directories_view(layer_directories), "Name": "overlay2"},
         "RootFS": root,
         "Metadata": {"LastTagTime": render_time(tagged_at_ns) if tagged_at_ns else ZERO_TIME},
+        **_target_members(image, manifests, version, since=(1, 48)),
         "Config": _config_view(image.config, version),
     }
     return document
+
+
+def descriptor_view(descriptor: Descriptor) -> Document:
+    """OCI image-spec descriptor.md."""
+    view: Document = msgspec.json.decode(encode_document(descriptor))
+    return view
+
+
+def _target_members(image: Image, manifests: Sequence[ManifestSummary] | None, version: Version, *, since: Version) -> Document:
+    members: Document = {}
+    if version >= (1, 48):
+        members["Descriptor"] = descriptor_view(image.target)
+    if manifests is not None and version >= since:
+        members["Manifests"] = [_manifest_view(manifest) for manifest in manifests]
+    return members
+
+
+def _manifest_view(summary: ManifestSummary) -> Document:
+    """docker: api/types/image/manifest.go."""
+    manifest = summary.manifest
+    unpacked = manifest.size_bytes if manifest.ready else 0
+    view: Document = {
+        "ID": str(manifest.descriptor.digest),
+        "Descriptor": descriptor_view(manifest.descriptor),
+        "Available": manifest.available,
+        "Size": {"Content": manifest.content_bytes, "Total": manifest.content_bytes + unpacked},
+        "Kind": manifest.kind,
+    }
+    if manifest.kind == "image":
+        platform = msgspec.to_builtins(manifest.platform)
+        view["ImageData"] = {"Platform": platform, "Containers": list(summary.containers), "Size": {"Unpacked": unpacked}}
+    elif manifest.kind == "attestation":
+        view["AttestationData"] = {"For": (manifest.descriptor.annotations or {}).get(REFERENCE_DIGEST, "")}
+    return view
 
 
 def history_view(item: HistoryItem) -> Document:

@@ -17,7 +17,6 @@ from teul.errors import Conflict, NotFound, System, TeulError
 from teul.model.container import Container
 from teul.model.filesystem import Change, PathStat
 from teul.model.lifecycle import Status
-from teul.oci.digest import Digest
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.mounts import plan_mounts
@@ -164,7 +163,7 @@ class Filesystems:
 
     async def _lower(self, container: Container, owner: AsyncExitStack) -> list[str | int]:
         """The layers of the container's image, for as long as `owner` holds them."""
-        lower = self._images.lower(self._images.get(Digest(container.image_id)))
+        lower = self._images.lower(self._images.of(container))
         try:
             return await run_to_end(run_blocking(owner.enter_context, lower))
         except OSError as error:

@@ -21,7 +21,6 @@ from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
 from teul.model.image import Image
 from teul.model.network import BRIDGE
-from teul.oci.digest import Digest
 from teul.oci.runtime_spec import NamespaceKind, Spec
 from teul.runtime.child.calls import LAST_CALLS
 from teul.runtime.engine.process import Process
@@ -155,7 +154,7 @@ class Launcher:
     def image_size(self, container: Container) -> int:
         """Bytes of the image's layers; 0 for an image that is gone."""
         try:
-            return self._images.get(Digest(container.image_id)).size_bytes
+            return self._images.of(container).size_bytes
         except NotFound:
             return 0
 
@@ -163,7 +162,7 @@ class Launcher:
         return cgroups_path(container.host_config, self._cgroup_parent, container.id)
 
     async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
-        image = self._images.get(Digest(container.image_id))
+        image = self._images.of(container)
         donors = self._donors(container)
         if "network" in donors:
             # docker: a container that joins another's network takes its names as well.

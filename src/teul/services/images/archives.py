@@ -50,17 +50,21 @@ class ImageArchives:
     async def import_(self, stream: AsyncIterator[bytes], request: ImportRequest) -> Digest:
         """Make an image of one layer from a root filesystem's tar. Raises InvalidParameter or System; then nothing is stored."""
         image = await import_archive(self._store, stream, request, host=self._host, limits=self._limits, slots=self._slots)
+        document = image.platforms[0].document
         if request.reference is not None:
-            self._events.publish(image_event(image.image_id, image.document, "tag", name=request.reference.familiar))
-        self._events.publish(image_event(image.image_id, image.document, "import"))
+            self._events.publish(image_event(image.image_id, document, "tag", name=request.reference.familiar))
+        self._events.publish(image_event(image.image_id, document, "import"))
         return image.image_id
 
-    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
-        """The archive of the images called `names`. Raises NotFound or InvalidParameter before it yields anything."""
+    def save(self, names: Sequence[str], *, platform: Platform | None = None) -> AsyncIterator[bytes]:
+        """The archive of the images called `names`, or of that one platform of them.
+
+        Raises NotFound or InvalidParameter before it yields anything.
+        """
         selected = select_images(self._store.catalog, names)
         for image_id in selected:
             self._events.publish(image_event(image_id, self._store.catalog.images[image_id].document, "save"))
-        return save_archive(self._store.catalog, self._store.content, selected, self._store.slow)
+        return save_archive(self._store.catalog, self._store.content, selected, self._store.slow, platform=platform)
 
 
 async def _no_progress(_: LayerProgress) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from teul.errors import Integrity, NotFound
-from teul.model.image import Image
-from teul.oci.digest import Digest, chain_ids
-from teul.oci.documents import InvalidDocument
-from teul.oci.image_config import MAX_CONFIG_BYTES, ImageDocument, decode_image_config
-from teul.oci.reference import Reference, parse_reference, parse_reference_or_id
+from teul.model.image import Image, ImageManifest
+from teul.oci.descriptor import OCI_CONFIG
+from teul.oci.digest import Digest
+from teul.oci.documents import MAX_DOCUMENT_BYTES, InvalidDocument, decode_manifest
+from teul.oci.image_config import MAX_CONFIG_BYTES
+from teul.oci.platform import Platform
+from teul.oci.reference import Reference, parse_reference
+from teul.services.images.assemble import assemble, describe, manifests_below
 from teul.store.content import ContentStore
 from teul.store.metadata.images import ImageRow, Rows, SnapshotRow, TagRow
 
@@ -29,10 +32,22 @@ class ImageUnknown(NotFound):
         super().__init__(f"No such image: {text}")
 
 
+class PlatformMismatch(ImageUnknown):
+    """The image is there, but not for that platform."""
+
+    def __init__(self, reference: str, image: Image, platform: Platform) -> None:
+        super().__init__(image.image_id)
+        self.message = (
+            f"image with reference {reference} was found but its platform ({image.document.platform}) "
+            f"does not match the specified platform ({platform})"
+        )
+
+
 @dataclass(slots=True)
 class Catalog:
     """The mirror of the database's rows. Used from the event loop only; hands out frozen values."""
 
+    host: Platform = field(default_factory=Platform)
     images: dict[Digest, Image] = field(default_factory=dict)
     snapshots: dict[Digest, SnapshotRow] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
@@ -64,44 +79,16 @@ class Catalog:
         """The rows of the image's names, sorted by name."""
         return [self._tags[reference] for reference in sorted(self._names.get(image_id, ()))]
 
-    def resolve(self, text: str) -> Image:
-        """The image that `text` means: a name, a whole id, or the beginning of an id that only one image has.
-
-        Raises `ImageUnknown`, or InvalidParameter if the text is no reference.
-        """
-        return self.lookup(text)[0]
-
-    def lookup(self, text: str) -> tuple[Image, Reference | None]:
-        """As `resolve`; also the name that the image was found by, None if it was found by its id."""
-        reference = parse_reference_or_id(text)
-        if isinstance(reference, Digest):
-            image = self.images.get(reference)
-            if image is None or image.manifest_digest is None:
-                raise ImageUnknown(reference)
-            return image, None
-        named = self.find_tag(reference)
-        if named is not None:
-            return self.images[named.image_id], reference.with_default_tag()
-        image = self.find_by_prefix(text)
-        if image is None:
-            raise ImageUnknown(reference)
-        return image, None
-
-    def find_tag(self, reference: Reference) -> TagRow | None:
-        """The row of the name `reference`, if there is one. Where the name has a digest, its tag does not count."""
-        wanted = reference.without_tag() if reference.digest is not None else reference.with_default_tag()
-        return self.tags.get(wanted.canonical)
-
-    def find_by_prefix(self, text: str) -> Image | None:
-        """The only image whose id begins with `text`, with or without the algorithm."""
-        if not text:
-            return None
-        found = [image for image in self.shown() if image.image_id.hex.startswith(text) or str(image.image_id).startswith(text)]
-        return found[0] if len(found) == 1 else None
-
     def shown(self) -> Iterator[Image]:
         """Every image that was not deleted by force while containers stand on it."""
-        return (image for image in self.images.values() if image.manifest_digest is not None)
+        return (image for image in self.images.values() if not image.deleted)
+
+    def ready(self) -> Iterator[tuple[Image, ImageManifest]]:
+        """Every manifest that new containers can stand on, with its image, the newest image first."""
+        for image in reversed(self.images.values()):
+            if not image.deleted:
+                for manifest in image.ready:
+                    yield image, manifest
 
     def references(self, image_id: Digest) -> list[Reference]:
         """The image's names, sorted."""
@@ -111,14 +98,20 @@ class Catalog:
         """How large the topmost layer of the chain `chain_id` is, unpacked."""
         return self.snapshots[chain_id].size_bytes
 
+    def layer_size(self, chain_id: Digest) -> int | None:
+        """As `layer_size_bytes`; None if the layer is not here."""
+        row = self.snapshots.get(chain_id)
+        return row.size_bytes if row is not None else None
+
     def knows_layer(self, blob: Digest, diff_id: Digest) -> bool:
         """Whether `blob` is stored and is known, from an image that has it, to unpack to `diff_id`."""
         if blob not in self.blobs:
             return False
         return any(
             layer.digest == blob and known == diff_id
-            for image in self.shown()
-            for layer, known in zip(image.layers, image.document.diff_ids, strict=True)
+            for _, manifest in self.ready()
+            if manifest.document is not None
+            for layer, known in zip(manifest.layers, manifest.document.diff_ids, strict=True)
         )
 
     def find_layer(self, diff_id: Digest, suits: Callable[[Digest], bool]) -> SnapshotRow | None:
@@ -127,70 +120,83 @@ class Catalog:
 
     def used_snapshots(self, *, without: Digest | None = None) -> set[Digest]:
         """The chain ids that images need, all but the image `without`."""
-        return {chain for image in self.images.values() if image.image_id != without for chain in image.chain_ids}
+        return {chain for image in self.images.values() if image.image_id != without for chain in chains_of(image)}
 
     def used_blobs(self, *, without: Digest | None = None) -> set[Digest]:
-        """The blobs that images need, all but the image `without`. An image that was deleted by force needs its config only."""
+        """The blobs that images need, all but the image `without`."""
         used: set[Digest] = set()
         for image in self.images.values():
             if image.image_id != without:
                 used.update(blobs_of(image))
         return used
 
+    def assemble(self, row: ImageRow, documents: Mapping[Digest, bytes]) -> Image:
+        """The image of that row and those documents, with what is stored now. Raises `Integrity` or `InvalidDocument`."""
+        return assemble(
+            describe(row.image_id, documents[row.image_id], row.media_type),
+            documents,
+            blobs=self.blobs,
+            layer_size=self.layer_size,
+            host=self.host,
+            stored_at_ns=row.stored_at_ns,
+            deleted=row.deleted,
+        )
+
+
+def chains_of(image: Image) -> set[Digest]:
+    """The layers of all the image's manifests that containers can stand on."""
+    return {chain_id for manifest in image.ready for chain_id in manifest.chain_ids}
+
 
 def blobs_of(image: Image) -> set[Digest]:
-    """The image's config, and unless it was deleted by force its manifest and layers."""
-    if image.manifest_digest is None:
-        return {image.image_id}
-    return {image.image_id, image.manifest_digest, *(layer.digest for layer in image.layers)}
+    """The image's documents, and unless it was deleted by force whatever else its manifests have and is stored."""
+    if image.deleted:
+        return set(image.documents)
+    return {*image.documents, *(digest for manifest in image.manifests if manifest.available for digest in blobs_of_manifest(manifest))}
 
 
-def make_image(row: ImageRow, raw: bytes, document: ImageDocument) -> Image:
-    """The image that `row` and its config, as bytes and decoded, describe."""
-    return Image(
-        image_id=row.image_id,
-        manifest_digest=row.manifest_digest,
-        raw=raw,
-        document=document,
-        layers=row.layers,
-        chain_ids=tuple(chain_ids(document.diff_ids)),
-        size_bytes=row.size_bytes,
-        stored_at_ns=row.stored_at_ns,
-    )
+def blobs_of_manifest(manifest: ImageManifest) -> set[Digest]:
+    """The manifest itself, its config and its layers."""
+    config = () if manifest.config is None else (manifest.config.digest,)
+    return {manifest.descriptor.digest, *config, *(layer.digest for layer in manifest.layers)}
 
 
 def make_row(image: Image) -> ImageRow:
     """The row that keeps `image`."""
-    return ImageRow(
-        image.image_id,
-        image.manifest_digest,
-        image.layers,
-        image.chain_ids[-1] if image.chain_ids else None,
-        image.size_bytes,
-        image.stored_at_ns,
-    )
+    return ImageRow(image.image_id, image.target.media_type, image.deleted, image.stored_at_ns)
 
 
-def deleted(image: Image) -> Image:
-    """What stays of an image that is deleted by force while containers stand on it."""
-    return replace(image, manifest_digest=None)
+def build_catalog(rows: Rows, content: ContentStore, host: Platform) -> Catalog:
+    """Read the documents of every image and put the mirror together. Blocks.
 
-
-def build_catalog(rows: Rows, content: ContentStore) -> Catalog:
-    """Read the config of every image and put the mirror together. Blocks.
-
-    An image whose config is damaged is logged and left out: the other images must still be usable. Its files stay for a repair.
+    An image whose documents are damaged is logged and left out: the other images must still be usable. Its files stay for a repair.
     """
-    catalog = Catalog(snapshots={row.chain_id: row for row in rows.snapshots}, blobs=rows.blobs)
+    catalog = Catalog(host, snapshots={row.chain_id: row for row in rows.snapshots}, blobs=rows.blobs)
     for row in rows.images:
         try:
-            raw = content.read(row.image_id, limit_bytes=MAX_CONFIG_BYTES)
-            document = decode_image_config(raw)
+            catalog.images[row.image_id] = catalog.assemble(row, _read_documents(row, content, rows.blobs))
         except (Integrity, NotFound, InvalidDocument) as error:
             log.error("image %s is damaged and left out: %s", row.image_id, error.message)
-            continue
-        catalog.images[row.image_id] = make_image(row, raw, document)
     for tag in rows.tags:
         if tag.image_id in catalog.images:
             catalog.name(tag)
     return catalog
+
+
+def _read_documents(row: ImageRow, content: ContentStore, blobs: Mapping[Digest, int]) -> dict[Digest, bytes]:
+    documents = {row.image_id: content.read(row.image_id, limit_bytes=MAX_DOCUMENT_BYTES)}
+    target = describe(row.image_id, documents[row.image_id], row.media_type)
+    if target.media_type == OCI_CONFIG:
+        return documents
+    known = -1
+    while known != len(documents):  # until no index leads to one more
+        known = len(documents)
+        for descriptor in list(manifests_below(target, documents)):
+            if descriptor.digest in blobs and descriptor.digest not in documents:
+                documents[descriptor.digest] = content.read(descriptor.digest, limit_bytes=MAX_DOCUMENT_BYTES)
+    for descriptor in list(manifests_below(target, documents)):
+        data = documents.get(descriptor.digest)
+        config = decode_manifest(data).config if data is not None else None
+        if config is not None and config.digest in blobs and config.size_bytes <= MAX_CONFIG_BYTES:
+            documents.setdefault(config.digest, content.read(config.digest, limit_bytes=MAX_CONFIG_BYTES))
+    return documents

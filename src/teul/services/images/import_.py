@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from teul import failpoints
 from teul.dockerfile.instructions import apply_changes
 from teul.errors import InvalidParameter
-from teul.oci.descriptor import OCI_CONFIG, Descriptor, layer_media_type
+from teul.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, layer_media_type
 from teul.oci.digest import Digest
 from teul.oci.documents import encode_manifest
 from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, encode_image_config
@@ -19,7 +19,7 @@ from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.oci.timestamp import render_time
 from teul.services.images.layers import ArrivedLayer, take_layer
-from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
 from teul.workers.layers import Limits
 
 
@@ -71,6 +71,13 @@ def _image(layer: ArrivedLayer, platform: Platform, config: ImageConfig, request
     )
     raw = encode_image_config(document)
     descriptor = Descriptor(media_type=layer_media_type(layer.compression), digest=layer.digest, size_bytes=layer.size_bytes)
-    manifest = encode_manifest(Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw)), [descriptor])
-    tags = (request.reference,) if request.reference is not None else ()
-    return NewImage(raw, document, manifest, (descriptor,), {layer.digest: layer.blob_path}, tags)
+    config_descriptor = Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw))
+    manifest = encode_manifest(config_descriptor, [descriptor])
+    target = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(manifest), size_bytes=len(manifest))
+    return NewImage(
+        target,
+        {target.digest: manifest, config_descriptor.digest: raw},
+        (NewPlatform(document, (descriptor,)),),
+        {layer.digest: BlobFile(layer.blob_path, layer.size_bytes)},
+        (request.reference,) if request.reference is not None else (),
+    )

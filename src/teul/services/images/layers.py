@@ -1,6 +1,7 @@
 """Making a layer of its archive, in the form that this root's layers get: an index over the archive, or its files.
 
-An archive whose index would not be true (its checksums are right and its files are not where the index could point) is unpacked.
+An archive of which an index cannot say everything (a sparse file of millions of pieces, say) is unpacked. Whatever touches the layer's
+directory is waited for, also by a caller that is cancelled: the directory is about to be removed then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from teul.aio import run_blocking
+from teul.aio import run_blocking, run_to_end
 from teul.oci.digest import Digest
 from teul.services.images.store import ImageStore
 from teul.store.atomic import remove_tree
@@ -38,12 +39,12 @@ async def make_layer(
 
     `diff_id` is given if the archive is uncompressed and its digest known: then the layer shares the file. Raises InvalidArchive or System.
     """
-    await run_blocking(os.mkdir, directory, 0o700)
+    await run_to_end(run_blocking(os.mkdir, directory, 0o700))
     if store.indexes:
         indexed = await index_blob(blob_path, directory, limits, diff_id=diff_id)
         if not indexed.unindexable:
             if diff_id is not None:
-                await run_blocking(os.link, blob_path, os.path.join(directory, ARCHIVE_FILE))
+                await run_to_end(run_blocking(os.link, blob_path, os.path.join(directory, ARCHIVE_FILE)))
             return indexed.unpacked
         await _start_over(directory, indexed.unindexable)
     return await _unpack(store, blob_path, compression, directory, limits, diff_id=diff_id)
@@ -54,11 +55,11 @@ async def take_layer(store: ImageStore, stream: AsyncIterator[bytes], directory:
 
     The blob is kept beside the directory. Raises InvalidArchive or System, and whatever `stream` raises.
     """
-    await run_blocking(os.mkdir, directory, 0o700)
+    await run_to_end(run_blocking(os.mkdir, directory, 0o700))
     blob_path = f"{directory}.blob"
     if not store.indexes:
         root = os.path.join(directory, FILES_DIRECTORY)
-        await run_blocking(os.mkdir, root, 0o755)
+        await run_to_end(run_blocking(os.mkdir, root, 0o755))
         done = await ingest(stream, blob_path, root, limits, store.slow)
         return ArrivedLayer(done.unpacked, done.digest, done.blob_size_bytes, done.compression, blob_path)
     indexed = await index_stream(stream, blob_path, directory, limits)
@@ -76,11 +77,11 @@ async def _unpack(
     store: ImageStore, blob_path: str, compression: str, directory: str, limits: Limits, *, diff_id: Digest | None
 ) -> Unpacked:
     root = os.path.join(directory, FILES_DIRECTORY)
-    await run_blocking(os.mkdir, root, 0o755)
+    await run_to_end(run_blocking(os.mkdir, root, 0o755))
     return await unpack(blob_path, compression, root, limits, store.slow, diff_id=diff_id)
 
 
 async def _start_over(directory: str, reason: str) -> None:
     log.info("a layer is unpacked, for it cannot be indexed: %s", reason)
-    await run_blocking(remove_tree, directory)
-    await run_blocking(os.mkdir, directory, 0o700)
+    await run_to_end(run_blocking(remove_tree, directory))
+    await run_to_end(run_blocking(os.mkdir, directory, 0o700))

@@ -13,11 +13,12 @@ from datetime import datetime
 
 from teul.errors import Integrity, InvalidParameter
 from teul.model.filter import Filters
-from teul.model.image import Image
+from teul.model.image import Image, ImageManifest
 from teul.oci.digest import Digest
 from teul.oci.reference import Reference
 from teul.oci.timestamp import parse_time_ns
 from teul.services.images.catalog import Catalog
+from teul.services.images.lookup import resolve
 from teul.services.usage import Usage
 
 ACCEPTED = frozenset({"dangling", "label", "before", "since", "reference", "until"})
@@ -49,6 +50,14 @@ class ImageSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestSummary:
+    """A manifest of an image, and the ids of the containers that were made of it."""
+
+    manifest: ImageManifest
+    containers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryItem:
     """A step of an image's history; `image_id` and `tags` are known of the newest step only."""
 
@@ -77,12 +86,24 @@ def list_images(catalog: Catalog, query: ImageQuery, usage: Usage[Digest], *, no
         names = catalog.references(image.image_id)
         if "reference" in filters:
             names = [name for name in names if any(name.matches(pattern) for pattern in filters.get("reference"))]
-        tags, digests = split_names(names)
+        tags, digests = split_names(names, image.image_id)
         if (dangling and tags) or (not names and ("reference" in filters or ("dangling" in filters and not dangling))):
             continue
         size_bytes = sum(shared[chain_id] for chain_id in image.chain_ids) if shared is not None else -1
         summaries.append(ImageSummary(image, tags, digests, usage.count(image.image_id), size_bytes))
     return sorted(summaries, key=lambda summary: summary.image.created_ns or 0, reverse=True)
+
+
+def summarize_manifests(image: Image, usage: Usage[Digest]) -> list[ManifestSummary]:
+    """All manifests that the image leads to, those for this host first, and the attestations after the images."""
+    users: dict[str, list[str]] = {}
+    for container in usage.users(image.image_id):
+        if container.image_manifest is not None:
+            users.setdefault(container.image_manifest["digest"], []).append(container.id)
+    return [
+        ManifestSummary(manifest, tuple(users.get(str(manifest.descriptor.digest), ())))
+        for manifest in sorted(image.manifests, key=lambda manifest: (manifest is not image.chosen, manifest.kind != "image"))
+    ]
 
 
 def image_history(catalog: Catalog, image: Image) -> list[HistoryItem]:
@@ -120,8 +141,8 @@ def parse_until_ns(value: str, now_ns: int) -> int:
 
 def _bounds(catalog: Catalog, filters: Filters, now_ns: int) -> tuple[int | None, int | None]:
     """The images to list were created after the first moment and before the second. Of several values of a filter the strictest holds."""
-    since = [catalog.resolve(value).created_ns for value in filters.get("since")]
-    before = [catalog.resolve(value).created_ns for value in filters.get("before")]
+    since = [resolve(catalog, value).created_ns for value in filters.get("since")]
+    before = [resolve(catalog, value).created_ns for value in filters.get("before")]
     before += [parse_until_ns(value, now_ns) for value in filters.get("until")]
     return (
         max((time_ns for time_ns in since if time_ns is not None), default=None),
@@ -143,6 +164,9 @@ def _shared_sizes(catalog: Catalog) -> dict[Digest, int]:
     return {chain_id: catalog.layer_size_bytes(chain_id) if count > 1 else 0 for chain_id, count in users.items()}
 
 
-def split_names(names: Sequence[Reference]) -> tuple[list[Reference], list[Reference]]:
-    """The tags among `names`, and the digests."""
-    return [name for name in names if name.digest is None], [name for name in names if name.digest is not None]
+def split_names(names: Sequence[Reference], image_id: Digest) -> tuple[list[Reference], list[Reference]]:
+    """The tags among `names`, and the digests, which every repository of the names has: an image's digest is that of its document."""
+    tags = [name for name in names if name.digest is None]
+    own = [name.without_tag().with_digest(image_id) for name in tags]
+    given = [name for name in names if name.digest is not None]
+    return tags, sorted(dict.fromkeys((*own, *given)), key=lambda name: name.canonical)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking
+from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import System, TeulError
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.image_config import ImageDocument
@@ -22,8 +22,8 @@ from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.images.catalog import Catalog
 from teul.services.images.layers import make_layer
-from teul.services.images.plan import ArchiveContents, PlannedImage, plan_load
-from teul.services.images.store import ImageStore, NewImage, PreparedLayer
+from teul.services.images.plan import ArchiveContents, PlannedImage, PlannedPlatform, plan_load
+from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
 from teul.snapshots.layers import link_layer
 from teul.store.metadata.images import TagRow
 from teul.workers.client import InvalidArchive
@@ -66,7 +66,7 @@ async def load_archive(
     async with store.workspace.directory() as directory, Tasks() as tasks:
         unpacking = _Unpacking(store, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
-        await run_blocking(os.mkdir, members, 0o700)
+        await run_to_end(run_blocking(os.mkdir, members, 0o700))
         contents = ArchiveContents(_read)
         async for member in split(stream, members, limits):
             contents.add(member)
@@ -77,8 +77,8 @@ async def load_archive(
         prepared: dict[Digest, PreparedLayer] = {}
         before = dict(store.catalog.tags)
         while True:
-            for image in planned:
-                await _prepare(store, image, unpacking, prepared, progress)
+            for platform in (platform for image in planned for platform in image.platforms):
+                await _prepare(store, platform, unpacking, prepared, progress)
             new = [_new_image(image) for image in planned]
             # False: a layer that was unpacked when `_prepare` looked has been removed with its image meanwhile.
             if await store.commit(new, prepared, tagged_at_ns=0):
@@ -87,14 +87,11 @@ async def load_archive(
 
 
 async def _prepare(
-    store: ImageStore, image: PlannedImage, unpacking: _Unpacking, prepared: dict[Digest, PreparedLayer], progress: Progress
+    store: ImageStore, platform: PlannedPlatform, unpacking: _Unpacking, prepared: dict[Digest, PreparedLayer], progress: Progress
 ) -> None:
-    """See to it that every layer of `image` is verified, and is unpacked already or in `prepared`."""
-    known = store.catalog.images.get(Digest.of(image.raw))
-    if known is not None and known.manifest_digest is not None:
-        return
-    diff_ids = image.document.diff_ids
-    for index, (file, diff_id, chain_id) in enumerate(zip(image.files, diff_ids, chain_ids(diff_ids), strict=True)):
+    """See to it that every layer of `platform` is verified, and is in the store already or in `prepared`."""
+    diff_ids = platform.document.diff_ids
+    for index, (file, diff_id, chain_id) in enumerate(zip(platform.files, diff_ids, chain_ids(diff_ids), strict=True)):
         if chain_id in prepared or (chain_id in store.catalog.snapshots and _is_verified(store.catalog, file, diff_id)):
             continue
         await progress(LayerProgress(diff_id, 0, file.size_bytes))
@@ -146,7 +143,7 @@ class _Unpacking:
         if row is None:
             return None
         directory = self._new_directory()
-        copied = await run_blocking(link_layer, self._store.layers.directory(row.chain_id), directory)
+        copied = await run_to_end(run_blocking(link_layer, self._store.layers.directory(row.chain_id), directory))
         return (directory, Unpacked(diff_id, row.size_bytes)) if copied else None
 
     async def take(self, member: Member) -> tuple[str, Unpacked]:
@@ -191,12 +188,13 @@ def _read(member: Member) -> bytes:
 
 
 def _new_image(image: PlannedImage) -> NewImage:
-    blobs = {file.digest: file.path for file in image.files if file.digest is not None}
-    return NewImage(image.raw, image.document, image.manifest, image.layers, blobs, image.tags)
+    blobs = {file.digest: BlobFile(file.path, file.size_bytes) for file in image.files if file.digest is not None}
+    platforms = tuple(NewPlatform(platform.document, platform.layers) for platform in image.platforms)
+    return NewImage(image.target, image.documents, platforms, blobs, image.tags)
 
 
 def _loaded(image: NewImage, before: dict[str, TagRow]) -> LoadedImage:
     replaced = {
         tag: row.image_id for tag in image.tags if (row := before.get(tag.canonical)) is not None and row.image_id != image.image_id
     }
-    return LoadedImage(image.image_id, image.document, tuple(image.tags), replaced)
+    return LoadedImage(image.image_id, image.platforms[0].document, tuple(image.tags), replaced)

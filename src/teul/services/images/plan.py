@@ -1,8 +1,8 @@
 """What an image archive contains, decided from its documents: pure look-ups among members that a worker took out and measured.
 
 Two kinds of archives are known: docker save's, with a `manifest.json`, in its old layout (a directory per layer, duplicates as symlinks)
-and its new one (blobs beside an OCI index); and the OCI image layout, with an `index.json`. Where both documents are there,
-docker's says what is to be loaded, and the index may know the manifest that an image had in a registry.
+and its new one (blobs beside an OCI index); and the OCI image layout, with an `index.json`. Where both documents are there, docker's
+says what is to be loaded and how it is called, and the index what each of it is: the index or manifest that it had in a registry, say.
 
 Every blob that is looked at is held against the digest in its name or descriptor. Errors are InvalidArchive.
 """
@@ -11,32 +11,23 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from teul.oci.descriptor import (
-    CONTAINERD_IMAGE_NAME,
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    OCI_CONFIG,
-    REF_NAME,
-    Descriptor,
-    layer_media_type,
-)
+from teul.oci.descriptor import CONTAINERD_IMAGE_NAME, OCI_CONFIG, OCI_MANIFEST, REF_NAME, REFERENCE_DIGEST, Descriptor, layer_media_type
 from teul.oci.digest import Digest, find_digest
 from teul.oci.documents import (
     MAX_DOCUMENT_BYTES,
-    Manifest,
     SavedImage,
     decode_index,
     decode_manifest,
     decode_saved_images,
     encode_manifest,
-    is_index,
 )
 from teul.oci.image_config import MAX_CONFIG_BYTES, ImageDocument, decode_image_config
 from teul.oci.platform import Platform, choose, suits
 from teul.oci.reference import Reference, parse_reference
+from teul.services.images.assemble import MAX_INDEX_DEPTH, describe, kind_of, leads_to_index
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Member
 
@@ -44,21 +35,41 @@ MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "index.json"
 _DOCUMENTS = frozenset({MANIFEST_FILE, INDEX_FILE, "oci-layout", "repositories"})
 _MAX_LINKS = 16
-_MAX_INDEX_DEPTH = 4
 _HEX = re.compile(r"[0-9a-f]{64}")
 _LAYER_COMPRESSIONS = frozenset({"", "gzip", "zstd"})
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedImage:
-    """An image as the archive has it. `files`, `layers` and the document's diff_ids run parallel, bottom first."""
+class PlannedPlatform:
+    """What containers will stand on. `files`, `layers` and the document's diff_ids run parallel, bottom first."""
 
-    raw: bytes
     document: ImageDocument
-    manifest: bytes
     layers: tuple[Descriptor, ...]
     files: tuple[Member, ...]
-    tags: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """An image as the archive has it: `target` and what of all that it leads to is there and is wanted.
+
+    `documents` are its indexes, manifests and configs; `others` the files that are neither documents nor layers for containers.
+    """
+
+    target: Descriptor
+    documents: dict[Digest, bytes] = field(default_factory=dict)
+    platforms: tuple[PlannedPlatform, ...] = ()
+    others: tuple[Member, ...] = ()
+    tags: tuple[Reference, ...] = ()
+
+    @property
+    def files(self) -> list[Member]:
+        """All that is not a document."""
+        return [*(file for platform in self.platforms for file in platform.files), *self.others]
+
+    def has_layers(self, layers: Sequence[Descriptor]) -> bool:
+        """Whether the image has a platform with just these layers."""
+        wanted = [(layer.digest, layer.size_bytes) for layer in layers]
+        return any([(layer.digest, layer.size_bytes) for layer in platform.layers] == wanted for platform in self.platforms)
 
 
 class ArchiveContents:
@@ -106,6 +117,10 @@ class ArchiveContents:
             raise InvalidArchive(f"unexpected commit size {member.size_bytes}, expected {descriptor.size_bytes}: {descriptor.digest}")
         return member
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether there is a blob of that name."""
+        return self.find(f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}") is not None
+
     def read(self, member: Member, limit_bytes: int) -> bytes:
         """The bytes of the document that `member` is. Raises `InvalidArchive` if they are more than `limit_bytes`."""
         if member.size_bytes > limit_bytes:
@@ -114,57 +129,76 @@ class ArchiveContents:
 
 
 def plan_load(contents: ArchiveContents, host: Platform, wanted: Platform | None) -> list[PlannedImage]:
-    """The images to load from `contents`: those for `wanted`, or of each image the one that suits `host`.
+    """The images to load from `contents`, with all platforms that are there, or with the `wanted` one alone.
 
     Raises `InvalidArchive` or `InvalidDocument`.
     """
     if (saved := contents.find(MANIFEST_FILE)) is not None:
         images = decode_saved_images(contents.read(saved, MAX_DOCUMENT_BYTES))
-        originals = _original_manifests(contents)
-        planned = [_plan_saved(contents, image, originals, wanted) for image in images]
-        return [image for image in planned if image is not None]
+        originals = _originals(contents, wanted)
+        return _joined([planned for image in images for planned in _plan_saved(contents, image, originals, wanted)])
     if (index := contents.find(INDEX_FILE)) is not None:
         return _plan_layout(contents, contents.read(index, MAX_DOCUMENT_BYTES), host, wanted)
     raise InvalidArchive(f"unrecognized image format: the archive has neither {MANIFEST_FILE} nor {INDEX_FILE}")
 
 
 def _plan_saved(
-    contents: ArchiveContents, image: SavedImage, originals: dict[Digest, bytes], wanted: Platform | None
-) -> PlannedImage | None:
+    contents: ArchiveContents, image: SavedImage, originals: dict[Digest, PlannedImage], wanted: Platform | None
+) -> Iterable[PlannedImage]:
     raw = contents.read(contents.get(image.config), MAX_CONFIG_BYTES)
-    document = _decode_config(raw)
+    document = decode_image_config(raw)
+    _check_system(document)
     if wanted is not None and not suits(document.platform, wanted):
-        return None
+        return
     if len(image.layers) != len(document.diff_ids):
         raise InvalidArchive(f"invalid manifest, layers length mismatch: expected {len(image.layers)}, got {len(document.diff_ids)}")
     files = tuple(contents.get(name) for name in image.layers)
     layers = tuple(_describe(file) for file in files)
-    manifest = originals.get(Digest.of(raw))
-    if manifest is None or not _has_layers(decode_manifest(manifest), layers):
-        config = Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw))
-        manifest = encode_manifest(config, list(layers))
-    return PlannedImage(raw, document, manifest, layers, files, tuple(_parse_tag(tag) for tag in image.repo_tags))
+    tags = tuple(_parse_tag(tag) for tag in image.repo_tags)
+    original = originals.get(Digest.of(raw))
+    if original is not None and original.has_layers(layers):
+        yield replace(original, tags=tags)
+        return
+    config = Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw))
+    manifest = encode_manifest(config, list(layers))
+    target = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(manifest), size_bytes=len(manifest))
+    yield PlannedImage(target, {target.digest: manifest, config.digest: raw}, (PlannedPlatform(document, layers, files),), (), tags)
+
+
+def _originals(contents: ArchiveContents, wanted: Platform | None) -> dict[Digest, PlannedImage]:
+    """What the index beside a `manifest.json` lists, by the digests of its configs. What is not all there is left out."""
+    index = contents.find(INDEX_FILE)
+    if index is None:
+        return {}
+    found: dict[Digest, PlannedImage] = {}
+    for descriptor in decode_index(contents.read(index, MAX_DOCUMENT_BYTES)).manifests:
+        if descriptor.is_attestation or not contents.has(descriptor):
+            continue
+        image = _gather(contents, descriptor, wanted)
+        for digest in image.documents if image.platforms else ():
+            found.setdefault(digest, image)
+    return found
 
 
 def _plan_layout(contents: ArchiveContents, data: bytes, host: Platform, wanted: Platform | None) -> list[PlannedImage]:
-    planned: dict[Digest, PlannedImage] = {}
+    planned: list[PlannedImage] = []
     for name, group in _by_name(decode_index(data).manifests):
         for descriptor in _choose(group, host, wanted):
-            manifest = _find_manifest(contents, descriptor, host, wanted)
-            if manifest is None:
-                continue
-            image = _plan_manifest(contents, manifest, (name,) if name is not None else ())
-            if wanted is not None and not suits(image.document.platform, wanted):
-                continue
-            known = planned.get(Digest.of(image.raw))
-            if known is not None:
-                image = PlannedImage(
-                    known.raw, known.document, known.manifest, known.layers, known.files, tuple(dict.fromkeys((*known.tags, *image.tags)))
-                )
-            planned[Digest.of(image.raw)] = image
+            image = _gather(contents, descriptor, wanted)
+            if image.platforms:
+                planned.append(replace(image, tags=(name,) if name is not None else ()))
     if not planned:
         raise InvalidArchive(f"no image for platform {wanted or host} in the archive")
-    return list(planned.values())
+    return _joined(planned)
+
+
+def _joined(planned: Sequence[PlannedImage]) -> list[PlannedImage]:
+    """One image for each target, with the names of all."""
+    found: dict[Digest, PlannedImage] = {}
+    for image in planned:
+        known = found.get(image.target.digest)
+        found[image.target.digest] = image if known is None else replace(known, tags=tuple(dict.fromkeys((*known.tags, *image.tags))))
+    return list(found.values())
 
 
 def _by_name(descriptors: Sequence[Descriptor]) -> Iterable[tuple[Reference | None, list[Descriptor]]]:
@@ -196,69 +230,80 @@ def _choose(descriptors: Sequence[Descriptor], host: Platform, wanted: Platform 
     return [descriptors[chosen]] if chosen is not None else []
 
 
-def _find_manifest(
-    contents: ArchiveContents, descriptor: Descriptor, host: Platform, wanted: Platform | None, depth: int = 0
-) -> Descriptor | None:
-    """The descriptor of the manifest that `descriptor` leads to, through indexes; None if there is none for the platform."""
-    if depth > _MAX_INDEX_DEPTH:
+def _gather(contents: ArchiveContents, target: Descriptor, wanted: Platform | None) -> PlannedImage:
+    """What `target`, which must be there, leads to; of an index without what is missing or is for another platform than `wanted`."""
+    data = contents.read(contents.blob(target), MAX_DOCUMENT_BYTES)
+    whole = describe(target.digest, data, target.media_type)
+    if not leads_to_index(target, data):
+        found = _take_manifest(contents, target, wanted, is_target=True)
+        return replace(found, target=whole) if found is not None else PlannedImage(whole)
+    parts = [part for part in _parts(contents, data, wanted, 0) if part is not None]
+    platforms = tuple(platform for part in parts for platform in part.platforms)
+    if not platforms:
+        return PlannedImage(whole)
+    documents = {target.digest: data}
+    for part in parts:
+        documents |= part.documents
+    return PlannedImage(whole, documents, platforms, tuple(file for part in parts for file in part.others))
+
+
+def _parts(contents: ArchiveContents, data: bytes, wanted: Platform | None, depth: int) -> Iterable[PlannedImage | None]:
+    if depth > MAX_INDEX_DEPTH:
         raise InvalidArchive("invalid archive: indexes are nested too deeply")
-    if descriptor.media_type in MANIFEST_TYPES:
-        return descriptor
-    data = contents.read(contents.blob(descriptor), MAX_DOCUMENT_BYTES)
-    if descriptor.media_type not in INDEX_TYPES and not is_index(data):
-        return descriptor
-    candidates = [child for child in decode_index(data).manifests if not child.is_attestation]
-    chosen = choose([child.platform for child in candidates], wanted or host)
-    return _find_manifest(contents, candidates[chosen], host, wanted, depth + 1) if chosen is not None else None
+    statements: list[Descriptor] = []
+    taken: set[str] = set()
+    for child in decode_index(data).manifests:
+        # docker save writes one platform and keeps the index of all platforms: the blobs of the others are missing.
+        if not contents.has(child):
+            continue
+        if child.is_attestation:
+            statements.append(child)
+            continue
+        below = contents.read(contents.blob(child), MAX_DOCUMENT_BYTES)
+        if leads_to_index(child, below):
+            yield PlannedImage(child, {child.digest: below})
+            yield from _parts(contents, below, wanted, depth + 1)
+            continue
+        part = _take_manifest(contents, child, wanted, is_target=False)
+        if part is not None:
+            taken.add(str(child.digest))
+            yield part
+    for child in statements:
+        if (child.annotations or {}).get(REFERENCE_DIGEST) in taken:
+            yield _take_manifest(contents, child, None, is_target=False)
 
 
-def _plan_manifest(contents: ArchiveContents, descriptor: Descriptor, tags: tuple[Reference, ...]) -> PlannedImage:
+def _take_manifest(contents: ArchiveContents, descriptor: Descriptor, wanted: Platform | None, *, is_target: bool) -> PlannedImage | None:
+    """A manifest with all its blobs; None if it is for another platform than the `wanted` one, or not a target and not all there."""
     data = contents.read(contents.blob(descriptor), MAX_DOCUMENT_BYTES)
     manifest = decode_manifest(data)
-    raw = contents.read(contents.blob(manifest.config), MAX_CONFIG_BYTES)
-    document = _decode_config(raw)
-    if len(manifest.layers) != len(document.diff_ids):
-        raise InvalidArchive("mismatched image rootfs and manifest layers")
-    files = tuple(contents.blob(layer) for layer in manifest.layers)
-    for file in files:
-        _check_compression(file)
-    return PlannedImage(raw, document, data, tuple(manifest.layers), files, tags)
+    content = (manifest.config, *manifest.layers)
+    if not is_target and not all(contents.has(blob) for blob in content):
+        return None
+    documents = {descriptor.digest: data}
+    if kind_of(descriptor, manifest, is_target=is_target) == "image":
+        raw = contents.read(contents.blob(manifest.config), MAX_CONFIG_BYTES)
+        document = decode_image_config(raw)
+        if wanted is not None and not suits(document.platform, wanted):
+            return None
+        if is_target:
+            _check_system(document)
+        if document.os in ("", "linux"):
+            if len(manifest.layers) != len(document.diff_ids):
+                raise InvalidArchive("mismatched image rootfs and manifest layers")
+            files = tuple(contents.blob(layer) for layer in manifest.layers)
+            for file in files:
+                _check_compression(file)
+            documents[manifest.config.digest] = raw
+            return PlannedImage(descriptor, documents, (PlannedPlatform(document, tuple(manifest.layers), files),))
+    if wanted is not None and not descriptor.is_attestation:
+        return None
+    return PlannedImage(descriptor, documents, (), tuple(contents.blob(blob) for blob in content))
 
 
-def _original_manifests(contents: ArchiveContents) -> dict[Digest, bytes]:
-    """The manifests of an index beside a `manifest.json`, by config digest. Manifests that the archive lacks are left out."""
-    index = contents.find(INDEX_FILE)
-    if index is None:
-        return {}
-    found: dict[Digest, bytes] = {}
-    for data in _reachable_manifests(contents, decode_index(contents.read(index, MAX_DOCUMENT_BYTES)).manifests, 0):
-        found.setdefault(decode_manifest(data).config.digest, data)
-    return found
-
-
-def _reachable_manifests(contents: ArchiveContents, descriptors: Sequence[Descriptor], depth: int) -> Iterator[bytes]:
-    if depth > _MAX_INDEX_DEPTH:
-        raise InvalidArchive("invalid archive: indexes are nested too deeply")
-    for descriptor in descriptors:
-        # docker save writes one platform and keeps the index of all platforms: the blobs of the others are missing.
-        if descriptor.is_attestation or contents.find(f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}") is None:
-            continue
-        if descriptor.media_type in MANIFEST_TYPES:
-            yield contents.read(contents.blob(descriptor), MAX_DOCUMENT_BYTES)
-        elif descriptor.media_type in INDEX_TYPES:
-            data = contents.read(contents.blob(descriptor), MAX_DOCUMENT_BYTES)
-            yield from _reachable_manifests(contents, decode_index(data).manifests, depth + 1)
-
-
-def _has_layers(manifest: Manifest, layers: tuple[Descriptor, ...]) -> bool:
-    return [(layer.digest, layer.size_bytes) for layer in manifest.layers] == [(layer.digest, layer.size_bytes) for layer in layers]
-
-
-def _decode_config(raw: bytes) -> ImageDocument:
-    document = decode_image_config(raw)
+def _check_system(document: ImageDocument) -> None:
     if document.os not in ("", "linux"):
         raise InvalidArchive(f"cannot load {document.os} image on linux")
-    return document
 
 
 def _describe(file: Member) -> Descriptor:

@@ -20,6 +20,7 @@ from teul.oci.digest import Digest
 from teul.oci.reference import Reference
 from teul.services.events import EventSink, image_event
 from teul.services.images.listing import parse_until_ns
+from teul.services.images.lookup import lookup
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
 
@@ -66,7 +67,8 @@ class ImageRemover:
 
         Raises `ImageInUse`, NotFound or InvalidParameter.
         """
-        image, name = self._store.catalog.lookup(text)
+        found, name = lookup(self._store.catalog, text)
+        image = self._store.catalog.images[found.image_id]  # all of it, whichever part of it the text means
         removed: list[Removed] = []
         names = self._store.catalog.references(image.image_id)
         if name is not None:

@@ -10,6 +10,7 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
@@ -17,11 +18,13 @@ import msgspec
 from teul.aio import SlowWork
 from teul.errors import InvalidParameter, System
 from teul.model.image import Image
-from teul.oci.descriptor import CONTAINERD_IMAGE_NAME, OCI_MANIFEST, REF_NAME, Descriptor
+from teul.oci.descriptor import CONTAINERD_IMAGE_NAME, REF_NAME, Descriptor
 from teul.oci.digest import Digest
 from teul.oci.documents import encode_index
+from teul.oci.platform import Platform
 from teul.oci.reference import Reference, parse_reference_or_id
-from teul.services.images.catalog import Catalog, ImageUnknown, blobs_of
+from teul.services.images.catalog import Catalog, ImageUnknown, PlatformMismatch, blobs_of, blobs_of_manifest
+from teul.services.images.lookup import lookup
 from teul.store.content import ContentStore
 
 _CHUNK_BYTES = 1 << 20
@@ -42,7 +45,7 @@ def select_images(catalog: Catalog, names: Sequence[str]) -> dict[Digest, list[R
                 _add(selected, image_id, tag)
             if tags:
                 continue
-        image, name = catalog.lookup(text)
+        image, name = lookup(catalog, text)
         _add(selected, image.image_id, name if name is not None and name.digest is None else None)
     if not selected:
         raise InvalidParameter("no images to save")
@@ -63,16 +66,16 @@ def _add(selected: dict[Digest, list[Reference]], image_id: Digest, tag: Referen
 
 
 async def save_archive(
-    catalog: Catalog, content: ContentStore, selected: dict[Digest, list[Reference]], slow: SlowWork
+    catalog: Catalog, content: ContentStore, selected: dict[Digest, list[Reference]], slow: SlowWork, *, platform: Platform | None = None
 ) -> AsyncIterator[bytes]:
-    """The archive of the `selected` images, in chunks.
+    """The archive of the `selected` images, in chunks; with a `platform` the archive has that one only.
 
     The blobs are opened before the first chunk is yielded, so removing an image meanwhile does no harm.
     """
-    images = [catalog.images[image_id] for image_id in selected if image_id in catalog.images]
+    saved = [_select(catalog.images[image_id], platform) for image_id in selected if image_id in catalog.images]
     with ExitStack() as stack:
-        blobs = await slow.run(_open_blobs, content, images, stack)
-        for directory in ("blobs/", "blobs/sha256/"):
+        blobs = await slow.run(_open_blobs, content, saved, stack)
+        for directory in ("blobs/", *sorted({f"blobs/{digest.algorithm}/" for digest in blobs})):
             yield _header(directory, 0)
         for digest, (file, size_bytes) in sorted(blobs.items()):
             yield _header(f"blobs/{digest.algorithm}/{digest.hex}", size_bytes)
@@ -84,46 +87,64 @@ async def save_archive(
                 left -= len(chunk)
                 yield chunk
             yield bytes(-size_bytes % tarfile.BLOCKSIZE)
-    for name, data in _documents(images, selected, blobs):
+    for name, data in _documents(saved, selected):
         yield _header(name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _open_blobs(content: ContentStore, images: Sequence[Image], stack: ExitStack) -> dict[Digest, tuple[BinaryIO, int]]:
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What goes out of an image: `target` is what its names point to in the archive."""
+
+    image: Image
+    target: Descriptor
+    blobs: frozenset[Digest]
+
+
+def _select(image: Image, platform: Platform | None) -> _Saved:
+    """docker: of a platform that is asked for the manifest alone goes out."""
+    if platform is None:
+        return _Saved(image, image.target, frozenset(blobs_of(image)))
+    chosen = image.for_platform(platform)
+    if chosen is None or chosen.chosen.config is None:
+        raise PlatformMismatch(str(image.image_id), image, platform)
+    manifest = chosen.chosen
+    target = msgspec.structs.replace(manifest.descriptor, platform=manifest.platform)
+    return _Saved(chosen, target, frozenset(blobs_of_manifest(manifest)))
+
+
+def _open_blobs(content: ContentStore, saved: Sequence[_Saved], stack: ExitStack) -> dict[Digest, tuple[BinaryIO, int]]:
     blobs: dict[Digest, tuple[BinaryIO, int]] = {}
-    for image in images:
-        for digest in blobs_of(image):
+    for one in saved:
+        for digest in one.blobs:
             if digest not in blobs:
                 try:
                     file = stack.enter_context(open(content.path(digest), "rb"))
                 except FileNotFoundError:
-                    raise ImageUnknown(image.image_id) from None
+                    raise ImageUnknown(one.image.image_id) from None
                 blobs[digest] = (file, os.fstat(file.fileno()).st_size)
     return blobs
 
 
-def _documents(
-    images: Sequence[Image], selected: dict[Digest, list[Reference]], blobs: dict[Digest, tuple[BinaryIO, int]]
-) -> Iterable[tuple[str, bytes]]:
+def _documents(saved: Sequence[_Saved], selected: dict[Digest, list[Reference]]) -> Iterable[tuple[str, bytes]]:
     index: list[Descriptor] = []
     manifest: list[dict[str, object]] = []
     repositories: dict[str, dict[str, str]] = {}
-    for image in images:
-        assert image.manifest_digest is not None, "only shown images are selected"
-        tags = selected[image.image_id]
-        descriptor = Descriptor(media_type=OCI_MANIFEST, digest=image.manifest_digest, size_bytes=blobs[image.manifest_digest][1])
+    for one in saved:
+        tags, chosen = selected[one.image.image_id], one.image.chosen
         index += [
-            msgspec.structs.replace(descriptor, annotations={CONTAINERD_IMAGE_NAME: tag.canonical, REF_NAME: tag.tag or ""}) for tag in tags
-        ] or [descriptor]
+            msgspec.structs.replace(one.target, annotations={CONTAINERD_IMAGE_NAME: tag.canonical, REF_NAME: tag.tag or ""}) for tag in tags
+        ] or [one.target]
+        assert chosen.config is not None, "only shown images are selected"
         manifest.append(
             {
-                "Config": _blob_name(image.image_id),
+                "Config": _blob_name(chosen.config.digest),
                 "RepoTags": [tag.familiar for tag in tags] or None,
-                "Layers": [_blob_name(layer.digest) for layer in image.layers],
+                "Layers": [_blob_name(layer.digest) for layer in chosen.layers],
             }
         )
         for tag in tags:
-            top = image.layers[-1].digest.hex if image.layers else ""
+            top = chosen.layers[-1].digest.hex if chosen.layers else ""
             repositories.setdefault(tag.familiar_name, {})[tag.tag or ""] = top
     yield "index.json", encode_index(index)
     yield "manifest.json", msgspec.json.encode(manifest)

@@ -11,29 +11,28 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from teul.errors import InvalidParameter
+from teul.model.container import Container
 from teul.model.image import Image
 from teul.oci.digest import Digest
-from teul.oci.platform import Platform, suits
+from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.events import EventSink, image_event
-from teul.services.images.catalog import ImageUnknown
-from teul.services.images.listing import HistoryItem, ImageQuery, ImageSummary, image_history, list_images
+from teul.services.images.catalog import ImageUnknown, PlatformMismatch
+from teul.services.images.listing import (
+    HistoryItem,
+    ImageQuery,
+    ImageSummary,
+    ManifestSummary,
+    image_history,
+    list_images,
+    summarize_manifests,
+)
+from teul.services.images.lookup import resolve
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
 from teul.store.metadata.database import DiskFull
 
 log = logging.getLogger(__name__)
-
-
-class PlatformMismatch(ImageUnknown):
-    """The image is there, but for another platform."""
-
-    def __init__(self, reference: str, image: Image, platform: Platform) -> None:
-        super().__init__(image.image_id)
-        self.message = (
-            f"image with reference {reference} was found but its platform ({image.document.platform}) "
-            f"does not match the specified platform ({platform})"
-        )
 
 
 class Images:
@@ -47,11 +46,17 @@ class Images:
     # -- looking
 
     def resolve(self, reference: str, platform: Platform | None = None) -> Image:
-        """The image called `reference` (name, id, or the beginning of an id). Raises NotFound ("No such image: …") or InvalidParameter."""
-        image = self._store.catalog.resolve(reference)
-        if platform is not None and not suits(image.document.platform, platform):
+        """The image called `reference` (name, id, or the beginning of an id), with the manifest chosen that suits the platform.
+
+        Raises NotFound ("No such image: …") or InvalidParameter.
+        """
+        image = resolve(self._store.catalog, reference)
+        if platform is None:
+            return image
+        suitable = image.for_platform(platform)
+        if suitable is None:
             raise PlatformMismatch(reference, image, platform)
-        return image
+        return suitable
 
     def get(self, image_id: Digest) -> Image:
         """The image with that id, also one that was deleted by force while containers stand on it. Raises NotFound."""
@@ -59,6 +64,12 @@ class Images:
         if image is None:
             raise ImageUnknown(image_id)
         return image
+
+    def of(self, container: Container) -> Image:
+        """The image that the container stands on, as `get`, with the manifest chosen that the container was made of. Raises NotFound."""
+        image = self.get(Digest(container.image_id))
+        descriptor = container.image_manifest
+        return image.for_manifest(Digest(descriptor["digest"])) if descriptor is not None else image
 
     def layer_directories(self, image: Image) -> list[str]:
         """Where the layers are on the disk, topmost first."""
@@ -87,6 +98,10 @@ class Images:
         """How the image was made, newest step first. Raises Integrity."""
         return image_history(self._store.catalog, image)
 
+    def manifests(self, image: Image) -> Sequence[ManifestSummary]:
+        """All that the image leads to, on whatever platform."""
+        return summarize_manifests(image, self._usage)
+
     def count(self) -> int:
         """How many images there are."""
         return sum(1 for _ in self._store.catalog.shown())
@@ -107,7 +122,7 @@ class Images:
     async def release(self, image_id: Digest) -> None:
         """Call after a container was removed: forgets an image that was deleted by force and has no container left. Idempotent."""
         image = self._store.catalog.images.get(image_id)
-        if image is not None and image.manifest_digest is None and not self._usage.is_used(image_id):
+        if image is not None and image.deleted and not self._usage.is_used(image_id):
             await self._store.delete(image, is_used=self._usage.is_used)
 
     async def release_unused(self) -> None:

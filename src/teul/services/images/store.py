@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from teul import failpoints
@@ -20,8 +20,9 @@ from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.image_config import ImageDocument
+from teul.oci.platform import Platform, host_platform
 from teul.oci.reference import Reference
-from teul.services.images.catalog import Catalog, blobs_of, build_catalog, deleted, make_image, make_row
+from teul.services.images.catalog import Catalog, blobs_of, build_catalog, chains_of, make_row
 from teul.snapshots.layers import Layers
 from teul.store.atomic import sync_filesystem
 from teul.store.content import ContentStore
@@ -40,33 +41,51 @@ class PreparedLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to be stored. `blobs` are the files that become the blobs of those layers whose blobs are not stored yet."""
+class BlobFile:
+    """A file that was verified and is to become a blob."""
 
-    raw: bytes
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlatform:
+    """What containers will stand on: the config and, bottom first, the layers of a manifest."""
+
     document: ImageDocument
-    manifest: bytes
     layers: tuple[Descriptor, ...]
-    blobs: dict[Digest, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to be stored: `target`, all its indexes, manifests and configs by their digests, and the files of whatever else it has."""
+
+    target: Descriptor
+    documents: dict[Digest, bytes]
+    platforms: tuple[NewPlatform, ...]
+    blobs: dict[Digest, BlobFile]
     tags: Sequence[Reference] = ()
 
     @property
     def image_id(self) -> Digest:
-        return Digest.of(self.raw)
+        return self.target.digest
 
 
 class ImageStore:
     """The catalog, the files behind it, and the only code that changes either."""
 
-    def __init__(self, root: str, database: Database, workspace: Workspace, slow: SlowWork, *, indexes: bool = False) -> None:
-        """`indexes`: new layers are indexed, not unpacked, which the host must be able to mount."""
+    def __init__(
+        self, root: str, database: Database, workspace: Workspace, slow: SlowWork, *, indexes: bool = False, host: Platform | None = None
+    ) -> None:
+        """`indexes`: new layers are indexed, not unpacked, which the host must be able to mount. `host`: what images are chosen for."""
         self.root = root
         self.indexes = indexes
         self.workspace = workspace
         self.slow = slow
         self.content = ContentStore(os.path.join(root, "blobs"))
         self.layers = Layers(os.path.join(root, "snapshots"), workspace.path)
-        self.catalog = Catalog()
+        self.host = host or host_platform()
+        self.catalog = Catalog(self.host)
         self._database = database
         self._lock = asyncio.Lock()
 
@@ -116,28 +135,34 @@ class ImageStore:
         self.layers.open()
         self.content.sweep(known.blobs)
         self.layers.sweep({row.chain_id for row in known.snapshots})
-        return build_catalog(known, self.content)
+        return build_catalog(known, self.content, self.host)
 
     async def _commit(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], tagged_at_ns: int) -> bool:
         async with self._lock:
-            # An image that is there keeps the manifest it came with; only its names are new.
-            new = list({image.image_id: image for image in images if not self._is_shown(image.image_id)}.values())
-            if any(chain_id not in prepared for image in new for chain_id in self.missing(chain_ids(image.document.diff_ids))):
+            wanted = {chain_id for image in images for platform in image.platforms for chain_id in chain_ids(platform.document.diff_ids)}
+            if any(chain_id not in prepared for chain_id in self.missing(sorted(wanted))):
                 return False
             now_ns = time.time_ns()
-            snapshots = self._new_snapshots(new, prepared)
-            stored = [self._stored(image, snapshots, now_ns) for image in new]
+            snapshots = self._new_snapshots(images, prepared)
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
             placed = _Placed(self.root, self.content, self.layers)
             async with undoing(partial(self.slow.run, placed.undo), "and its files stay until the next engine"):
-                blobs = await self.slow.run(placed.place, new, prepared, set(self.catalog.blobs), [row.chain_id for row in snapshots])
+                blobs = await self.slow.run(placed.place, images, prepared, dict(self.catalog.blobs), [row.chain_id for row in snapshots])
+                # What comes of it is known before it is written down: nothing that cannot be read again gets a row.
+                after = replace(
+                    self.catalog,
+                    blobs={**self.catalog.blobs, **blobs},
+                    snapshots={**self.catalog.snapshots, **{row.chain_id: row for row in snapshots}},
+                )
+                stored = self._stored(images, after, now_ns)
                 await self._database.transact(
                     lambda connection: _insert(connection, stored, blobs, snapshots=snapshots, tags=tags, now_ns=now_ns)
                 )
             failpoints.reach("images.commit.recorded")
             self.catalog.blobs.update(blobs)
             self.catalog.snapshots.update({row.chain_id: row for row in snapshots})
-            self.catalog.images.update({image.image_id: image for image in stored})
+            for image in stored:
+                self.catalog.images[image.image_id] = image
             for tag in tags:
                 self.catalog.name(tag)
             return True
@@ -155,26 +180,27 @@ class ImageStore:
             for name in names:
                 self.catalog.unname(name)
 
-    def _stored(self, image: NewImage, snapshots: Sequence[rows.SnapshotRow], now_ns: int) -> Image:
-        sizes = {row.chain_id: row.size_bytes for row in (*self.catalog.snapshots.values(), *snapshots)}
-        size_bytes = sum(sizes[chain_id] for chain_id in chain_ids(image.document.diff_ids))
-        row = rows.ImageRow(image.image_id, Digest.of(image.manifest), image.layers, None, size_bytes, now_ns)
-        return make_image(row, image.raw, image.document)
+    def _stored(self, images: Sequence[NewImage], after: Catalog, now_ns: int) -> list[Image]:
+        """The images as they will be. One that is there gains what is new of it, and keeps its age."""
+        found: dict[Digest, Image] = {}
+        for image in images:
+            known = found.get(image.image_id) or self.catalog.images.get(image.image_id)
+            documents = {**(known.documents if known is not None else {}), **image.documents}
+            stored_at_ns = known.stored_at_ns if known is not None and not known.deleted else now_ns
+            row = rows.ImageRow(image.image_id, image.target.media_type, deleted=False, stored_at_ns=stored_at_ns)
+            found[image.image_id] = after.assemble(row, documents)
+        return list(found.values())
 
     def _new_snapshots(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer]) -> list[rows.SnapshotRow]:
         """Rows of the layers that are not unpacked yet, parents first."""
         new: dict[Digest, rows.SnapshotRow] = {}
-        for image in images:
+        for platform in (platform for image in images for platform in image.platforms):
             parent = None
-            for chain_id, diff_id in zip(chain_ids(image.document.diff_ids), image.document.diff_ids, strict=True):
+            for chain_id, diff_id in zip(chain_ids(platform.document.diff_ids), platform.document.diff_ids, strict=True):
                 if chain_id not in self.catalog.snapshots and chain_id not in new:
                     new[chain_id] = rows.SnapshotRow(chain_id, parent, diff_id, prepared[chain_id].size_bytes)
                 parent = chain_id
         return list(new.values())
-
-    def _is_shown(self, image_id: Digest) -> bool:
-        image = self.catalog.images.get(image_id)
-        return image is not None and image.manifest_digest is not None
 
     async def _delete(self, image: Image, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         async with self._lock:
@@ -182,14 +208,15 @@ class ImageStore:
             if catalog.images.get(image.image_id) is not image or catalog.names(image.image_id):
                 return None
             keep_layers = is_used(image.image_id)
-            used = catalog.used_blobs(without=image.image_id) | ({image.image_id} if keep_layers else set())
+            gone = replace(image, deleted=True)
+            used = catalog.used_blobs(without=image.image_id) | (blobs_of(gone) if keep_layers else set())
             blobs = sorted(blobs_of(image) - used)
-            kept = set(image.chain_ids) if keep_layers else catalog.used_snapshots(without=image.image_id)
-            chain = [chain_id for chain_id in reversed(image.chain_ids) if chain_id not in kept]
+            kept = chains_of(image) if keep_layers else catalog.used_snapshots(without=image.image_id)
+            chain = [chain_id for chain_id in _topmost_first(image) if chain_id not in kept]
 
             def forget(connection: sqlite3.Connection) -> None:
                 if keep_layers:
-                    rows.save_image(connection, make_row(deleted(image)))
+                    rows.save_image(connection, make_row(gone))
                 else:
                     rows.delete_image(connection, image.image_id)
                 rows.delete_snapshots(connection, chain)
@@ -197,7 +224,7 @@ class ImageStore:
 
             # Decided: whoever looks for an image to make a container of does not find this one any more.
             if keep_layers:
-                catalog.images[image.image_id] = deleted(image)
+                catalog.images[image.image_id] = gone
             else:
                 del catalog.images[image.image_id]
             try:
@@ -229,7 +256,7 @@ class _Placed:
         self._chains: list[Digest] = []
 
     def place(
-        self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], known: set[Digest], new_chain: Sequence[Digest]
+        self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], known: dict[Digest, int], new_chain: Sequence[Digest]
     ) -> dict[Digest, int]:
         """Put the files of `images` and of the chain ids `new_chain` into their places, and wait until they are on the disk.
 
@@ -237,26 +264,24 @@ class _Placed:
         """
         sizes: dict[Digest, int] = {}
         for image in images:
-            for data in (image.raw, image.manifest):
-                digest = Digest.of(data)
-                if digest not in known:
+            for digest, data in image.documents.items():
+                if digest not in known and digest not in sizes:
                     self._blobs.append(digest)
-                    self._content.put(data)
+                    self._content.put(data, digest)
                     failpoints.reach("images.commit.blob")
-                    known.add(digest)
                 sizes[digest] = len(data)
-            for layer in image.layers:
-                if layer.digest not in known:
-                    self._blobs.append(layer.digest)
-                    self._content.adopt(image.blobs[layer.digest], layer.digest)
-                    known.add(layer.digest)
-                sizes[layer.digest] = layer.size_bytes
+            for digest, file in image.blobs.items():
+                if digest not in known and digest not in sizes:
+                    self._blobs.append(digest)
+                    self._content.adopt(file.path, digest)
+                sizes[digest] = file.size_bytes
         for chain_id in new_chain:
             self._chains.append(chain_id)
             self._layers.place(prepared[chain_id].directory, chain_id)
             failpoints.reach("images.commit.layer")
-        for image in images:
-            for layer, diff_id, chain_id in zip(image.layers, image.document.diff_ids, chain_ids(image.document.diff_ids), strict=True):
+        for platform in (platform for image in images for platform in image.platforms):
+            diff_ids = platform.document.diff_ids
+            for layer, diff_id, chain_id in zip(platform.layers, diff_ids, chain_ids(diff_ids), strict=True):
                 if layer.digest == diff_id:  # it came uncompressed: blob and archive are to be one file
                     self._layers.share(chain_id, self._content.path(diff_id))
         if self._blobs or self._chains:
@@ -270,6 +295,12 @@ class _Placed:
             self._content.remove(digest)
         for chain_id in self._chains:
             self._layers.remove(chain_id)
+
+
+def _topmost_first(image: Image) -> list[Digest]:
+    """All layers of the image, each after those that stand on it."""
+    depths = {chain_id: depth for manifest in image.ready for depth, chain_id in enumerate(manifest.chain_ids)}
+    return sorted(depths, key=lambda chain_id: depths[chain_id], reverse=True)
 
 
 def _insert(

@@ -10,20 +10,19 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest
-from teul.oci.documents import decode_lenient, encode_list
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image. `manifest_digest` is None for one that was deleted while containers still stand on its layers."""
+    """An image, by the digest of the index or manifest that it is; `media_type` is "" where that document alone says it.
+
+    `deleted`: while containers still stand on its layers.
+    """
 
     image_id: Digest
-    manifest_digest: Digest | None
-    layers: tuple[Descriptor, ...]
-    chain_id: Digest | None
-    size_bytes: int
+    media_type: str
+    deleted: bool
     stored_at_ns: int
 
 
@@ -88,16 +87,9 @@ def insert_snapshots(connection: sqlite3.Connection, snapshots: Iterable[Snapsho
 def save_image(connection: sqlite3.Connection, row: ImageRow) -> None:
     """Insert the image's row, or replace it; the image's tags stay."""
     connection.execute(
-        """INSERT INTO images VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (image_id) DO UPDATE SET manifest_digest = excluded.manifest_digest,
-           layers = excluded.layers, created_at_ns = excluded.created_at_ns""",
-        (
-            str(row.image_id),
-            _text(row.manifest_digest) or "",
-            _text(row.chain_id),
-            row.size_bytes,
-            encode_list(row.layers).decode(),
-            row.stored_at_ns,
-        ),
+        """INSERT INTO images VALUES (?, ?, ?, ?) ON CONFLICT (image_id) DO UPDATE
+           SET media_type = excluded.media_type, deleted = excluded.deleted, created_at_ns = excluded.created_at_ns""",
+        (str(row.image_id), row.media_type, row.deleted, row.stored_at_ns),
     )
 
 
@@ -129,15 +121,7 @@ def delete_blobs(connection: sqlite3.Connection, digests: Iterable[Digest]) -> N
 
 
 def _image(row: sqlite3.Row) -> ImageRow:
-    layers: list[Descriptor] = decode_lenient(row["layers"].encode(), list[Descriptor], "image record")
-    return ImageRow(
-        image_id=Digest(row["image_id"]),
-        manifest_digest=_optional(row["manifest_digest"]),
-        layers=tuple(layers),
-        chain_id=_optional(row["chain_id"]),
-        size_bytes=row["size_bytes"],
-        stored_at_ns=row["created_at_ns"],
-    )
+    return ImageRow(Digest(row["image_id"]), row["media_type"], bool(row["deleted"]), row["created_at_ns"])
 
 
 def _optional(text: str | None) -> Digest | None:

@@ -45,4 +45,37 @@ def _endpoints_by_network(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE containers SET record = ? WHERE id = ?", (json.dumps(record), row["id"]))
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _endpoints_by_network)
+def _images_by_target(connection: sqlite3.Connection) -> None:
+    """An image was known by the digest of its config; it is by that of its manifest. Containers and names follow.
+
+    Of one that was deleted while containers stood on it nothing but the config was kept: it goes on by the config's digest, of that type.
+    """
+    rows = connection.execute("SELECT image_id, manifest_digest, created_at_ns FROM images ORDER BY rowid").fetchall()
+    tags = connection.execute("SELECT reference, image_id, tagged_at_ns FROM tags ORDER BY rowid").fetchall()
+    ids = {row["image_id"]: row["manifest_digest"] or row["image_id"] for row in rows}
+    connection.execute("DROP TABLE tags")
+    connection.execute("DROP TABLE images")
+    connection.execute(
+        """CREATE TABLE images (
+            image_id TEXT PRIMARY KEY, media_type TEXT NOT NULL, deleted INTEGER NOT NULL, created_at_ns INTEGER NOT NULL)"""
+    )
+    connection.execute(
+        "CREATE TABLE tags (reference TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images(image_id), tagged_at_ns INTEGER NOT NULL)"
+    )
+    for row in rows:
+        deleted = not row["manifest_digest"]
+        media_type = "application/vnd.oci.image.config.v1+json" if deleted else ""
+        connection.execute("INSERT INTO images VALUES (?, ?, ?, ?)", (ids[row["image_id"]], media_type, deleted, row["created_at_ns"]))
+    for tag in tags:
+        connection.execute("INSERT INTO tags VALUES (?, ?, ?)", (tag["reference"], ids[tag["image_id"]], tag["tagged_at_ns"]))
+    for row in connection.execute("SELECT id, image_id, record FROM containers").fetchall():
+        image_id = ids.get(row["image_id"], row["image_id"])
+        connection.execute("UPDATE containers SET image_id = ? WHERE id = ?", (image_id, row["id"]))
+        try:
+            record = {**json.loads(row["record"]), "image_id": image_id}
+        except (ValueError, TypeError):
+            continue  # a record that cannot be read is shown by its row alone
+        connection.execute("UPDATE containers SET record = ? WHERE id = ?", (json.dumps(record), row["id"]))
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _endpoints_by_network, _images_by_target)

@@ -174,7 +174,10 @@ async def test_a_docker_save_archive_in_the_old_layout(host: Host, outer: Callab
     assert await load(host, outer(saved_image(BASE, TOP, tags=["test/image:1", "other"[:5] + ":2"]))) == ["test/image:1", "other:2"]
     image = host.images.resolve("test/image:1")
     assert tree(host.images, image) == MERGED
-    assert str(image.image_id) == digest(config(BASE, TOP))
+    assert image.chosen.config is not None
+    assert str(image.chosen.config.digest) == digest(config(BASE, TOP))
+    assert host.images.resolve(digest(config(BASE, TOP))) == image, "it answers to its config's digest as well"
+    assert host.images.resolve(digest(config(BASE, TOP))[7:19]) == image
     assert image.size_bytes == len(b"root#!program")
     assert host.rows() == {"blobs": 4, "snapshots": 2, "images": 1, "tags": 2}
     assert host.files()["tmp"] == []
@@ -195,8 +198,9 @@ async def test_duplicate_layers_may_be_links(host: Host) -> None:
         member("repositories", b"{}"),
     ]
     manifest = [{"Config": "c.json", "RepoTags": None, "Layers": ["a/layer.tar", "d.tar", "c/layer.tar"]}]
-    assert await load(host, archive(*files, member("manifest.json", json.dumps(manifest).encode()))) == [digest(document)]
+    [loaded] = await load(host, archive(*files, member("manifest.json", json.dumps(manifest).encode())))
     image = host.images.resolve(digest(document))
+    assert loaded == str(image.image_id)
     assert tree(host.images, image) == {**MERGED, "etc/passwd": b"root"}
     assert host.rows()["snapshots"] == 3, "the same layer higher up in the chain is another snapshot"
     assert host.rows()["blobs"] == 4, "but the same blob"
@@ -208,7 +212,7 @@ async def test_a_docker_save_archive_in_the_new_layout_keeps_its_manifest(host: 
     saved_manifest = [{"Config": names[0], "RepoTags": ["test/image:latest"], "Layers": names[1:3]}]
     files = {**blobs, "index.json": json.dumps({"schemaVersion": 2, "manifests": [descriptor]}).encode(), "oci-layout": b"{}"}
     assert await load(host, saved(files, saved_manifest)) == ["test/image:latest"]
-    assert str(host.images.resolve("test/image").manifest_digest) == descriptor["digest"]
+    assert str(host.images.resolve("test/image").image_id) == descriptor["digest"]
 
 
 @pytest.mark.parametrize(
@@ -221,8 +225,8 @@ async def test_an_oci_layout(host: Host, compress: Callable[[bytes], bytes], suf
     assert await load(host, layout(blobs, descriptor)) == ["test/image:1"]
     image = host.images.resolve("test/image:1")
     assert tree(host.images, image) == MERGED
-    assert str(image.manifest_digest) == descriptor["digest"]
-    assert [layer.media_type for layer in image.layers] == ["application/vnd.oci.image.layer.v1.tar" + suffix] * 2
+    assert str(image.image_id) == descriptor["digest"]
+    assert [layer.media_type for layer in image.chosen.layers] == ["application/vnd.oci.image.layer.v1.tar" + suffix] * 2
     assert sorted(host.files()["blobs/sha256"]) == sorted(path.rpartition("/")[2] for path in blobs)
 
 
@@ -242,10 +246,29 @@ async def test_the_platform_is_chosen_from_a_nested_index_and_attestations_are_n
     top = {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest(index), "size": len(index)}
     top["annotations"] = {"org.opencontainers.image.ref.name": "test/multi:1"}
     assert await load(host, layout(blobs, top)) == ["test/multi:1"]
-    assert tree(host.images, host.images.resolve("test/multi:1")) == {"arch": b"amd64"}
-    assert host.rows() == {"blobs": 3, "snapshots": 1, "images": 1, "tags": 1}, "nothing of the other platforms stays"
+    image = host.images.resolve("test/multi:1")
+    assert str(image.image_id) == digest(index)
+    assert tree(host.images, image) == {"arch": b"amd64"}
+    assert host.rows() == {"blobs": 10, "snapshots": 3, "images": 1, "tags": 1}, "all platforms come along"
+    assert tree(host.images, host.images.resolve("test/multi:1", Platform(os="linux", architecture="s390x"))) == {"arch": b"s390x"}
+    assert [manifest.kind for manifest in image.manifests] == ["attestation", "image", "image", "image"]
+    await host.remover.remove("test/multi:1")
+    assert host.is_empty()
     await load(host, layout(blobs, top), platform=Platform(os="linux", architecture="s390x"))
-    assert tree(host.images, host.images.resolve("test/multi:1")) == {"arch": b"s390x"}
+    image = host.images.resolve("test/multi:1")
+    assert str(image.image_id) == digest(index)
+    assert [(str(manifest.platform), manifest.available, manifest.ready) for manifest in image.manifests[1:]] == [
+        ("linux/arm64", False, False),
+        ("linux/amd64", False, False),
+        ("linux/s390x", True, True),
+    ]
+    assert tree(host.images, image) == {"arch": b"s390x"}
+    with pytest.raises(NotFound) as refused:
+        host.images.resolve("test/multi:1", AMD64)
+    assert "was found but its platform (linux/s390x) does not match the specified platform (linux/amd64)" in refused.value.message
+    await load(host, layout(blobs, top), platform=AMD64)
+    assert host.rows() == {"blobs": 7, "snapshots": 2, "images": 1, "tags": 1}, "a platform that comes later joins the others"
+    assert tree(host.images, host.images.resolve("test/multi:1")) == {"arch": b"amd64"}
     with pytest.raises(InvalidParameter, match="no image for platform linux/riscv64 in the archive"):
         await load(host, layout(blobs, top), platform=Platform(os="linux", architecture="riscv64"))
 
@@ -287,10 +310,19 @@ async def test_loads_and_removals_at_once_leave_whole_images(host: Host) -> None
 async def test_loading_again_changes_nothing_but_the_names(host: Host) -> None:
     await load(host, saved_image(BASE, TOP, tags=["a:1"]))
     files = host.files()
-    blobs, descriptor = oci_archive(BASE, TOP, compress=gzip.compress, suffix="+gzip", annotations={"io.containerd.image.name": "b:1"})
-    assert await load(host, layout(blobs, descriptor)) == ["b:1"]
+    assert await load(host, saved_image(BASE, TOP, tags=["b:1"])) == ["b:1"]
     assert host.files() == files
     assert [name.familiar for name in host.images.references(host.images.resolve("b:1"))] == ["a:1", "b:1"]
+
+
+async def test_the_same_files_compressed_are_another_image_of_the_same_layers(host: Host) -> None:
+    await load(host, saved_image(BASE, TOP, tags=["a:1"]))
+    files = host.files()
+    blobs, descriptor = oci_archive(BASE, TOP, compress=gzip.compress, suffix="+gzip", annotations={"io.containerd.image.name": "b:1"})
+    await load(host, layout(blobs, descriptor))
+    assert host.images.resolve("a:1").image_id != host.images.resolve("b:1").image_id
+    assert host.files()["snapshots"] == files["snapshots"]
+    assert host.images.resolve(digest(config(BASE, TOP))) == host.images.resolve("b:1"), "the config's digest means the newest"
 
 
 async def test_a_name_moves_to_the_newer_image(host: Host) -> None:
@@ -308,7 +340,7 @@ async def test_several_images_come_in_one_archive(host: Host) -> None:
         {"Config": "1.json", "RepoTags": ["one:1"], "Layers": ["a.tar"]},
         {"Config": "2.json", "RepoTags": [], "Layers": ["a.tar", "b.tar"]},
     ]
-    assert await load(host, saved(files, manifest)) == ["one:1", digest(documents[1])]
+    assert await load(host, saved(files, manifest)) == ["one:1", str(host.images.resolve(digest(documents[1])).image_id)]
     assert host.rows()["snapshots"] == 2
 
 
@@ -497,12 +529,12 @@ async def test_what_was_saved_loads_again_as_the_same(host: Host, tmp_path: Path
     await load(host, saved_image(TOP, tags=["b:1", "b:2"]))
     data = b"".join([chunk async for chunk in host.archives.save(["a:1", "b"])])
     assert data == b"".join([chunk async for chunk in host.archives.save(["a:1", "b"])]), "the same every time"
-    before = {summary.image.manifest_digest for summary in host.images.list(ImageQuery())}
+    before = {summary.image.image_id for summary in host.images.list(ImageQuery())}
     for name in ("a:1", "b:1", "b:2"):
         await host.remover.remove(name)
     assert host.is_empty()
     assert sorted(await load(host, data)) == ["a:1", "b:1", "b:2"]
-    assert {summary.image.manifest_digest for summary in host.images.list(ImageQuery())} == before
+    assert {summary.image.image_id for summary in host.images.list(ImageQuery())} == before
 
 
 async def test_an_image_deleted_by_force_goes_when_its_container_does(host: Host) -> None:
@@ -543,10 +575,11 @@ async def test_an_image_deleted_by_force_may_be_loaded_again(host: Host) -> None
 
 async def test_prune_takes_what_has_no_name(host: Host) -> None:
     await load(host, saved_image(BASE, tags=["a:1"]))
+    old = host.images.resolve("a:1").image_id
     await load(host, saved_image(TOP, tags=["a:1"]))
     pruned = await host.remover.prune(Filters())
     assert pruned.reclaimed_bytes == 6
-    assert [event for event in host.sink.events if event[0] in ("delete", "prune")] == [("delete", digest(config(BASE))), ("prune", "")]
+    assert [event for event in host.sink.events if event[0] in ("delete", "prune")] == [("delete", str(old)), ("prune", "")]
     assert len(host.images.list(ImageQuery())) == 1
     pruned = await host.remover.prune(Filters({"dangling": ["false"]}))
     assert host.is_empty()

@@ -12,7 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from support.stored_images import StoredImages
+from teul.aio import run_blocking
 from teul.errors import Cancelled
+from teul.oci.descriptor import OCI_MANIFEST
 from teul.oci.digest import Digest
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.oci.platform import Platform
@@ -45,22 +47,29 @@ async def lines(api: Api, method: str, path: str, **options: Any) -> tuple[int, 
         return response.status, [json.loads(line) for line in body.split(b"\r\n") if line]
 
 
+async def descriptor(stored: StoredImages, image_id: Digest) -> dict[str, Any]:
+    manifest = await run_blocking(stored.store.content.read, image_id, limit_bytes=1 << 20)
+    return {"mediaType": OCI_MANIFEST, "digest": str(image_id), "size": len(manifest)}
+
+
 async def test_the_list_has_dockers_members(api: Api, stored: StoredImages) -> None:
     image_id = await stored.add("a:1", layers=[b"12345"], labels={"l": "m"})
     stored.use(image_id, "c" * 64, running=True)
-    expected = {
+    expected: dict[str, Any] = {
         "Containers": 1,
         "Created": 1_704_164_645,
         "Id": str(image_id),
         "Labels": {"l": "m"},
         "ParentId": "",
-        "RepoDigests": [],
+        "Descriptor": await descriptor(stored, image_id),
+        "RepoDigests": [f"a@{image_id}"],
         "RepoTags": ["a:1"],
         "SharedSize": -1,
         "Size": 5,
     }
     assert await api.request("GET", "/v1.51/images/json") == (200, [expected])
     assert await api.request("GET", "/v1.50/images/json?shared-size=1") == (200, [{**expected, "Containers": -1, "SharedSize": 0}])
+    del expected["Descriptor"]
     assert await api.request("GET", "/v1.40/images/json?shared-size=1") == (200, [{**expected, "Containers": -1, "VirtualSize": 5}])
 
 
@@ -105,6 +114,7 @@ async def test_inspect_shows_an_image_as_dockerd_does(api: Api, stored: StoredIm
     status, document = await api.request("GET", "/v1.51/images/a:1/json")
     assert status == 200
     assert document.pop("Metadata")["LastTagTime"].endswith("Z")
+    assert document.pop("Descriptor") == await descriptor(stored, image_id)
     assert document == {
         "Id": str(image_id),
         "RepoTags": ["a:1"],

@@ -10,12 +10,13 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from support.image_models import image_of
 from teul.linux.caps import CAPABILITIES
 from teul.model.config import decode_create_body
 from teul.model.container import Container, CreateContainer
 from teul.model.image import Image
 from teul.oci.digest import Digest
-from teul.oci.image_config import ImageConfig, ImageDocument
+from teul.oci.image_config import ImageConfig, ImageDocument, RootFS
 from teul.oci.runtime_spec import Spec
 from teul.services.containers.request.check import CheckedRequest, check_request
 from teul.services.containers.request.complete import complete
@@ -52,16 +53,7 @@ DISK = {"/dev/sda": (8, 0)}
 
 def image(**config: Any) -> Image:
     """An image with this config."""
-    return Image(
-        image_id=Digest("sha256:" + "ab" * 32),
-        manifest_digest=None,
-        raw=b"{}",
-        document=ImageDocument(config=ImageConfig(**config)),
-        layers=(),
-        chain_ids=(),
-        size_bytes=0,
-        stored_at_ns=0,
-    )
+    return image_of(ImageDocument(config=ImageConfig(**config), rootfs=RootFS()), image_id=Digest("sha256:" + "ab" * 32))
 
 
 def check(body: dict[str, Any], *, host: HostFacts = HOST, exists: bool = True) -> CheckedRequest:

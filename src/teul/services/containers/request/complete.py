@@ -6,6 +6,7 @@ docker: daemon/commit.go (merge), daemon/create.go, daemon/container.go (newCont
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from teul.model.container import Container
 from teul.model.document import Empty
 from teul.model.host_config import HostConfig, LogConfig, RestartPolicy
 from teul.model.image import Image
+from teul.oci.documents import encode_document
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.services.containers.request.check import RUNTIMES, CheckedRequest
 from teul.services.containers.request.log_options import DEFAULT_DRIVER
@@ -67,6 +69,7 @@ def complete(
         created_at_ns=now_ns,
         image_id=str(image.image_id),
         image_reference=config.image,
+        image_manifest=describe_manifest(image),
         path=command[0],
         args=command[1:],
         config=config,
@@ -74,6 +77,13 @@ def complete(
         networking=checked.networking,
         mounts=mount_points(host_config),
     )
+
+
+def describe_manifest(image: Image) -> dict[str, Any]:
+    """The descriptor of the chosen manifest, with its platform, as the container keeps it."""
+    descriptor = msgspec.structs.replace(image.chosen.descriptor, annotations=None, platform=image.chosen.platform)
+    found: dict[str, Any] = msgspec.json.decode(encode_document(descriptor))
+    return found
 
 
 def merge_image_config(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
