@@ -5,7 +5,8 @@ then data of files that could not be pointed at in the archive, if there is any,
 run, and after them the directories that are too large to stand beside their inode.
 
 All numbers are little-endian. Blocks have 512 bytes, since that is how an archive aligns its files. An inode's number counts slots
-of 32 bytes from the first inode's place, so the root, of which the superblock has 16 bits, comes first.
+of 32 bytes from the metadata's beginning; the root, of which the superblock has 16 bits, comes first, in the second slot: readers of
+directories take a number of zero for an entry that was removed.
 
 kernel: Documentation/filesystems/erofs.rst; fs/erofs/erofs_fs.h has the structures, under the names that are used here.
 """
@@ -29,6 +30,7 @@ MAX_XATTRS_BYTES: Final = 12 + 4 * 0xFFFE
 MAX_XATTR_VALUE_BYTES: Final = 0xFFFF
 
 _SLOT_BYTES = 32
+_ROOT_NID = 1
 _INODE = struct.Struct("<HHHHQIIIIqII16x")  # erofs_inode_extended
 _INODE_BYTES = _INODE.size
 _CHUNK_INDEX = struct.Struct("<HHI")  # erofs_inode_chunk_index: advise, device_id, blkaddr
@@ -110,7 +112,7 @@ def encode(root: Inode, *, first_block: int, archive_bytes: int) -> tuple[bytes,
     parents = {id(child): inode for inode in inodes for child in (inode.children or {}).values() if child.children is not None}
     parents[id(root)] = root
     bodies = [_Body(inode) for inode in inodes]
-    slots = 0
+    slots = _ROOT_NID
     for body in bodies:
         slots = body.place(slots)
     metadata = bytearray(slots * _SLOT_BYTES)
@@ -308,7 +310,7 @@ def _head(*, inodes: int, blocks: int, first_block: int, archive_blocks: int) ->
     _SUPERBLOCK.pack_into(
         head,
         _SUPERBLOCK_AT,
-        *(_MAGIC, 0, 0, BLOCK_BITS, 0, 0),  # checksum and compatible features: none; the root's number is 0
+        *(_MAGIC, 0, 0, BLOCK_BITS, 0, _ROOT_NID),  # checksum, compatible features, further slots: none
         *(inodes, 0, 0, blocks, first_block, 0, bytes(16), bytes(16)),
         *(_CHUNKED_FILE | _DEVICE_TABLE, 0, 1, _DEVICE_SLOT_AT // _DEVICE_SLOT.size, 0, 0, 0, 0),
     )

@@ -160,6 +160,17 @@ async def test_what_a_links_entry_says_of_the_file_holds(unpack_bytes: Unpack, r
     assert (stat.S_ISLNK(linked.st_mode), linked.st_uid, linked.st_gid) == (True, 7, 8)
 
 
+async def test_a_link_to_itself_has_the_last_word_as_well(unpack_bytes: Unpack, root: Path) -> None:
+    await unpack_bytes(
+        archive(
+            *(directory("a"), symlink("l", "a"), member("a/f", b"x"), member("l/f", type=tarfile.LNKTYPE, linkname="a/f", uid=1)),
+            *(member("g", b"y"), member("g", type=tarfile.LNKTYPE, linkname="./g", mode=0o600)),
+        )
+    )
+    assert ((root / "a/f").read_bytes(), (root / "a/f").stat().st_uid) == (b"x", 1)
+    assert ((root / "g").read_bytes(), stat.S_IMODE((root / "g").stat().st_mode)) == (b"y", 0o600)
+
+
 async def test_a_whiteout_is_no_file_to_link_to(unpack_bytes: Unpack) -> None:
     with pytest.raises(InvalidArchive, match='invalid hardlink "h" -> "f": the layer has no such file'):
         await unpack_bytes(archive(member(".wh.f"), hard_link("h", "f")))
@@ -369,6 +380,17 @@ async def test_the_later_of_two_entries_wins(unpack_bytes: Unpack, root: Path) -
     assert result.size_bytes >= len(b"second!file1")
 
 
+async def test_what_is_replaced_does_not_count(unpack_bytes: Unpack) -> None:
+    """Nor does what is in a directory that is replaced, unless it has a name elsewhere."""
+    result = await unpack_bytes(
+        archive(
+            *(member("d/f", b"1" * 10), member("d/e/g", b"2" * 100), symlink("d/l", "t" * 1000), hard_link("d/h", "d/f")),
+            *(member("k", b"3" * 10_000), hard_link("d/k", "k"), member("d", b"4")),
+        )
+    )
+    assert result.size_bytes == 10_000 + 1
+
+
 async def test_nothing_is_written_through_a_name_that_was_something_else(unpack_bytes: Unpack, root: Path) -> None:
     """A file whose name was a device, a FIFO or a link replaces it; none of them is opened."""
     await unpack_bytes(
@@ -474,6 +496,9 @@ async def test_damaged_compression_is_refused(unpack_bytes: Unpack, compression:
         ([hard_link("h", "../../etc/shadow")], "is outside of the layer"),
         ([hard_link("h", "/etc/shadow")], 'invalid hardlink "h" -> "/etc/shadow": the layer has no such file'),
         ([directory("d"), hard_link("h", "d")], 'invalid hardlink "h" -> "d": not a file'),
+        ([directory("d"), hard_link("d", "d")], 'invalid hardlink "d" -> "d": not a file'),
+        ([member("d/f"), hard_link("d", "d/f")], 'invalid hardlink "d" -> "d/f": the layer has no such file'),
+        ([member("d/f"), hard_link("h", "d/f"), hard_link("d", "d/f")], 'invalid hardlink "d" -> "d/f": the layer has no such file'),
         ([hard_link("h", "")], "invalid hardlink"),
         ([symlink("s", "")], "invalid symlink"),
         ([member("f"), member("f/below")], "f/below: not a directory"),

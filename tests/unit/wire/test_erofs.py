@@ -30,7 +30,7 @@ def test_the_head_tells_where_the_metadata_is_and_how_large_the_archive() -> Non
     head, metadata = encode(Inode(stat.S_IFDIR | 0o755), first_block=9, archive_bytes=1025)
     assert len(head) == HEAD_BYTES
     magic, _, compatible, block_bits, _, root, inodes = struct.unpack_from("<IIIBBHQ", head, 1024)
-    assert (magic, compatible, block_bits, root, inodes) == (0xE0F5E1E2, 0, 9, 0, 1)
+    assert (magic, compatible, block_bits, root, inodes) == (0xE0F5E1E2, 0, 9, 1, 1)
     blocks, first_block = struct.unpack_from("<II", head, 1024 + 36)
     assert (blocks, first_block) == (9 + len(metadata) // BLOCK_BYTES, 9)
     assert struct.unpack_from("<I", head, 1280 + 64) == (3,), "blocks of the archive, the last one begun"

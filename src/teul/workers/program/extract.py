@@ -164,19 +164,15 @@ class Extractor:
         try:
             self._make(parent_fd, base, path, entry)
         except FileExistsError:
-            if entry.type == LINK and normalize(entry.link) == path:
-                return
             self._clear(parent_fd, base, path)
             self._make(parent_fd, base, path, entry)
         if entry.type == SYMLINK:
             self.size_bytes += len(entry.link)
-        self._set_special(parent_fd, base, path, entry)
+        self._set_special(parent_fd, base, entry)
 
-    def _set_special(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
+    def _set_special(self, parent_fd: int, base: bytes, entry: Entry) -> None:
         """Owner, mode, attributes and times. docker: those of a link's entry are set on the file that it is a name of."""
         linked = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
-        if entry.type == LINK and stat.S_ISCHR(linked.st_mode) and not linked.st_rdev:
-            raise Refused(f'invalid hardlink "{os.fsdecode(path)}" -> "{os.fsdecode(entry.link)}": the layer has no such file')
         xattrs = accepted(entry.xattrs, stat.S_IFMT(linked.st_mode)) if entry.xattrs is not None else {}
         if (entry.uid, entry.gid) != (linked.st_uid, linked.st_gid):
             if entry.type == LINK:
@@ -212,11 +208,19 @@ class Extractor:
         target_parent, _, target_base = target.rpartition(b"/")
         try:
             target_fd = self._open_directory(target_parent, create=False)
-            os.link(target_base, base, src_dir_fd=target_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
+            linked = os.stat(target_base, dir_fd=target_fd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             raise Refused(f"{text}: the layer has no such file") from None
-        except PermissionError:
-            raise Refused(f"{text}: not a file") from None
+        if stat.S_ISDIR(linked.st_mode):
+            raise Refused(f"{text}: not a file")
+        if stat.S_ISCHR(linked.st_mode) and not linked.st_rdev:
+            raise Refused(f"{text}: the layer has no such file")  # but a whiteout of that name
+        try:
+            os.link(target_base, base, src_dir_fd=target_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
+        except FileExistsError:
+            # It may be the file itself that has the name, which then must not be removed to make room.
+            if os.stat(base, dir_fd=parent_fd, follow_symlinks=False).st_ino != linked.st_ino:
+                raise
 
     def _whiteout(self, parent: bytes, base: bytes) -> None:
         if base == OPAQUE:
@@ -251,7 +255,9 @@ class Extractor:
     def _clear(self, parent_fd: int, base: bytes, path: bytes) -> None:
         """Make room for an entry whose name is taken: in a tar archive the later of two entries wins."""
         status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
-        if status.st_nlink == 1 and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        if stat.S_ISDIR(status.st_mode):
+            self.size_bytes -= _bytes_below(b"/" + path)
+        elif status.st_nlink == 1 and _counts(status):
             self.size_bytes -= status.st_size
         self._forget(path, directory=stat.S_ISDIR(status.st_mode))
         remove_tree(base, dir_fd=parent_fd)
@@ -351,6 +357,28 @@ class Extractor:
         time_ns = bounded_time(time_ns)
         parent, _, base = path.rpartition(b"/")
         os.utime(base or b".", ns=(time_ns, time_ns), dir_fd=self._open_directory(parent), follow_symlinks=False)
+
+
+def _counts(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+
+
+def _bytes_below(path: bytes) -> int:
+    """How much the layer has in a directory and nowhere else."""
+    total = 0
+    names: dict[int, int] = {}  # of a file with several, those that were seen
+    pending = [path]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(entry.path)
+                elif _counts(status):
+                    names[status.st_ino] = names.get(status.st_ino, 0) + 1
+                    if names[status.st_ino] == status.st_nlink:
+                        total += status.st_size
+    return total
 
 
 def _capability(parent_fd: int, base: bytes) -> dict[bytes, bytes]:

@@ -142,22 +142,26 @@ class Indexer:
         target = normalize(entry.link)
         if not target:
             raise Refused(text)
-        target_above, _, target_base = target.rpartition(b"/")
-        try:
-            directory = self._directory(target_above, None)
-            inode = _names(directory)[target_base]
-        except (FileNotFoundError, NotADirectoryError, KeyError):
-            raise Refused(f"{text}: the layer has no such file") from None
-        if _is_whiteout(inode):
-            raise Refused(f"{text}: the layer has no such file")
-        if inode.children is not None:
-            raise Refused(f"{text}: not a file")
+        inode = self._linked(target, text)
         if _names(above).get(base) is not inode:
             self._clear(above, base)
+            inode = self._linked(target, text)  # which may have gone with what had its name
             inode.links += 1
             _names(above)[base] = inode
         # docker: what a link's entry says of the file holds.
         _set_metadata(inode, entry)
+
+    def _linked(self, target: bytes, text: str) -> Inode:
+        target_above, _, target_base = target.rpartition(b"/")
+        try:
+            inode = _names(self._directory(target_above, None))[target_base]
+        except (FileNotFoundError, NotADirectoryError, KeyError):
+            raise Refused(f"{text}: the layer has no such file") from None
+        if inode.children is not None:
+            raise Refused(f"{text}: not a file")
+        if _is_whiteout(inode):
+            raise Refused(f"{text}: the layer has no such file")
+        return inode
 
     def _whiteout(self, above: bytes, base: bytes, entry: Entry) -> None:
         if base == OPAQUE:
