@@ -79,9 +79,12 @@ class Seen:
 
 
 class FakeRegistry:
-    """A registry at `host`. `blobs`, `manifests` (media type and bytes, by digest) and `tags` are what it stores, by repository."""
+    """A registry at `host`. `blobs`, `manifests` (media type and bytes, by digest) and `tags` are what it stores, by repository.
 
-    def __init__(self, *, tls: SSLContext | None = None, behaviour: Behaviour | None = None) -> None:
+    Whoever is anonymous gets tokens for pulling only.
+    """
+
+    def __init__(self, *, tls: SSLContext | None = None, address: str = "127.0.0.1", behaviour: Behaviour | None = None) -> None:
         self.behaviour = behaviour or Behaviour()
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.manifests: dict[str, dict[str, tuple[str, bytes]]] = {}
@@ -90,7 +93,8 @@ class FakeRegistry:
         self.token_requests: list[dict[str, list[str]]] = []
         self.host = ""
         self._tls = tls
-        self._tokens: set[str] = set()
+        self._address = address
+        self.tokens: dict[str, bool] = {}  # whether they are good for pushing too
         self._uploads: dict[str, bytearray] = {}
         self._runner: web.AppRunner | None = None
 
@@ -119,10 +123,9 @@ class FakeRegistry:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
+        site = web.TCPSite(self._runner, self._address, 0, ssl_context=self._tls)
         await site.start()
-        address = self._runner.addresses[0]
-        self.host = f"127.0.0.1:{address[1]}"
+        self.host = f"{self._address}:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
@@ -179,15 +182,19 @@ class FakeRegistry:
             challenge = 'Basic realm="fake"'
         elif behaviour.auth == "token":
             token = shown.removeprefix("Bearer ")
-            good = token in self._tokens
-            if good and behaviour.forgets_tokens:
-                self._tokens.discard(token)
             challenge = f'Bearer realm="{behaviour.realm or self.url + "/token"}",service="fake"'
+            may_push = self.tokens.get(token)
+            good = may_push is not None and (may_push or request.method in {"GET", "HEAD"})
+            if may_push is not None and not good:
+                challenge += ',error="insufficient_scope"'
+            if behaviour.forgets_tokens:
+                self.tokens.pop(token, None)
         else:
             good, challenge = True, 'Basic realm="fake"'
         if good and not (behaviour.always_unauthorized and request.path != "/v2/"):
             return None
-        return _error(401, "UNAUTHORIZED", "authentication required", headers={"WWW-Authenticate": challenge})
+        detail = [{"Type": "repository"}]
+        return _error(401, "UNAUTHORIZED", "authentication required", detail=detail, headers={"WWW-Authenticate": challenge})
 
     async def _ping(self, request: web.Request) -> web.Response:
         return web.json_response({})
@@ -211,7 +218,7 @@ class FakeRegistry:
         if not good:
             return web.json_response({"details": "incorrect username or password"}, status=401)
         token = secrets.token_hex(8)
-        self._tokens.add(token)
+        self.tokens[token] = request.method == "POST" or shown is not None
         answer: dict[str, object] = {"token": token}
         if self.behaviour.token_seconds is not None:
             answer["expires_in"] = self.behaviour.token_seconds

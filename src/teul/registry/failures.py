@@ -13,6 +13,7 @@ import aiohttp
 
 # asyncio says which address it was only in its text.
 _PEER = re.compile(r"\('([^']+)', (\d+)")
+_REASON = re.compile(r"\[SSL: ([A-Z0-9_]+)\]")
 _ALERT = re.compile(r"^(?:SSLV3|TLSV1|TLSV13)_ALERT_")
 # What OpenSSL calls the first bytes of an answer in the clear.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"})
@@ -57,6 +58,9 @@ def describe_failure(error: BaseException, host: str, port: int) -> str:
             return "net/http: HTTP/1.x transport connection broken: malformed HTTP response"
         case ssl.SSLError():
             return _tls(error)
+        case OSError() if _REASON.search(str(error)):
+            # What the peer says of the handshake may come after it; aiohttp keeps the text of that only.
+            return _tls(error)
         case OSError() if error.errno is not None:
             return f"read tcp {_join(host, port)}: read: {os.strerror(error.errno).lower()}"
     return str(error) or type(error).__name__
@@ -90,7 +94,8 @@ def _certificate(error: Exception, host: str) -> str:
 
 
 def _tls(error: OSError) -> str:
-    reason = getattr(error, "reason", None) or ""
+    found = _REASON.search(str(error))
+    reason = getattr(error, "reason", None) or (found[1] if found is not None else "")
     if reason in _NOT_TLS:
         return HTTP_TO_HTTPS
     if _ALERT.match(reason):

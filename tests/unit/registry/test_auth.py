@@ -48,7 +48,7 @@ async def test_without_a_password_there_is_nothing_to_show(client: RegistryClien
 
 async def test_a_wrong_password_is_refused(client: RegistryClient, registry: FakeRegistry, stored: Descriptor) -> None:
     registry.behaviour.auth = "basic"
-    with pytest.raises(RegistryError, match=r"^unauthorized$"):
+    with pytest.raises(RegistryError, match=r"^unauthorized: authentication required$"):
         await (await client.repository(reference(registry), WRONG)).resolve()
 
 
@@ -106,7 +106,7 @@ async def test_a_token_that_is_taken_no_more_is_renewed_once(client: RegistryCli
 @pytest.mark.parametrize("auth", ["", "basic", "token"])
 async def test_refused_for_ever_is_refused(client: RegistryClient, registry: FakeRegistry, stored: Descriptor, auth: str) -> None:
     registry.behaviour.auth, registry.behaviour.always_unauthorized = auth, True
-    with pytest.raises(RegistryError, match=r"^unauthorized$"):
+    with pytest.raises(RegistryError, match=r"^unauthorized: authentication required$"):
         await (await client.repository(reference(registry), GOOD)).resolve()
     assert len(registry.seen) < 12
 
@@ -137,7 +137,7 @@ async def test_an_identity_token_is_sent_in_a_form(client: RegistryClient, regis
 
 async def test_a_registry_token_is_shown_as_it_is(client: RegistryClient, registry: FakeRegistry, stored: Descriptor) -> None:
     registry.behaviour.auth = "token"
-    registry._tokens.add("given")
+    registry.tokens["given"] = True
     assert await (await client.repository(reference(registry), Credentials(registry_token="given"))).resolve() == stored
     assert registry.token_requests == []
 
