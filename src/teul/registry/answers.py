@@ -100,8 +100,11 @@ def _parse_body(status: int, content_type: str, body: bytes) -> list[Problem] | 
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         return _unreadable(status, _go_json_error(body, error), text)
+    if document is None:
+        document = {}
     if not isinstance(document, dict):
-        return _unreadable(status, "json: cannot unmarshal into Go value of type struct { Errors []errcode.Error }", text)
+        kind = {list: "array", str: "string", bool: "bool"}.get(type(document), "number")
+        return _unreadable(status, f"json: cannot unmarshal {kind} into Go value of type struct {{ Errors []errcode.Error }}", text)
     details = document.get("details")
     if isinstance(details, str) and details:
         return [_problem_of_status(status, shown(details))]

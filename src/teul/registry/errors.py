@@ -106,7 +106,11 @@ class AuthenticationFailed(RegistryError):
 
 
 class LoginFailed(Unauthorized):
-    """The credentials of a login are wrong."""
+    """The credentials of a login are wrong, says the token server."""
+
+
+class LoginRefused(RegistryError):
+    """The credentials of a login are wrong, says the registry itself. docker: status 500, since nobody looks at what it says."""
 
 
 class NotInRegistry(NotFound):

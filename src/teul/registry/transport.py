@@ -25,6 +25,7 @@ from teul.registry.errors import BadAnswer, ConnectionFailed
 from teul.registry.failures import describe_failure, describe_request
 from teul.registry.proxies import Proxies
 
+_MAX_CONTEXTS = 32
 MAX_REDIRECTS = 10  # docker: Go's limit
 # Signed URLs of object stores are long.
 _MAX_HEADER_BYTES = 64 * 1024
@@ -98,11 +99,12 @@ class Transport:
         await self._stack.aclose()
 
     async def context_for(self, endpoint: Endpoint) -> SSLContext | None:
-        """The TLS settings for all that has to do with `endpoint`, its token server and redirects included; None for http.
+        """The TLS settings for all that has to do with `endpoint`, its token server and redirects included; None for the system's.
 
-        docker: so do they count there. The files of `certs.d` count as they are now. Raises `InvalidRegistryConfig`.
+        docker: so do they count there, also for a registry in the clear. The files of `certs.d` count as they are now.
+        Raises `InvalidRegistryConfig`.
         """
-        if endpoint.scheme != "https":
+        if endpoint.scheme != "https" and endpoint.verify:
             return None
         key = (endpoint.host, endpoint.verify)
         directories = self.options.certificate_directories
@@ -110,6 +112,9 @@ class Transport:
         known = self._contexts.get(key)
         if known is None or known[0] != stamp:
             known = stamp, await run_blocking(load_client_context, endpoint.host, directories, verify=endpoint.verify)
+            # A context holds all the authorities of the system, and a client of the API chooses the hosts.
+            while len(self._contexts) >= _MAX_CONTEXTS:
+                del self._contexts[next(iter(self._contexts))]
             self._contexts[key] = known
         return known[1]
 

@@ -37,7 +37,8 @@ class Exchange:
             except TeulError as error:
                 failures.append(error)
                 unreachable = isinstance(error, Unreachable)
-                if unreachable and len(self._sessions) > 1:
+                # One of several tasks is the first to notice.
+                if unreachable and len(self._sessions) > 1 and session in self._sessions:
                     self._sessions.remove(session)
                 if not (unreachable or session.endpoint.is_mirror):
                     raise

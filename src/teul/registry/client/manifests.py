@@ -72,6 +72,9 @@ def _head_descriptor(response: aiohttp.ClientResponse, reference: str | Digest) 
     length = response.headers.get("Content-Length", "")
     if digest is None or not (length.isascii() and length.isdigit()) or not response.headers.get("Content-Type"):
         return None
+    if int(length[:19]) == 0:
+        # No manifest is empty: something on the way has given the length of the answer to HEAD.
+        return None
     if isinstance(reference, Digest) and digest != reference:
         raise ContentMismatch(f"manifest verification failed for digest {reference}")
     return Descriptor(media_type=_media_type(response), digest=digest, size_bytes=int(length[:19]))

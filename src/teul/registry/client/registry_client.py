@@ -9,14 +9,14 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
-from teul.errors import TeulError, Unauthorized
+from teul.errors import TeulError
 from teul.oci.reference import Reference
 from teul.registry.client.exchange import Exchange
 from teul.registry.client.repository import Repository
 from teul.registry.client.session import EndpointSession
 from teul.registry.credentials import ANONYMOUS, Credentials
 from teul.registry.endpoints import Address, Endpoint, literal_address, login_host, split_port
-from teul.registry.errors import RegistryError
+from teul.registry.errors import LoginFailed, LoginRefused, RegistryError
 from teul.registry.tokens import Tokens
 from teul.registry.transport import Options, Transport
 
@@ -51,7 +51,7 @@ class RegistryClient:
     async def login(self, credentials: Credentials) -> str:
         """Check credentials at their `server_address`. Returns the identity token to keep instead of the password, or "".
 
-        Raises `LoginFailed` if they are wrong, `RegistryError` if that cannot be told. docker: registry/service.go, Auth.
+        Raises `LoginFailed` or `LoginRefused` if they are wrong, `RegistryError` if that cannot be told. docker: registry/service.go, Auth.
         """
         host = login_host(credentials.server_address)
         endpoints = self._registries.endpoints_of_host(host, addresses=await self._addresses(host))
@@ -59,7 +59,7 @@ class RegistryClient:
         for endpoint in endpoints:
             try:
                 return await self._session(endpoint, credentials, ()).login()
-            except Unauthorized:
+            except (LoginFailed, LoginRefused):
                 # They have been told to be wrong; in the clear they would not become right.
                 raise
             except TeulError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from ssl import SSLContext
 
@@ -12,7 +13,7 @@ from teul.errors import TeulError
 from teul.registry.challenges import Challenge, parse_challenges
 from teul.registry.credentials import ANONYMOUS, Credentials
 from teul.registry.endpoints import Endpoint
-from teul.registry.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, LoginFailed, RegistryError, Unreachable
+from teul.registry.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, LoginFailed, LoginRefused, RegistryError, Unreachable
 from teul.registry.failures import describe_request
 from teul.registry.tokens import TokenRequest, Tokens, basic_authorization, fetch_token
 from teul.registry.transport import Request, Transport
@@ -37,6 +38,7 @@ class EndpointSession:
         self._credentials = ANONYMOUS if endpoint.is_mirror else credentials
         self._scopes = scopes
         self._known: _Known | None = None
+        self._meeting = asyncio.Lock()
 
     def url_of(self, path: str, **query: str) -> URL:
         """`path` below `/v2/`; it is made of names, tags and digests that were parsed, so nothing in it needs quoting."""
@@ -70,7 +72,7 @@ class EndpointSession:
     async def login(self) -> str:
         """Check the credentials. Returns the identity token to be used from now on instead of the password, or "".
 
-        Raises `LoginFailed` for wrong ones. docker: registry/auth.go, loginV2.
+        Raises `LoginFailed` or `LoginRefused` for wrong ones. docker: registry/auth.go, loginV2.
         """
         known = await self._meet()
         request = Request("GET", self.url)
@@ -94,21 +96,20 @@ class EndpointSession:
             if response.status == 200:
                 return identity_token
             said = f"login attempt to {self.url} failed with status: {response.status} {response.reason or ''}".rstrip()
-        if response.status == 401:
-            raise LoginFailed(said)
-        raise BadAnswer(said)
+        raise LoginRefused(said) if response.status == 401 else BadAnswer(said)
 
     async def _meet(self) -> _Known:
         """Ask for `/v2/` once: whether there is a registry, and what it wants to be shown. docker: registry/auth.go, PingV2Registry."""
-        if self._known is None:
-            context = await self._transport.context_for(self.endpoint)
-            try:
-                async with await self._transport.follow(Request("GET", self.url), context) as response:
-                    challenges = _challenges(response) if response.status == 401 else []
-            except ConnectionFailed as error:
-                raise Unreachable(error.message) from error
-            self._known = _Known(context, challenges)
-        return self._known
+        async with self._meeting:
+            if self._known is None:
+                context = await self._transport.context_for(self.endpoint)
+                try:
+                    async with await self._transport.follow(Request("GET", self.url), context) as response:
+                        challenges = _challenges(response) if response.status == 401 else []
+                except ConnectionFailed as error:
+                    raise Unreachable(error.message) from error
+                self._known = _Known(context, challenges)
+            return self._known
 
     async def _authorize(
         self, known: _Known, request: Request, further_scopes: tuple[str, ...]
