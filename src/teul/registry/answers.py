@@ -35,7 +35,7 @@ async def next_bytes(response: aiohttp.ClientResponse) -> bytes:
         return await response.content.readany()
     except (aiohttp.ClientError, OSError) as error:
         url = response.url
-        problem = describe_failure(error, url.host or "", url.port or 0)
+        problem = describe_failure(error, url.raw_host or "", url.port or 0)
         raise ConnectionFailed(describe_request(response.method, str(url.with_query(None)), problem)) from error
 
 

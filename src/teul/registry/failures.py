@@ -38,6 +38,9 @@ def describe_failure(error: BaseException, host: str, port: int) -> str:
         case aiohttp.ClientConnectorDNSError():
             missing = error.os_error.errno in {socket.EAI_NONAME, socket.EAI_NODATA} or error.os_error.errno is None
             return f"dial tcp: lookup {host}: {'no such host' if missing else 'server misbehaving'}"
+        case aiohttp.InvalidURL() | UnicodeError():
+            # A name that cannot be looked up, such as one with too long a label.
+            return f"dial tcp: lookup {host}: no such host"
         case aiohttp.ClientProxyConnectionError():
             return f"proxyconnect tcp: {_dial(error.os_error, error.host, error.port)}"
         case aiohttp.ClientSSLError():

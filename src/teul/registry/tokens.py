@@ -70,7 +70,7 @@ class TokenRequest:
             raise AuthenticationFailed("no realm specified for token auth challenge")
         try:
             url = base.join(URL(realm))
-            usable = url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.password is None
+            usable = url.scheme in {"http", "https"} and bool(url.raw_host) and url.user is None and url.password is None
         except ValueError as error:
             raise AuthenticationFailed(f"invalid token auth challenge realm: {error}") from error
         if not usable:

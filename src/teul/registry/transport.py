@@ -17,6 +17,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from teul import __version__
 from teul.aio import run_blocking
 from teul.registry.backoff import Backoff
 from teul.registry.certificates import Stamp, files_stamp, load_client_context
@@ -38,13 +39,18 @@ BodySource = Callable[[], AsyncIterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the engine speaks to registries. `silence_seconds`: how long nothing may come or go; there is no limit of the whole."""
+    """How the engine speaks to registries.
+
+    `silence_seconds` is how long nothing may come or go; there is no limit of the whole. `first_answer_seconds` is how long a registry may
+    take to show that it is one, all in all.
+    """
 
     registries: Registries = field(default_factory=Registries)
     certificate_directories: tuple[str, ...] = ("/etc/docker/certs.d",)
     proxies: Proxies = field(default_factory=Proxies)
-    user_agent: str = "teul"
+    user_agent: str = f"teul/{__version__}"
     connect_seconds: float = 30.0
+    first_answer_seconds: float = 15.0  # docker: registry/auth.go
     silence_seconds: float = 60.0
     backoff: Backoff = field(default_factory=Backoff)
 
@@ -126,7 +132,7 @@ class Transport:
         """
         assert self._session is not None, "used outside of its `async with`"
         url = request.url
-        proxy = self.options.proxies.proxy_for(url.scheme, url.host or "", url.port or 0)
+        proxy = self.options.proxies.proxy_for(url.scheme, url.raw_host or "", url.port or 0)
         headers = dict(request.headers)
         body = None
         if callable(request.body):
@@ -148,12 +154,10 @@ class Transport:
                     proxy=proxy,
                     ssl=True if context is None else context,
                 )
-        except aiohttp.InvalidURL as error:
-            raise BadAnswer(describe_request(*request.described, "invalid URL")) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             if body is not None and body.failure is not None:
                 raise body.failure from None
-            problem = describe_failure(error, url.host or "", url.port or 0)
+            problem = describe_failure(error, url.raw_host or "", url.port or 0)
             raise ConnectionFailed(describe_request(*request.described, problem)) from error
 
     async def follow(self, request: Request, context: SSLContext | None) -> aiohttp.ClientResponse:
@@ -213,7 +217,7 @@ def resolve_location(location: str, base: URL, *, is_addressed: bool = False) ->
     try:
         # The target as it was given: a signature over it does not survive another spelling.
         target = base.join(URL(location, encoded=True))
-        usable = target.scheme in {"http", "https"} and bool(target.host) and bool(target.port) and target.user is None
+        usable = target.scheme in {"http", "https"} and bool(target.raw_host) and bool(target.port) and target.user is None
     except ValueError as error:
         raise BadAnswer(f"the registry at {base.host_port_subcomponent} leads to an invalid location: {error}") from error
     if not usable or target.password is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +14,9 @@ from teul.oci.digest import Digest
 from teul.oci.reference import Reference, parse_reference
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
+from teul.registry.endpoints import Endpoint, Registries
 from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, NotInRegistry, Refused, Unreachable
+from teul.registry.transport import Options
 from unit.registry.conftest import Pauses
 
 NAME = "library/test"
@@ -341,3 +345,44 @@ async def test_a_refusal_is_told_in_dockers_words(
         await (await opened(client, registry)).resolve()
     assert caught.value.message.startswith(message.replace("HOST", registry.host))
     assert len(caught.value.message) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a_b.c/d", 'Get "https:///v2/": http: no Host in request URL'),
+        ("registry.example:99999/d", 'Get "https://registry.example:99999/v2/": dial tcp: address 99999: invalid port'),
+        (f"{'a' * 70}.example/d", f'Get "https://{"a" * 70}.example/v2/": dial tcp: lookup {"a" * 70}.example: no such host'),
+        ("1.2.3.4.5/d", 'Get "https://1.2.3.4.5/v2/": dial tcp: lookup 1.2.3.4.5: no such host'),
+    ],
+)
+async def test_a_domain_that_is_no_host_is_told_as_go_tells_it(client: RegistryClient, name: str, message: str) -> None:
+    async def resolved() -> None:
+        await (await client.repository(parse_reference(name))).resolve()
+
+    with pytest.raises(Unreachable) as caught:
+        await resolved()
+    assert caught.value.message == message
+
+
+async def test_a_name_of_another_alphabet_is_looked_up(client: RegistryClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_args: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    repository = await client.repository(parse_reference("xn--a.example/d"))
+    with pytest.raises(Unreachable, match=r"lookup xn--a\.example: no such host$"):
+        await repository.resolve()
+
+
+async def test_what_breaks_off_at_a_mirror_goes_on_at_the_next_endpoint(options: Options, registry: FakeRegistry) -> None:
+    stored = registry.add_blob(NAME, LAYER)
+    async with FakeRegistry() as mirror:
+        mirror.add_blob(NAME, LAYER)
+        mirror.behaviour.cuts = [100_000] * 50
+        mirrors = tuple(Endpoint("http", each.host, is_mirror=True) for each in (mirror, registry))
+        async with RegistryClient(replace(options, registries=Registries(mirrors=mirrors))) as client:
+            assert await read(await client.repository(parse_reference(NAME)), stored) == LAYER
+        assert len(mirror.requests("GET", "/blobs/")) == 5
+        (asked,) = registry.requests("GET", "/blobs/")
+        assert asked.headers["Range"] == f"bytes=500000-{len(LAYER) - 1}"

@@ -158,6 +158,14 @@ async def test_a_blob_is_taken_from_another_repository(client: RegistryClient, r
     assert not await repository.mount_blob(stored.digest, parse_reference("registry.example/other/place")), "that is another registry"
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+async def test_a_refused_mount_is_no_mount(client: RegistryClient, registry: FakeRegistry, status: int) -> None:
+    stored = registry.add_blob("other/place", LAYER)
+    registry.behaviour.error = (status, "text/plain", b"not from there")
+    repository = await opened(client, registry)
+    assert not await repository.mount_blob(stored.digest, parse_reference(f"{registry.host}/other/place"))
+
+
 async def test_a_registry_that_mounts_nothing_is_left_without_an_upload(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.behaviour.mounts = False
     stored = registry.add_blob("other/place", LAYER)

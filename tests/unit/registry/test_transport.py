@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -253,3 +254,13 @@ async def test_a_peer_that_takes_no_bytes_is_given_up() -> None:
             with pytest.raises(ConnectionFailed, match="timeout"):
                 await transport.send(Request("PATCH", URL(f"http://127.0.0.1:{port}/"), body=without_end, body_bytes=1 << 40), None)
         taken.set()
+
+
+async def test_a_registry_that_keeps_silent_at_first_is_given_up_soon(options: Options) -> None:
+    async with listening(silent) as port:
+        async with RegistryClient(replace(options, first_answer_seconds=0.05)) as client:
+            repository = await client.repository(parse_reference(f"127.0.0.1:{port}/x"))
+            with pytest.raises(Unreachable) as caught:
+                await repository.resolve()
+        problem = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        assert caught.value.message == f'Get "http://127.0.0.1:{port}/v2/": {problem}'

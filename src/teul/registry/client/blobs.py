@@ -65,7 +65,7 @@ class BlobStream:
         failed_at = self._position
         with pulling(self._reference):
             while self._position < self._descriptor.size_bytes:
-                response, skipped = await self._exchange.run(self._open)
+                session, response, skipped = await self._exchange.run(self._open)
                 try:
                     async with response, aclosing(self._read(response, skipped)) as chunks:
                         async for chunk in chunks:
@@ -75,14 +75,16 @@ class BlobStream:
                     failed_at = self._position
                     wait = self._exchange.backoff.wait_seconds(failures, error)
                     if wait is None:
-                        raise
+                        if not (session.endpoint.is_mirror and self._exchange.leave(session, error)):
+                            raise
+                        failures, wait = 0, 0.0
                     log.info("going on with %s at %d in %.1f seconds: %s", self._descriptor.digest, failed_at, wait, error.message)
                     await self._exchange.backoff.sleep(wait)
         if self._hasher is not None and self._hasher.hexdigest() != self._descriptor.digest.hex:
             raise self._mismatch()
 
-    async def _open(self, session: EndpointSession) -> tuple[aiohttp.ClientResponse, int]:
-        """An answer with the bytes from the position on, and how many to skip of it."""
+    async def _open(self, session: EndpointSession) -> tuple[EndpointSession, aiohttp.ClientResponse, int]:
+        """An answer with the bytes from the position on, how many to skip of it, and whose it is."""
         position = self._position
         url = session.url_of(f"{self._exchange.path}/blobs/{self._descriptor.digest}")
         headers = {"Range": f"bytes={position}-{self._descriptor.size_bytes - 1}"} if position else {}
@@ -95,7 +97,7 @@ class BlobStream:
             self._check_length(response, start)
             # From here on its reader closes it.
             stack.pop_all()
-        return response, position - start
+        return session, response, position - start
 
     def _check_range(self, response: aiohttp.ClientResponse, position: int) -> int:
         text = response.headers.get("Content-Range")
@@ -179,10 +181,11 @@ async def fetch(session: EndpointSession, path: str, descriptor: Descriptor, lim
 
 
 async def exists(session: EndpointSession, path: str, descriptor: Descriptor) -> bool:
-    """Whether the repository has the blob. docker: push asks so before it uploads."""
+    """Whether the repository is known to have the blob. docker: push asks so before it uploads."""
     request = Request("HEAD", session.url_of(f"{path}/blobs/{descriptor.digest}"), is_addressed=True)
     async with await session.send(request) as response:
-        if response.status == 404:
+        if response.status in {404, 405}:
+            # Not there, or not to be asked for: sending it once more does no harm.
             return False
         if not 200 <= response.status < 300:
             raise await refusal(response)

@@ -19,8 +19,8 @@ T = TypeVar("T")
 class Exchange:
     """Operations on the repository `path` at the first of `sessions` that has what is asked for.
 
-    An endpoint that cannot be reached is left out from then on. What goes wrong at a mirror makes the operation go on at the next endpoint.
-    docker: distribution/pull.go, pullEndpoints, which starts the whole pull again there.
+    An endpoint that cannot be reached, and a mirror where something goes wrong, is left out from then on; the last one is kept.
+    docker: distribution/pull.go, pullEndpoints, which starts the whole pull again at the next.
     """
 
     def __init__(self, sessions: Sequence[EndpointSession], path: str, backoff: Backoff) -> None:
@@ -36,14 +36,19 @@ class Exchange:
                 return await retrying(self.backoff, lambda session=session: operation(session))  # type: ignore[misc]  # bound at once
             except TeulError as error:
                 failures.append(error)
-                unreachable = isinstance(error, Unreachable)
-                # One of several tasks is the first to notice.
-                if unreachable and len(self._sessions) > 1 and session in self._sessions:
-                    self._sessions.remove(session)
-                if not (unreachable or session.endpoint.is_mirror):
+                if not (isinstance(error, Unreachable) or session.endpoint.is_mirror):
                     raise
-                log.info("attempting the next endpoint after %s: %s", session.url, error.message)
+                self.leave(session, error)
         raise failures[-1] if failures else RegistryError(f"no endpoints found for {self.path}")
+
+    def leave(self, session: EndpointSession, error: TeulError) -> bool:
+        """Go on without the endpoint of `session`, because of `error`. False if it is the last one, which is kept."""
+        if session in self._sessions:  # one of several tasks is the first to notice
+            if len(self._sessions) == 1:
+                return False
+            self._sessions.remove(session)
+            log.info("going on without %s: %s", session.url, error.message)
+        return True
 
 
 async def retrying(backoff: Backoff, attempt: Callable[[], Awaitable[T]]) -> T:

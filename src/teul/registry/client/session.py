@@ -12,7 +12,7 @@ from yarl import URL
 from teul.errors import TeulError
 from teul.registry.challenges import Challenge, parse_challenges
 from teul.registry.credentials import ANONYMOUS, Credentials
-from teul.registry.endpoints import Endpoint
+from teul.registry.endpoints import Endpoint, split_port
 from teul.registry.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, LoginFailed, LoginRefused, RegistryError, Unreachable
 from teul.registry.failures import describe_request
 from teul.registry.tokens import TokenRequest, Tokens, basic_authorization, fetch_token
@@ -32,7 +32,7 @@ class EndpointSession:
 
     def __init__(self, transport: Transport, tokens: Tokens, endpoint: Endpoint, credentials: Credentials, scopes: tuple[str, ...]) -> None:
         self.endpoint = endpoint
-        self.url = URL(endpoint.url)
+        self.url = _url_of(endpoint)
         self._transport = transport
         self._tokens = tokens
         self._credentials = ANONYMOUS if endpoint.is_mirror else credentials
@@ -104,8 +104,12 @@ class EndpointSession:
             if self._known is None:
                 context = await self._transport.context_for(self.endpoint)
                 try:
-                    async with await self._transport.follow(Request("GET", self.url), context) as response:
-                        challenges = _challenges(response) if response.status == 401 else []
+                    async with asyncio.timeout(self._transport.options.first_answer_seconds):
+                        async with await self._transport.follow(Request("GET", self.url), context) as response:
+                            challenges = _challenges(response) if response.status == 401 else []
+                except TimeoutError as error:
+                    problem = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+                    raise Unreachable(describe_request("GET", str(self.url), problem)) from error
                 except ConnectionFailed as error:
                     raise Unreachable(error.message) from error
                 self._known = _Known(context, challenges)
@@ -135,6 +139,15 @@ class EndpointSession:
         if not self._credentials.has_password:
             raise AuthenticationFailed("no basic auth credentials")
         return basic_authorization(self._credentials)
+
+
+def _url_of(endpoint: Endpoint) -> URL:
+    """The endpoint's URL. Raises `Unreachable`, as Go does: the grammar of references knows domains that are no hosts."""
+    port = split_port(endpoint.host)[1]
+    problem = f"dial tcp: address {port}: invalid port" if endpoint.host else "http: no Host in request URL"
+    if not endpoint.host or (port and int(port) > 65535):
+        raise Unreachable(describe_request("GET", endpoint.url, problem))
+    return URL(endpoint.url)
 
 
 def _challenges(response: aiohttp.ClientResponse) -> list[Challenge]:

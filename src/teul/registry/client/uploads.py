@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from enum import StrEnum
@@ -14,8 +15,10 @@ from teul.oci.digest import Digest
 from teul.registry.answers import refusal
 from teul.registry.client.exchange import Exchange
 from teul.registry.client.session import EndpointSession
-from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, Refused
+from teul.registry.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, ContentMismatch, Refused
 from teul.registry.transport import Request, resolve_location
+
+log = logging.getLogger(__name__)
 
 # The bytes of the blob from the given offset on. Called anew for every attempt.
 BlobSource = Callable[[int], AsyncIterator[bytes]]
@@ -35,17 +38,28 @@ class UploadMode(StrEnum):
 
 
 async def mount(session: EndpointSession, path: str, digest: Digest, source_path: str) -> bool:
-    """Have the registry take the blob from another repository of its own. False if it does not: then the blob is to be uploaded."""
+    """Have the registry take the blob from another repository of its own. False if it does not: then the blob is to be uploaded.
+
+    A refusal is such an answer too: it may be about the other repository, and if it is about this one, the upload will tell.
+    """
     url = session.url_of(f"{path}/blobs/uploads/").with_query({"mount": str(digest), "from": source_path})
-    # docker: a token for both; without the right to pull there the answer is an upload.
     request = Request("POST", url)
-    async with await session.send(request, further_scopes=(f"repository:{source_path}:pull",)) as response:
+    try:
+        # docker: with a token for both.
+        response = await session.send(request, further_scopes=(f"repository:{source_path}:pull",))
+    except AuthenticationFailed as error:
+        log.info("nothing is mounted from %s: %s", source_path, error.message)
+        return False
+    async with response:
         if response.status == 201:
             return True
+        if response.status in {401, 403, 404, 405}:
+            log.info("nothing is mounted from %s: %s", source_path, (await refusal(response)).message)
+            return False
         if response.status != 202:
             raise await refusal(response)
         location = _location(response, url)
-    async with await session.send(Request("DELETE", location)) as response:
+    async with await session.send(Request("DELETE", location)):
         # An upload that cannot be taken back ends by itself, in the registry's own time.
         return False
 
