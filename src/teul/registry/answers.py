@@ -36,7 +36,7 @@ async def next_bytes(response: aiohttp.ClientResponse) -> bytes:
     except (aiohttp.ClientError, OSError) as error:
         url = response.url
         problem = describe_failure(error, url.raw_host or "", url.port or 0)
-        raise ConnectionFailed(describe_request(response.method, str(url.with_query(None)), problem)) from error
+        raise ConnectionFailed(describe_request(response.method, str(url.with_query(None)), problem), problem=problem) from error
 
 
 async def read_bounded(response: aiohttp.ClientResponse, limit_bytes: int, name: str) -> bytes:

@@ -89,7 +89,15 @@ class Refused(RegistryError):
         return self.problems[0].code if self.problems else ""
 
 
-class ConnectionFailed(RegistryError):
+class _RequestFailed(RegistryError):
+    """A request came to nothing. `problem` is the message without the request in front of it (`Get "https://…": `)."""
+
+    def __init__(self, message: str, *, problem: str = "") -> None:
+        super().__init__(message)
+        self.problem = problem or message
+
+
+class ConnectionFailed(_RequestFailed):
     """The connection could not be made, or broke."""
 
 
@@ -101,7 +109,7 @@ class BadAnswer(RegistryError):
     """The registry answered, but with something that the protocol does not allow, or that the engine does not follow."""
 
 
-class AuthenticationFailed(RegistryError):
+class AuthenticationFailed(_RequestFailed):
     """There are no credentials for what the registry asks, or its token server gives no token."""
 
 
@@ -159,3 +167,19 @@ def pulling(reference: Reference) -> Iterator[None]:
         if told is error:
             raise
         raise told from error
+
+
+@contextmanager
+def transferring() -> Iterator[None]:
+    """Have what goes wrong with a blob's requests told without the request. docker: distribution/errors.go, retryOnError.
+
+    That there is no registry at all is told with it, for that is noticed before.
+    """
+    try:
+        yield
+    except Unreachable:
+        raise
+    except _RequestFailed as error:
+        if error.problem == error.message:
+            raise
+        raise type(error)(error.problem) from error

@@ -158,7 +158,7 @@ class Transport:
             if body is not None and body.failure is not None:
                 raise body.failure from None
             problem = describe_failure(error, url.raw_host or "", url.port or 0)
-            raise ConnectionFailed(describe_request(*request.described, problem)) from error
+            raise ConnectionFailed(describe_request(*request.described, problem), problem=problem) from error
 
     async def follow(self, request: Request, context: SSLContext | None) -> aiohttp.ClientResponse:
         """As `send`, and after the redirects that it is answered with. An `Authorization` does not leave the request's origin."""

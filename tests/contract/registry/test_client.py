@@ -163,7 +163,7 @@ async def test_a_push_without_credentials_is_refused(place: Place) -> None:
         await pushed(repository)
     if place.auth == "basic":
         assert isinstance(caught.value, AuthenticationFailed)
-        assert caught.value.message.endswith('/blobs/uploads/": no basic auth credentials')
+        assert caught.value.message == "no basic auth credentials"
     else:
         assert caught.value.message == "denied: requested access to the resource is denied"
 

@@ -15,7 +15,7 @@ from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
 from teul.registry.client.uploads import BlobSource, UploadMode
 from teul.registry.credentials import Credentials
-from teul.registry.errors import BadAnswer, ContentMismatch, Refused
+from teul.registry.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, ContentMismatch, Refused
 from unit.registry.conftest import Pauses
 
 NAME = "library/test"
@@ -210,8 +210,29 @@ async def test_referrers_are_found_by_the_api_or_by_a_tag(
     assert await repository.referrers(subject.digest, "application/b") == found[1:]
 
 
+async def test_a_push_without_a_password_is_told_without_the_request(client: RegistryClient, registry: FakeRegistry) -> None:
+    registry.behaviour.auth = "basic"
+    repository = await client.repository(parse_reference(f"{registry.host}/{NAME}"), push=True)
+    with pytest.raises(AuthenticationFailed, match=r"^no basic auth credentials$"):
+        await repository.upload_blob(DESCRIPTOR, source_of(LAYER))
+    with pytest.raises(AuthenticationFailed, match=r'^Put "http://.*/manifests/v1": no basic auth credentials$'):
+        await repository.put_manifest("v1", OCI_MANIFEST, b"{}")
+
+
+async def test_an_upload_to_a_registry_that_has_gone_is_told_without_the_request(client: RegistryClient, registry: FakeRegistry) -> None:
+    repository = await opened(client, registry)
+    assert not await repository.blob_exists(DESCRIPTOR)
+    await registry.__aexit__(None, None, None)
+    with pytest.raises(ConnectionFailed) as caught:
+        await repository.upload_blob(DESCRIPTOR, source_of(LAYER))
+    assert caught.value.message == f"dial tcp {registry.host}: connect: connection refused"
+    await registry.__aenter__()
+
+
 async def test_a_denied_push_is_told_in_the_registrys_words(client: RegistryClient, registry: FakeRegistry) -> None:
     body = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied","detail":[]}]}'
     registry.behaviour.error = (403, "application/json", body)
+    repository = await opened(client, registry)
+    assert not await repository.blob_exists(DESCRIPTOR), "the upload has the better text"
     with pytest.raises(Refused, match=r"^denied: requested access to the resource is denied$"):
-        await (await opened(client, registry)).upload_blob(DESCRIPTOR, source_of(LAYER))
+        await repository.upload_blob(DESCRIPTOR, source_of(LAYER))

@@ -18,8 +18,7 @@ from teul.oci.reference import Reference
 from teul.registry.answers import next_bytes, refusal
 from teul.registry.client.exchange import Exchange
 from teul.registry.client.session import EndpointSession
-from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, pulling
-from teul.registry.failures import describe_request
+from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, pulling, transferring
 from teul.registry.transport import Request
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class BlobStream:
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         failures = 0
         failed_at = self._position
-        with pulling(self._reference):
+        with pulling(self._reference), transferring():
             while self._position < self._descriptor.size_bytes:
                 session, response, skipped = await self._exchange.run(self._open)
                 try:
@@ -147,7 +146,7 @@ class BlobStream:
             if not data:
                 break
         if self._position < self._descriptor.size_bytes:
-            raise failure or ConnectionFailed(describe_request("GET", str(response.url.with_query(None)), "unexpected EOF"))
+            raise failure or ConnectionFailed("unexpected EOF")
 
     async def _passed(self, chunk: bytes) -> bytes:
         if self._hasher is not None:
@@ -184,8 +183,8 @@ async def exists(session: EndpointSession, path: str, descriptor: Descriptor) ->
     """Whether the repository is known to have the blob. docker: push asks so before it uploads."""
     request = Request("HEAD", session.url_of(f"{path}/blobs/{descriptor.digest}"), is_addressed=True)
     async with await session.send(request) as response:
-        if response.status in {404, 405}:
-            # Not there, or not to be asked for: sending it once more does no harm.
+        if 400 <= response.status < 500 and response.status != 429:
+            # docker: a refusal is no answer, and its text would be in the body that HEAD has not. What is wrong the upload will tell.
             return False
         if not 200 <= response.status < 300:
             raise await refusal(response)

@@ -10,7 +10,7 @@ from teul.registry.client import blobs, listings, manifests, uploads
 from teul.registry.client.blobs import BlobStream
 from teul.registry.client.exchange import Exchange
 from teul.registry.client.uploads import CHUNK_BYTES, BlobSource, UploadMode
-from teul.registry.errors import pulling
+from teul.registry.errors import pulling, transferring
 
 
 class Repository:
@@ -59,13 +59,16 @@ class Repository:
         return BlobStream(self._exchange, self.reference, descriptor, offset=offset, verify=verify)
 
     async def blob_exists(self, descriptor: Descriptor) -> bool:
-        return await self._exchange.run(lambda session: blobs.exists(session, self._exchange.path, descriptor))
+        """Whether the registry says that it has the blob; it has to be uploaded otherwise, whatever the reason."""
+        with transferring():
+            return await self._exchange.run(lambda session: blobs.exists(session, self._exchange.path, descriptor))
 
     async def mount_blob(self, digest: Digest, from_repository: Reference) -> bool:
         """Take a blob from another repository of the same registry; False if the registry will not, and the blob is to be uploaded."""
         if from_repository.domain != self.reference.domain:
             return False
-        return await self._exchange.run(lambda session: uploads.mount(session, self._exchange.path, digest, from_repository.path))
+        with transferring():
+            return await self._exchange.run(lambda session: uploads.mount(session, self._exchange.path, digest, from_repository.path))
 
     async def upload_blob(
         self,
@@ -79,7 +82,8 @@ class Repository:
 
         Whoever wants to know how far it is counts there.
         """
-        await uploads.upload(self._exchange, descriptor, open_source, mode=mode, chunk_bytes=chunk_bytes)
+        with transferring():
+            await uploads.upload(self._exchange, descriptor, open_source, mode=mode, chunk_bytes=chunk_bytes)
 
     async def put_manifest(self, name: str | Digest, media_type: str, data: bytes) -> Descriptor:
         """Store a manifest or an index, whose blobs are there, under a tag or its digest. Returns its descriptor."""

@@ -130,9 +130,9 @@ class EndpointSession:
                 text = await self._tokens.get(wanted, known.context)
                 return f"Bearer {text}", (wanted, text)
         except ConnectionFailed as error:
-            raise ConnectionFailed(describe_request(*request.described, error.message)) from error
+            raise ConnectionFailed(describe_request(*request.described, error.message), problem=error.message) from error
         except TeulError as error:
-            raise AuthenticationFailed(describe_request(*request.described, error.message)) from error
+            raise AuthenticationFailed(describe_request(*request.described, error.message), problem=error.message) from error
         return None, None
 
     def _basic(self) -> str:
