@@ -15,7 +15,7 @@ from teul.oci.reference import Reference, parse_reference
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
 from teul.registry.endpoints import Endpoint, Registries
-from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, NotInRegistry, Refused, Unreachable
+from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, NotInRegistry, Refused, RegistryError, Unreachable
 from teul.registry.transport import Options
 from unit.registry.conftest import Pauses
 
@@ -202,9 +202,17 @@ async def test_a_config_is_verified_too(client: RegistryClient, registry: FakeRe
     repository = await opened(client, registry)
     assert await repository.fetch_config(stored) == b'{"os":"linux"}'
     registry.behaviour.wrong_digest = True
-    with pytest.raises(ContentMismatch, match=f"^image config verification failed for digest {stored.digest}$"):
+    with pytest.raises(
+        ContentMismatch, match=f"^error pulling image configuration: image config verification failed for digest {stored.digest}$"
+    ):
         await repository.fetch_config(stored)
-    with pytest.raises(BadAnswer, match="larger than the limit"):
+    registry.behaviour.refusals = 5
+    problem = (
+        "error pulling image configuration: download failed after attempts=6: received unexpected HTTP status: 503 Service Unavailable"
+    )
+    with pytest.raises(RegistryError, match=f"^{problem}$"):
+        await repository.fetch_config(stored)
+    with pytest.raises(RegistryError, match="larger than the limit"):
         await repository.fetch_config(Descriptor(digest=stored.digest, size_bytes=5 << 20))
 
 
@@ -219,8 +227,10 @@ async def test_a_missing_blob_is_told(client: RegistryClient, registry: FakeRegi
     missing = Descriptor(digest=Digest.of(b"missing"), size_bytes=7)
     repository = await opened(client, registry)
     assert not await repository.blob_exists(missing)
-    with pytest.raises(Refused, match=r"^blob unknown: blob unknown to registry$"):
+    with pytest.raises(Refused, match=r"^unknown blob$"):
         await read(repository, missing)
+    with pytest.raises(RegistryError, match=r"^error pulling image configuration: download failed after attempts=1: unknown blob$"):
+        await repository.fetch_config(missing)
     assert await repository.blob_exists(registry.add_blob(NAME, b"there"))
 
 

@@ -18,7 +18,7 @@ from teul.oci.reference import Reference
 from teul.registry.answers import next_bytes, refusal
 from teul.registry.client.exchange import Exchange
 from teul.registry.client.session import EndpointSession
-from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, pulling, transferring
+from teul.registry.errors import BadAnswer, ConnectionFailed, ContentMismatch, Refused, pulling, transferring
 from teul.registry.transport import Request
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class BlobStream:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(response)
             if response.status not in {200, 206}:
-                raise await refusal(response)
+                raise await _refusal(response)
             start = self._check_range(response, position) if response.status == 206 else 0
             self._check_length(response, start)
             # From here on its reader closes it.
@@ -158,6 +158,11 @@ class BlobStream:
         return ContentMismatch(f"filesystem layer verification failed for digest {self._descriptor.digest}")
 
 
+async def _refusal(response: aiohttp.ClientResponse) -> Refused:
+    # docker: vendored registry/client/repository.go, blobs.Open; whatever the body says.
+    return Refused("unknown blob", status=404) if response.status == 404 else await refusal(response)
+
+
 async def fetch(session: EndpointSession, path: str, descriptor: Descriptor, limit_bytes: int) -> bytes:
     """A small blob, whole and verified: an image's config. docker: distribution/pull_v2.go, pullSchema2Config."""
     mismatch = ContentMismatch(f"image config verification failed for digest {descriptor.digest}")
@@ -166,7 +171,7 @@ async def fetch(session: EndpointSession, path: str, descriptor: Descriptor, lim
     request = Request("GET", session.url_of(f"{path}/blobs/{descriptor.digest}"), is_addressed=True)
     async with await session.send(request) as response:
         if response.status != 200:
-            raise await refusal(response)
+            raise await _refusal(response)
         data = bytearray()
         while chunk := await next_bytes(response):
             data += chunk

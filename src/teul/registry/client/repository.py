@@ -9,8 +9,9 @@ from teul.oci.reference import Reference
 from teul.registry.client import blobs, listings, manifests, uploads
 from teul.registry.client.blobs import BlobStream
 from teul.registry.client.exchange import Exchange
+from teul.registry.client.session import EndpointSession
 from teul.registry.client.uploads import CHUNK_BYTES, BlobSource, UploadMode
-from teul.registry.errors import pulling, transferring
+from teul.registry.errors import ContentMismatch, RegistryError, Unreachable, pulling, transferring
 
 
 class Repository:
@@ -47,8 +48,24 @@ class Repository:
 
     async def fetch_config(self, descriptor: Descriptor) -> bytes:
         """The bytes of an image's config, verified against digest and size."""
-        with pulling(self.reference):
-            return await self._exchange.run(lambda session: blobs.fetch(session, self._exchange.path, descriptor, MAX_DOCUMENT_BYTES))
+        attempts = 0
+
+        async def fetch(session: EndpointSession) -> bytes:
+            nonlocal attempts
+            attempts += 1
+            return await blobs.fetch(session, self._exchange.path, descriptor, MAX_DOCUMENT_BYTES)
+
+        try:
+            with transferring():
+                return await self._exchange.run(fetch)
+        except Unreachable:
+            raise
+        except RegistryError as error:
+            # docker: distribution/pull_v2.go, retry, which counts one too many when it gives up; and this is no 404, whatever was refused.
+            told = attempts + 1 if attempts >= self._exchange.backoff.attempts else attempts
+            raise RegistryError(f"error pulling image configuration: download failed after attempts={told}: {error.message}") from error
+        except ContentMismatch as error:
+            raise ContentMismatch(f"error pulling image configuration: {error.message}") from error
 
     def open_blob(self, descriptor: Descriptor, *, offset: int = 0, verify: bool = True) -> BlobStream:
         """The bytes of a blob from `offset` on: `async with repository.open_blob(…) as chunks: async for chunk in chunks`.
