@@ -15,7 +15,8 @@ from kernel.workers.archive_cases import archive, directory, hard_link, member
 from support.needs import needs
 from teul.oci.digest import Digest
 from teul.snapshots import erofs
-from teul.workers.layers import INDEX_FILE, Limits, index_blob
+from teul.store.layer_files import INDEX_FILE
+from teul.workers.layers import Limits, index_blob
 
 pytestmark = needs("root")
 
