@@ -58,7 +58,7 @@ def replaced(archive: bytes, name_part: str, change: bytes | None) -> bytes:
 _IMAGE = Image(("corrupt:1",), (pack([*_BASE, file("only-here", "x")]),), {"Cmd": ["true"]})
 _GOOD = _IMAGE.docker_archive()
 _GOOD_OCI = _IMAGE.oci_archive("gzip")
-_CONFIG = _IMAGE.image_id.removeprefix("sha256:")
+_CONFIG = _IMAGE.config_id.removeprefix("sha256:")
 _LAYER_DIGEST = hashlib.sha256(_IMAGE.layers[0]).hexdigest()
 
 CORRUPT = {
@@ -148,11 +148,18 @@ def test_hostile_layer_touches_nothing_outside(engine: Engine, name: str, layers
     assert os.stat("/etc/shadow").st_nlink == shadow_links, f"DANGER: the archive linked to /etc/shadow ({name})"
 
 
-def test_compressed_layers_of_every_kind_give_the_same_image(engine: Engine) -> None:
-    """gzip, zstd and plain are transport: image id and files are the same, and stored once."""
+def test_compressed_layers_of_every_kind_give_the_same_files(engine: Engine) -> None:
+    """gzip, zstd and plain are transport: each is an image by its own digest, and config, layers and files are the same, stored once."""
+    ids = set()
+    layers = len(os.listdir(engine.root / "snapshots"))
     for compression in ("none", "gzip", "zstd"):
         engine.must("load", stdin=images.layered().oci_archive(compression))
-        assert images.layered().image_id in engine.must("images", "--no-trunc", "-q").split()
+        ids.add(engine.must("inspect", "--format", "{{.Id}}", images.layered().config_id))
+        assert engine.must("inspect", "--format", "{{.Id}}", "judge/layers:1") in ids
+        diff_ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in images.layered().layers]
+        assert json.loads(engine.must("inspect", "--format", "{{json .RootFS.Layers}}", "judge/layers:1")) == diff_ids
+        assert len(os.listdir(engine.root / "snapshots")) == layers
+    assert len(ids) == 3
     assert engine.must("run", "--rm", "judge/layers:1", "ls", "/data").splitlines()[1:] == ["also-kept", "kept", "null", "owned"]
 
 

@@ -94,12 +94,25 @@ class Image:
         return json.dumps(document, sort_keys=True).encode()
 
     @property
-    def image_id(self) -> str:
+    def config_id(self) -> str:
+        """What the image's id was before Docker 29, and is for a dockerd without containerd's image store."""
         return _digest(self.image_config)
+
+    @property
+    def image_id(self) -> str:
+        """The digest of the manifest that an image gets which comes without one, as in a `docker_archive`."""
+        media_type = "application/vnd.oci.image"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{media_type}.manifest.v1+json",
+            "config": {"mediaType": f"{media_type}.config.v1+json", "digest": self.config_id, "size": len(self.image_config)},
+            "layers": [{"mediaType": f"{media_type}.layer.v1.tar", "digest": _digest(layer), "size": len(layer)} for layer in self.layers],
+        }
+        return _digest(json.dumps(manifest, separators=(",", ":")).encode())
 
     def docker_archive(self) -> bytes:
         """What `docker save` writes (with manifest.json) and every version of `docker load` reads."""
-        config_name = f"{self.image_id.removeprefix('sha256:')}.json"
+        config_name = f"{self.config_id.removeprefix('sha256:')}.json"
         layer_names = [f"{_digest(layer).removeprefix('sha256:')}/layer.tar" for layer in self.layers]
         manifest = [{"Config": config_name, "RepoTags": list(self.names), "Layers": layer_names}]
         members = [file(config_name, self.image_config)]

@@ -48,6 +48,7 @@ def _rewrite(pattern: str, replacement: str, reason: str) -> Rewrite:
 
 
 _WORDING = "newer Dockers word it so"
+_DIGESTS = "an image is what its name points to, and has that digest wherever it came from, as in Docker 29"
 
 REWRITES = (
     _rewrite(
@@ -56,6 +57,7 @@ REWRITES = (
         "<cannot start>: ",
         "the chain of prefixes grew a link with each of Docker's components",
     ),
+    _rewrite(r"sha256:<\S+ id>(?=  <\S+ short id>  <while> ago)|<none>(?=  <\S+ short id>  <while> ago)", "<digest>", _DIGESTS),
     _rewrite(r"(?<=: unknown)(?:: )?$|: unknown$", "", "containerd's error kind, which 27 and later cut off in places"),
     _rewrite(r"OCI runtime exec failed: exec failed: unable to start container process: ", "<cannot exec>: ", "the same for exec"),
     _rewrite(r"^no such image: \S+: (?=No such image)|(?<=: )no such image: \S+: (?=No such image)", "", "20.10 says it twice"),
@@ -131,6 +133,7 @@ PATHS = (
     *(
         Path(re.compile(pattern), reason)
         for pattern, reason in (
+            (r"\.RepoDigests", _DIGESTS),
             (r"\.GraphDriver\..*", "where the layers are on disk is each engine's own business"),
             (r"\.(ResolvConfPath|HostnamePath|HostsPath|LogPath)", "the same for the files of a container"),
             (r"\.State\.Pid", "another process"),

@@ -83,10 +83,11 @@ class Player:
     def __init__(self, host: DockerHost, archives: dict[str, Path]) -> None:
         self.host = host
         self._archives = archives
-        self._base = {image.image_id: image for image in (images.busybox(), images.layered())}
+        self._base = {
+            identifier: image for image in (images.busybox(), images.layered()) for identifier in (image.image_id, image.config_id)
+        }
         names = {str(path): f"@{name}" for name, path in archives.items()} | {str(host.base): "<base>"}
-        for image in self._base.values():
-            identifier = image.image_id.removeprefix("sha256:")
+        for identifier, image in ((identifier.removeprefix("sha256:"), image) for identifier, image in self._base.items()):
             names |= {identifier: f"<{image.names[0]} id>", identifier[:12]: f"<{image.names[0]} short id>"}
         self._normaliser = Normaliser(names)
 
@@ -154,9 +155,9 @@ class Player:
             for entry in api.expect(200, "GET", "/images/json?all=1").json():
                 wanted = self._base.get(entry["Id"])
                 if wanted is not None and sorted(entry["RepoTags"] or ()) == sorted(wanted.names):
-                    present.add(wanted.image_id)
+                    present.add(wanted.config_id)
                 else:
                     api.request("DELETE", f"/images/{entry['Id']}?force=1")
-        for image_id, image in self._base.items():
-            if image_id not in present:
+        for image in {image.config_id: image for image in self._base.values()}.values():
+            if image.config_id not in present:
                 self.host.load(image.docker_archive())
