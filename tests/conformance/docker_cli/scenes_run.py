@@ -137,7 +137,14 @@ SCENES = (
             docker("run", "--rm", "--cpus", "0.5", "busybox", "sh", "-c", _CPU),
             docker("run", "--rm", "--pids-limit", "50", "busybox", "sh", "-c", _PIDS),
             docker(
-                "run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1 | grep -c fork"
+                "run",
+                "--rm",
+                "--pids-limit",
+                "5",
+                "busybox",
+                "sh",
+                "-c",
+                "(sleep 1; for i in 1 2 3 4 5 6 7 8; do sleep 5 & done) 2>&1 | grep -c fork",
             ),
             docker(
                 "run",
