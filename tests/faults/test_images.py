@@ -6,6 +6,7 @@ from faults.judge import assert_whole
 from faults.victim import Victim, cases, small_image
 from support import images
 from support.needs import needs
+from support.registry import FakeRegistry, serving, stock
 from support.unix_http import Response
 
 pytestmark = [needs("root", "busybox", "overlayfs")]
@@ -72,6 +73,28 @@ def test_image_is_imported_or_not(victim: Victim, point: str, way: str, occurren
     if not _is_there(victim, "hit:1"):
         assert _was_told(victim.ask("POST", "/images/create?fromSrc=-&repo=hit&tag=1", root))
     _assert_usable(victim, "hit:1")
+
+
+@cases(
+    {
+        "images.pull.received": "kill cancel error kill@2",
+        "images.pull.made": "kill cancel error",
+        "images.commit.layer": "kill error",
+        "images.commit.recorded": "kill cancel",
+    },
+)
+def test_image_is_pulled_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    with serving(FakeRegistry()) as registry:
+        stock(registry, _HIT, "hit")
+        pull = f"/images/create?fromImage={registry.host}/hit&tag=1"
+        response = victim.strike(point, way, "POST", pull, occurrence=occurrence)
+        assert_whole(victim)
+        name = f"{registry.host}/hit:1"
+        if _was_told(response):
+            assert _is_there(victim, name)
+        if not _is_there(victim, name):
+            assert _was_told(victim.ask("POST", pull))
+        _assert_usable(victim, name)
 
 
 @cases(

@@ -21,7 +21,8 @@ from typing import Self
 
 from aiohttp import web
 
-from teul.oci.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
+from support.images import Image, compress
+from teul.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor
 from teul.oci.digest import Digest
 
 USERNAME, PASSWORD, IDENTITY = "gildong", "open sesame", "identity-of-gildong"
@@ -371,6 +372,16 @@ def _error(status: int, code: str, message: str, *, detail: object = None, heade
 
 def _corrupt(data: bytes) -> bytes:
     return bytes([data[0] ^ 1]) + data[1:]
+
+
+def stock(registry: FakeRegistry, image: Image, name: str) -> list[str]:
+    """Put the image into the registry, its layers compressed, with the tag 1; the digests of its layers."""
+    config = registry.add_blob(name, image.image_config, OCI_CONFIG)
+    layers = [registry.add_blob(name, compress(layer, "gzip"), f"{OCI_LAYER}+gzip") for layer in image.layers]
+    described = [{"mediaType": it.media_type, "digest": str(it.digest), "size": it.size_bytes} for it in (config, *layers)]
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described[0], "layers": described[1:]}
+    registry.add_manifest(name, json.dumps(manifest).encode(), OCI_MANIFEST, "1")
+    return [str(layer.digest) for layer in layers]
 
 
 @contextmanager

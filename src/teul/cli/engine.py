@@ -27,6 +27,7 @@ START_SECONDS = 30
 RESTART_SECONDS = 1.0
 # systemd.exec(5): where a service's programs are looked for.
 _SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 _LOG_NAME = "engine.log"
 _LOG_LIMIT_BYTES = 1 << 20
 _TAIL_BYTES = 4096
@@ -124,12 +125,13 @@ def serve_arguments(endpoint: Endpoint) -> list[str]:
 
 
 def engine_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What an engine gets to see of a command's environment: where programs and Teul itself are found, and Teul's own settings.
+    """What an engine gets to see of a command's environment: where programs and Teul itself are found, the proxies to the outside, and
+    Teul's own settings.
 
     All else (tokens, locales, a home) belongs to a session that the engine outlives. Paths are made absolute, as the engine leaves the
     working directory.
     """
-    kept = {name: value for name, value in environment.items() if name.startswith("TEUL_")}
+    kept = {name: value for name, value in environment.items() if name.startswith("TEUL_") or name.upper() in _PROXIES}
     for name in ("TEUL_ROOT", "TEUL_RUN_ROOT", "PYTHONHOME"):
         if environment.get(name):
             kept[name] = os.path.abspath(environment[name])

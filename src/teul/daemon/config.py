@@ -7,9 +7,10 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from teul.errors import InvalidParameter
+from teul.registry.proxies import Proxies
 
 _DEFAULT_ROOT = "/var/lib/teul"
 _DEFAULT_RUN = "/run/teul"
@@ -18,6 +19,10 @@ _PORT = 2375
 _TLS_PORT = 2376
 # What new layers become: indexed archives, unpacked directories, or indexed where the host mounts them.
 AUTO, EROFS, DIRECTORY = "auto", "erofs", "directory"
+
+
+# Where the certificates of registries are, a directory for each host: Teul's own, and those that are there for Docker.
+CERTIFICATE_DIRECTORIES = ("/etc/teul/certs.d", "/etc/docker/certs.d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,10 @@ class EngineConfig:
     on_demand: bool = False  # started by a command, whose limits, cgroups and the like are no affair of the engine's
     debug: bool = False
     snapshotter: str = AUTO
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    certificate_directories: tuple[str, ...] = CERTIFICATE_DIRECTORIES
+    proxies: Proxies = field(default_factory=Proxies)
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -78,6 +87,9 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         on_demand=options.on_demand,
         debug=options.debug,
         snapshotter=options.snapshotter,
+        registry_mirrors=tuple(options.registry_mirror),
+        insecure_registries=tuple(options.insecure_registry),
+        proxies=Proxies.of_environment(environment),
         tls=tls,
     )
 
@@ -98,6 +110,10 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--insecure-tcp", action="store_true", help="listen beyond loopback without --tlsverify: whoever connects is root")
     parser.add_argument(
         "--snapshotter", choices=(AUTO, EROFS, DIRECTORY), default=AUTO, help="mount layers by an index over their archives, or unpack them"
+    )
+    parser.add_argument("--registry-mirror", action="append", default=[], metavar="URL", help="ask this mirror before Docker Hub")
+    parser.add_argument(
+        "--insecure-registry", action="append", default=[], metavar="HOST", help="speak to this registry (or CIDR) without verified TLS"
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser

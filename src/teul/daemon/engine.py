@@ -28,6 +28,9 @@ from teul.linux import cgroups, process, seccomp
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
 from teul.oci.digest import Digest
+from teul.registry.client.registry_client import RegistryClient
+from teul.registry.endpoints import parse_registries
+from teul.registry.transport import Options
 from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.directories import EngineDirectories, sweep
@@ -45,6 +48,7 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
+from teul.services.images.pull import ImagePuller
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
@@ -152,6 +156,7 @@ class Engine:
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
         containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher(), slow=slow)
+        registries = await stack.enter_async_context(self._registry_client())
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -171,6 +176,7 @@ class Engine:
             images=images,
             image_archives=ImageArchives(image_store, events),
             image_remover=ImageRemover(image_store, events, image_usage),
+            image_puller=ImagePuller(image_store, registries, events),
             networks=networks,
             events=events,
             system=System(facts, containers, images, events),
@@ -195,6 +201,11 @@ class Engine:
             tls=config.tls is not None,
             tls_verify=config.tls is not None and config.tls.verify,
         )
+
+    def _registry_client(self) -> RegistryClient:
+        config = self._config
+        registries = parse_registries(mirrors=config.registry_mirrors, insecure=config.insecure_registries)
+        return RegistryClient(Options(registries, config.certificate_directories, config.proxies))
 
     async def _open_image_store(self, database: Database, ballast: Ballast, slow: SlowWork) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp", slow)

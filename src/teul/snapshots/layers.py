@@ -126,6 +126,11 @@ class Layers:
         return removed
 
 
+def move_layer(source: str, directory: str) -> None:
+    """Have the layer in `source`, on the same file system, in the new `directory`. Blocks."""
+    os.rename(source, directory)
+
+
 def link_layer(source: str, directory: str) -> bool:
     """Give the new `directory` the files of the indexed layer in `source`, shared; False if there is no such layer (any more). Blocks."""
     os.mkdir(directory, 0o700)

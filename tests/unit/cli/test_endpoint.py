@@ -146,12 +146,16 @@ def test_the_environment_of_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "TEUL_ROOT": "root",
         "TEUL_RUN_ROOT": "/r/run",
         "https_proxy": "http://user:password@proxy",
+        "NO_PROXY": "example.test",
+        "ftp_proxy": "http://other",
     }
     assert engine_environment(caller) == {
         "PATH": "/opt/bin:/usr/bin",
         "PYTHONPATH": f"{tmp_path}/src:/lib/own",
         "TEUL_ROOT": f"{tmp_path}/root",
         "TEUL_RUN_ROOT": "/r/run",
+        "https_proxy": "http://user:password@proxy",
+        "NO_PROXY": "example.test",
     }
     assert engine_environment({"PATH": ".", "TEUL_ROOT": ""}) == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -6,13 +6,14 @@ Source: moby daemon/server/router/image/image_routes.go; routes and parameters a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 from aiohttp import web
 
 from teul.api.http.context import api_version, services
 from teul.api.http.query import boolean, filters, integer, json_response, text
-from teul.api.http.streaming import JsonStream, json_stream, request_body
-from teul.api.images.views import history_view, inspect_view, loaded_lines, removed_view, summary_view
+from teul.api.http.streaming import JsonStream, json_stream, request_body, while_connected
+from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
 from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
 from teul.model.filter import Filters
 from teul.oci.digest import find_digest
@@ -77,11 +78,7 @@ async def create_image(request: web.Request) -> web.StreamResponse:
     """POST /images/create: pull, or import from the body."""
     platform = parse_platform(value) if (value := text(request, "platform")) and api_version(request) >= (1, 32) else None
     if name := text(request, "fromImage"):
-        reference = _pull_reference(name, text(request, "tag"))
-        raise NotImplementedHere(
-            f"cannot pull {reference.with_default_tag().familiar}: registries are not supported yet",
-            hint="load the image from an archive (docker load) or import a root filesystem (docker import)",
-        )
+        return await _pull_image(request, _pull_reference(name, text(request, "tag")), platform)
     source = text(request, "fromSrc")
     if source != "-":
         raise NotImplementedHere("importing from a URL is not supported yet", hint="download the archive and import it from standard input")
@@ -95,6 +92,22 @@ async def create_image(request: web.Request) -> web.StreamResponse:
     async with json_stream(request) as stream:
         await stream.send({"status": str(image_id)})
     return stream.response
+
+
+async def _pull_image(request: web.Request, reference: Reference, platform: Platform | None) -> web.StreamResponse:
+    """docker: what goes wrong before there is anything to tell has a status of its own, what goes wrong later is told in band."""
+    auth = request.headers.get("X-Registry-Auth", "")
+    steps = services(request).image_puller.pull(reference, platform=platform, auth=auth)
+    response = web.StreamResponse()  # nobody reads it when the client has gone before there was anything to tell
+    async with while_connected(request), aclosing(steps):
+        first = await anext(steps, None)
+        async with json_stream(request) as stream:
+            response = stream.response
+            if first is not None:
+                await stream.send(pull_view(first))
+            async for step in steps:
+                await stream.send(pull_view(step))
+    return response
 
 
 async def save_images(request: web.Request) -> web.StreamResponse:

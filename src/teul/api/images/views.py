@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from teul.api.images.progress import progress_members
 from teul.model.image import Image
 from teul.oci.descriptor import REFERENCE_DIGEST, Descriptor
 from teul.oci.documents import encode_document
@@ -19,6 +20,7 @@ from teul.oci.reference import Reference
 from teul.oci.timestamp import ZERO_TIME, normalize_time, render_time
 from teul.services.images.listing import HistoryItem, ImageSummary, ManifestSummary, split_names
 from teul.services.images.load import LoadedImage
+from teul.services.images.pull import PullStep
 from teul.services.images.remove import Removed
 
 Version = tuple[int, int]
@@ -160,6 +162,15 @@ def history_view(item: HistoryItem) -> Document:
 def removed_view(removed: Removed) -> Document:
     """An element of the answer to DELETE /images/{name}."""
     return {"Untagged": removed.untagged} if removed.untagged is not None else {"Deleted": str(removed.deleted)}
+
+
+def pull_view(step: PullStep) -> Document:
+    """A line of the answer to POST /images/create."""
+    document: Document = {"status": step.status}
+    if step.is_of_layer:
+        received = step.received
+        document |= progress_members(received.current_bytes, received.total_bytes) if received is not None else {"progressDetail": {}}
+    return document | ({"id": step.subject} if step.subject else {})
 
 
 def loaded_lines(loaded: Sequence[LoadedImage]) -> list[str]:

@@ -14,10 +14,11 @@ from teul.model.image import Image, ImageManifest, Kind
 from teul.oci.descriptor import DOCKER_CONFIG, INDEX_TYPES, MANIFEST_TYPES, OCI_CONFIG, Descriptor
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.documents import InvalidDocument, Manifest, decode_index, decode_manifest, is_index, media_type_of
-from teul.oci.image_config import decode_image_config
+from teul.oci.image_config import ImageDocument, decode_image_config
 from teul.oci.platform import Platform, choose
 
 MAX_INDEX_DEPTH = 4
+MAX_LAYERS = 127  # docker: layer/layer_store.go, maxLayerDepth (125), and a little more; each is a descriptor that a start sends along
 _CONFIG_TYPES = frozenset({"", OCI_CONFIG, DOCKER_CONFIG})
 
 
@@ -26,6 +27,14 @@ def kind_of(descriptor: Descriptor, manifest: Manifest, *, is_target: bool) -> K
     if descriptor.is_attestation:
         return "attestation"
     return "image" if is_target or (not manifest.artifact_type and manifest.config.media_type in _CONFIG_TYPES) else "unknown"
+
+
+def check_layers(manifest: Manifest, document: ImageDocument) -> None:
+    """Raises `InvalidDocument` if the two do not belong together, or no container could stand on so many layers."""
+    if len(manifest.layers) != len(document.diff_ids):
+        raise InvalidDocument("mismatched image rootfs and manifest layers")
+    if len(manifest.layers) > MAX_LAYERS:
+        raise InvalidDocument("max depth exceeded")
 
 
 def leads_to_index(descriptor: Descriptor, data: bytes) -> bool:

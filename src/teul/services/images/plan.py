@@ -27,7 +27,7 @@ from teul.oci.documents import (
 from teul.oci.image_config import MAX_CONFIG_BYTES, ImageDocument, decode_image_config
 from teul.oci.platform import Platform, choose, suits
 from teul.oci.reference import Reference, parse_reference
-from teul.services.images.assemble import MAX_INDEX_DEPTH, describe, kind_of, leads_to_index
+from teul.services.images.assemble import MAX_INDEX_DEPTH, MAX_LAYERS, check_layers, describe, kind_of, leads_to_index
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Member
 
@@ -152,6 +152,8 @@ def _plan_saved(
         return
     if len(image.layers) != len(document.diff_ids):
         raise InvalidArchive(f"invalid manifest, layers length mismatch: expected {len(image.layers)}, got {len(document.diff_ids)}")
+    if len(image.layers) > MAX_LAYERS:
+        raise InvalidArchive("max depth exceeded")
     files = tuple(contents.get(name) for name in image.layers)
     layers = tuple(_describe(file) for file in files)
     tags = tuple(_parse_tag(tag) for tag in image.repo_tags)
@@ -289,8 +291,7 @@ def _take_manifest(contents: ArchiveContents, descriptor: Descriptor, wanted: Pl
         if is_target:
             _check_system(document)
         if document.os in ("", "linux"):
-            if len(manifest.layers) != len(document.diff_ids):
-                raise InvalidArchive("mismatched image rootfs and manifest layers")
+            check_layers(manifest, document)
             files = tuple(contents.blob(layer) for layer in manifest.layers)
             for file in files:
                 _check_compression(file)

@@ -256,9 +256,6 @@ async def test_prune(api: Api, stored: StoredImages) -> None:
 @pytest.mark.parametrize(
     ("query", "status", "message"),
     [
-        ("fromImage=missing&tag=latest", 501, "cannot pull missing:latest: registries are not supported yet"),
-        ("fromImage=missing:", 501, "cannot pull missing:latest: registries are not supported yet"),
-        (f"fromImage=x&tag=sha256:{HEX}", 501, f"cannot pull x@sha256:{HEX}: registries are not supported yet"),
         ("fromImage=UPPER", 400, "invalid reference format: repository name (library/UPPER) must be lowercase"),
         ("fromImage=x&tag=!", 400, "invalid tag format"),
         ("fromImage=scratch", 403, "'scratch' is a reserved name"),
