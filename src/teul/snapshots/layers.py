@@ -25,7 +25,7 @@ from teul.store.sweeping import logging_refusals
 
 
 class Layers:
-    """The snapshot directory below `root`. Every method blocks, but `directory` and `is_indexed`."""
+    """The snapshot directory below `root`. Every method blocks, but `directory`, `place_of` and `is_indexed`."""
 
     def __init__(self, root: str, temporary: str) -> None:
         self._root = root
@@ -53,6 +53,10 @@ class Layers:
         """Where the layer is: the directory of its files, or if it is indexed that of its index and archive."""
         directory = os.path.join(self._root, chain_id.hex)
         return directory if chain_id.hex in self._indexed else os.path.join(directory, FILES_DIRECTORY)
+
+    def place_of(self, chain_id: Digest) -> str:
+        """The layer's own directory, whatever form the layer has."""
+        return os.path.join(self._root, chain_id.hex)
 
     @contextmanager
     def lower(self, chain_ids: Sequence[Digest]) -> Iterator[list[str | int]]:
