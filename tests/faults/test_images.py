@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from faults.judge import assert_whole
 from faults.victim import Victim, cases, small_image
 from support import images
@@ -119,3 +121,26 @@ def test_image_that_was_removed_by_force_goes_with_its_last_container(victim: Vi
     assert_whole(victim)
     assert not _is_there(victim, _HIT.image_id)
     assert len(list((victim.root / "snapshots").iterdir())) == 1, "its own layers went, and the one that it shares stayed"
+
+
+@cases(
+    {
+        "store.transaction.worked": "kill full",
+        "images.delete.recorded": "kill cancel",
+        "images.delete.blobs": "kill cancel",
+        "snapshots.remove.aside": "kill",
+    },
+)
+def test_platform_is_removed_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    other = small_image(extra=[b"other", b"one"])
+    archive = images.multi_platform_archive("docker.io/library/many:1", {"amd64": _HIT, "s390x": other})
+    victim.load(archive)
+    platform = quote('{"os":"linux","architecture":"s390x"}')
+    removal = f"/images/many:1?platforms={platform}"
+    response = victim.strike(point, way, "DELETE", removal, occurrence=occurrence, version="v1.50")
+    assert_whole(victim)
+    again = victim.ask("DELETE", removal, version="v1.50")
+    assert again is not None
+    assert again.status == 404 if _was_told(response) else again.status in {200, 404}
+    assert_whole(victim)
+    _assert_usable(victim, "many:1")
