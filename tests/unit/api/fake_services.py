@@ -34,6 +34,7 @@ from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, REMOVED, Runs
 from teul.services.containers.service import Containers
 from teul.services.events import Events, container_event
 from teul.services.images.archives import ImageArchives
+from teul.services.images.check import ImageCheck
 from teul.services.images.disk_usage import DiskUsage, ImageUsage
 from teul.services.images.listing import ImageQuery, ImageSummary
 from teul.services.images.remove import ImageRemover
@@ -446,6 +447,7 @@ class FakeServices:
     images: Images = field(default_factory=lambda: FakeImages({"busybox": IMAGE_ID}))
     image_archives: ImageArchives = field(init=False)
     image_remover: ImageRemover = field(init=False)
+    image_check: ImageCheck = field(init=False)
     networks: Networks = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)

@@ -10,7 +10,8 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -138,6 +139,31 @@ class ImageStore:
         as well. Runs to its end even if the caller is cancelled.
         """
         return await run_to_end(self._delete_platform(image, manifest, is_used))
+
+    @asynccontextmanager
+    async def unchanged(self) -> AsyncIterator[Catalog]:
+        """The catalog; while the context lasts, nobody else stores or removes anything."""
+        async with self._lock:
+            yield self.catalog
+
+    async def recorded(self) -> rows.Rows:
+        """All rows, also those of images that are left out of the catalog."""
+        return await self._database.transact(rows.read_all)
+
+    async def forget(self, blobs: Sequence[Digest], chain: Sequence[Digest]) -> None:
+        """Delete rows, and then the files, of blobs and layers that no image needs. Only while the store is `unchanged`."""
+
+        def delete(connection: sqlite3.Connection) -> None:
+            rows.delete_snapshots(connection, chain)
+            rows.delete_blobs(connection, blobs)
+
+        await self._database.transact(delete, frees=True)
+        for chain_id in chain:
+            del self.catalog.snapshots[chain_id]
+            await self.slow.run(self.layers.remove, chain_id)
+        for digest in blobs:
+            del self.catalog.blobs[digest]
+            await self.slow.run(self.content.remove, digest)
 
     def _open(self, known: rows.Rows) -> Catalog:
         self.content.open()
