@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 from compat_layers import LAYERS
-from compat_statuses import OPERATIONS, PARAMETERS, PROPERTIES, Entry, Status
+from compat_statuses import OPERATIONS, OWN, PARAMETERS, PROPERTIES, Entry, Status
 
 from teul.api import unsupported
 from teul.api.app import Router, routes
@@ -138,7 +138,18 @@ def render() -> str:
     for operation, entry in zip(operations, entries, strict=True):
         parameters = ", ".join(_parameter(operation, name, router) for name in operation.parameters)
         lines.append(f"| `{operation.key}` | {_status(entry)} | {parameters} |")
-    lines += ["", "Of query parameters, the status is told where it is not the path's.", "", "## The request to create a container"]
+    lines += ["", "Of query parameters, the status is told where it is not the path's."]
+    lines += [
+        "",
+        "## Paths of Teul's own",
+        "",
+        "All below `/teul/`, where Docker's API has none.",
+        "",
+        "| path | what it does |",
+        "|---|---|",
+    ]
+    lines += [f"| `{method} {path}` | {OWN[f'{method} {path}']} |" for method, path, _ in routes() if path.startswith("/teul/")]
+    lines += ["", "## The request to create a container"]
     for schema in SCHEMAS:
         names = properties_of(schema)
         lines += ["", f"### {schema}", "", f"{_tally([judge_property(schema, name) for name in names])}.", ""]

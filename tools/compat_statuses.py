@@ -76,6 +76,11 @@ OPERATIONS: dict[str, Entry] = {
     "PUT /volumes/{name}": refused("Swarm's cluster volumes"),
 }
 
+# What Docker's API does not have.
+OWN: dict[str, str] = {
+    "POST /teul/system/check": "checks everything that is stored, and repairs it with `repair=1`: JSON lines, see [cli.md](cli.md)",
+}
+
 # "METHOD /path?parameter"
 PARAMETERS: dict[str, Entry] = {
     "POST /containers/{id}/start?detachKeys": without_effect("nothing is attached by a start"),

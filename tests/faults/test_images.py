@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
+import pytest
+
 from faults.judge import assert_whole
 from faults.victim import Victim, cases, small_image
 from support import images
@@ -142,3 +146,47 @@ def test_image_that_was_removed_by_force_goes_with_its_last_container(victim: Vi
     assert_whole(victim)
     assert not _is_there(victim, _HIT.image_id)
     assert len(list((victim.root / "snapshots").iterdir())) == 1, "its own layers went, and the one that it shares stayed"
+
+
+@cases(
+    {
+        "store.transaction.worked": "kill full",
+        "images.delete.recorded": "kill cancel",
+        "images.delete.blobs": "kill cancel",
+        "snapshots.remove.aside": "kill",
+    },
+)
+def test_platform_is_removed_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    other = small_image(extra=[b"other", b"one"])
+    archive = images.multi_platform_archive("docker.io/library/many:1", {"amd64": _HIT, "s390x": other})
+    victim.load(archive)
+    platform = quote('{"os":"linux","architecture":"s390x"}')
+    removal = f"/images/many:1?platforms={platform}"
+    response = victim.strike(point, way, "DELETE", removal, occurrence=occurrence, version="v1.50")
+    assert_whole(victim)
+    again = victim.ask("DELETE", removal, version="v1.50")
+    assert again is not None
+    assert again.status == 404 if _was_told(response) else again.status in {200, 404}
+    assert_whole(victim)
+    _assert_usable(victim, "many:1")
+
+
+@cases({"snapshots.exchange.file": "kill error kill@2", "images.repair.removed": "kill error"})
+def test_layer_is_repaired_or_can_be(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """Of a repair that was broken off the next one finds what is left to do, and of the image nothing is lost."""
+    victim.load(_HIT.oci_archive("gzip"))
+    archive = max((victim.root / "snapshots").glob("*/layer.tar"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if archive is None:
+        pytest.skip("layers are unpacked here")
+    if point == "images.repair.removed":
+        archive.with_name("index.erofs").unlink()
+        archive.unlink()
+    else:
+        data = bytearray(archive.read_bytes())
+        data[600] ^= 1
+        archive.write_bytes(bytes(data))
+    victim.strike(point, way, "POST", "/teul/system/check?repair=1", occurrence=occurrence)
+    assert victim.want(200, "POST", "/teul/system/check?repair=1").body.count(b'"repaired":""') == 0
+    assert b'"damaged":0' in victim.want(200, "POST", "/teul/system/check").body
+    assert_whole(victim)
+    _assert_usable(victim, "hit:1")

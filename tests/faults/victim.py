@@ -91,19 +91,21 @@ class Victim(Engine):
         assert process is not None, "not started"
         process.wait(10)
 
-    def strike(self, point: str, way: str, method: str, path: str, body: Any = None, *, occurrence: int = 1) -> Response | None:
+    def strike(
+        self, point: str, way: str, method: str, path: str, body: Any = None, *, occurrence: int = 1, version: str = "v1.41"
+    ) -> Response | None:
         """Send a request during which `way` happens at `point`; returns the answer, or None if there was none."""
         self.arm(point, way, occurrence=occurrence)
-        response = self.ask(method, path, body)
+        response = self.ask(method, path, body, version=version)
         self.await_strike(point, way)
         return response
 
     # --- asking
 
-    def ask(self, method: str, path: str, body: Any = None) -> Response | None:
+    def ask(self, method: str, path: str, body: Any = None, *, version: str = "v1.41") -> Response | None:
         """The answer, or None from an engine that closes the connection without one."""
         try:
-            with self.api(timeout_seconds=20.0) as api:
+            with self.api(version=version, timeout_seconds=20.0) as api:
                 return api.request(method, path, body)
         except (ConnectionError, EOFError):
             return None

@@ -239,5 +239,38 @@ def save(directory_path: Path) -> dict[str, Path]:
     return paths
 
 
+def multi_platform_archive(name: str, images_by_architecture: dict[str, Image]) -> bytes:
+    """An OCI layout of one image called `name`, an index that leads to each of the images."""
+    members: dict[str, Entry] = {}
+    children = []
+    for architecture, image in images_by_architecture.items():
+        document = json.loads(image.image_config) | {"architecture": architecture}
+        config = json.dumps(document, sort_keys=True).encode()
+        layers = [compress(layer, "gzip") for layer in image.layers]
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _described("config.v1+json", config),
+            "layers": [_described("layer.v1.tar+gzip", layer) for layer in layers],
+        }
+        blob = json.dumps(manifest, sort_keys=True).encode()
+        children.append({**_described("manifest.v1+json", blob), "platform": {"os": "linux", "architecture": architecture}})
+        members |= {_digest(data): file(_blob_path(data), data) for data in (*layers, config, blob)}
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": children}
+    whole = json.dumps(index, sort_keys=True).encode()
+    members[_digest(whole)] = file(_blob_path(whole), whole)
+    top = {**_described("index.v1+json", whole), "annotations": {"io.containerd.image.name": name}}
+    entry = json.dumps({"schemaVersion": 2, "manifests": [top]})
+    return pack([*members.values(), file("index.json", entry), file("oci-layout", '{"imageLayoutVersion":"1.0.0"}')])
+
+
+def _described(media_type: str, data: bytes) -> dict[str, Any]:
+    return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": _digest(data), "size": len(data)}
+
+
+def _blob_path(data: bytes) -> str:
+    return f"blobs/sha256/{_digest(data).removeprefix('sha256:')}"
+
+
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from support.container_records import container_record
 from teul.aio import SlowWork, run_blocking
 from teul.model.container import Container
 from teul.model.event import Event
-from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
+from teul.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.documents import encode_manifest
 from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, decode_image_config, encode_image_config
@@ -118,6 +119,30 @@ class StoredImages:
         tags = [parse_reference(name).with_default_tag() for name in names]
         platforms = (NewPlatform(decode_image_config(raw), tuple(descriptors)),)
         return NewImage(target, {target.digest: manifest, config_descriptor.digest: raw}, platforms, blobs, tags), prepared
+
+    async def add_index(self, *names: str, **layers: Sequence[bytes]) -> Digest:
+        """Store an image for several platforms: the layers of each Linux, by its architecture."""
+        images: list[tuple[str, NewImage]] = []
+        prepared: dict[Digest, PreparedLayer] = {}
+        for architecture, own in layers.items():
+            image, made = self.prepare(layers=own, architecture=architecture)
+            images.append((architecture, image))
+            prepared |= made
+        children = [
+            {"mediaType": OCI_MANIFEST, "digest": str(image.image_id), "size": image.target.size_bytes}
+            | {"platform": {"os": "linux", "architecture": architecture}}
+            for architecture, image in images
+        ]
+        index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}).encode()
+        whole = NewImage(
+            Descriptor(media_type=OCI_INDEX, digest=Digest.of(index), size_bytes=len(index)),
+            {Digest.of(index): index, **{digest: data for _, image in images for digest, data in image.documents.items()}},
+            tuple(platform for _, image in images for platform in image.platforms),
+            {digest: file for _, image in images for digest, file in image.blobs.items()},
+            [parse_reference(name).with_default_tag() for name in names],
+        )
+        assert await self.store.commit([whole], prepared, tagged_at_ns=0)
+        return whole.image_id
 
     def use(self, image_id: Digest, *container_ids: str, running: bool = False) -> list[Container]:
         """Have containers stand on an image, each newer than those before it."""

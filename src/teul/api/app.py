@@ -22,13 +22,25 @@ from teul.api.http.errors import error_response, message_response
 from teul.api.http.origin import refusal
 from teul.api.images import routes as images
 from teul.api.networks import routes as networks
+from teul.api.system import check as system_check
 from teul.api.system import routes as system
 from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 
-_MODULES = (containers, container_archives, container_resources, container_streams, execs, images, networks, system, unsupported)
+_MODULES = (
+    containers,
+    container_archives,
+    container_resources,
+    container_streams,
+    execs,
+    images,
+    networks,
+    system,
+    system_check,
+    unsupported,
+)
 
 _VERSION = re.compile(r"/v([0-9.]+)(?=/)")
 _VARIABLE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")

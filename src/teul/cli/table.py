@@ -83,6 +83,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
     "system": (
         "Manage Teul",
         {
+            "check": ("check", "CHECK", "Check everything that is stored against its digests"),
             "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
             "events": COMMANDS["events"],
             "info": COMMON["info"],

@@ -48,6 +48,7 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
+from teul.services.images.check import ImageCheck
 from teul.services.images.pull import ImagePuller
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
@@ -177,6 +178,7 @@ class Engine:
             image_archives=ImageArchives(image_store, events),
             image_remover=ImageRemover(image_store, events, image_usage),
             image_puller=ImagePuller(image_store, registries, events),
+            image_check=ImageCheck(image_store),
             networks=networks,
             events=events,
             system=System(facts, containers, images, events),

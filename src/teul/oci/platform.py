@@ -143,6 +143,11 @@ def suits(image: Platform, wanted: Platform) -> bool:
     return not image.variant and (normal.os, normal.architecture) == (wanted.os, wanted.architecture)
 
 
+def is_same(one: Platform, other: Platform) -> bool:
+    """Whether both are one platform, however they spell it."""
+    return _same(normalize(one), normalize(other))
+
+
 def _same(one: Platform, other: Platform) -> bool:
     return (one.os, one.architecture, one.variant) == (other.os, other.architecture, other.variant)
 

@@ -25,7 +25,7 @@ from teul.store.sweeping import logging_refusals
 
 
 class Layers:
-    """The snapshot directory below `root`. Every method blocks, but `directory` and `is_indexed`."""
+    """The snapshot directory below `root`. Every method blocks, but `directory`, `place_of` and `is_indexed`."""
 
     def __init__(self, root: str, temporary: str) -> None:
         self._root = root
@@ -53,6 +53,10 @@ class Layers:
         """Where the layer is: the directory of its files, or if it is indexed that of its index and archive."""
         directory = os.path.join(self._root, chain_id.hex)
         return directory if chain_id.hex in self._indexed else os.path.join(directory, FILES_DIRECTORY)
+
+    def place_of(self, chain_id: Digest) -> str:
+        """The layer's own directory, whatever form the layer has."""
+        return os.path.join(self._root, chain_id.hex)
 
     @contextmanager
     def lower(self, chain_ids: Sequence[Digest]) -> Iterator[list[str | int]]:
@@ -102,6 +106,32 @@ class Layers:
             os.unlink(temporary)
         os.link(archive, temporary)
         os.rename(temporary, blob_path)
+
+    def exchange(self, chain_ids: Sequence[Digest], prepared: str) -> None:
+        """Have the indexed layers `chain_ids`, which are of one archive, share the files in `prepared` from now on. The caller syncs.
+
+        Each file takes the place of the damaged one in one step, and either works with the other's successor: what they say is the same.
+        Containers that run keep what they have; whoever mounts the layer next gets the new files, for the index is another file then.
+        """
+        for chain_id in chain_ids:
+            directory = os.path.join(self._root, chain_id.hex)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            for name in (ARCHIVE_FILE, INDEX_FILE):
+                temporary = os.path.join(directory, f"{name}.exchanged")
+                with ignoring_absence():
+                    os.unlink(temporary)
+                os.link(os.path.join(prepared, name), temporary)
+                os.rename(temporary, os.path.join(directory, name))
+                with ignoring_absence():
+                    os.unlink(temporary)  # rename(2) leaves both names of one file
+                failpoints.reach("snapshots.exchange.file")
+            self._indexed.add(chain_id.hex)
+        for chain_id in chain_ids:
+            self._mounted.forget(chain_id.hex)
+
+    def places(self) -> list[str]:
+        """Everything that lies among the layers, with a record or without."""
+        return [os.path.join(self._root, name) for name in os.listdir(self._root)]
 
     def remove(self, chain_id: Digest) -> None:
         """Remove a layer. Idempotent. The layer is away at once, whatever happens while its files are being deleted."""

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from teul.errors import Integrity, NotFound
 from teul.oci.digest import Digest, find_digest
-from teul.store.atomic import ignoring_absence, replace_file
+from teul.store.atomic import ignoring_absence, replace_file, sync_directory
 from teul.store.sweeping import logging_refusals
 
 _CHUNK_BYTES = 1 << 20
@@ -66,6 +66,24 @@ class ContentStore:
         if Digest.of(data, digest.algorithm) != digest:
             raise Integrity(f"content digest {digest}: the stored bytes have another digest")
         return data
+
+    def restore(self, digest: Digest, data: bytes) -> None:
+        """Put `data`, which the caller has verified, in the place of a blob that is damaged or lost. It is on the disk then."""
+        replace_file(self.path(digest), data, durable=True)
+
+    def link(self, source: str, digest: Digest) -> None:
+        """As `restore`, with the file `source`, which the blob is one file with from then on."""
+        path = self.path(digest)
+        temporary = f"{path}.{os.urandom(8).hex()}.new"
+        os.link(source, temporary)
+        os.rename(temporary, path)
+        with ignoring_absence():
+            os.unlink(temporary)  # rename(2) leaves both names of one file
+        sync_directory(os.path.dirname(path))
+
+    def files(self) -> list[str]:
+        """Every file among the blobs, with a record or without."""
+        return [entry.path for algorithm in os.listdir(self._root) for entry in os.scandir(os.path.join(self._root, algorithm))]
 
     def remove(self, digest: Digest) -> None:
         """Remove the blob; that there is none is fine."""

@@ -108,11 +108,13 @@ async def test_every_layer_has_a_directory(subject: Subject) -> None:
 
 
 async def test_an_image_counts_once_whatever_its_names(subject: Subject) -> None:
-    assert (subject.images.count(), subject.images.layers_size_bytes()) == (0, 0)
+    assert (subject.images.count(), (await subject.images.disk_usage()).total_bytes) == (0, 0)
     assert list(subject.images.list(ImageQuery())) == []
     ids = {await subject.add("a:1", "a:2"), await subject.add("b:1")}
     assert subject.images.count() == 2
-    assert subject.images.layers_size_bytes() > 0
+    usage = await subject.images.disk_usage()
+    assert set(usage.images) == ids
+    assert usage.total_bytes >= max(image.size_bytes for image in usage.images.values()) > 0
     summaries = subject.images.list(ImageQuery())
     assert {summary.image.image_id for summary in summaries} == ids
     assert [(summary.containers, summary.shared_size_bytes) for summary in summaries] == [(0, -1)] * 2

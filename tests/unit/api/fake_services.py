@@ -34,6 +34,8 @@ from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, REMOVED, Runs
 from teul.services.containers.service import Containers
 from teul.services.events import Events, container_event
 from teul.services.images.archives import ImageArchives
+from teul.services.images.check import ImageCheck
+from teul.services.images.disk_usage import DiskUsage, ImageUsage
 from teul.services.images.listing import ImageQuery, ImageSummary
 from teul.services.images.pull import ImagePuller
 from teul.services.images.remove import ImageRemover
@@ -316,8 +318,8 @@ class FakeContainers(Containers):
         self._running(reference)
         return ["PID", "CMD"], [["1", "sh"]]
 
-    async def size(self, container: Container) -> tuple[int, int]:
-        return 12, 3456
+    async def size(self, container: Container, *, on_disk: bool = False) -> tuple[int, int]:
+        return (8192, 11636) if on_disk else (12, 3456)
 
     def _note(self, *call: Any) -> None:
         self.calls.append(call)
@@ -422,8 +424,9 @@ class FakeImages(Images):
     def count(self) -> int:
         return len(set(self.names.values()))
 
-    def layers_size_bytes(self) -> int:
-        return 4096 if self.names else 0
+    async def disk_usage(self) -> DiskUsage:
+        image_ids = set(self.names.values())
+        return DiskUsage(4096 * len(image_ids), {Digest(image_id): ImageUsage(4096, 0) for image_id in image_ids})
 
     def list(self, query: ImageQuery) -> Sequence[ImageSummary]:
         return [ImageSummary(_image(Digest(image_id)), [], [], 0, -1) for image_id in sorted(set(self.names.values()))]
@@ -446,6 +449,7 @@ class FakeServices:
     image_archives: ImageArchives = field(init=False)
     image_remover: ImageRemover = field(init=False)
     image_puller: ImagePuller = field(init=False)
+    image_check: ImageCheck = field(init=False)
     networks: Networks = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)

@@ -15,6 +15,7 @@ from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
 from teul.services.images.archives import ImageArchives
+from teul.services.images.check import ImageCheck
 from teul.services.images.pull import ImagePuller
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
@@ -35,6 +36,7 @@ class Services:
     image_archives: ImageArchives
     image_remover: ImageRemover
     image_puller: ImagePuller
+    image_check: ImageCheck
     networks: Networks
     events: Events
     system: System

@@ -146,10 +146,11 @@ async def remove_image(request: web.Request) -> web.StreamResponse:
         raise InvalidParameter("image name cannot be blank")
     found = services(request)
     platforms = [decode_platform(value) for value in request.query.getall("platforms", [])] if api_version(request) >= (1, 50) else []
-    if len(platforms) > 1:
-        raise InvalidParameter("multiple platforms are not supported")
-    found.images.resolve(name, *platforms)
-    removed = await found.image_remover.remove(name, force=boolean(request, "force"))
+    force = boolean(request, "force")
+    if not platforms:
+        removed = await found.image_remover.remove(name, force=force)
+    else:
+        removed = [item for platform in platforms for item in await found.image_remover.remove_platform(name, platform, force=force)]
     return json_response([removed_view(item) for item in removed])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -15,7 +16,8 @@ from teul.api.images.views import summary_view
 from teul.errors import InvalidParameter
 from teul.model.event import Event
 from teul.services.containers.request.check import RUNTIMES
-from teul.services.images.listing import ImageQuery
+from teul.services.images.disk_usage import DiskUsage, ImageUsage
+from teul.services.images.listing import ImageQuery, ImageSummary
 from teul.services.system import Info, Version
 from teul.wire.jsonlog import format_time
 
@@ -56,18 +58,19 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def disk_usage(request: web.Request) -> web.StreamResponse:
-    """`docker system df`; since 1.42 `type` may choose which kinds of objects."""
+    """`docker system df`, in the blocks that du(1) counts; since 1.42 `type` may choose which kinds of objects."""
     found, version = services(request), api_version(request)
     chosen = frozenset(request.query.getall("type", ()) if version >= (1, 42) else ()) or _OBJECTS
     for unknown in sorted(chosen - _OBJECTS):
         raise InvalidParameter(f"unknown object type: {unknown}")
     document: dict[str, Any] = {}
     if "image" in chosen:
-        document["LayersSize"] = found.images.layers_size_bytes()
-        images = found.images.list(ImageQuery(shared_size=True))
-        document["Images"] = [summary_view(image, version) | {"Containers": image.containers} for image in images]
+        usage = await found.images.disk_usage()
+        images = found.images.list(ImageQuery())
+        document["LayersSize"] = usage.total_bytes
+        document["Images"] = [_image_on_disk(image, usage, version) for image in images]
     if "container" in chosen:
-        document["Containers"] = await _containers_with_sizes(request)
+        document["Containers"] = await _containers_on_disk(request)
     if "volume" in chosen:
         document["Volumes"] = []
     if "build-cache" in chosen:
@@ -207,10 +210,17 @@ def render_info(info: Info) -> dict[str, Any]:
     }
 
 
-async def _containers_with_sizes(request: web.Request) -> list[dict[str, Any]]:
+def _image_on_disk(image: ImageSummary, usage: DiskUsage, version: tuple[int, int]) -> dict[str, Any]:
+    """An image of the list with the sizes that it has on the disk. One that was stored since the disk was looked at takes nothing yet."""
+    found = usage.images.get(image.image.image_id, ImageUsage(0, 0))
+    document = summary_view(image, version) | {"Containers": image.containers, "SharedSize": found.shared_size_bytes}
+    return document | {key: found.size_bytes for key in ("Size", "VirtualSize") if key in document}
+
+
+async def _containers_on_disk(request: web.Request) -> list[dict[str, Any]]:
     containers = services(request).containers
-    now = now_ns()
+    found, now = containers.list(), now_ns()
+    sizes = await asyncio.gather(*(containers.size(container, on_disk=True) for container in found))
     return [
-        summary(container, image=container.image_reference, now_ns=now, sizes=await containers.size(container))
-        for container in containers.list()
+        summary(container, image=container.image_reference, now_ns=now, sizes=size) for container, size in zip(found, sizes, strict=True)
     ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from dataclasses import dataclass
 
 from teul import failpoints
@@ -87,79 +85,3 @@ def sweep(directories: EngineDirectories, known: set[str]) -> list[str]:
 def bundle_ids(directories: EngineDirectories) -> set[str]:
     """The ids of the containers that have a bundle. Blocking."""
     return set(os.listdir(f"{directories.run}/containers"))
-
-
-def size_of_tree(path: str) -> int:
-    """Bytes of the regular files and links below `path`, hard links counted once. What vanishes meanwhile is not counted.
-
-    security: of a container that runs, which may exchange a directory for a symlink at any time and nest directories deeper than a path
-    is long: goes by descriptors, two at a time, and follows no link. The way back up is checked, for the directory may have been moved.
-    """
-    try:
-        current_fd = _open_directory(path)
-    except FileNotFoundError:
-        return 0
-    count = _Count()
-    try:
-        # One list per level, of the directories still to be looked into, and above each the identity of the directory that has them.
-        pending = [count.directory(current_fd)]
-        above = [_identity(current_fd)]
-        while pending:
-            if pending[-1]:
-                try:
-                    below_fd = _open_directory(pending[-1].pop(), current_fd)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue  # gone, or something else by now
-                except OSError as error:
-                    if error.errno != errno.ELOOP:
-                        raise
-                    continue  # a symlink by now
-                os.close(current_fd)
-                current_fd = below_fd
-                pending.append(count.directory(current_fd))
-                above.append(_identity(current_fd))
-                continue
-            pending.pop()
-            above.pop()
-            if pending:
-                above_fd = _open_directory("..", current_fd)
-                os.close(current_fd)
-                current_fd = above_fd
-                if _identity(current_fd) != above[-1]:
-                    break  # moved under our feet: where we are now is not where we came from
-    finally:
-        os.close(current_fd)
-    return count.total_bytes
-
-
-class _Count:
-    """Bytes found so far."""
-
-    def __init__(self) -> None:
-        self.total_bytes = 0
-        self._seen: set[tuple[int, int]] = set()
-
-    def directory(self, directory_fd: int) -> list[str]:
-        """Count what is in the directory; returns the names of the directories in it."""
-        directories: list[str] = []
-        with os.scandir(directory_fd) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    directories.append(entry.name)
-                elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in self._seen:
-                    self._seen.add((status.st_dev, status.st_ino))
-                    self.total_bytes += status.st_size
-        return directories
-
-
-def _open_directory(name: str, dir_fd: int | None = None) -> int:
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino

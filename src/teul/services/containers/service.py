@@ -20,7 +20,7 @@ from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.supervisor import PendingAttachment
 from teul.runtime.messages import Wants
-from teul.services.containers.directories import discard, make_container_directories, size_of_tree
+from teul.services.containers.directories import discard, make_container_directories
 from teul.services.containers.errors import NotRunning
 from teul.services.containers.launch import Launcher
 from teul.services.containers.logs import read_log
@@ -32,6 +32,7 @@ from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
 from teul.services.watching import DirectoryWatcher
+from teul.store.tree_size import blocks_of_tree, size_of_tree
 
 log = logging.getLogger(__name__)
 
@@ -204,9 +205,10 @@ class Containers:
             raise NotRunning(container.id)
         return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
 
-    async def size(self, container: Container) -> tuple[int, int]:
-        """Bytes of the container's own changes, and of these and its image together."""
-        own = await self._slow.run(size_of_tree, self._launcher.directories.upper(container.id))
+    async def size(self, container: Container, *, on_disk: bool = False) -> tuple[int, int]:
+        """Bytes of the container's own changes, `on_disk` those that they take there, and of these and its image together."""
+        measure = blocks_of_tree if on_disk else size_of_tree
+        own = await self._slow.run(measure, self._launcher.directories.upper(container.id))
         return own, own + self._launcher.image_size(container)
 
     def _find_id(self, reference: str) -> str | None:

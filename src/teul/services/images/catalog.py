@@ -161,6 +161,11 @@ def blobs_of_manifest(manifest: ImageManifest) -> set[Digest]:
     return {manifest.descriptor.digest, *config, *(layer.digest for layer in manifest.layers)}
 
 
+def manifests_without(image: Image, manifest: ImageManifest) -> list[ImageManifest]:
+    """The image's other manifests. An index may name one manifest several times."""
+    return [other for other in image.manifests if other.descriptor.digest != manifest.descriptor.digest]
+
+
 def make_row(image: Image) -> ImageRow:
     """The row that keeps `image`."""
     return ImageRow(image.image_id, image.target.media_type, image.deleted, image.stored_at_ns)

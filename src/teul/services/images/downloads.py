@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import Cancelled, Integrity
+from teul.errors import Integrity, System
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest
 from teul.registry.client.repository import Repository
@@ -147,7 +147,7 @@ class Download:
         except Exception as error:  # noqa: BLE001 - boundary: `until_whole` raises it where the download is waited for
             self._outcome.set_result(error)
         except asyncio.CancelledError:
-            self._outcome.set_result(Cancelled("the download was given up"))
+            self._outcome.set_result(System("the download was given up"))
             raise
 
     async def _run(self, repository: Repository, slots: asyncio.Semaphore) -> ArrivedLayer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import Cancelled, InvalidParameter, NotFound
+from teul.errors import InvalidParameter, NotFound, System
 from teul.model.event import Event
 from teul.model.image import ImageManifest
 from teul.oci.descriptor import Descriptor
@@ -106,7 +106,7 @@ class ImagePuller:
         except Exception as error:  # noqa: BLE001 - boundary: whoever iterates over the steps gets it
             steps.put_nowait(error)
         except asyncio.CancelledError:
-            steps.put_nowait(Cancelled("the pull was given up"))
+            steps.put_nowait(System("the pull was given up"))
             raise
         else:
             steps.put_nowait(None)

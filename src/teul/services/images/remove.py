@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teul.errors import Conflict
+from teul.model.container import Container
 from teul.model.event import Event
 from teul.model.filter import Filters
-from teul.model.image import Image
+from teul.model.image import Image, ImageManifest
 from teul.oci.digest import Digest
+from teul.oci.platform import Platform, is_same
 from teul.oci.reference import Reference
 from teul.services.events import EventSink, image_event
+from teul.services.images.catalog import PlatformMismatch, manifests_without
 from teul.services.images.listing import parse_until_ns
 from teul.services.images.lookup import lookup
 from teul.services.images.store import ImageStore
@@ -74,11 +77,7 @@ class ImageRemover:
         if name is not None:
             users = self._usage.users(image.image_id)
             if users and not force and _is_single(names):
-                raise ImageInUse(
-                    f'conflict: unable to remove repository reference "{text}" (must force) - container {users[0].id[:12]} '
-                    f"is using its referenced image {image.image_id.short}",
-                    by_container=True,
-                )
+                raise _is_referenced(text, image, users[0])
             await self._untag(image, self._with_digests(name, names), removed)
             if self._store.catalog.references(image.image_id):
                 return removed
@@ -93,6 +92,36 @@ class ImageRemover:
             raise
         await self._delete(image, removed)
         return removed
+
+    async def remove_platform(self, text: str, platform: Platform, *, force: bool = False) -> list[Removed]:
+        """Remove what the image called `text` has for that platform, and the image with the last of its platforms.
+
+        A container that stands on the platform forbids it, and that cannot be forced, since its files would go. docker: by name, one that
+        stands on any platform of the image does, unless forced. Raises `ImageInUse`, NotFound or InvalidParameter.
+        """
+        found, name = lookup(self._store.catalog, text)
+        image = self._store.catalog.images[found.image_id]
+        manifest = _of_platform(image, platform)
+        if manifest is None:
+            raise PlatformMismatch(text, image, platform)
+        users = self._usage.users(image.image_id)
+        if name is not None and users and not force:
+            raise _is_referenced(text, image, users[0])
+        if not any(other.ready for other in manifests_without(image, manifest)):
+            return await self.remove(str(image.image_id), force=force)
+        digest = manifest.descriptor.digest
+
+        def standing() -> Container | None:
+            return next((user for user in self._usage.users(image.image_id) if _manifest_of(user, image) == digest), None)
+
+        layers = await self._store.delete_platform(image, manifest, is_used=lambda: standing() is not None)
+        if layers is None:
+            user = standing()
+            if user is None:
+                raise _in_use(image, "its platform belongs to another image as well", hard=True)
+            state = "running" if user.state.counts_as_running else "stopped"
+            raise _in_use(image, f"image is being used by {state} container {user.id[:12]}", hard=True)
+        return [Removed(deleted=digest), *(Removed(deleted=chain_id) for chain_id in layers)]
 
     async def prune(self, filters: Filters) -> Pruned:
         """Remove images without a name, or with `dangling=false` all that no container stands on.
@@ -175,6 +204,26 @@ class ImageRemover:
 def _in_use(image: Image, why: str, *, hard: bool) -> ImageInUse:
     how = "cannot be forced" if hard else "must be forced"
     return ImageInUse(f"conflict: unable to delete {image.image_id.short} ({how}) - {why}", by_container=True)
+
+
+def _is_referenced(text: str, image: Image, user: Container) -> ImageInUse:
+    return ImageInUse(
+        f'conflict: unable to remove repository reference "{text}" (must force) - container {user.id[:12]} '
+        f"is using its referenced image {image.image_id.short}",
+        by_container=True,
+    )
+
+
+def _of_platform(image: Image, platform: Platform) -> ImageManifest | None:
+    """What is stored of the image for exactly that platform."""
+    stored = (manifest for manifest in image.manifests if manifest.kind == "image" and manifest.descriptor.digest in image.documents)
+    return next((manifest for manifest in stored if is_same(manifest.platform, platform)), None)
+
+
+def _manifest_of(container: Container, image: Image) -> Digest:
+    """The manifest that the container stands on; of a container that does not say, the one that the image stands for."""
+    descriptor = container.image_manifest
+    return Digest(descriptor["digest"]) if descriptor is not None else image.chosen.descriptor.digest
 
 
 def _is_single(names: Sequence[Reference]) -> bool:

@@ -10,19 +10,20 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 from teul import failpoints
 from teul.aio import SlowWork, run_to_end, undoing
-from teul.model.image import Image
+from teul.model.image import Image, ImageManifest
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.image_config import ImageDocument
 from teul.oci.platform import Platform, host_platform
 from teul.oci.reference import Reference
-from teul.services.images.catalog import Catalog, blobs_of, build_catalog, chains_of, make_row
+from teul.services.images.catalog import Catalog, blobs_of, blobs_of_manifest, build_catalog, chains_of, make_row, manifests_without
 from teul.snapshots.layers import Layers
 from teul.store.atomic import sync_filesystem
 from teul.store.content import ContentStore
@@ -130,6 +131,40 @@ class ImageStore:
         """
         return await run_to_end(self._delete(image, is_used))
 
+    async def delete_platform(self, image: Image, manifest: ImageManifest, *, is_used: Callable[[], bool]) -> list[Digest] | None:
+        """Forget one manifest of an image, with the blobs and layers that it alone needs; the rest of the image stays, its index whole.
+
+        Returns as `delete`. None, with nothing done, if the image has changed meanwhile, if `is_used` says at the moment from which no new
+        container can stand on the manifest that one does, if nothing of the image could be used without it, or if another image has it
+        as well. Runs to its end even if the caller is cancelled.
+        """
+        return await run_to_end(self._delete_platform(image, manifest, is_used))
+
+    @asynccontextmanager
+    async def unchanged(self) -> AsyncIterator[Catalog]:
+        """The catalog; while the context lasts, nobody else stores or removes anything."""
+        async with self._lock:
+            yield self.catalog
+
+    async def recorded(self) -> rows.Rows:
+        """All rows, also those of images that are left out of the catalog."""
+        return await self._database.transact(rows.read_all)
+
+    async def forget(self, blobs: Sequence[Digest], chain: Sequence[Digest]) -> None:
+        """Delete rows, and then the files, of blobs and layers that no image needs. Only while the store is `unchanged`."""
+
+        def delete(connection: sqlite3.Connection) -> None:
+            rows.delete_snapshots(connection, chain)
+            rows.delete_blobs(connection, blobs)
+
+        await self._database.transact(delete, frees=True)
+        for chain_id in chain:
+            del self.catalog.snapshots[chain_id]
+            await self.slow.run(self.layers.remove, chain_id)
+        for digest in blobs:
+            del self.catalog.blobs[digest]
+            await self.slow.run(self.content.remove, digest)
+
     def _open(self, known: rows.Rows) -> Catalog:
         self.content.open()
         self.layers.open()
@@ -219,30 +254,75 @@ class ImageStore:
                     rows.save_image(connection, make_row(gone))
                 else:
                     rows.delete_image(connection, image.image_id)
-                rows.delete_snapshots(connection, chain)
-                rows.delete_blobs(connection, blobs)
 
-            # Decided: whoever looks for an image to make a container of does not find this one any more.
-            if keep_layers:
-                catalog.images[image.image_id] = gone
-            else:
-                del catalog.images[image.image_id]
-            try:
-                await self._database.transact(forget, frees=True)
-            except BaseException:
-                catalog.images[image.image_id] = image
-                raise
-            failpoints.reach("images.delete.recorded")
-            for chain_id in chain:
-                del catalog.snapshots[chain_id]
-            for digest in blobs:
-                catalog.blobs.pop(digest, None)
-            for digest in blobs:
-                await self.slow.run(self.content.remove, digest)
-            failpoints.reach("images.delete.blobs")
-            # Deleting many files is the kernel's work, so layers go side by side.
-            await asyncio.gather(*(self.slow.run(self.layers.remove, chain_id) for chain_id in chain))
+            await self._take_away(image, gone if keep_layers else None, blobs, chain, forget)
             return chain
+
+    async def _delete_platform(self, image: Image, manifest: ImageManifest, is_used: Callable[[], bool]) -> list[Digest] | None:
+        async with self._lock:
+            catalog = self.catalog
+            others = manifests_without(image, manifest)
+            elsewhere = catalog.used_blobs(without=image.image_id)
+            if (
+                catalog.images.get(image.image_id) is not image
+                or is_used()
+                or not any(other.ready for other in others)
+                or manifest.descriptor.digest in elsewhere
+            ):
+                return None
+            needed = elsewhere.union(*(blobs_of_manifest(other) for other in others))
+            blobs = sorted(digest for digest in blobs_of_manifest(manifest) - needed if digest in catalog.blobs)
+            kept = catalog.used_snapshots(without=image.image_id).union(*(other.chain_ids for other in others if other.ready))
+            chain = [chain_id for chain_id in reversed(manifest.chain_ids) if manifest.ready and chain_id not in kept]
+            after = replace(
+                catalog,
+                blobs={digest: size for digest, size in catalog.blobs.items() if digest not in blobs},
+                snapshots={chain_id: row for chain_id, row in catalog.snapshots.items() if chain_id not in chain},
+            )
+            documents = {digest: data for digest, data in image.documents.items() if digest not in blobs}
+            await self._take_away(image, after.assemble(make_row(image), documents), blobs, chain)
+            return chain
+
+    async def _take_away(
+        self,
+        image: Image,
+        remains: Image | None,
+        blobs: Sequence[Digest],
+        chain: Sequence[Digest],
+        forget: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
+        """Delete rows and then files: `blobs`, and the layers in `chain`, topmost first. Of the image, `remains` is left in the catalog.
+
+        `forget` is what there is to do besides, before, in the same transaction.
+        """
+        catalog = self.catalog
+
+        def delete(connection: sqlite3.Connection) -> None:
+            if forget is not None:
+                forget(connection)
+            rows.delete_snapshots(connection, chain)
+            rows.delete_blobs(connection, blobs)
+
+        # Decided: whoever looks for an image to make a container of does not find what goes any more.
+        if remains is not None:
+            catalog.images[image.image_id] = remains
+        else:
+            del catalog.images[image.image_id]
+        try:
+            await self._database.transact(delete, frees=True)
+        except BaseException:
+            catalog.images[image.image_id] = image
+            raise
+        failpoints.reach("images.delete.recorded")
+        for chain_id in chain:
+            del catalog.snapshots[chain_id]
+        for digest in blobs:
+            catalog.blobs.pop(digest, None)
+        for digest in blobs:
+            await self.slow.run(self.content.remove, digest)
+        failpoints.reach("images.delete.blobs")
+        # Deleting many files is the kernel's work, so layers go side by side.
+        await asyncio.gather(*(self.slow.run(self.layers.remove, chain_id) for chain_id in chain))
 
 
 class _Placed:

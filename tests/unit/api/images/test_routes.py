@@ -240,8 +240,17 @@ async def test_remove(api: Api, stored: StoredImages) -> None:
     platform = quote('{"os":"linux","architecture":"arm64"}')
     await stored.add("a:1")
     assert (await api.request("DELETE", f"/images/a:1?platforms={platform}"))[0] == 404
-    status, error = await api.request("DELETE", f"/images/a:1?platforms={platform}&platforms={platform}")
-    assert (status, error["message"]) == (400, "multiple platforms are not supported")
+    image_id = await stored.add_index("b:1", amd64=[b"amd"], arm64=[b"arm"])
+    arm64 = stored.images.resolve("b:1").manifests[1].descriptor.digest
+    status, removed = await api.request("DELETE", f"/images/b:1?platforms={platform}")
+    assert (status, removed) == (200, [{"Deleted": str(arm64)}, {"Deleted": str(Digest.of(b"arm"))}])
+    assert (await api.request("DELETE", f"/images/b:1?platforms={platform}"))[0] == 404
+    amd64 = quote('{"os":"linux","architecture":"amd64"}')
+    status, removed = await api.request("DELETE", f"/images/b:1?platforms={amd64}")
+    assert (status, removed) == (200, [{"Untagged": "b:1"}, {"Deleted": str(image_id)}, {"Deleted": str(Digest.of(b"amd"))}])
+    await stored.add_index("b:1", amd64=[b"amd"], arm64=[b"arm"])
+    assert (await api.request("DELETE", f"/v1.49/images/b:1?platforms={platform}"))[0] == 200
+    assert (await api.request("GET", "/images/b:1/json"))[0] == 404, "older clients do not know the parameter"
 
 
 async def test_prune(api: Api, stored: StoredImages) -> None:

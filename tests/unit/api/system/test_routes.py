@@ -113,7 +113,8 @@ async def test_disk_usage(api: Api) -> None:
     api.services.containers.add(make_container())
     _, document = await api.request("GET", "/system/df")
     assert set(document) == {"LayersSize", "Images", "Containers", "Volumes", "BuildCache"}
-    assert (document["LayersSize"], document["Containers"][0]["SizeRw"]) == (4096, 12)
+    assert (document["LayersSize"], document["Containers"][0]["SizeRw"]) == (4096, 8192)
+    assert [(image["Size"], image["SharedSize"], image["Containers"]) for image in document["Images"]] == [(4096, 0, 0)]
     assert await api.request("GET", "/system/df?type=volume") == (200, {"Volumes": []})
     assert await api.request("GET", "/system/df?type=fish") == (400, {"message": "unknown object type: fish"})
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from teul.services.containers.directories import size_of_tree
 from teul.store.atomic import remove_tree
+from teul.store.tree_size import size_of_tree
 
 
 @pytest.fixture
