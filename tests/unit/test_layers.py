@@ -115,13 +115,14 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),
     "teul.cli": (
-        ("errors", "table", "templates"),
+        ("errors", "files", "table", "templates"),
         ("options", "packing"),
         ("endpoint",),
         ("engine",),
         ("context",),
         ("command",),
         ("format", "session"),
+        ("registry",),
         ("creation",),
         ("commands",),
         ("main",),
@@ -262,6 +263,7 @@ REGISTRY_HOSTS = (
     "registry.gitlab.com",
 )
 REGISTRY_HOST_EXCEPTIONS = {
+    "src/teul/cli/registry/credentials.py",  # docker: it is the key of the default domain's credentials in config.json
     "src/teul/oci/reference.py",  # docker: `index.docker.io` is an old spelling of the default domain
     "src/teul/registry/endpoints.py",  # docker: so is it here; and the default domain's registry has another name
     "tests/unit/registry/test_endpoints.py",  # these names are what it tests

@@ -16,12 +16,13 @@ UNLIMITED = -1
 
 class Command:
     """`usage` is what follows the program's name: `rm [OPTIONS] CONTAINER [CONTAINER...]`. `function` returns the exit code.
+    `description` is what the help says instead of `summary`, where there is more to say.
 
     `minimum` and `maximum` bound the number of arguments. `interspersed` tells whether options may follow arguments: not where the
     arguments are another program's command line. A `raw` command reads its options itself.
     """
 
-    __slots__ = ("aliases", "function", "interspersed", "maximum", "minimum", "options", "raw", "summary", "usage")
+    __slots__ = ("aliases", "description", "function", "interspersed", "maximum", "minimum", "options", "raw", "summary", "usage")
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Command:
         maximum: int = UNLIMITED,
         interspersed: bool = True,
         aliases: str = "",
+        description: str = "",
         raw: bool = False,
     ) -> None:
         self.usage = usage
@@ -44,6 +46,7 @@ class Command:
         self.maximum = maximum
         self.interspersed = interspersed
         self.aliases = aliases
+        self.description = description or summary
         self.raw = raw
 
     def check_arguments(self, path: str, usage: str, arguments: list[str]) -> None:

@@ -46,6 +46,10 @@ class Streams:
     def stdout_is_terminal(self) -> bool:
         return is_terminal(self.stdout_fd)
 
+    @property
+    def stderr_is_terminal(self) -> bool:
+        return is_terminal(self.stderr_fd)
+
 
 class Context:
     """`program` is the name that messages speak of; `host`, `context_name` and `config_directory` come from the global `options`."""

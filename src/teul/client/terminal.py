@@ -52,6 +52,31 @@ class RawTerminal:
             termios.tcsetattr(self._fd, termios.TCSANOW, saved)  # type: ignore[arg-type]  # what tcgetattr gave
 
 
+class HiddenInput:
+    """Within the `with` block what is typed at the terminal `fd` is not shown. Raises `OSError` when it is no terminal."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._saved: list[object] = []
+
+    def __enter__(self) -> Self:
+        import termios  # noqa: PLC0415
+
+        try:
+            attributes = termios.tcgetattr(self._fd)
+        except termios.error as error:
+            raise OSError(*error.args) from None
+        self._saved = list(attributes)
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        import termios  # noqa: PLC0415
+
+        termios.tcsetattr(self._fd, termios.TCSANOW, self._saved)  # type: ignore[arg-type]  # what tcgetattr gave
+
+
 def _raw(attributes: list[object]) -> list[object]:
     """The attributes for raw mode (cfmakeraw(3)), but with output processing left on as moby/term does: the engine's messages and
     the client's end in a bare line feed."""

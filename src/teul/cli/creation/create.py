@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from teul.cli.errors import CliError
+from teul.cli.options.image import chosen_platform, refuse_content_trust
 from teul.client.errors import ApiError
 from teul.client.terminal import window_size
 
@@ -34,11 +35,13 @@ def create_container(context: Context, options: Options, body: dict[str, Any]) -
     if id_path and os.path.exists(id_path):
         raise CliError(f"container ID file found, make sure the other container isn't running or delete {id_path}")
     image = body["Image"]
+    if _is_name(image) and "@" not in image:
+        refuse_content_trust(options, context.environment)
     if options.text("pull") == "always":
         _pull(context, options, image)
     if context.streams.stdout_is_terminal:
         body["HostConfig"]["ConsoleSize"] = list(window_size(context.streams.stdout_fd))
-    query = {"name": options.text("name") or None, "platform": options.text("platform") or None}
+    query = {"name": options.text("name") or None, "platform": chosen_platform(options, context.environment) or None}
     try:
         created = context.client.post("/containers/create", query, body)
     except ApiError as error:
@@ -65,9 +68,11 @@ def _is_name(image: str) -> bool:
 
 
 def _pull(context: Context, options: Options, image: str) -> None:
-    from teul.cli.format.progress import pull
+    """docker: what goes to stdout is the container's, so the progress goes to stderr."""
+    from teul.cli.registry import transfer
 
-    pull(context, image, platform=options.text("platform"), quiet=options.flag("quiet"))
+    reference = transfer.named(image).with_default_tag()
+    transfer.pull(context, reference, platform=chosen_platform(options, context.environment), quiet=options.flag("quiet"), lenient=False)
 
 
 def _write_id(path: str, container_id: str) -> None:

@@ -19,7 +19,7 @@ _NARROWEST = 24
 
 def command_help(program: str, path: str, command: Command, width: int = DEFAULT_WIDTH) -> str:
     """The help of `path` (`teul container ls`): usage, summary, aliases, options."""
-    text = f"Usage:  {usage_line(path, command)}\n\n{command.summary}\n"
+    text = f"Usage:  {usage_line(path, command)}\n\n{command.description}\n"
     if command.aliases:
         names = ", ".join(f"{program} {name.strip()}" for name in command.aliases.split(","))
         text += f"\nAliases:\n  {names}\n"

@@ -1,0 +1,17 @@
+"""Notes that docker's command line adds to its output, set apart by a heading."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PLAIN = " Info -> "
+_FANCY = "\x1b[1m\x1b[106m\x1b[30mi\x1b[0m\x1b[0m \x1b[96mInfo → \x1b[0m\x1b[0m"
+_WIDTH = 9
+
+
+def print_note(write: Callable[[str], None], text: str, *, fancy: bool) -> None:
+    """`text`, its lines one below the other, with colours where `fancy` (docker: internal/tui)."""
+    lines = [f"\x1b[3m{line}\x1b[0m" if fancy else line for line in text.split("\n")]
+    write("\n" + (_FANCY if fancy else _PLAIN) + ("\n" + " " * _WIDTH).join(lines) + "\n")
