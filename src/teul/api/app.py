@@ -20,6 +20,7 @@ from teul.api.containers import streams as container_streams
 from teul.api.http.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
 from teul.api.http.errors import error_response, message_response
 from teul.api.http.origin import refusal
+from teul.api.images import push, registries
 from teul.api.images import routes as images
 from teul.api.networks import routes as networks
 from teul.api.system import routes as system
@@ -28,7 +29,19 @@ from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_versio
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 
-_MODULES = (containers, container_archives, container_resources, container_streams, execs, images, networks, system, unsupported)
+_MODULES = (
+    containers,
+    container_archives,
+    container_resources,
+    container_streams,
+    execs,
+    images,
+    push,
+    registries,
+    networks,
+    system,
+    unsupported,
+)
 
 _VERSION = re.compile(r"/v([0-9.]+)(?=/)")
 _VARIABLE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")

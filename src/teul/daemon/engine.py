@@ -28,6 +28,9 @@ from teul.linux import cgroups, process, seccomp
 from teul.network.host import HostNetwork
 from teul.network.names import names_for_root
 from teul.oci.digest import Digest
+from teul.registry.client.registry_client import RegistryClient
+from teul.registry.endpoints import parse_registries
+from teul.registry.transport import Options
 from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.directories import EngineDirectories, sweep
@@ -45,6 +48,9 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
+from teul.services.images.origins import BlobOrigins
+from teul.services.images.push import ImagePusher
+from teul.services.images.registries import Registries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
@@ -122,6 +128,7 @@ class Engine:
         image_usage: Usage[Digest] = Usage()
         image_store = await self._open_image_store(database, ballast, slow)
         images = Images(image_store, events, image_usage)
+        registry_client = await stack.enter_async_context(RegistryClient(Options(registries=parse_registries())))
         network_usage: Usage[str] = Usage()
         networks = await self._open_networks(database, network_usage)
         stack.push_async_callback(self._leave_host)
@@ -171,6 +178,8 @@ class Engine:
             images=images,
             image_archives=ImageArchives(image_store, events),
             image_remover=ImageRemover(image_store, events, image_usage),
+            image_pusher=ImagePusher(image_store, registry_client, events, BlobOrigins()),
+            registries=Registries(registry_client),
             networks=networks,
             events=events,
             system=System(facts, containers, images, events),

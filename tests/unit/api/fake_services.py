@@ -35,6 +35,8 @@ from teul.services.containers.service import Containers
 from teul.services.events import Events, container_event
 from teul.services.images.archives import ImageArchives
 from teul.services.images.listing import ImageQuery, ImageSummary
+from teul.services.images.push import ImagePusher
+from teul.services.images.registries import Registries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -444,6 +446,8 @@ class FakeServices:
     images: Images = field(default_factory=lambda: FakeImages({"busybox": IMAGE_ID}))
     image_archives: ImageArchives = field(init=False)
     image_remover: ImageRemover = field(init=False)
+    image_pusher: ImagePusher = field(init=False)
+    registries: Registries = field(init=False)
     networks: Networks = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)

@@ -15,6 +15,8 @@ from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
 from teul.services.images.archives import ImageArchives
+from teul.services.images.push import ImagePusher
+from teul.services.images.registries import Registries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -33,6 +35,8 @@ class Services:
     images: Images
     image_archives: ImageArchives
     image_remover: ImageRemover
+    image_pusher: ImagePusher
+    registries: Registries
     networks: Networks
     events: Events
     system: System

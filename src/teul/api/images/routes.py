@@ -147,13 +147,6 @@ async def prune_images(request: web.Request) -> web.StreamResponse:
     return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
-async def push_image(request: web.Request) -> web.StreamResponse:
-    """POST /images/{name}/push"""
-    name, tag = request.match_info["name"], text(request, "tag")
-    reference = repository_and_tag(name, tag) if tag else parse_reference(name)
-    raise NotImplementedHere(f"cannot push {reference}: registries are not supported yet")
-
-
 async def search_images(request: web.Request) -> web.StreamResponse:
     """GET /images/search"""
     if (limit := integer(request, "limit")) is not None and limit < 0:
@@ -172,7 +165,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/images/{name:.*}/json", inspect_image),
     ("GET", "/images/{name:.*}/history", image_history),
     ("POST", "/images/{name:.*}/tag", tag_image),
-    ("POST", "/images/{name:.*}/push", push_image),
     ("DELETE", "/images/{name:.*}", remove_image),
 )
 
