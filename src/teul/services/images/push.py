@@ -105,8 +105,9 @@ class ImagePusher:
         tell(Message(f"The push refers to repository [{reference.name}]"))
         catalog = self._store.catalog
         names = _names(catalog, reference)
+        await repository.meet()
         push = _Push(self._store, repository, self._origins, self._slots, tell=tell, named=named_origins(catalog, reference))
-        for name in names:
+        for name in _selected(names, reference):
             # Between two of them an image may have gone, or the name to another image.
             row = catalog.tags.get(name.canonical)
             if row is None:
@@ -118,9 +119,8 @@ class ImagePusher:
                 tell(Missing(error.target))
                 raise
             await push.push(name.tag or "", image, plan)
-            labels = image.labels
             # docker: this event has the name where others have the id.
-            self._events.publish(Event("image", "push", name.familiar, {**labels, "name": name.familiar_name}))
+            self._events.publish(Event("image", "push", name.familiar, {**image.labels, "name": name.familiar_name}))
 
 
 class _TagUnknown(NotFound):
@@ -128,18 +128,23 @@ class _TagUnknown(NotFound):
         super().__init__(f"tag does not exist: {reference.familiar}")
 
 
-def _names(catalog: Catalog, reference: Reference) -> Sequence[Reference]:
-    """The tagged names that a push of `reference` is about, sorted."""
-    if reference.digest is not None:
-        raise InvalidParameter("cannot push a digest reference")
+def _names(catalog: Catalog, reference: Reference) -> list[Reference]:
+    """The names in the repository of `reference`, sorted."""
     rows = [row for image in catalog.shown() for row in catalog.references(image.image_id) if row.name == reference.name]
     if not rows:
         raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
+    return sorted(rows, key=lambda row: row.canonical)
+
+
+def _selected(names: Sequence[Reference], reference: Reference) -> Sequence[Reference]:
+    """Those of `names` that a push of `reference` is about, all tagged."""
+    if reference.digest is not None:
+        raise InvalidParameter("cannot push a digest reference")
     if reference.tag is not None:
-        if reference not in rows:
+        if reference not in names:
             raise _TagUnknown(reference)
         return [reference]
-    tagged = sorted((row for row in rows if row.digest is None), key=lambda row: row.canonical)
+    tagged = [name for name in names if name.digest is None]
     if not tagged:
         raise NotFound(f"no tags to push for {reference.familiar_name}")
     return tagged
