@@ -25,17 +25,25 @@ SERVICE, ISSUER = "docker-registry of a test", "token server of a test"
 
 
 @contextmanager
-def docker_registry(directory: Path, *, auth: str = "", tls: Path | None = None, client_authority: Path | None = None) -> Iterator[str]:
-    """A registry that stores below `directory`; yields its `host:port`.
+def docker_registry(
+    directory: Path,
+    *,
+    auth: str = "",
+    tls: Path | None = None,
+    client_authority: Path | None = None,
+    storage: Path | None = None,
+    network_of: int | None = None,
+) -> Iterator[str]:
+    """A registry that stores below `directory`, or in the `storage` of another one; yields its `host:port`.
 
     `auth` is "", "basic" or "token". `tls` is a directory with `cert.pem` and `key.pem`; with `client_authority`, a file, clients must
-    show a certificate of it.
+    show a certificate of it. It is on the loopback of the process `network_of`, if one is given.
     """
     directory.mkdir()
     config: dict[str, object] = {
         "version": "0.1",
         "log": {"level": "info", "formatter": "text"},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(storage or directory / "storage")}, "delete": {"enabled": True}},
         "http": {"addr": "127.0.0.1:0", "tls": _tls(tls, client_authority)},
     }
     if auth == "basic":
@@ -45,10 +53,10 @@ def docker_registry(directory: Path, *, auth: str = "", tls: Path | None = None,
         with token_server(Authority(directory, "signer")) as realm:
             bundle = str(directory / "signer" / "ca.pem")
             config["auth"] = {"token": {"realm": realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": bundle}}
-            with _running(directory, config) as host:
+            with _running(directory, config, network_of) as host:
                 yield host
         return
-    with _running(directory, config) as host:
+    with _running(directory, config, network_of) as host:
         yield host
 
 
@@ -60,14 +68,14 @@ def _tls(tls: Path | None, client_authority: Path | None) -> dict[str, object]:
 
 
 @contextmanager
-def _running(directory: Path, config: dict[str, object]) -> Iterator[str]:
+def _running(directory: Path, config: dict[str, object], network_of: int | None) -> Iterator[str]:
     # JSON is YAML.
     (directory / "config.yml").write_text(json.dumps(config))
     log = directory / "log"
+    command = ["docker-registry", "serve", str(directory / "config.yml")]
+    entering = ["nsenter", "--net", "--target", str(network_of)] if network_of is not None else []
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(directory / "config.yml")], stdout=output, stderr=subprocess.STDOUT, env={"PATH": "/usr/bin"}
-        )
+        process = subprocess.Popen([*entering, *command], stdout=output, stderr=subprocess.STDOUT, env={"PATH": "/usr/bin"})
     try:
 
         def address() -> str:

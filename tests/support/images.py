@@ -20,6 +20,7 @@ from typing import Any
 import zstandard
 
 BUSYBOX = Path("/bin/busybox")
+_OCI = "application/vnd.oci.image.{}"
 MODIFIED_AT = 1_704_164_645
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -146,6 +147,48 @@ class Image:
         members += [file(f"blobs/sha256/{digest.removeprefix('sha256:')}", data) for digest, data in sorted(blobs.items())]
         index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests or [descriptor]}
         return pack([*members, file("index.json", json.dumps(index)), file("oci-layout", '{"imageLayoutVersion":"1.0.0"}')])
+
+
+def index_archive(name: str, platforms: dict[str, Image]) -> tuple[bytes, str]:
+    """An OCI layout with an index called `name` over images for Linux on several architectures, and the digest of the index.
+
+    The first of them has an attestation. Every layer is gzipped.
+    """
+    blobs: dict[str, bytes] = {}
+
+    def store(media_type: str, data: bytes) -> dict[str, Any]:
+        blobs[_digest(data)] = data
+        return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
+
+    def manifest(config: bytes, layers: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        document = {
+            "schemaVersion": 2,
+            "mediaType": _OCI.format("manifest.v1+json"),
+            "config": store(_OCI.format("config.v1+json"), config),
+            "layers": layers,
+        }
+        return store(_OCI.format("manifest.v1+json"), json.dumps(document).encode()) | more
+
+    children = []
+    for architecture, image in platforms.items():
+        config = json.dumps(json.loads(image.image_config) | {"architecture": architecture}).encode()
+        layers = [store(_OCI.format("layer.v1.tar+gzip"), compress(layer, "gzip")) for layer in image.layers]
+        children.append(manifest(config, layers, platform={"os": "linux", "architecture": architecture}))
+    statement = b'{"_type": "https://in-toto.io/Statement/v0.1"}'
+    config = json.dumps(
+        {"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": [_digest(statement)]}}
+    ).encode()
+    about = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": children[0]["digest"]}
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    children.append(manifest(config, [store("application/vnd.in-toto+json", statement)], platform=unknown, annotations=about))
+    index = {"schemaVersion": 2, "mediaType": _OCI.format("index.v1+json"), "manifests": children}
+    target = store(_OCI.format("index.v1+json"), json.dumps(index).encode())
+    names = {"org.opencontainers.image.ref.name": name.rpartition(":")[2], "io.containerd.image.name": name}
+    members = [directory("blobs"), directory("blobs/sha256")]
+    members += [file(f"blobs/sha256/{digest.removeprefix('sha256:')}", data) for digest, data in sorted(blobs.items())]
+    outer = {"schemaVersion": 2, "manifests": [target | {"annotations": names}]}
+    members += [file("index.json", json.dumps(outer)), file("oci-layout", '{"imageLayoutVersion":"1.0.0"}')]
+    return pack(members), target["digest"]
 
 
 def compress(data: bytes, compression: str) -> bytes:

@@ -50,7 +50,6 @@ def unsupported(what: str) -> Handler:
 
 # method, path, what cannot be done
 _UNSUPPORTED = (
-    ("POST", "/auth", "logging in to a registry"),
     ("POST", "/build", "building images"),
     ("POST", "/build/prune", "pruning the build cache"),
     ("POST", "/build/cancel", "cancelling a build"),
@@ -63,7 +62,6 @@ _UNSUPPORTED = (
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}", "checkpoints"),
     ("POST", "/volumes/create", "creating volumes"),
     ("POST", "/volumes/prune", "pruning volumes"),
-    ("GET", "/distribution/{name:.+}/json", "looking at an image in a registry"),
     ("GET", "/plugins/privileges", "plugins"),
     ("POST", "/plugins/pull", "plugins"),
     ("POST", "/plugins/create", "plugins"),

@@ -49,7 +49,10 @@ from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
+from teul.services.images.origins import BlobOrigins
 from teul.services.images.pull import ImagePuller
+from teul.services.images.push import ImagePusher
+from teul.services.images.registries import Registries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
@@ -127,6 +130,7 @@ class Engine:
         image_usage: Usage[Digest] = Usage()
         image_store = await self._open_image_store(database, ballast, slow)
         images = Images(image_store, events, image_usage)
+        puller, pusher, registries = await self._open_registries(image_store, events)
         network_usage: Usage[str] = Usage()
         networks = await self._open_networks(database, network_usage)
         stack.push_async_callback(self._leave_host)
@@ -157,7 +161,6 @@ class Engine:
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
         containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher(), slow=slow)
-        registries = await stack.enter_async_context(self._registry_client())
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -177,8 +180,10 @@ class Engine:
             images=images,
             image_archives=ImageArchives(image_store, events),
             image_remover=ImageRemover(image_store, events, image_usage),
-            image_puller=ImagePuller(image_store, registries, events),
+            image_puller=puller,
             image_check=ImageCheck(image_store),
+            image_pusher=pusher,
+            registries=registries,
             networks=networks,
             events=events,
             system=System(facts, containers, images, events),
@@ -204,10 +209,12 @@ class Engine:
             tls_verify=config.tls is not None and config.tls.verify,
         )
 
-    def _registry_client(self) -> RegistryClient:
+    async def _open_registries(self, store: ImageStore, events: Events) -> tuple[ImagePuller, ImagePusher, Registries]:
         config = self._config
-        registries = parse_registries(mirrors=config.registry_mirrors, insecure=config.insecure_registries)
-        return RegistryClient(Options(registries, config.certificate_directories, config.proxies))
+        known = parse_registries(mirrors=config.registry_mirrors, insecure=config.insecure_registries)
+        client = await self._stack.enter_async_context(RegistryClient(Options(known, config.certificate_directories, config.proxies)))
+        origins = BlobOrigins()
+        return ImagePuller(store, client, events, origins), ImagePusher(store, client, events, origins), Registries(client)
 
     async def _open_image_store(self, database: Database, ballast: Ballast, slow: SlowWork) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp", slow)

@@ -130,6 +130,8 @@ def _go_json_error(body: bytes, error: Exception) -> str:
     if not body.strip():
         return "unexpected end of JSON input"
     first = body.lstrip()[:1].decode("latin-1")
+    if not first.isprintable():
+        first = repr(first)[1:-1]  # security: as in `shown`; Go escapes it the same way
     return f"invalid character '{first}' looking for beginning of value" if first not in "{[" else f"invalid JSON: {shown(str(error))}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -33,6 +33,7 @@ JSON = st.recursive(
 
 
 @given(st.integers(400, 599), st.sampled_from(["", "application/json", "text/html", ";;"]), st.binary())
+@example(400, "application/json", b"\x1b[2J")
 def test_any_body_of_a_refusal(status: int, content_type: str, body: bytes) -> None:
     refused = describe_refusal(status, "reason", {"Content-Type": content_type}, body)
     assert isinstance(refused, Refused)

@@ -17,6 +17,8 @@ from teul.services.events import Events
 from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
 from teul.services.images.pull import ImagePuller
+from teul.services.images.push import ImagePusher
+from teul.services.images.registries import Registries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -37,6 +39,8 @@ class Services:
     image_remover: ImageRemover
     image_puller: ImagePuller
     image_check: ImageCheck
+    image_pusher: ImagePusher
+    registries: Registries
     networks: Networks
     events: Events
     system: System

@@ -54,6 +54,39 @@ async def json_stream(
     await _end_quietly(response)
 
 
+class LateStream(JsonStream):
+    """A JSON stream that begins with its first line."""
+
+    def __init__(self, request: web.Request) -> None:
+        super().__init__(web.StreamResponse())
+        self._request = request
+        self.has_begun = False
+
+    async def send(self, document: Any) -> None:
+        """As of `JsonStream`; the headers go out with the first one."""
+        if not self.has_begun:
+            self.has_begun = True
+            self.response = await started_stream(self._request, content_type="application/json")
+        await super().send(document)
+
+
+@asynccontextmanager
+async def late_json_stream(request: web.Request) -> AsyncIterator[LateStream]:
+    """As `json_stream`, but an error before the first line is raised, and has a status of its own."""
+    stream = LateStream(request)
+    try:
+        yield stream
+    except Cancelled:
+        return  # nobody is there to be told
+    except Exception as error:
+        if not stream.has_begun:
+            raise
+        _, message = describe(error)
+        await _send_quietly(stream, {"errorDetail": {"message": message}, "error": message})
+    if stream.has_begun:
+        await _end_quietly(stream.response)
+
+
 async def started_stream(request: web.Request, *, content_type: str, headers: dict[str, str] | None = None) -> web.StreamResponse:
     """A 200 response whose headers have been sent; write to it, then return it from the handler."""
     response = web.StreamResponse(headers=headers)

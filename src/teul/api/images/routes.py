@@ -6,13 +6,13 @@ Source: moby daemon/server/router/image/image_routes.go; routes and parameters a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 
 from aiohttp import web
 
 from teul.api.http.context import api_version, services
+from teul.api.http.progress import relay
 from teul.api.http.query import boolean, filters, integer, json_response, text
-from teul.api.http.streaming import JsonStream, json_stream, request_body, while_connected
+from teul.api.http.streaming import JsonStream, json_stream, late_json_stream, request_body, while_connected
 from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
 from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
 from teul.model.filter import Filters
@@ -22,6 +22,7 @@ from teul.oci.reference import Reference, parse_reference, repository_and_tag
 from teul.services.images.import_ import ImportRequest
 from teul.services.images.listing import ACCEPTED, ImageQuery
 from teul.services.images.load import LayerProgress
+from teul.services.images.registries import lenient_credentials
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,18 +97,11 @@ async def create_image(request: web.Request) -> web.StreamResponse:
 
 async def _pull_image(request: web.Request, reference: Reference, platform: Platform | None) -> web.StreamResponse:
     """docker: what goes wrong before there is anything to tell has a status of its own, what goes wrong later is told in band."""
-    auth = request.headers.get("X-Registry-Auth", "")
-    steps = services(request).image_puller.pull(reference, platform=platform, auth=auth)
-    response = web.StreamResponse()  # nobody reads it when the client has gone before there was anything to tell
-    async with while_connected(request), aclosing(steps):
-        first = await anext(steps, None)
-        async with json_stream(request) as stream:
-            response = stream.response
-            if first is not None:
-                await stream.send(pull_view(first))
-            async for step in steps:
-                await stream.send(pull_view(step))
-    return response
+    credentials = lenient_credentials(request.headers.get("X-Registry-Auth", ""))
+    puller = services(request).image_puller
+    async with while_connected(request), late_json_stream(request) as stream:
+        await relay(stream, lambda tell: puller.pull(reference, credentials, lambda step: tell(pull_view(step)), platform=platform))
+    return stream.response
 
 
 async def save_images(request: web.Request) -> web.StreamResponse:
@@ -161,13 +155,6 @@ async def prune_images(request: web.Request) -> web.StreamResponse:
     return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
-async def push_image(request: web.Request) -> web.StreamResponse:
-    """POST /images/{name}/push"""
-    name, tag = request.match_info["name"], text(request, "tag")
-    reference = repository_and_tag(name, tag) if tag else parse_reference(name)
-    raise NotImplementedHere(f"cannot push {reference}: registries are not supported yet")
-
-
 async def search_images(request: web.Request) -> web.StreamResponse:
     """GET /images/search"""
     if (limit := integer(request, "limit")) is not None and limit < 0:
@@ -186,7 +173,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/images/{name:.*}/json", inspect_image),
     ("GET", "/images/{name:.*}/history", image_history),
     ("POST", "/images/{name:.*}/tag", tag_image),
-    ("POST", "/images/{name:.*}/push", push_image),
     ("DELETE", "/images/{name:.*}", remove_image),
 )
 

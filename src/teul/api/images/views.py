@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from teul.api.images.progress import progress_members
+from teul.api.http.progress import progress_line
 from teul.model.image import Image
 from teul.oci.descriptor import REFERENCE_DIGEST, Descriptor
 from teul.oci.documents import encode_document
@@ -166,11 +166,10 @@ def removed_view(removed: Removed) -> Document:
 
 def pull_view(step: PullStep) -> Document:
     """A line of the answer to POST /images/create."""
-    document: Document = {"status": step.status}
-    if step.is_of_layer:
-        received = step.received
-        document |= progress_members(received.current_bytes, received.total_bytes) if received is not None else {"progressDetail": {}}
-    return document | ({"id": step.subject} if step.subject else {})
+    if not step.is_of_layer:
+        return {"status": step.status} | ({"id": step.subject} if step.subject else {})
+    received = step.received
+    return progress_line(step.subject, step.status, *((received.current_bytes, received.total_bytes) if received is not None else ()))
 
 
 def loaded_lines(loaded: Sequence[LoadedImage]) -> list[str]:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from time import localtime, strftime
 
-_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+from teul.model import size as sizes
+
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
-
-
-def _scaled(size: float, base: float, names: tuple[str, ...], digits: int) -> str:
-    index = 0
-    while size >= base and index < len(names) - 1:
-        size /= base
-        index += 1
-    # Go's %g prints an exponent of at least two digits, as Python's does.
-    return f"{size:.{digits}g}{names[index]}"
 
 
 def human_size(size_bytes: float, digits: int = 4) -> str:
     """In powers of 1000: `2.746MB`."""
-    return _scaled(size_bytes, 1000.0, _DECIMAL, digits)
+    return sizes.human_size(size_bytes, digits)
 
 
 def binary_size(size_bytes: float) -> str:
     """In powers of 1024: `23.5GiB`."""
-    return _scaled(size_bytes, 1024.0, _BINARY, 4)
+    return sizes.scaled_size(size_bytes, 1024.0, _BINARY, 4)
 
 
 def human_duration(seconds: float) -> str:

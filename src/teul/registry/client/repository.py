@@ -25,6 +25,10 @@ class Repository:
         self.reference = reference
         self._exchange = exchange
 
+    async def meet(self) -> None:
+        """Find out where the registry is to be spoken to, without asking it for anything. Raises `Unreachable` if nowhere."""
+        await self._exchange.run(lambda session: session.meet())
+
     async def resolve(self, name: str | Digest | None = None) -> Descriptor:
         """The descriptor of the manifest or index that a tag or digest names; by default the one that the reference names.
 

@@ -69,6 +69,10 @@ class EndpointSession:
             self._tokens.forget(*token)
         return response
 
+    async def meet(self) -> None:
+        """Ask for nothing, but whether there is a registry. Raises `Unreachable`."""
+        await self._meet()
+
     async def login(self) -> str:
         """Check the credentials. Returns the identity token to be used from now on instead of the password, or "".
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from teul import failpoints
-from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import InvalidParameter, NotFound, System
+from teul.aio import run_blocking, run_to_end
+from teul.errors import InvalidParameter, NotFound
 from teul.model.event import Event
 from teul.model.image import ImageManifest
 from teul.oci.descriptor import Descriptor
@@ -25,10 +25,11 @@ from teul.oci.platform import Platform, choose, suits
 from teul.oci.reference import Reference
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
-from teul.registry.credentials import Credentials, decode_registry_auth
+from teul.registry.credentials import Credentials
 from teul.services.events import EventSink
 from teul.services.images.assemble import MAX_INDEX_DEPTH, check_layers, describe, leads_to_index
 from teul.services.images.downloads import Downloads, Received
+from teul.services.images.origins import BlobOrigins
 from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
 from teul.snapshots.layers import link_layer
 from teul.workers.client import InvalidArchive
@@ -75,43 +76,27 @@ class ImagePuller:
     """Pulls, as users ask for them. One instance per engine."""
 
     def __init__(
-        self, store: ImageStore, client: RegistryClient, events: EventSink, *, limits: Limits | None = None, at_once: int = _DOWNLOADS
+        self,
+        store: ImageStore,
+        client: RegistryClient,
+        events: EventSink,
+        origins: BlobOrigins,
+        *,
+        limits: Limits | None = None,
+        at_once: int = _DOWNLOADS,
     ) -> None:
         self._store = store
         self._client = client
         self._events = events
+        self._origins = origins
         self._downloads = Downloads(store, limits or Limits(), at_once=at_once)
 
-    async def pull(self, reference: Reference, *, platform: Platform | None = None, auth: str = "") -> AsyncGenerator[PullStep, None]:
-        """Pull the tag or digest of `reference`, or of a lone name all tags. The pull ends when the iteration is given up.
+    async def pull(self, reference: Reference, credentials: Credentials, tell: Tell, *, platform: Platform | None = None) -> None:
+        """Pull the tag or digest of `reference`, or of a lone name all tags. `tell` must not wait.
 
-        `auth` is the header `X-Registry-Auth`. What goes wrong before the registry has said that there is such an image is raised before
-        the first step: NotFound, Unauthorized, `RegistryError`, InvalidParameter; and later these, Integrity, or System. Then nothing is
-        stored (of all tags: no further one).
+        What goes wrong before the registry has said that there is such an image is raised before anything is told: NotFound, Unauthorized,
+        `RegistryError`, InvalidParameter; and later these, Integrity, or System. Then nothing is stored (of all tags: no further one).
         """
-        credentials = decode_registry_auth(auth)
-        steps: asyncio.Queue[PullStep | Exception | None] = asyncio.Queue()
-        async with Tasks() as tasks:
-            tasks.start(self._pull_to_end(reference, platform, credentials, steps), name=f"pull {reference.familiar}")
-            while (step := await steps.get()) is not None:
-                if isinstance(step, Exception):
-                    raise step
-                yield step
-
-    async def _pull_to_end(
-        self, reference: Reference, platform: Platform | None, credentials: Credentials, steps: asyncio.Queue[PullStep | Exception | None]
-    ) -> None:
-        try:
-            await self._pull(reference, platform, credentials, steps.put_nowait)
-        except Exception as error:  # noqa: BLE001 - boundary: whoever iterates over the steps gets it
-            steps.put_nowait(error)
-        except asyncio.CancelledError:
-            steps.put_nowait(System("the pull was given up"))
-            raise
-        else:
-            steps.put_nowait(None)
-
-    async def _pull(self, reference: Reference, platform: Platform | None, credentials: Credentials, tell: Tell) -> None:
         repository = await self._client.repository(reference, credentials)
         if not reference.is_name_only:
             await self._pull_one(repository, reference, platform, tell)
@@ -127,6 +112,7 @@ class ImagePuller:
         name = reference.without_tag() if reference.digest is not None else reference
         before = self._store.catalog.tags.get(name.canonical)
         came = await self._fetch(repository, found, name, tell)
+        self._origins.note(reference, [layer.digest for layer in found.layers])
         tell(PullStep(f"Digest: {target.digest}"))
         is_new = came or before is None or before.image_id != target.digest
         tell(PullStep(f"Status: {'Downloaded newer image' if is_new else 'Image is up to date'} for {name.familiar}"))

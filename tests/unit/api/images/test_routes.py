@@ -277,12 +277,6 @@ async def test_what_cannot_be_created(api: Api, stored: StoredImages, query: str
     assert await api.request("POST", f"/images/create?{query}") == (status, {"message": message})
 
 
-async def test_push_is_refused(api: Api, stored: StoredImages) -> None:
-    assert await api.request("POST", "/images/x/y/push?tag=1") == (501, {"message": "cannot push x/y:1: registries are not supported yet"})
-    assert await api.request("POST", "/images/x/push") == (501, {"message": "cannot push x: registries are not supported yet"})
-    assert (await api.request("POST", "/images/UPPER/push"))[0] == 400
-
-
 class FakeLoading(ImageArchives):
     """Takes the place of loading and importing, which need workers; keeps what it was given."""
 
