@@ -50,7 +50,7 @@ from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.push import ImagePusher
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
@@ -179,7 +179,7 @@ class Engine:
             image_archives=ImageArchives(image_store, events),
             image_remover=ImageRemover(image_store, events, image_usage),
             image_pusher=ImagePusher(image_store, registry_client, events, BlobOrigins()),
-            registries=Registries(registry_client),
+            registries=RemoteRegistries(registry_client),
             networks=networks,
             events=events,
             system=System(facts, containers, images, events),

@@ -36,7 +36,7 @@ from teul.services.events import Events, container_event
 from teul.services.images.archives import ImageArchives
 from teul.services.images.listing import ImageQuery, ImageSummary
 from teul.services.images.push import ImagePusher
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -447,7 +447,7 @@ class FakeServices:
     image_archives: ImageArchives = field(init=False)
     image_remover: ImageRemover = field(init=False)
     image_pusher: ImagePusher = field(init=False)
-    registries: Registries = field(init=False)
+    registries: RemoteRegistries = field(init=False)
     networks: Networks = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)

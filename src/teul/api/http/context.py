@@ -16,7 +16,7 @@ from teul.services.containers.service import Containers
 from teul.services.events import Events
 from teul.services.images.archives import ImageArchives
 from teul.services.images.push import ImagePusher
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -36,7 +36,7 @@ class Services:
     image_archives: ImageArchives
     image_remover: ImageRemover
     image_pusher: ImagePusher
-    registries: Registries
+    registries: RemoteRegistries
     networks: Networks
     events: Events
     system: System
