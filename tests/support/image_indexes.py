@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from support.stored_images import StoredImages
-from teul.oci.descriptor import OCI_INDEX, OCI_MANIFEST, REFERENCE_DIGEST, REFERENCE_TYPE, Descriptor
+from teul.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, REFERENCE_DIGEST, REFERENCE_TYPE, Descriptor
 from teul.oci.digest import Digest
 from teul.oci.documents import encode_index, encode_manifest
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
-from teul.services.images.store import NewImage, PreparedLayer
+from teul.services.images.store import NewImage, NewPlatform, PreparedLayer
 
 
 def absent(architecture: str) -> Descriptor:
@@ -48,7 +48,7 @@ class IndexMaker:
         """As buildkit writes it: a manifest whose only layer is the statement."""
         part, prepared = self._stored.prepare(layers=[statement], architecture="unknown")
         config = next(digest for digest in part.documents if digest != part.target.digest)
-        described = Descriptor(media_type="application/vnd.oci.image.config.v1+json", digest=config, size_bytes=len(part.documents[config]))
+        described = Descriptor(media_type=OCI_CONFIG, digest=config, size_bytes=len(part.documents[config]))
         layer = Descriptor(media_type="application/vnd.in-toto+json", digest=Digest.of(statement), size_bytes=len(statement))
         manifest = encode_manifest(described, [layer])
         descriptor = Descriptor(
@@ -87,6 +87,28 @@ class IndexMaker:
         )
         assert await self._stored.store.commit([image], self._prepared, tagged_at_ns=0)
         return target
+
+
+async def foreign_image(stored: StoredImages, name: str, *, own: bytes, foreign: bytes) -> Digest:
+    """Store an image whose upper layer is not here but where its URLs say; it is unpacked all the same."""
+    image, prepared = stored.prepare(layers=[own, foreign])
+    config = next(digest for digest in image.documents if digest != image.target.digest)
+    described = Descriptor(media_type=OCI_CONFIG, digest=config, size_bytes=len(image.documents[config]))
+    layers = [
+        Descriptor(media_type=OCI_LAYER, digest=Digest.of(data), size_bytes=len(data), urls=urls)
+        for data, urls in ((own, None), (foreign, ["https://example.org/layer"]))
+    ]
+    manifest = encode_manifest(described, layers)
+    target = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(manifest), size_bytes=len(manifest))
+    changed = NewImage(
+        target,
+        {target.digest: manifest, config: image.documents[config]},
+        (NewPlatform(image.platforms[0].document, tuple(layers)),),
+        {digest: file for digest, file in image.blobs.items() if digest == layers[0].digest},
+        [parse_reference(name)],
+    )
+    assert await stored.store.commit([changed], prepared, tagged_at_ns=0)
+    return target.digest
 
 
 def _statement(part: NewImage, target: Descriptor, documents: dict[Digest, bytes]) -> NewImage:

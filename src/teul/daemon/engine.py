@@ -52,7 +52,7 @@ from teul.services.images.check import ImageCheck
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
@@ -119,12 +119,9 @@ class Engine:
         slow = await stack.enter_async_context(SlowWork())
         tasks = await stack.enter_async_context(Tasks())
         process.share_malloc_arena()
-        supervisor = Supervisor(tasks)
-        await supervisor.open()
-        stack.push_async_callback(supervisor.close)
+        supervisor = await self._open_supervisor(tasks)
         ballast = Ballast(f"{config.root}/ballast")
-        database = await run_blocking(Database, f"{config.root}/teul.db", relieve=ballast.release)
-        stack.push_async_callback(run_blocking, database.close)
+        database = await self._open_database(ballast)
         layout = await run_blocking(cgroups.detect)
         events = Events()
         image_usage: Usage[Digest] = Usage()
@@ -193,6 +190,17 @@ class Engine:
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
 
+    async def _open_supervisor(self, tasks: Tasks) -> Supervisor:
+        supervisor = Supervisor(tasks)
+        await supervisor.open()
+        self._stack.push_async_callback(supervisor.close)
+        return supervisor
+
+    async def _open_database(self, ballast: Ballast) -> Database:
+        database = await run_blocking(Database, f"{self._config.root}/teul.db", relieve=ballast.release)
+        self._stack.push_async_callback(run_blocking, database.close)
+        return database
+
     async def _gather_facts(self, ballast: Ballast, layout: cgroups.Layout) -> EngineFacts:
         config = self._config
         return EngineFacts(
@@ -209,12 +217,12 @@ class Engine:
             tls_verify=config.tls is not None and config.tls.verify,
         )
 
-    async def _open_registries(self, store: ImageStore, events: Events) -> tuple[ImagePuller, ImagePusher, Registries]:
+    async def _open_registries(self, store: ImageStore, events: Events) -> tuple[ImagePuller, ImagePusher, RemoteRegistries]:
         config = self._config
         known = parse_registries(mirrors=config.registry_mirrors, insecure=config.insecure_registries)
         client = await self._stack.enter_async_context(RegistryClient(Options(known, config.certificate_directories, config.proxies)))
         origins = BlobOrigins()
-        return ImagePuller(store, client, events, origins), ImagePusher(store, client, events, origins), Registries(client)
+        return ImagePuller(store, client, events, origins), ImagePusher(store, client, events, origins), RemoteRegistries(client)
 
     async def _open_image_store(self, database: Database, ballast: Ballast, slow: SlowWork) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp", slow)

@@ -39,7 +39,7 @@ from teul.services.images.disk_usage import DiskUsage, ImageUsage
 from teul.services.images.listing import ImageQuery, ImageSummary
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -453,7 +453,7 @@ class FakeServices:
     image_puller: ImagePuller = field(init=False)
     image_check: ImageCheck = field(init=False)
     image_pusher: ImagePusher = field(init=False)
-    registries: Registries = field(init=False)
+    registries: RemoteRegistries = field(init=False)
     networks: Networks = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)

@@ -18,7 +18,7 @@ from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -40,7 +40,7 @@ class Services:
     image_puller: ImagePuller
     image_check: ImageCheck
     image_pusher: ImagePusher
-    registries: Registries
+    registries: RemoteRegistries
     networks: Networks
     events: Events
     system: System

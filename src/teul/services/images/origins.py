@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from teul.oci.digest import Digest
-from teul.oci.reference import Reference
+from teul.oci.reference import Reference, parse_reference
 from teul.services.images.catalog import Catalog, blobs_of
 
 _MAX_BLOBS = 8192
@@ -47,11 +47,12 @@ def named_origins(catalog: Catalog, repository: Reference) -> dict[Digest, list[
 
     That they have those is a guess: the registry is asked, and says no.
     """
+    paths: dict[Digest, dict[str, None]] = {}
+    for text, row in catalog.tags.items():
+        if text.startswith(f"{repository.domain}/") and (path := parse_reference(text).path) != repository.path:
+            paths.setdefault(row.image_id, {})[path] = None
     found: dict[Digest, dict[str, None]] = {}
-    for image in catalog.shown():
-        names = catalog.references(image.image_id)
-        paths = [name.path for name in names if name.domain == repository.domain and name.path != repository.path]
-        if paths:
-            for digest in blobs_of(image):
-                found.setdefault(digest, {}).update(dict.fromkeys(paths))
-    return {digest: [Reference(repository.domain, path) for path in paths] for digest, paths in found.items()}
+    for image_id, known in paths.items():
+        for digest in blobs_of(catalog.images[image_id]):
+            found.setdefault(digest, {}).update(known)
+    return {digest: [Reference(repository.domain, path) for path in known] for digest, known in found.items()}

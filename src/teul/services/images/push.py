@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from teul.aio import SlowWork, run_to_end
 from teul.errors import InvalidParameter, NotFound
@@ -20,7 +20,7 @@ from teul.model.image import Image
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform
-from teul.oci.reference import Reference
+from teul.oci.reference import Reference, parse_reference
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
 from teul.registry.credentials import Credentials
@@ -106,7 +106,7 @@ class ImagePusher:
         catalog = self._store.catalog
         names = _names(catalog, reference)
         await repository.meet()
-        push = _Push(self._store, repository, self._origins, self._slots, tell=tell, named=named_origins(catalog, reference))
+        push = _Push(self._store, repository, self._origins, self._slots, tell)
         for name in _selected(names, reference):
             # Between two of them an image may have gone, or the name to another image.
             row = catalog.tags.get(name.canonical)
@@ -130,10 +130,12 @@ class _TagUnknown(NotFound):
 
 def _names(catalog: Catalog, reference: Reference) -> list[Reference]:
     """The names in the repository of `reference`, sorted."""
-    rows = [row for image in catalog.shown() for row in catalog.references(image.image_id) if row.name == reference.name]
-    if not rows:
+    # Compared as text first: most names of an engine with many are other repositories'.
+    texts = [text for text in catalog.tags if text.startswith(reference.name)]
+    names = [name for name in map(parse_reference, sorted(texts)) if name.name == reference.name]
+    if not names:
         raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
-    return sorted(rows, key=lambda row: row.canonical)
+    return names
 
 
 def _selected(names: Sequence[Reference], reference: Reference) -> Sequence[Reference]:
@@ -153,24 +155,20 @@ def _selected(names: Sequence[Reference], reference: Reference) -> Sequence[Refe
 class _Push:
     """Pushes to one repository, for one client."""
 
-    def __init__(
-        self,
-        store: ImageStore,
-        repository: Repository,
-        origins: BlobOrigins,
-        slots: asyncio.Semaphore,
-        *,
-        tell: Tell,
-        named: dict[Digest, list[Reference]],
-    ) -> None:
+    def __init__(self, store: ImageStore, repository: Repository, origins: BlobOrigins, slots: asyncio.Semaphore, tell: Tell) -> None:
+        self._catalog = store.catalog
         self._content = store.content
         self._slow = store.slow
         self._repository = repository
         self._origins = origins
         self._slots = slots
         self._tell = tell
-        self._named = named
         self._there: set[Digest] = set()
+
+    @cached_property
+    def _named(self) -> dict[Digest, list[Reference]]:
+        """As `named_origins`. Not wanted where the registry has everything, which is the usual case."""
+        return named_origins(self._catalog, self._repository.reference)
 
     async def push(self, tag: str, image: Image, plan: PushPlan) -> None:
         """Have the registry store all of `plan`, which is of `image`, under `tag`."""

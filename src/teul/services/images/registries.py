@@ -34,7 +34,7 @@ class InRegistry:
     platforms: Sequence[Platform] | None
 
 
-class Registries:
+class RemoteRegistries:
     """Questions to registries. One instance per engine."""
 
     def __init__(self, client: RegistryClient) -> None:

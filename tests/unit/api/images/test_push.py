@@ -27,7 +27,7 @@ from teul.registry.credentials import ANONYMOUS, Credentials
 from teul.registry.transport import Options
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.push import ImagePusher, LayerProgress, Message, Missing, Pushed, PushedInstead, Tell
-from teul.services.images.registries import Registries
+from teul.services.images.registries import RemoteRegistries
 from unit.api.fake_services import FakeServices
 from unit.api.served_api import Api
 
@@ -73,7 +73,7 @@ async def registry(services: FakeServices, tmp_path: Path) -> AsyncIterator[Fake
     options = Options(certificate_directories=(), backoff=Backoff(first_wait_seconds=0.01))
     async with FakeRegistry() as registry, RegistryClient(options) as client:
         services.image_pusher = ImagePusher(stored.store, client, stored.log, BlobOrigins())
-        services.registries = Registries(client)
+        services.registries = RemoteRegistries(client)
         services.images = stored.images
         maker = IndexMaker(stored)
         maker.add("amd64", b"one")

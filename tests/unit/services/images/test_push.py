@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.image_indexes import IndexMaker
+from support.image_indexes import IndexMaker, foreign_image
 from support.registry import Behaviour, FakeRegistry
 from support.stored_images import StoredImages
 from teul.errors import InvalidParameter, NotFound, TeulError
@@ -191,6 +191,14 @@ async def test_what_is_not_all_here_is_told(place: Place) -> None:
     with pytest.raises(NotFound, match=rf"^content digest {Digest.of(TOP)}: not found$"):
         await place.push("a:1")
     assert place.events[-1] == Missing(place.stored.images.get(image_id).target)
+
+
+async def test_a_layer_that_is_to_be_had_elsewhere_is_passed_over(place: Place) -> None:
+    image = await foreign_image(place.stored, place.name("a:1"), own=BOTTOM, foreign=TOP)
+    await place.push("a:1")
+    assert place.actions() == {short(TOP): "Skipped foreign layer", short(BOTTOM): "Pushed"}
+    assert place.registry.tags == {"a": {"1": str(image)}}
+    assert str(Digest.of(TOP)) not in place.registry.blobs["a"]
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from support.image_indexes import IndexMaker, digests
+from support.image_indexes import IndexMaker, digests, foreign_image
 from support.stored_images import AMD64, StoredImages
 from teul.errors import Conflict
-from teul.oci.descriptor import OCI_LAYER, OCI_MANIFEST, Descriptor
 from teul.oci.digest import Digest
-from teul.oci.documents import encode_manifest
 from teul.oci.platform import Platform
 from teul.services.images.catalog import PlatformMismatch
 from teul.services.images.push_plan import ContentMissing, PushPlan, plan_push
-from teul.services.images.store import NewImage, NewPlatform
 
 ARM64 = Platform(os="linux", architecture="arm64")
 S390X = Platform(os="linux", architecture="s390x")
@@ -123,20 +120,8 @@ async def test_what_is_missing_is_named(stored: StoredImages) -> None:
 
 
 async def test_a_layer_that_is_to_be_had_elsewhere_need_not_be_here(stored: StoredImages) -> None:
-    image, prepared = stored.prepare(layers=[b"own", b"foreign"])
-    config = next(digest for digest in image.documents if digest != image.target.digest)
-    described = Descriptor(media_type="application/vnd.oci.image.config.v1+json", digest=config, size_bytes=len(image.documents[config]))
-    own, foreign = (
-        Descriptor(media_type=OCI_LAYER, digest=Digest.of(data), size_bytes=len(data), urls=urls)
-        for data, urls in ((b"own", None), (b"foreign", ["https://example.org/layer"]))
-    )
-    manifest = encode_manifest(described, [own, foreign])
-    target = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(manifest), size_bytes=len(manifest))
-    blobs = {digest: file for digest, file in image.blobs.items() if digest == own.digest}
-    platforms = (NewPlatform(image.platforms[0].document, (own, foreign)),)
-    changed = NewImage(target, {target.digest: manifest, config: image.documents[config]}, platforms, blobs)
-    assert await stored.store.commit([changed], prepared, tagged_at_ns=0)
-    assert [(layer.descriptor.digest, layer.stored) for layer in plan(stored, target.digest).layers] == [
-        (foreign.digest, False),
-        (own.digest, True),
+    image_id = await foreign_image(stored, "x:1", own=b"own", foreign=b"foreign")
+    assert [(layer.descriptor.digest, layer.stored) for layer in plan(stored, image_id).layers] == [
+        (Digest.of(b"foreign"), False),
+        (Digest.of(b"own"), True),
     ]
