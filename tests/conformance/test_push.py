@@ -110,5 +110,5 @@ def test_dockerd_pulls_what_teul_has_pushed(tmp_path: Path) -> None:
         for name, expected in (("multi", digest), ("layers", layers)):
             assert f"Digest: {expected}" in dockerd.must("pull", f"{there}/{name}:1")
             assert dockerd.inspect(f"{there}/{name}:1")["RepoDigests"] == [f"{there}/{name}@{expected}"]
-        assert dockerd.inspect(f"{there}/layers:1")["Id"] == images.layered().image_id
+        assert dockerd.inspect(f"{there}/layers:1")["Id"] == images.layered().config_id
         assert dockerd.must("run", "--rm", "--net=none", f"{there}/multi:1", "echo", "from busybox") == "from busybox"
