@@ -25,7 +25,7 @@ from support.needs import needs
 from support.polling import eventually
 from support.registry import PASSWORD, USERNAME, FakeRegistry, serving, stock
 
-pytestmark = needs("docker_registry")
+pytestmark = needs("docker_registry", "skopeo")
 
 
 @pytest.fixture(scope="module")

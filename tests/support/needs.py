@@ -62,6 +62,7 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "the tests do not run as root"),
     "dockerd": (dockerd.is_installed, "dockerd is not installed (Debian package docker.io)"),
     "docker_cli": (_program("docker"), "the docker command is not installed"),
+    "skopeo": (_program("skopeo"), "skopeo is not installed (Debian package skopeo)"),
     "docker_registry": (_program("docker-registry"), "docker-registry is not installed (Debian package docker-registry)"),
     "openssl": (_program("openssl"), "no openssl command (Debian package openssl)"),
     "busybox": (lambda: Path("/bin/busybox").exists(), "busybox is not installed (Debian package busybox-static)"),
