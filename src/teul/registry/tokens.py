@@ -71,7 +71,7 @@ class TokenRequest:
         try:
             url = base.join(URL(realm))
             usable = url.scheme in {"http", "https"} and bool(url.raw_host) and url.user is None and url.password is None
-        except ValueError as error:
+        except (ValueError, IndexError) as error:  # yarl: an IndexError for `//[]@`
             raise AuthenticationFailed(f"invalid token auth challenge realm: {error}") from error
         if not usable:
             raise AuthenticationFailed(f"invalid token auth challenge realm: unsupported protocol scheme {url.scheme!r}")

@@ -218,7 +218,7 @@ def resolve_location(location: str, base: URL, *, is_addressed: bool = False) ->
         # The target as it was given: a signature over it does not survive another spelling.
         target = base.join(URL(location, encoded=True))
         usable = target.scheme in {"http", "https"} and bool(target.raw_host) and bool(target.port) and target.user is None
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # yarl: an IndexError for `//[]@`
         raise BadAnswer(f"the registry at {base.host_port_subcomponent} leads to an invalid location: {error}") from error
     if not usable or target.password is not None:
         raise BadAnswer(

@@ -47,6 +47,7 @@ def test_any_document_of_a_refusal(document: object) -> None:
 
 
 @given(URLS)
+@example("0://[]@")
 def test_any_location(location: str) -> None:
     with suppress(TeulError):
         target = resolve_location(location, BASE, is_addressed=True)
@@ -56,6 +57,7 @@ def test_any_location(location: str) -> None:
 
 
 @given(URLS)
+@example("0://[]@")
 def test_any_realm(realm: str) -> None:
     with suppress(TeulError):
         assert TokenRequest.of(Challenge("bearer", {"realm": realm}), BASE, decode_registry_auth(""), ()).realm.scheme in {"http", "https"}
