@@ -18,6 +18,7 @@ _PORT = 2375
 _TLS_PORT = 2376
 # What new layers become: indexed archives, unpacked directories, or indexed where the host mounts them.
 AUTO, EROFS, DIRECTORY = "auto", "erofs", "directory"
+_KEEP, _DROP = "keep", "drop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class EngineConfig:
     on_demand: bool = False  # started by a command, whose limits, cgroups and the like are no affair of the engine's
     debug: bool = False
     snapshotter: str = AUTO
+    keeps_compressed: bool = True  # the blob of a layer whose uncompressed archive is kept is kept as well
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -78,6 +80,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         on_demand=options.on_demand,
         debug=options.debug,
         snapshotter=options.snapshotter,
+        keeps_compressed=options.compressed_layers == _KEEP,
         tls=tls,
     )
 
@@ -98,6 +101,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--insecure-tcp", action="store_true", help="listen beyond loopback without --tlsverify: whoever connects is root")
     parser.add_argument(
         "--snapshotter", choices=(AUTO, EROFS, DIRECTORY), default=AUTO, help="mount layers by an index over their archives, or unpack them"
+    )
+    parser.add_argument(
+        "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser
