@@ -98,3 +98,16 @@ def test_damage_that_stays_keeps_nobody_else_from_anything(fresh_engine: Engine,
     assert any(line.startswith(f"image sha256:{image_id} of {_NAME}: ") for line in lines), lines
     assert any(line.startswith("archive sha256:") for line in lines), lines
     assert engine.must("run", "--rm", "busybox", "echo", "works") == "works"
+
+
+@pytest.mark.parametrize("form", ["erofs", "directory"])
+def test_nothing_is_wrong_with_what_was_loaded(form: str) -> None:
+    """Of every kind of entry, in either form of layers, and after containers have run on them."""
+    with Engine(extra=("--snapshotter", form)) as engine:
+        for image in (images.busybox(), images.layered()):
+            engine.load(image.docker_archive())
+        for compression in ("gzip", "zstd"):
+            engine.load(images.layered().oci_archive(compression))
+        engine.must("run", "--rm", "judge/layers:1", "sh", "-c", "cat /data/kept && ls -lR /bin /data")
+        code, lines = _check(engine, "--repair")
+        assert (code, lines[:-1]) == (0, [])

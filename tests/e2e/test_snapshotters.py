@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import with_images
+from support import images
 from support.engine import Engine
 
 IMAGE = "judge/layers:1"
@@ -90,3 +91,20 @@ def test_no_process_of_a_container_holds_a_layer(engine: Engine, init: tuple[str
     links = engine.must(*run, "for p in 1 $$; do ls -l /proc/$p/fd; done")
     numbers = {line.split(" -> ")[0].split()[-1] for line in links.splitlines() if " -> " in line}
     assert numbers <= {"0", "1", "2", "3", "10"}, links
+
+
+def test_layers_are_kept_once_if_told_so() -> None:
+    """And leave all the same, for another engine or for this one."""
+    with Engine(extra=("--compressed-layers", "drop")) as engine:
+        engine.load(images.layered().oci_archive("gzip"))
+        if not list((engine.root / "snapshots").glob("*/index.erofs")):
+            pytest.skip("layers are unpacked here")
+        assert len(list((engine.root / "blobs/sha256").iterdir())) == 2, "manifest and config"
+        name = images.layered().names[0]
+        before = engine.must("run", "--rm", name, "cat", "/data/kept", "/opaque/shown")
+        archive = engine.base / "saved.tar"
+        engine.must("save", "-o", str(archive), name)
+        engine.must("rmi", name)
+        assert engine.must("load", "-i", str(archive)) == f"Loaded image: {name}"
+        assert engine.must("run", "--rm", name, "cat", "/data/kept", "/opaque/shown") == before
+        assert engine.teul("system", "check").exit_code == 0

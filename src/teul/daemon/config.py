@@ -19,6 +19,7 @@ _PORT = 2375
 _TLS_PORT = 2376
 # What new layers become: indexed archives, unpacked directories, or indexed where the host mounts them.
 AUTO, EROFS, DIRECTORY = "auto", "erofs", "directory"
+_KEEP, _DROP = "keep", "drop"
 
 
 # Where the certificates of registries are, a directory for each host: Teul's own, and those that are there for Docker.
@@ -50,6 +51,7 @@ class EngineConfig:
     insecure_registries: tuple[str, ...] = ()
     certificate_directories: tuple[str, ...] = CERTIFICATE_DIRECTORIES
     proxies: Proxies = field(default_factory=Proxies)
+    keeps_compressed: bool = True  # the blob of a layer whose uncompressed archive is kept is kept as well
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -90,6 +92,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         registry_mirrors=tuple(options.registry_mirror),
         insecure_registries=tuple(options.insecure_registry),
         proxies=Proxies.of_environment(environment),
+        keeps_compressed=options.compressed_layers == _KEEP,
         tls=tls,
     )
 
@@ -114,6 +117,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--registry-mirror", action="append", default=[], metavar="URL", help="ask this mirror before Docker Hub")
     parser.add_argument(
         "--insecure-registry", action="append", default=[], metavar="HOST", help="speak to this registry (or CIDR) without verified TLS"
+    )
+    parser.add_argument(
+        "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser

@@ -228,7 +228,8 @@ class Engine:
         workspace = Workspace(f"{self._config.root}/tmp", slow)
         await run_blocking(workspace.open)
         self._snapshotter = await run_blocking(choose_snapshotter, self._config.snapshotter, workspace.path, ballast)
-        store = ImageStore(self._config.root, database, workspace, slow, indexes=self._snapshotter == EROFS)
+        indexes, keeps_compressed = self._snapshotter == EROFS, self._config.keeps_compressed
+        store = ImageStore(self._config.root, database, workspace, slow, indexes=indexes, keeps_compressed=keeps_compressed)
         await store.open()
         self._stack.push_async_callback(store.close)
         return store

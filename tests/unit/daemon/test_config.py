@@ -69,3 +69,10 @@ def test_certificates_are_where_docker_looks() -> None:
     assert parse_arguments(arguments, {**ENVIRONMENT, "DOCKER_CERT_PATH": "/c"}).tls == TlsFiles(
         ca="a", cert="b", key="/c/key.pem", verify=True
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "keeps"), [((), True), (("--compressed-layers", "keep"), True), (("--compressed-layers", "drop"), False)]
+)
+def test_compressed_layers_are_kept_unless_told_otherwise(options: tuple[str, ...], keeps: bool) -> None:
+    assert parse_arguments([*options], ENVIRONMENT).keeps_compressed is keeps

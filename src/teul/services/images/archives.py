@@ -64,7 +64,7 @@ class ImageArchives:
         selected = select_images(self._store.catalog, names)
         for image_id in selected:
             self._events.publish(image_event(image_id, self._store.catalog.images[image_id].document, "save"))
-        return save_archive(self._store.catalog, self._store.content, selected, self._store.slow, platform=platform)
+        return save_archive(self._store, selected, platform=platform)
 
 
 async def _no_progress(_: LayerProgress) -> None:

@@ -149,10 +149,14 @@ def chains_of(image: Image) -> set[Digest]:
 
 
 def blobs_of(image: Image) -> set[Digest]:
-    """The image's documents, and unless it was deleted by force whatever else its manifests have and is stored."""
+    """The image's documents, and unless it was deleted by force whatever else its manifests have, if it is stored.
+
+    Of a manifest whose layers are here the blobs may not be, or not all of them.
+    """
     if image.deleted:
         return set(image.documents)
-    return {*image.documents, *(digest for manifest in image.manifests if manifest.available for digest in blobs_of_manifest(manifest))}
+    used = (manifest for manifest in image.manifests if manifest.available or manifest.ready)
+    return {*image.documents, *(digest for manifest in used for digest in blobs_of_manifest(manifest))}
 
 
 def blobs_of_manifest(manifest: ImageManifest) -> set[Digest]:

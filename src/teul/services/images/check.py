@@ -1,7 +1,8 @@
 """Whether what is stored is what it was: every blob and archive against its digest, every index against its archive, files against records.
 
 Nothing is held up by a check. What is read is hashed in threads, and indexes are made again by workers; what was stored or removed while it
-was looked at is no damage. An unpacked layer is looked for, but its files are not compared with anything.
+was looked at is no damage. An unpacked layer is unpacked once more for the comparison, if its blob is whole. It is not repaired: containers
+that run stand on its files by their paths.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from teul.services.images.store import ImageStore
 from teul.store.atomic import remove_tree
 from teul.store.layer_files import ARCHIVE_FILE, FILES_DIRECTORY, INDEX_FILE
 from teul.store.metadata.images import Rows
+from teul.store.tree_compare import first_difference
 from teul.workers.layers import Limits
 
 _LAYER_FILES = (ARCHIVE_FILE, INDEX_FILE, FILES_DIRECTORY)
@@ -69,11 +71,12 @@ class ImageCheck:
 
 @dataclass(slots=True)
 class _Forms:
-    """The layers of one archive: indexed ones whose archive is `sound` or `broken` and why, those of which nothing is there."""
+    """The layers of one archive: indexed ones whose archive is `sound`, or `broken` and why; those that are not there; unpacked ones."""
 
     sound: list[Digest] = field(default_factory=list)
     broken: dict[Digest, str] = field(default_factory=dict)
     missing: list[Digest] = field(default_factory=list)
+    unpacked: list[Digest] = field(default_factory=list)
 
 
 class _Check:
@@ -135,6 +138,22 @@ class _Check:
                 if not repaired and self._repairs:
                     repaired = await self._drop([chain_id])
                 findings.append(self._finding("layer", chain_id, [chain_id], "", ABSENT, repaired=repaired))
+            return [*findings, *await self._unpacked(diff_id, forms.unpacked, place)]
+
+    async def _unpacked(self, diff_id: Digest, chains: list[Digest], place: str) -> list[Finding]:
+        """Those of the unpacked layers `chains` that are not what unpacking makes of their archive."""
+        again = await self._repair.unpack_again(diff_id, place) if chains else None
+        findings: list[Finding] = []
+        if again is None:
+            return findings
+        for chain_id in chains:
+            try:
+                path = await self._store.slow.run(first_difference, again, self._file(chain_id, FILES_DIRECTORY))
+                why = f"/{path} is not as in its archive" if path is not None else ""
+            except OSError as error:
+                why = f"its files cannot be read: {error.strerror}"
+            if why and chain_id in self._store.catalog.snapshots:
+                findings.append(self._finding("layer", chain_id, [chain_id], FILES_DIRECTORY, why))
         return findings
 
     async def damaged_blobs(self) -> list[Finding]:
@@ -188,6 +207,7 @@ class _Check:
         for chain_id in self.layers[diff_id]:
             present = await self._store.slow.run(self._present, chain_id)
             if FILES_DIRECTORY in present:
+                forms.unpacked.append(chain_id)
                 continue
             why = await self._sums.verdict(self._file(chain_id, ARCHIVE_FILE), diff_id)
             if chain_id not in self._store.catalog.snapshots:

@@ -19,7 +19,7 @@ from teul.services.images.layers import make_layer
 from teul.services.images.store import ImageStore
 from teul.store.atomic import sync_filesystem
 from teul.store.layer_files import ARCHIVE_FILE
-from teul.workers.layers import Limits, index_blob
+from teul.workers.layers import Limits, index_blob, unpack
 
 _MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -55,6 +55,21 @@ class Repair:
                 continue  # the next one, if there is one: whoever asked says that nothing helped
             if whole:
                 return directory, f"restored from blob {digest}"
+        return None
+
+    async def unpack_again(self, diff_id: Digest, place: str) -> str | None:
+        """Unpack the layer below `place` once more, of the first blob that gives it; its directory."""
+        for number, digest in enumerate(self._sources(diff_id)):
+            directory = os.path.join(place, f"unpacked-{number}")
+            path = self._store.content.path(digest)
+            await run_to_end(run_blocking(os.mkdir, directory, 0o755))
+            try:
+                compression = await run_blocking(_compression, path)
+                unpacked = await unpack(path, compression, directory, self._limits, self._store.slow, diff_id=None)
+            except (TeulError, OSError):
+                continue  # there is nothing to compare with then
+            if unpacked.diff_id == diff_id:
+                return directory
         return None
 
     async def exchange(self, chains: Collection[Digest], directory: str) -> None:

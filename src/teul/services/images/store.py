@@ -27,6 +27,7 @@ from teul.services.images.catalog import Catalog, blobs_of, blobs_of_manifest, b
 from teul.snapshots.layers import Layers
 from teul.store.atomic import sync_filesystem
 from teul.store.content import ContentStore
+from teul.store.layer_files import INDEX_FILE
 from teul.store.metadata import images as rows
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
@@ -76,11 +77,23 @@ class ImageStore:
     """The catalog, the files behind it, and the only code that changes either."""
 
     def __init__(
-        self, root: str, database: Database, workspace: Workspace, slow: SlowWork, *, indexes: bool = False, host: Platform | None = None
+        self,
+        root: str,
+        database: Database,
+        workspace: Workspace,
+        slow: SlowWork,
+        *,
+        indexes: bool = False,
+        keeps_compressed: bool = True,
+        host: Platform | None = None,
     ) -> None:
-        """`indexes`: new layers are indexed, not unpacked, which the host must be able to mount. `host`: what images are chosen for."""
+        """`indexes`: new layers are indexed, not unpacked, which the host must be able to mount. `host`: what images are chosen for.
+
+        `keeps_compressed`: the blob of a layer that is indexed is stored as well, so that the image leaves as it came.
+        """
         self.root = root
         self.indexes = indexes
+        self._keeps_compressed = keeps_compressed
         self.workspace = workspace
         self.slow = slow
         self.content = ContentStore(os.path.join(root, "blobs"))
@@ -180,7 +193,7 @@ class ImageStore:
             now_ns = time.time_ns()
             snapshots = self._new_snapshots(images, prepared)
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
-            placed = _Placed(self.root, self.content, self.layers)
+            placed = _Placed(self.root, self.content, self.layers, keeps_compressed=self._keeps_compressed)
             async with undoing(partial(self.slow.run, placed.undo), "and its files stay until the next engine"):
                 blobs = await self.slow.run(placed.place, images, prepared, dict(self.catalog.blobs), [row.chain_id for row in snapshots])
                 # What comes of it is known before it is written down: nothing that cannot be read again gets a row.
@@ -328,8 +341,9 @@ class ImageStore:
 class _Placed:
     """Files put into their places for one commit, to be taken back if it fails."""
 
-    def __init__(self, root: str, content: ContentStore, layers: Layers) -> None:
+    def __init__(self, root: str, content: ContentStore, layers: Layers, *, keeps_compressed: bool) -> None:
         self._root = root
+        self._keeps_compressed = keeps_compressed
         self._content = content
         self._layers = layers
         self._blobs: list[Digest] = []
@@ -340,9 +354,10 @@ class _Placed:
     ) -> dict[Digest, int]:
         """Put the files of `images` and of the chain ids `new_chain` into their places, and wait until they are on the disk.
 
-        That is after the last rename and once for all of it. Returns the size of every blob that the images need, by digest. Blocks.
+        That is after the last rename and once for all of it. Returns the size of every blob of the images, by digest. Blocks.
         """
         sizes: dict[Digest, int] = {}
+        dropped = set() if self._keeps_compressed else self._needless(images, prepared)
         for image in images:
             for digest, data in image.documents.items():
                 if digest not in known and digest not in sizes:
@@ -351,6 +366,8 @@ class _Placed:
                     failpoints.reach("images.commit.blob")
                 sizes[digest] = len(data)
             for digest, file in image.blobs.items():
+                if digest in dropped and digest not in known:
+                    continue
                 if digest not in known and digest not in sizes:
                     self._blobs.append(digest)
                     self._content.adopt(file.path, digest)
@@ -359,15 +376,26 @@ class _Placed:
             self._chains.append(chain_id)
             self._layers.place(prepared[chain_id].directory, chain_id)
             failpoints.reach("images.commit.layer")
+        stored = {*known, *sizes}
         for platform in (platform for image in images for platform in image.platforms):
             diff_ids = platform.document.diff_ids
             for layer, diff_id, chain_id in zip(platform.layers, diff_ids, chain_ids(diff_ids), strict=True):
-                if layer.digest == diff_id:  # it came uncompressed: blob and archive are to be one file
+                if layer.digest == diff_id and diff_id in stored:  # it came uncompressed: blob and archive are to be one file
                     self._layers.share(chain_id, self._content.path(diff_id))
         if self._blobs or self._chains:
             sync_filesystem(self._root)
         failpoints.reach("images.commit.synced")
         return sizes
+
+    def _needless(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer]) -> set[Digest]:
+        """The blobs of layers whose uncompressed archives are kept."""
+        found: set[Digest] = set()
+        for platform in (platform for image in images for platform in image.platforms):
+            for layer, chain_id in zip(platform.layers, chain_ids(platform.document.diff_ids), strict=True):
+                made = prepared.get(chain_id)
+                if self._layers.is_indexed(chain_id) or (made is not None and os.path.exists(os.path.join(made.directory, INDEX_FILE))):
+                    found.add(layer.digest)
+        return found
 
     def undo(self) -> None:
         """Take back what `place` has put into its place. Blocks."""

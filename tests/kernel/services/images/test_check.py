@@ -249,3 +249,20 @@ async def test_one_check_at_a_time(host: Host) -> None:
     async for _ in first:
         pass
     assert [report async for report in checks.run()]
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "gzip"])
+async def test_unpacked_files_are_held_against_their_archive(host: Host, compress: bool) -> None:
+    """They are not repaired: a container that runs would lose them under its feet."""
+    host.indexes = False
+    await host.restart()
+    await load(host, compressed_image(BASE, name="base:1") if compress else saved_image(BASE, tags=["base:1"]))
+    await load(host, saved_image(TOP, tags=["top:1"]))
+    assert await found(host) == []
+    flip(layer(host, "base:1") / "etc/passwd", 0)
+    for repair in (False, True):
+        assert await found(host, repair=repair) == [("layer", ("base:1",), "/etc/passwd is not as in its archive", "")]
+    os.unlink(layer(host, "top:1") / "etc/passwd")
+    [_, finding] = sorted(await found(host), key=lambda one: one[1])
+    assert finding == ("layer", ("top:1",), "/etc/passwd is not as in its archive", ""), "a whiteout is one of its files"
+    assert host.files()["tmp"] == []

@@ -59,9 +59,10 @@ class Sink:
 class Host:
     """An engine's root with the services of images on it; `restart` is what a new engine does."""
 
-    def __init__(self, root: Path, *, indexes: bool) -> None:
+    def __init__(self, root: Path, *, indexes: bool, keeps_compressed: bool = True) -> None:
         self.root = root
         self.indexes = indexes
+        self.keeps_compressed = keeps_compressed
         self.sink = Sink()
         self.limits = Limits()
         self.slow = SlowWork()
@@ -70,7 +71,9 @@ class Host:
         self.database = Database(str(self.root / "teul.db"))
         workspace = Workspace(str(self.root / "tmp"), self.slow)
         workspace.open()
-        store = self.store = ImageStore(str(self.root), self.database, workspace, self.slow, indexes=self.indexes)
+        store = self.store = ImageStore(
+            str(self.root), self.database, workspace, self.slow, indexes=self.indexes, keeps_compressed=self.keeps_compressed
+        )
         await store.open()
         self.usage: Usage[Digest] = Usage()
         self.images = Images(store, self.sink, self.usage)

@@ -15,11 +15,18 @@ from teul.aio import run_blocking
 from teul.oci.digest import Digest
 from teul.services.images.check import ImageCheck, Report
 from teul.services.images.damage import Progress
+from teul.services.images.repair import Repair
 from unit.api.served_api import Api, until
 
 
 @pytest.fixture
-async def stored(api: Api, tmp_path: Path) -> AsyncIterator[StoredImages]:
+async def stored(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoredImages]:
+    """Images whose layers nobody can unpack: there is no archive, and no worker in this tier."""
+
+    async def unpack_again(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Repair, "unpack_again", unpack_again)
     stored = await StoredImages.open(tmp_path / "root")
     api.services.image_check = ImageCheck(stored.store)
     yield stored
