@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from support import images
-from support.docker_host import Output
+from support.docker_host import DockerHost, Output
 from support.docker_registry import HTPASSWD
 from support.dockerd import Dockerd
+from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
 from support.registry import PASSWORD, USERNAME
@@ -36,7 +37,7 @@ PROGRAMS = (("docker", "docker"), ("teul", TEUL))
 class Pair:
     """Both commands, each with settings and files of its own, and the engine that both speak to."""
 
-    def __init__(self, dockerd: Dockerd, directory: Path) -> None:
+    def __init__(self, dockerd: DockerHost, directory: Path) -> None:
         self.dockerd = dockerd
         self.directory = directory
         for name, _ in PROGRAMS:
@@ -312,6 +313,10 @@ def prepare(directory: Path) -> None:
 
 @pytest.mark.parametrize("arguments", FROM, ids=" ".join)
 def test_copies_out_of_a_container(pair: Pair, arguments: tuple[str, ...]) -> None:
+    copy_out(pair, arguments)
+
+
+def copy_out(pair: Pair, arguments: tuple[str, ...]) -> None:
     pair.dockerd.must("run", "--name", "box", "busybox", "sh", "-c", SETUP)
     for name, _ in PROGRAMS:
         prepare(pair.directory / name)
@@ -356,7 +361,7 @@ TO = [
 ]
 
 
-def _inside(dockerd: Dockerd) -> dict[str, tuple[object, ...]]:
+def _inside(dockerd: DockerHost) -> dict[str, tuple[object, ...]]:
     """What stands in the places of the container that are copied to."""
     done = subprocess.run(["docker", "export", "box"], capture_output=True, env=dockerd.environment(), check=True)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
@@ -374,6 +379,10 @@ def _time(member: tarfile.TarInfo) -> float | None:
 
 @pytest.mark.parametrize("arguments", TO, ids=" ".join)
 def test_copies_into_a_container(pair: Pair, arguments: tuple[str, ...]) -> None:
+    copy_in(pair, arguments)
+
+
+def copy_in(pair: Pair, arguments: tuple[str, ...]) -> None:
     """Output, and what is there afterwards."""
     seen = []
     outputs = []
@@ -450,3 +459,70 @@ def test_prune(pair: Pair) -> None:
     pair.dockerd.load(images.busybox().docker_archive())
     assert outputs[0] == outputs[1]
     assert "untagged: " in outputs[1].stdout
+
+
+FORMATS = [[], ["-v"], ["--format", "json"], ["--format", "raw"], ["-v", "--format", "json"], ["-v", "--format", "raw"]]
+FORMATS += [
+    ["--format", "table {{.Type}}\t{{.Size}}"],
+    ["-v", "--format", "{{range .Containers}}{{.Names}} {{.Size}} {{end}}"],
+    ["--format", "{{.X}}"],
+]
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=" ".join)
+def test_disk_usage(pair: Pair, format_: list[str]) -> None:
+    assert disk_usage_differs(pair, format_) == []
+
+
+def disk_usage_differs(pair: Pair, format_: list[str], *, volume: bool = True) -> list[tuple[Output, Output]]:
+    mounted = ["-v", "judged:/v"] if volume else []
+    pair.dockerd.must("run", "--name", "box", *mounted, "busybox", "sh", "-c", "mkdir -p /v; echo x > /v/x; echo y > /y")
+    try:
+        docker, teul = (pair.run(name, program, ("system", "df", *format_), b"") for name, program in PROGRAMS)
+    finally:
+        pair.dockerd.must("rm", "box")
+        if volume:
+            pair.dockerd.must("volume", "rm", "judged")
+    if "{{.X}}" in format_:
+        assert (docker.exit_code, teul.exit_code) == (1, 1)
+        return []
+    return [] if teul == docker else [(teul, docker)]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine() as engine:
+        engine.load(images.busybox().docker_archive())
+        yield engine
+
+
+@pytest.fixture
+def own(engine: Engine, tmp_path: Path) -> Iterator[Pair]:
+    """Both commands, speaking to our engine."""
+    yield Pair(engine, tmp_path)
+    engine.remove_containers()
+
+
+@pytest.mark.parametrize("arguments", FROM[::4], ids=" ".join)
+def test_copies_out_of_our_container(own: Pair, arguments: tuple[str, ...]) -> None:
+    copy_out(own, arguments)
+
+
+@pytest.mark.parametrize("arguments", TO[::4], ids=" ".join)
+def test_copies_into_our_container(own: Pair, arguments: tuple[str, ...]) -> None:
+    copy_in(own, arguments)
+
+
+def test_what_our_engine_says_otherwise(own: Pair) -> None:
+    own.dockerd.must("run", "--name", "box", "busybox", "sh", "-c", f"{SETUP}; rm /bin/vi")
+    assert "D /bin/vi\n" in own.same("diff", "box").stdout
+    for command, what in (("export", "box"), ("save", "busybox")):
+        assert own.same(command, "-o", f"{command}.tar", what).exit_code == 0
+        assert own.same(command, "nosuch").exit_code == 1
+    docker, teul = (own.files(name) for name, _ in PROGRAMS)
+    assert docker["save.tar"][4] == teul["save.tar"][4]
+    own.dockerd.must("rm", "box")
+    assert own.same("image", "prune", "-f").exit_code == 0
+    assert own.same("image", "prune", stdin=b"n\n").exit_code == 0
+    for format_ in FORMATS:
+        assert disk_usage_differs(own, format_, volume=False) == []  # it has none yet

@@ -18,6 +18,7 @@ COMMON: dict[str, Row] = {
     "images": ("images", "IMAGES", "List images"),
     "login": ("login", "LOGIN", "Authenticate to a registry"),
     "logout": ("login", "LOGOUT", "Log out from a registry"),
+    "search": ("search", "SEARCH", "Search Docker Hub for images"),
     "version": ("version", "VERSION", "Show the Teul version information"),
     "info": ("info", "INFO", "Display system-wide information"),
 }
@@ -98,6 +99,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
     "system": (
         "Manage Teul",
         {
+            "df": ("df", "DF", "Show Teul disk usage"),
             "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
             "events": COMMANDS["events"],
             "info": COMMON["info"],
