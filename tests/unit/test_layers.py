@@ -116,7 +116,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),
     "teul.cli": (
         ("errors", "files", "table", "templates"),
-        ("options", "packing"),
+        ("copying", "options", "packing"),
         ("endpoint",),
         ("engine",),
         ("context",),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NONE = "<none>"
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _DIGEST_COLUMNS = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
-_HEADERS = {
+HEADERS = {
     "ID": "IMAGE ID",
     "Repository": "REPOSITORY",
     "Tag": "TAG",
@@ -106,7 +106,7 @@ def images(context: Context, options: Options, arguments: list[str]) -> int:
         + ("digest: {{.Digest}}\n" if digests else "")
         + "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
     )
-    listing = Listing(_DIGEST_COLUMNS if digests else _COLUMNS, _HEADERS, "image_id: {{.ID}}" if options.flag("quiet") else raw)
+    listing = Listing(_DIGEST_COLUMNS if digests else _COLUMNS, HEADERS, "image_id: {{.ID}}" if options.flag("quiet") else raw)
     context.streams.write(listing.render(rows, format_, quiet=options.flag("quiet") and not options.text("format")))
     return 0
 

@@ -109,13 +109,15 @@ def logout(context: Context, _options: Options, arguments: list[str]) -> int:
         servers = [arguments[0], shown, f"http://{shown}", f"https://{shown}"]
     context.streams.print(f"Removing login credentials for {shown}")
     chain = keychain(context)
-    failures = {}
+    failures: dict[str, str] = {}
+    erased = 0
     for server in servers:
         try:
             chain.erase(server)
+            erased += 1
         except CliError as error:
-            failures[server] = error.message
-    if len(failures) == len(set(servers)):
+            failures.setdefault(server, error.message)
+    if not erased:
         context.streams.print_error("WARNING: could not erase credentials:")
         for server, why in failures.items():
             context.streams.print_error(f"{server}: {why}")

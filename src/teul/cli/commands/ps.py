@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from teul.cli.options.parser import Options
 
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
-_HEADERS = {
+HEADERS = {
     "ID": "CONTAINER ID",
     "Names": "NAMES",
     "Image": "IMAGE",
@@ -36,6 +36,7 @@ _HEADERS = {
     "Networks": "NETWORKS",
     "Platform": "PLATFORM",
 }
+_PLATFORM_MEMBERS = ("architecture", "os", "os.version", "os.features", "variant")
 _RAW = (
     "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\n"
     "status: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n"
@@ -100,6 +101,13 @@ class ContainerRow(Row):
         if not platform:
             return None
         return "/".join(platform[key] for key in ("os", "architecture", "variant") if platform.get(key))
+
+    def json_value(self, name: str) -> object:
+        """docker: the platform is a document, as the engine tells it."""
+        if name != "Platform":
+            return super().json_value(name)
+        platform = (self.container.get("ImageManifestDescriptor") or {}).get("platform")
+        return {key: platform[key] for key in _PLATFORM_MEMBERS if platform.get(key)} if platform else None
 
     FIELDS: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {
         "ID": identifier,
@@ -175,7 +183,7 @@ def ps(context: Context, options: Options, _arguments: list[str]) -> int:
     rows = [ContainerRow(container, whole=options.flag("no-trunc")) for container in containers]
     columns = (*_COLUMNS, "Size") if size else _COLUMNS
     raw = _RAW + ("size: {{.Size}}\n" if size else "")
-    listing = Listing(columns, _HEADERS, "container_id: {{.ID}}" if quiet else raw)
+    listing = Listing(columns, HEADERS, "container_id: {{.ID}}" if quiet else raw)
     context.streams.write(listing.render(rows, format_, quiet=quiet))
     return 0
 

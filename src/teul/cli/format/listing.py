@@ -44,9 +44,13 @@ class Row:
         kind = type(self).__name__.replace("Row", "Context")  # as docker's types are called
         raise TemplateError(f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *formatter.{kind}')
 
+    def json_value(self, name: str) -> object:
+        """What a field is in JSON, where that may differ from its text."""
+        return self.FIELDS[name](self)
+
     def template_json(self) -> str:
         """The row as JSON: every field, in alphabetical order."""
-        text = render({name: self.FIELDS[name](self) for name in sorted(self.FIELDS)})
+        text = render({name: self.json_value(name) for name in sorted(self.FIELDS)})
         # docker: rows are marshalled with Go's defaults, which make JSON safe to stand in HTML.
         return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

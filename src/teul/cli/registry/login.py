@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from teul.cli.errors import CliError
 from teul.cli.format.note import print_note
+from teul.cli.format.prompt import read_line
 from teul.cli.registry.credentials import INDEX_SERVER, Credentials
 from teul.cli.registry.keychain import Keychain
 from teul.cli.registry.password_program import runner
@@ -23,7 +22,6 @@ _USE_A_TOKEN = (
     "You can log in with your password or a Personal Access Token (PAT). Using a limited-scope PAT grants better security and is required "
     "for organizations using SSO. Learn more at https://docs.docker.com/go/access-tokens/"
 )
-_LONGEST_LINE = 4096
 
 
 def keychain(context: Context) -> Keychain:
@@ -73,11 +71,3 @@ def _ask_password(context: Context, server: str) -> str:
     if not password:
         raise CliError("Error: Password Required")
     return password
-
-
-def read_line(fd: int) -> str:
-    """The next line of `fd`, without its end; nothing after it is consumed. Empty at the end of the input."""
-    line = b""
-    while len(line) < _LONGEST_LINE and (byte := os.read(fd, 1)) not in (b"", b"\n"):
-        line += byte
-    return line.decode("utf-8", "surrogateescape").removesuffix("\r")

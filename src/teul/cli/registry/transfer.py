@@ -119,18 +119,23 @@ def _push_notes(aux: dict[str, Any]) -> Iterator[str]:
         yield _INCOMPLETE
 
 
+def known_credentials(context: Context, domain: str, *, lenient: bool = True) -> Credentials:
+    """What the user has for the registry `domain`; may be empty. Raises `CliError`; if `lenient`, not for a helper that fails."""
+    try:
+        return keychain(context).get(server_key(domain))
+    except HelperFailed as error:
+        if not lenient:
+            raise
+        context.streams.print_error(f"WARNING: {error.message}")
+        return Credentials()
+
+
 def _with_credentials(
     context: Context, reference: Reference, verb: str, begin: Callable[[tuple[str, str]], Messages], *, lenient: bool = True
 ) -> Messages:
     """The messages of the request that `begin` makes with the user's credentials. Whom the engine does not know is asked, once."""
     server = server_key(reference.domain)
-    try:
-        credentials = keychain(context).get(server)
-    except HelperFailed as error:
-        if not lenient:
-            raise
-        context.streams.print_error(f"WARNING: {error.message}")
-        credentials = Credentials()
+    credentials = known_credentials(context, reference.domain, lenient=lenient)
     try:
         yield from begin(credentials.header())
     except ApiError as error:

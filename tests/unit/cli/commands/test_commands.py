@@ -104,6 +104,13 @@ def test_formats_of_ps(engine: FakeEngine, teul: CommandLine, arguments: list[st
     assert teul("ps", *arguments).out == out
 
 
+def test_the_platform_is_a_document_in_json(engine: FakeEngine, teul: CommandLine) -> None:
+    platform = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    engine.routes = {"GET /containers/json": reply([CONTAINER | {"ImageManifestDescriptor": {"platform": platform}}])}
+    assert json.loads(teul("ps", "--format", "json").out)["Platform"] == platform
+    assert teul("ps", "--format", "{{.Platform}}").out == "linux/arm64/v8\n"
+
+
 @pytest.mark.parametrize(
     ("format_", "message"),
     [
