@@ -7,6 +7,7 @@ from time import time
 from teul.cli.command import Command
 from teul.cli.format.listing import FORMAT_HELP, Listing, Row
 from teul.cli.format.units import ellipsis, human_duration, human_size, rfc3339, short_id
+from teul.cli.options.image import platform_of
 from teul.cli.options.parser import BOOL, Option
 from teul.client.api import image_path
 
@@ -68,7 +69,7 @@ class LayerRow(Row):
 
 
 def history(context: Context, options: Options, arguments: list[str]) -> int:
-    layers = context.client.get(image_path(arguments[0], "history"))
+    layers = context.client.get(image_path(arguments[0], "history"), {"platform": platform_of(options)})
     human = options.flag("human")
     rows = [LayerRow(layer, whole=options.flag("no-trunc"), human=human) for layer in layers]
     listing = Listing(_COLUMNS if human else _EXACT_COLUMNS, _HEADERS)
@@ -84,6 +85,7 @@ HISTORY = Command(
         Option("format", "string", FORMAT_HELP),
         Option("human", BOOL, "Print sizes and dates in human readable format", short="H", default=True),
         Option("no-trunc", BOOL, "Don't truncate output"),
+        Option("platform", "string", 'Show history for the given platform. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")'),
         Option("quiet", BOOL, "Only show image IDs", short="q"),
     ),
     minimum=1,

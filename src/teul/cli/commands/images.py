@@ -8,6 +8,7 @@ from teul.cli.command import Command
 from teul.cli.errors import CliError
 from teul.cli.format.listing import FORMAT_HELP, Listing, Row
 from teul.cli.format.units import go_time, human_duration, human_size, short_id
+from teul.cli.options.image import platform_document
 from teul.cli.options.keyvalues import to_filters
 from teul.cli.options.parser import BOOL, Option
 from teul.client.api import image_path
@@ -112,7 +113,11 @@ def images(context: Context, options: Options, arguments: list[str]) -> int:
 
 
 def remove(context: Context, options: Options, arguments: list[str]) -> int:
-    query: dict[str, Any] = {"force": options.flag("force"), "noprune": options.flag("no-prune")}
+    try:
+        platforms = [platform_document(text) for given in options.texts("platform") for text in given.split(",")]
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    query: dict[str, Any] = {"force": options.flag("force"), "noprune": options.flag("no-prune"), "platforms": platforms}
     errors: list[str] = []
     fatal = False
     for reference in arguments:
@@ -169,6 +174,7 @@ REMOVE = Command(
     options=(
         Option("force", BOOL, "Force removal of the image", short="f"),
         Option("no-prune", BOOL, "Do not delete untagged parents"),
+        Option("platform", "strings", 'Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")'),
     ),
     minimum=1,
     aliases="image rm, image remove, rmi",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from teul.cli.command import Command
 from teul.cli.errors import CliError
 from teul.cli.format.listing import INSPECT_FORMAT_HELP
+from teul.cli.options.image import platform_document
 from teul.cli.options.parser import BOOL, Option
 from teul.client.api import container_path, image_path, quote
 from teul.client.errors import ApiError
@@ -152,7 +153,11 @@ def inspect_container(context: Context, options: Options, arguments: list[str]) 
 
 
 def inspect_image(context: Context, options: Options, arguments: list[str]) -> int:
-    return show(context, options.text("format"), arguments, _getters(context, size=False)["image"])
+    try:
+        query = {"platform": platform_document(options.text("platform"))}
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    return show(context, options.text("format"), arguments, lambda reference: context.client.get(image_path(reference, "json"), query))
 
 
 _FORMAT = Option("format", "string", INSPECT_FORMAT_HELP, short="f")
@@ -179,6 +184,15 @@ INSPECT_IMAGE = Command(
     "inspect [OPTIONS] IMAGE [IMAGE...]",
     "Display detailed information on one or more images",
     inspect_image,
-    options=(_FORMAT,),
+    options=(
+        _FORMAT,
+        Option(
+            "platform",
+            "string",
+            "Inspect a specific platform of the multi-platform image.\n"
+            "If the image or the server is not multi-platform capable, the command will error out if the platform does not match.\n"
+            "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+        ),
+    ),
     minimum=1,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from teul.cli.command import Command
 from teul.cli.errors import CliError
 from teul.cli.format.progress import display
+from teul.cli.options.image import chosen_platform, platform_of
 from teul.cli.options.parser import BOOL, Option
 
 TYPE_CHECKING = False
@@ -37,22 +38,12 @@ def load(context: Context, options: Options, _arguments: list[str]) -> int:
     if not path and context.streams.stdin_is_terminal:
         raise CliError("requested load from stdin, but stdin is empty")
     quiet = options.flag("quiet") or not context.streams.stdout_is_terminal
-    query = {"quiet": "1" if quiet else "0", "platform": _platform(options.text("platform"))}
+    query = {"quiet": "1" if quiet else "0", "platform": platform_of(options)}
     source = _open(path) if path else open(context.streams.stdin_fd, "rb", buffering=0, closefd=False)
     with source:
         messages = context.client.messages("POST", "/images/load", query, _pieces(source), headers=_TAR)
         display(context, messages, to_stdout=True)
     return 0
-
-
-def _platform(text: str) -> str | None:
-    """The API takes a platform as JSON."""
-    if not text:
-        return None
-    from teul.wire.jsontext import encode
-
-    names = ("os", "architecture", "variant")
-    return encode(dict(zip(names, text.split("/"), strict=False))).decode()
 
 
 def import_image(context: Context, options: Options, arguments: list[str]) -> int:
@@ -62,7 +53,7 @@ def import_image(context: Context, options: Options, arguments: list[str]) -> in
         "repo": arguments[1] if len(arguments) > 1 else None,
         "message": options.text("message") or None,
         "changes": options.texts("change"),
-        "platform": options.text("platform") or None,
+        "platform": chosen_platform(options, context.environment).lower() or None,
     }
     if source.startswith(("http://", "https://")):
         query["fromSrc"] = source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from teul.cli.command import Command
 from teul.cli.errors import CliError
 from teul.cli.files import check_output, reason, replacing
-from teul.cli.options.image import platform_document
+from teul.cli.options.image import platform_of
 from teul.cli.options.parser import Option
 from teul.client.api import container_path
 from teul.client.attach import write_all
@@ -22,11 +22,7 @@ _KINDS = ("C", "A", "D")
 
 
 def save(context: Context, options: Options, arguments: list[str]) -> int:
-    try:
-        platform = platform_document(options.text("platform"))
-    except ValueError as error:
-        raise CliError(f"invalid platform: {error}") from None
-    return _fetch(context, options, "failed to save image", "/images/get", {"names": arguments, "platform": platform})
+    return _fetch(context, options, "failed to save image", "/images/get", {"names": arguments, "platform": platform_of(options)})
 
 
 def export(context: Context, options: Options, arguments: list[str]) -> int:

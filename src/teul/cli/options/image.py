@@ -35,6 +35,14 @@ def platform_document(text: str) -> str | None:
     return encode({name: value for name, value in members.items() if value}).decode()
 
 
+def platform_of(options: Options) -> str | None:
+    """The option `--platform` as `platform_document` has it. Raises `CliError`."""
+    try:
+        return platform_document(options.text("platform"))
+    except ValueError as error:
+        raise CliError(f"invalid platform: {error}") from None
+
+
 def refuse_content_trust(options: Options, environment: Mapping[str, str]) -> None:
     """Raise `CliError` where docker would check signatures, which this program cannot: to go on without would be worse."""
     if options.given("disable-content-trust"):

@@ -58,6 +58,8 @@ def _ask_username(context: Context, server: str, default: str) -> str:
 
 def _ask_password(context: Context, server: str) -> str:
     streams = context.streams
+    if not streams.stdin_is_terminal:
+        raise CliError("inappropriate ioctl for device")  # docker: what hiding the input ends in
     with HiddenInput(streams.stdin_fd):
         if server == INDEX_SERVER:
             print_note(

@@ -411,10 +411,24 @@ def test_load(engine: FakeEngine, teul: CommandLine, tmp_path: Path) -> None:
     engine.routes = {"POST /images/load": stream({"stream": "Loaded image: a:b\n"})}
     assert teul("load", "-i", str(archive), "--platform", "linux/amd64").out == "Loaded image: a:b\n"
     assert len(engine.requests[0].body) == 2_500_000
-    assert engine.requests[0].query == {"quiet": ["1"], "platform": ['{"os":"linux","architecture":"amd64"}']}
+    assert engine.requests[0].query == {"quiet": ["1"], "platform": ['{"architecture":"amd64","os":"linux"}']}
     assert teul("load", "-q", stdin=b"tar").status == 0
     assert engine.requests[1].body == b"tar"
     assert teul("load", "-i", "/nosuch").err == "open /nosuch: no such file or directory\n"
+
+
+def test_one_platform_of_an_image(engine: FakeEngine, teul: CommandLine) -> None:
+    arm, intel = '{"architecture":"arm64","os":"linux"}', '{"architecture":"amd64","os":"linux"}'
+    engine.routes = {"GET /images/x/history": reply([]), "GET /images/x/json": reply({"Id": "1"}), "DELETE /images/x": reply([])}
+    assert teul("history", "--platform", "linux/arm64", "x").status == 0
+    assert teul("image", "inspect", "--platform", "linux/arm64", "x").status == 0
+    assert teul("rmi", "--platform", "linux/arm64,linux/amd64", "--platform", "linux/amd64", "x").status == 0
+    assert [request.query for request in engine.requests] == [{"platform": [arm]}, {"platform": [arm]}, {"platforms": [arm, intel, intel]}]
+    for command in (["history"], ["image", "inspect"], ["rmi"], ["load"]):
+        outcome = teul(*command, "--platform", "linux/a b", *([] if command == ["load"] else ["x"]))
+        assert (outcome.status, outcome.out) == (1, "")
+        assert 'platform specifier component must match "^[A-Za-z0-9_.-]+$"' in outcome.err
+    assert len(engine.requests) == 3
 
 
 def test_load_that_is_refused_while_it_is_sent(engine: FakeEngine, teul: CommandLine, tmp_path: Path) -> None:

@@ -78,6 +78,10 @@ def test_who_is_refused_is_not_kept(engine: FakeEngine, teul: CommandLine) -> No
         (["-u", ""], "username is empty"),
         (["-u", "ann", "-p", ""], "password is empty"),
         ([], "Error: Cannot perform an interactive login from a non TTY device"),
+        (
+            ["-u", "ann", "-p", " ", "reg"],
+            "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\ninappropriate ioctl for device",
+        ),
         (["-u", "ann", "reg"], "Error: Cannot perform an interactive login from a non TTY device"),
     ],
 )

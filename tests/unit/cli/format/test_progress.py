@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from teul.cli.format.progress import Screen, plain_text, progress_text
+from teul.cli.context import Context, Streams
+from teul.cli.errors import CliError
+from teul.cli.format.progress import Screen, display, plain_text, progress_text
 
 
 @pytest.mark.parametrize(
@@ -158,3 +161,24 @@ def test_progress_without_a_name_has_one_line(terminal: Display) -> None:
         screen.show({"status": "Importing", "progressDetail": {"current": current}})
     screen.end()
     assert visible(terminal.shown()) == ["a: Waiting", "Importing       2B", ""]
+
+
+def interrupted() -> Iterator[dict[str, Any]]:
+    yield {"status": "Waiting", "id": "a", "progressDetail": {}}
+    raise KeyboardInterrupt
+
+
+def failed() -> Iterator[dict[str, Any]]:
+    yield {"status": "Waiting", "id": "a", "progressDetail": {}}
+    yield {"errorDetail": {"message": "no space left"}}
+
+
+@pytest.mark.parametrize("messages", [interrupted, failed])
+def test_the_terminal_is_left_in_order(terminal: Display, messages: Callable[[], Iterator[dict[str, Any]]]) -> None:
+    """Whatever ends the work: the lines stay, and the cursor is visible below them."""
+    context = Context({}, Streams(0, terminal.fd, terminal.fd))
+    with pytest.raises((KeyboardInterrupt, CliError)):
+        display(context, messages(), to_stdout=True)
+    text = terminal.shown()
+    assert visible(text) == ["a: Waiting", ""]
+    assert re.findall(r"\x1b\[\?25[hl]", text)[-1] == "\x1b[?25h"

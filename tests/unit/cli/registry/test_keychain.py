@@ -14,7 +14,7 @@ import pytest
 from teul.cli.endpoint import load_config
 from teul.cli.errors import CliError
 from teul.cli.registry.credentials import INDEX_SERVER, Credentials, from_config, host_name, server_key, to_config
-from teul.cli.registry.keychain import Keychain
+from teul.cli.registry.keychain import Keychain, default_store
 from teul.cli.registry.password_program import HelperFailed
 
 AUTH = base64.b64encode(b"ann:se:cret").decode()
@@ -230,3 +230,11 @@ def test_the_default_helper_is_for_those_who_keep_no_credentials(chain: Keychain
     write(chain, {"auths": {"other": {"auth": AUTH}}})
     assert chain.store(Credentials("ann", "se:cret", "reg"), default_store="pass")
     assert "credsStore" not in read(chain)
+
+
+def test_the_default_helper_is_the_one_that_is_installed(tmp_path: Path) -> None:
+    """docker: with `pass` its own helper, or none."""
+    environment = {"PATH": str(tmp_path)}
+    for program, expected in [("docker-credential-secretservice", "secretservice"), ("pass", ""), ("docker-credential-pass", "pass")]:
+        (tmp_path / program).touch(mode=0o755)
+        assert default_store(environment) == expected
