@@ -50,7 +50,8 @@ class ImageCheck:
 
     async def _run(self, *, repair: bool) -> AsyncIterator[Report]:
         async with self._alone:
-            check = _Check(self._store, self._limits, await self._store.recorded(), repair=repair)
+            async with self._store.unchanged():  # or an image that is just being stored would count as left out of the catalog
+                check = _Check(self._store, self._limits, await self._store.recorded(), repair=repair)
             blobs, layers = check.blobs, check.layers
             total = len(blobs) + len(layers)
             for number, digest in enumerate(blobs):
@@ -103,6 +104,12 @@ class _Check:
 
     async def layer(self, diff_id: Digest) -> list[Finding]:
         """What is wrong with the layers of one archive. All their archives have to be looked at, and a whole one is the measure."""
+        try:
+            return await self._layer(diff_id)
+        except FileNotFoundError:
+            return await self._layer(diff_id)  # something was removed while it was looked at: by now the catalog says so
+
+    async def _layer(self, diff_id: Digest) -> list[Finding]:
         forms = await self._forms(diff_id)
         async with self._store.workspace.directory() as place:
             findings = []
@@ -142,8 +149,11 @@ class _Check:
 
     async def _unpacked(self, diff_id: Digest, chains: list[Digest], place: str) -> list[Finding]:
         """Those of the unpacked layers `chains` that are not what unpacking makes of their archive."""
-        again = await self._repair.unpack_again(diff_id, place) if chains else None
         findings: list[Finding] = []
+        try:
+            again = await self._repair.unpack_again(diff_id, place) if chains else None
+        except TeulError as error:
+            return [self._finding("layer", chains[0], chains, FILES_DIRECTORY, f"it cannot be checked: {error.message}")]
         if again is None:
             return findings
         for chain_id in chains:

@@ -8,6 +8,7 @@ Nothing is stored or removed by anybody else while files are exchanged.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -20,6 +21,8 @@ from teul.services.images.store import ImageStore
 from teul.store.atomic import sync_filesystem
 from teul.store.layer_files import ARCHIVE_FILE
 from teul.workers.layers import Limits, index_blob, unpack
+
+log = logging.getLogger(__name__)
 
 _MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -51,23 +54,21 @@ class Repair:
                     await run_to_end(run_blocking(os.mkdir, directory, 0o700))
                     indexed = await index_blob(path, directory, self._limits, diff_id=None)
                     whole = not indexed.unindexable and indexed.unpacked.diff_id == diff_id
-            except TeulError:
-                continue  # the next one, if there is one: whoever asked says that nothing helped
+            except TeulError as error:
+                log.warning("layer %s cannot be made of blob %s: %s", diff_id, digest, error.message)
+                continue
             if whole:
                 return directory, f"restored from blob {digest}"
         return None
 
     async def unpack_again(self, diff_id: Digest, place: str) -> str | None:
-        """Unpack the layer below `place` once more, of the first blob that gives it; its directory."""
+        """Unpack the layer below `place` once more, of the first blob that gives it; its directory. Raises InvalidArchive or System."""
         for number, digest in enumerate(self._sources(diff_id)):
             directory = os.path.join(place, f"unpacked-{number}")
             path = self._store.content.path(digest)
             await run_to_end(run_blocking(os.mkdir, directory, 0o755))
-            try:
-                compression = await run_blocking(_compression, path)
-                unpacked = await unpack(path, compression, directory, self._limits, self._store.slow, diff_id=None)
-            except (TeulError, OSError):
-                continue  # there is nothing to compare with then
+            compression = await run_blocking(_compression, path)
+            unpacked = await unpack(path, compression, directory, self._limits, self._store.slow, diff_id=None)
             if unpacked.diff_id == diff_id:
                 return directory
         return None
@@ -93,7 +94,8 @@ class Repair:
             known = diff_id if digest == diff_id else None
             try:
                 made = await make_layer(self._store, path, compression, directory, self._limits, diff_id=known)
-            except TeulError:
+            except TeulError as error:
+                log.warning("layer %s cannot be made of blob %s: %s", diff_id, digest, error.message)
                 continue
             if made.diff_id == diff_id:
                 await run_to_end(self._place(chain_id, directory))
@@ -112,7 +114,10 @@ class Repair:
                     await self._store.slow.run(self._store.content.restore, digest, document)
                     return "written again from memory"
                 for archive in archives:
-                    await self._store.slow.run(self._store.content.link, archive, digest)
+                    try:
+                        await self._store.slow.run(self._store.content.link, archive, digest)
+                    except FileNotFoundError:
+                        continue  # the layer was removed meanwhile
                     return "restored from the layer's archive"
             return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from teul.services.images.damage import Finding, Outcome
 from teul.snapshots import erofs
 from teul.store.layer_files import ARCHIVE_FILE, INDEX_FILE
 from teul.store.metadata import images as rows
+from teul.workers.layers import Limits
 
 pytestmark = needs("root")
 
@@ -266,3 +268,37 @@ async def test_unpacked_files_are_held_against_their_archive(host: Host, compres
     [_, finding] = sorted(await found(host), key=lambda one: one[1])
     assert finding == ("layer", ("top:1",), "/etc/passwd is not as in its archive", ""), "a whiteout is one of its files"
     assert host.files()["tmp"] == []
+
+
+async def test_what_cannot_be_checked_is_told(host: Host) -> None:
+    """A layer that is larger than this engine takes, say, since its limits were lowered; the check goes on to its end."""
+    await load(host, saved_image(BASE, tags=["base:1"]))
+    host.indexes = False
+    await host.restart()
+    await load(host, saved_image(TOP, tags=["top:1"]))
+    checks = ImageCheck(host.store, limits=Limits(layer_bytes=1))
+    findings = [report async for report in checks.run(repair=True) if isinstance(report, Finding)]
+    assert sorted((one.kind, one.images, one.repaired) for one in findings) == [("index", ("base:1",), ""), ("layer", ("top:1",), "")]
+    assert all(one.damage.startswith("it cannot be checked: ") for one in findings)
+
+
+@pytest.mark.parametrize("indexes", [True, False])
+async def test_images_that_come_and_go_meanwhile_are_no_damage(host: Host, indexes: bool) -> None:
+    host.indexes = indexes
+    await host.restart()
+    await load(host, saved_image(BASE, tags=["base:1"]))
+
+    async def come_and_go(number: int) -> None:
+        for _ in range(6):
+            await load(host, saved_image(BASE, TOP, *[BASE] * number, tags=[f"app:{number}"]))
+            await host.remover.remove(f"app:{number}")
+
+    going = asyncio.gather(*(come_and_go(number) for number in range(3)))
+    checks, findings, count = ImageCheck(host.store), [], 0
+    while not going.done():
+        findings += [report async for report in checks.run(repair=True) if isinstance(report, Finding)]
+        count += 1
+    await going
+    assert count
+    assert findings == []
+    assert await found(host) == []
