@@ -12,7 +12,7 @@ from teul.oci.digest import Digest
 from teul.oci.documents import encode_index, encode_manifest
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
-from teul.services.images.store import NewImage, NewPlatform, PreparedLayer
+from teul.services.images.new_image import NewImage, NewPlatform, PreparedLayer
 
 
 def absent(architecture: str) -> Descriptor:

@@ -19,9 +19,10 @@ from teul.oci.image_config import History, ImageConfig, ImageDocument, RootFS, d
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
 from teul.services.images.archives import ImageArchives
+from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
-from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
+from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace

@@ -19,7 +19,8 @@ from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.oci.timestamp import render_time
 from teul.services.images.layers import ArrivedLayer, take_layer
-from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
+from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
+from teul.services.images.store import ImageStore
 from teul.workers.layers import Limits
 
 

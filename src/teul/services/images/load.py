@@ -22,8 +22,9 @@ from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.images.catalog import Catalog
 from teul.services.images.layers import make_layer
+from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
 from teul.services.images.plan import ArchiveContents, PlannedImage, PlannedPlatform, plan_load
-from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
+from teul.services.images.store import ImageStore
 from teul.snapshots.layers import link_layer
 from teul.store.metadata.images import TagRow
 from teul.workers.client import InvalidArchive

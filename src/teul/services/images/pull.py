@@ -29,8 +29,9 @@ from teul.registry.credentials import Credentials
 from teul.services.events import EventSink
 from teul.services.images.assemble import MAX_INDEX_DEPTH, check_layers, describe, leads_to_index
 from teul.services.images.downloads import Downloads, Received
+from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
 from teul.services.images.origins import BlobOrigins
-from teul.services.images.store import BlobFile, ImageStore, NewImage, NewPlatform, PreparedLayer
+from teul.services.images.store import ImageStore
 from teul.snapshots.layers import link_layer
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Limits

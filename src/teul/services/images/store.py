@@ -12,65 +12,24 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from teul import failpoints
 from teul.aio import SlowWork, run_to_end, undoing
 from teul.model.image import Image, ImageManifest
-from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
-from teul.oci.image_config import ImageDocument
 from teul.oci.platform import Platform, host_platform
 from teul.oci.reference import Reference
 from teul.services.images.catalog import Catalog, blobs_of, blobs_of_manifest, build_catalog, chains_of, make_row, manifests_without
+from teul.services.images.new_image import NewImage, PreparedLayer
+from teul.services.images.placing import Placing
 from teul.snapshots.layers import Layers
 from teul.store.atomic import sync_filesystem
 from teul.store.content import ContentStore
-from teul.store.layer_files import INDEX_FILE
 from teul.store.metadata import images as rows
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedLayer:
-    """A layer that was verified and lies in `directory`, indexed or unpacked."""
-
-    chain_id: Digest
-    directory: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class BlobFile:
-    """A file that was verified and is to become a blob."""
-
-    path: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewPlatform:
-    """What containers will stand on: the config and, bottom first, the layers of a manifest."""
-
-    document: ImageDocument
-    layers: tuple[Descriptor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to be stored: `target`, all its indexes, manifests and configs by their digests, and the files of whatever else it has."""
-
-    target: Descriptor
-    documents: dict[Digest, bytes]
-    platforms: tuple[NewPlatform, ...]
-    blobs: dict[Digest, BlobFile]
-    tags: Sequence[Reference] = ()
-
-    @property
-    def image_id(self) -> Digest:
-        return self.target.digest
 
 
 class ImageStore:
@@ -193,7 +152,7 @@ class ImageStore:
             now_ns = time.time_ns()
             snapshots = self._new_snapshots(images, prepared)
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
-            placed = _Placed(self.root, self.content, self.layers, keeps_compressed=self._keeps_compressed)
+            placed = Placing(self.root, self.content, self.layers, keeps_compressed=self._keeps_compressed)
             async with undoing(partial(self.slow.run, placed.undo), "and its files stay until the next engine"):
                 blobs = await self.slow.run(placed.place, images, prepared, dict(self.catalog.blobs), [row.chain_id for row in snapshots])
                 # What comes of it is known before it is written down: nothing that cannot be read again gets a row.
@@ -336,73 +295,6 @@ class ImageStore:
         failpoints.reach("images.delete.blobs")
         # Deleting many files is the kernel's work, so layers go side by side.
         await asyncio.gather(*(self.slow.run(self.layers.remove, chain_id) for chain_id in chain))
-
-
-class _Placed:
-    """Files put into their places for one commit, to be taken back if it fails."""
-
-    def __init__(self, root: str, content: ContentStore, layers: Layers, *, keeps_compressed: bool) -> None:
-        self._root = root
-        self._keeps_compressed = keeps_compressed
-        self._content = content
-        self._layers = layers
-        self._blobs: list[Digest] = []
-        self._chains: list[Digest] = []
-
-    def place(
-        self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], known: dict[Digest, int], new_chain: Sequence[Digest]
-    ) -> dict[Digest, int]:
-        """Put the files of `images` and of the chain ids `new_chain` into their places, and wait until they are on the disk.
-
-        That is after the last rename and once for all of it. Returns the size of every blob of the images, by digest. Blocks.
-        """
-        sizes: dict[Digest, int] = {}
-        dropped = set() if self._keeps_compressed else self._needless(images, prepared)
-        for image in images:
-            for digest, data in image.documents.items():
-                if digest not in known and digest not in sizes:
-                    self._blobs.append(digest)
-                    self._content.put(data, digest)
-                    failpoints.reach("images.commit.blob")
-                sizes[digest] = len(data)
-            for digest, file in image.blobs.items():
-                if digest in dropped and digest not in known:
-                    continue
-                if digest not in known and digest not in sizes:
-                    self._blobs.append(digest)
-                    self._content.adopt(file.path, digest)
-                sizes[digest] = file.size_bytes
-        for chain_id in new_chain:
-            self._chains.append(chain_id)
-            self._layers.place(prepared[chain_id].directory, chain_id)
-            failpoints.reach("images.commit.layer")
-        stored = {*known, *sizes}
-        for platform in (platform for image in images for platform in image.platforms):
-            diff_ids = platform.document.diff_ids
-            for layer, diff_id, chain_id in zip(platform.layers, diff_ids, chain_ids(diff_ids), strict=True):
-                if layer.digest == diff_id and diff_id in stored:  # it came uncompressed: blob and archive are to be one file
-                    self._layers.share(chain_id, self._content.path(diff_id))
-        if self._blobs or self._chains:
-            sync_filesystem(self._root)
-        failpoints.reach("images.commit.synced")
-        return sizes
-
-    def _needless(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer]) -> set[Digest]:
-        """The blobs of layers whose uncompressed archives are kept."""
-        found: set[Digest] = set()
-        for platform in (platform for image in images for platform in image.platforms):
-            for layer, chain_id in zip(platform.layers, chain_ids(platform.document.diff_ids), strict=True):
-                made = prepared.get(chain_id)
-                if self._layers.is_indexed(chain_id) or (made is not None and os.path.exists(os.path.join(made.directory, INDEX_FILE))):
-                    found.add(layer.digest)
-        return found
-
-    def undo(self) -> None:
-        """Take back what `place` has put into its place. Blocks."""
-        for digest in self._blobs:
-            self._content.remove(digest)
-        for chain_id in self._chains:
-            self._layers.remove(chain_id)
 
 
 def _topmost_first(image: Image) -> list[Digest]:
