@@ -262,3 +262,28 @@ def test_a_registry_with_certificates_of_its_own(tmp_path: Path) -> None:
         publish(tmp_path, host, images.busybox(), "judge/tls:1")
         engine.must("pull", f"{host}/judge/tls:1")
         assert engine.must("run", "--rm", f"{host}/judge/tls:1", "echo", "it runs") == "it runs"
+
+
+def test_an_engine_that_keeps_layers_once_pulls_them_once_and_pushes_what_it_has(registry: str, tmp_path: Path) -> None:
+    publish(tmp_path, registry, images.layered(), "judge/once:1")
+    with Engine(extra=("--compressed-layers", "drop")) as engine:
+        name = f"{registry}/judge/once:1"
+        engine.must("pull", name)
+        blobs = os.listdir(engine.root / "blobs/sha256")
+        assert len(blobs) == 2, "manifest and config"
+        assert engine.must("pull", name).splitlines()[-2] == f"Status: Image is up to date for {name}"
+        assert engine.must("run", "--rm", "--user", "root", name, "cat", "/data/kept").splitlines()[-1] == "kept"
+        engine.must("tag", name, f"{registry}/judge/again:1")
+        pushed = engine.must("push", f"{registry}/judge/again:1")
+        digest = re.search(r"digest: (sha256:[0-9a-f]{64})", pushed)
+        assert digest is not None, pushed
+        assert engine.must("push", f"{registry}/judge/again:1").splitlines()[-1] == pushed.splitlines()[-1], "the same every time"
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry}/judge/again:1"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    manifest = json.loads(raw.stdout)
+    assert manifest["config"]["digest"] == images.layered().config_id
+    assert [layer["mediaType"] for layer in manifest["layers"]] == ["application/vnd.oci.image.layer.v1.tar"] * 3

@@ -161,7 +161,8 @@ class ImagePuller:
         image = self._store.catalog.images.get(target.digest)
         if image is None or image.deleted:
             return None
-        return next((it for it in image.ready if it.available and it.descriptor.digest == descriptor.digest), None)
+        whole = (it for it in image.ready if it.available or not self._store.keeps_compressed)
+        return next((it for it in whole if it.descriptor.digest == descriptor.digest), None)
 
     async def _fetch(self, repository: Repository, found: _Found, name: Reference, tell: Tell) -> bool:
         """Download what is not here, and store the image; whether anything was downloaded."""
@@ -185,7 +186,8 @@ class ImagePuller:
                 continue
             progress.count += 1
             place = os.path.join(directory, f"layer-{progress.count}")
-            if await self._is_here(layer, diff_id, chain_id, place, progress):
+            is_kept = found.is_here and chain_id in self._store.catalog.snapshots
+            if is_kept or await self._is_here(layer, diff_id, chain_id, place, progress):
                 if not found.is_here:
                     tell(_of(layer, "Already exists"))
                 continue

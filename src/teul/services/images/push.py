@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,6 +26,7 @@ from teul.registry.client.repository import Repository
 from teul.registry.credentials import Credentials
 from teul.services.events import EventSink
 from teul.services.images.catalog import Catalog
+from teul.services.images.kept import KeptImage, as_kept
 from teul.services.images.origins import BlobOrigins, named_origins
 from teul.services.images.push_plan import ContentMissing, PlannedLayer, PushPlan, plan_push
 from teul.services.images.store import ImageStore
@@ -112,13 +113,14 @@ class ImagePusher:
             row = catalog.tags.get(name.canonical)
             if row is None:
                 raise _TagUnknown(name)
-            image = catalog.images[row.image_id]
+            kept = await self._store.slow.run(as_kept, catalog.images[row.image_id], self._store.layers, frozenset(catalog.blobs))
+            image, here = kept.image, {*catalog.blobs, *kept.image.documents, *kept.archives}
             try:
-                plan = plan_push(name.familiar, image, catalog.blobs, host=self._store.host, platform=platform)
+                plan = plan_push(name.familiar, image, here, host=self._store.host, platform=platform)
             except ContentMissing as error:
                 tell(Missing(error.target))
                 raise
-            await push.push(name.tag or "", image, plan)
+            await push.push(name.tag or "", kept, plan)
             # docker: this event has the name where others have the id.
             self._events.publish(Event("image", "push", name.familiar, {**image.labels, "name": name.familiar_name}))
 
@@ -170,13 +172,13 @@ class _Push:
         """As `named_origins`. Not wanted where the registry has everything, which is the usual case."""
         return named_origins(self._catalog, self._repository.reference)
 
-    async def push(self, tag: str, image: Image, plan: PushPlan) -> None:
-        """Have the registry store all of `plan`, which is of `image`, under `tag`."""
-        tell, repository = self._tell, self._repository
+    async def push(self, tag: str, kept: KeptImage, plan: PushPlan) -> None:
+        """Have the registry store all of `plan`, which is of the `kept` image, under `tag`."""
+        tell, repository, image = self._tell, self._repository, kept.image
         with ExitStack() as stack:
             # An image that is removed meanwhile goes out all the same.
             digests = [layer.descriptor.digest for layer in plan.layers if layer.stored] + [config.digest for config in plan.configs]
-            files = await run_to_end(self._slow.run(_open, self._content, digests, stack))
+            files = await run_to_end(self._slow.run(_open, self._content, kept.archives, digests, stack))
             for layer in plan.layers:
                 tell(LayerProgress(layer.shown, "Preparing"))
             await _together(self._push_layer(layer, files) for layer in plan.layers)
@@ -243,12 +245,12 @@ def _mount_attempts(size_bytes: int) -> int:
     return 1 if size_bytes <= _SMALL_BYTES else 3 if size_bytes <= _MIDDLE_BYTES else 4
 
 
-def _open(content: ContentStore, digests: Iterable[Digest], stack: ExitStack) -> dict[Digest, int]:
-    """Descriptors of the blobs, which `stack` will close. Blocks. Raises `BlobUnknown`."""
+def _open(content: ContentStore, archives: Mapping[Digest, str], digests: Iterable[Digest], stack: ExitStack) -> dict[Digest, int]:
+    """Descriptors of the blobs, or of the `archives` in their place, which `stack` will close. Blocks. Raises `BlobUnknown`."""
     found: dict[Digest, int] = {}
     for digest in digests:
         try:
-            found[digest] = os.open(content.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            found[digest] = os.open(archives.get(digest, content.path(digest)), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BlobUnknown(f"content digest {digest}: not found") from None
         stack.callback(os.close, found[digest])

@@ -12,24 +12,23 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
 
 from teul.errors import InvalidParameter, System
-from teul.model.image import Image, ImageManifest
-from teul.oci.descriptor import CONTAINERD_IMAGE_NAME, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, REF_NAME, Descriptor
+from teul.model.image import Image
+from teul.oci.descriptor import CONTAINERD_IMAGE_NAME, REF_NAME, Descriptor
 from teul.oci.digest import Digest
-from teul.oci.documents import encode_index, encode_manifest
+from teul.oci.documents import encode_index
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference, parse_reference_or_id
 from teul.services.images.catalog import Catalog, ImageUnknown, PlatformMismatch, blobs_of, blobs_of_manifest
+from teul.services.images.kept import KeptImage, as_kept
 from teul.services.images.lookup import lookup
 from teul.services.images.store import ImageStore
-from teul.snapshots.layers import Layers
 from teul.store.content import ContentStore
-from teul.store.layer_files import ARCHIVE_FILE
 
 _CHUNK_BYTES = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'
@@ -77,9 +76,11 @@ async def save_archive(
     The blobs are opened before the first chunk is yielded, so removing an image meanwhile does no harm.
     """
     catalog, slow = store.catalog, store.slow
-    chosen = [_select(catalog.images[image_id], platform) for image_id in selected if image_id in catalog.images]
+    images = [(catalog.images[image_id], selected[image_id]) for image_id in selected if image_id in catalog.images]
     with ExitStack() as stack:
-        saved = await slow.run(lambda: [_as_kept(one, store.layers, frozenset(catalog.blobs)) for one in chosen])
+        stored = frozenset(catalog.blobs)
+        kept = await slow.run(lambda: [(as_kept(image, store.layers, stored), tags) for image, tags in images])
+        saved = [_select(one, tags, platform) for one, tags in kept]
         blobs = await slow.run(_open_blobs, store.content, saved, stack)
         for directory in ("blobs/", *sorted({f"blobs/{digest.algorithm}/" for digest in blobs})):
             yield _header(directory, 0)
@@ -93,88 +94,41 @@ async def save_archive(
                 left -= len(chunk)
                 yield chunk
             yield bytes(-size_bytes % tarfile.BLOCKSIZE)
-    for name, data in _documents(saved, selected):
+    for name, data in _documents(saved):
         yield _header(name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """What goes out of an image: `target` is what its names point to in the archive, `layers` are those of the chosen manifest.
-
-    Of the `blobs` that are not in the content store, `made` has documents and `archives` the paths of layers.
-    """
+    """What goes out of an image: `target` is what its names point to in the archive. The files of `archives` are no blobs."""
 
     image: Image
+    tags: Sequence[Reference]
     target: Descriptor
     blobs: frozenset[Digest]
-    layers: tuple[Descriptor, ...]
-    made: Mapping[Digest, bytes] = field(default_factory=dict)
-    archives: Mapping[Digest, str] = field(default_factory=dict)
+    archives: Mapping[Digest, str]
 
 
-def _select(image: Image, platform: Platform | None) -> _Saved:
+def _select(kept: KeptImage, tags: Sequence[Reference], platform: Platform | None) -> _Saved:
     """docker: of a platform that is asked for the manifest alone goes out."""
+    image = kept.image
     if platform is None:
-        return _Saved(image, image.target, frozenset(blobs_of(image)), image.chosen.layers)
+        return _Saved(image, tags, image.target, frozenset(blobs_of(image)), kept.archives)
     chosen = image.for_platform(platform)
     if chosen is None or chosen.chosen.config is None:
         raise PlatformMismatch(str(image.image_id), image, platform)
     manifest = chosen.chosen
     target = msgspec.structs.replace(manifest.descriptor, platform=manifest.platform)
-    return _Saved(chosen, target, frozenset(blobs_of_manifest(manifest)), manifest.layers)
-
-
-def _as_kept(one: _Saved, layers: Layers, stored: frozenset[Digest]) -> _Saved:
-    """The same, or where blobs of layers were not kept, an image of what is here in their place. Blocks.
-
-    That has the manifests that containers can stand on, and no attestations: they speak of manifests that do not go out.
-    """
-    image = one.image
-    manifests = image.ready if one.target == image.target else (image.chosen,)
-    if all(manifest.available for manifest in manifests) or any(manifest.config is None for manifest in manifests):
-        return one
-    made: dict[Digest, bytes] = {}
-    archives: dict[Digest, str] = {}
-    blobs: set[Digest] = set()
-    targets: dict[Digest, tuple[Descriptor, tuple[Descriptor, ...]]] = {}
-    for manifest in manifests:
-        descriptor, own = manifest.descriptor, manifest.layers
-        if not manifest.available:
-            assert manifest.config is not None, "looked at above"
-            own = tuple(_stored_layer(manifest, number, layers, stored, archives) for number in range(len(own)))
-            data = encode_manifest(manifest.config, list(own))
-            descriptor = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(data), size_bytes=len(data), platform=manifest.platform)
-            made[descriptor.digest] = data
-        blobs |= {descriptor.digest, *(layer.digest for layer in own), *({manifest.config.digest} if manifest.config is not None else ())}
-        targets[manifest.descriptor.digest] = descriptor, own
-    target, chosen = targets[image.chosen.descriptor.digest]
-    if len(manifests) > 1:
-        index = encode_index([descriptor for descriptor, _ in targets.values()])
-        target = Descriptor(media_type=OCI_INDEX, digest=Digest.of(index), size_bytes=len(index))
-        made[target.digest] = index
-        blobs.add(target.digest)
-    return _Saved(image, target, frozenset(blobs), chosen, made, archives)
-
-
-def _stored_layer(
-    manifest: ImageManifest, number: int, layers: Layers, stored: frozenset[Digest], archives: dict[Digest, str]
-) -> Descriptor:
-    """A layer of the manifest as it is kept; of one without a blob the path of its archive is noted in `archives`."""
-    layer, chain_id = manifest.layers[number], manifest.chain_ids[number]
-    if layer.digest in stored or not layers.is_indexed(chain_id) or manifest.document is None:
-        return layer
-    diff_id = manifest.document.diff_ids[number]
-    archives[diff_id] = os.path.join(layers.place_of(chain_id), ARCHIVE_FILE)
-    return Descriptor(media_type=OCI_LAYER, digest=diff_id, size_bytes=os.stat(archives[diff_id]).st_size)
+    return _Saved(chosen, tags, target, frozenset(blobs_of_manifest(manifest)), kept.archives)
 
 
 def _open_blobs(content: ContentStore, saved: Sequence[_Saved], stack: ExitStack) -> dict[Digest, tuple[BinaryIO, int]]:
     blobs: dict[Digest, tuple[BinaryIO, int]] = {}
     for one in saved:
         for digest in one.blobs:
-            if digest in one.made:
-                blobs[digest] = (io.BytesIO(one.made[digest]), len(one.made[digest]))
+            if digest in one.image.documents:
+                blobs[digest] = (io.BytesIO(one.image.documents[digest]), len(one.image.documents[digest]))
             elif digest not in blobs:
                 try:
                     file = stack.enter_context(open(one.archives.get(digest, content.path(digest)), "rb"))
@@ -184,12 +138,12 @@ def _open_blobs(content: ContentStore, saved: Sequence[_Saved], stack: ExitStack
     return blobs
 
 
-def _documents(saved: Sequence[_Saved], selected: dict[Digest, list[Reference]]) -> Iterable[tuple[str, bytes]]:
+def _documents(saved: Sequence[_Saved]) -> Iterable[tuple[str, bytes]]:
     index: list[Descriptor] = []
     manifest: list[dict[str, object]] = []
     repositories: dict[str, dict[str, str]] = {}
     for one in saved:
-        tags, chosen = selected[one.image.image_id], one.image.chosen
+        tags, chosen = one.tags, one.image.chosen
         index += [
             msgspec.structs.replace(one.target, annotations={CONTAINERD_IMAGE_NAME: tag.canonical, REF_NAME: tag.tag or ""}) for tag in tags
         ] or [one.target]
@@ -198,11 +152,11 @@ def _documents(saved: Sequence[_Saved], selected: dict[Digest, list[Reference]])
             {
                 "Config": _blob_name(chosen.config.digest),
                 "RepoTags": [tag.familiar for tag in tags] or None,
-                "Layers": [_blob_name(layer.digest) for layer in one.layers],
+                "Layers": [_blob_name(layer.digest) for layer in chosen.layers],
             }
         )
         for tag in tags:
-            top = one.layers[-1].digest.hex if one.layers else ""
+            top = chosen.layers[-1].digest.hex if chosen.layers else ""
             repositories.setdefault(tag.familiar_name, {})[tag.tag or ""] = top
     yield "index.json", encode_index(index)
     yield "manifest.json", msgspec.json.encode(manifest)

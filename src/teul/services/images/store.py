@@ -52,7 +52,7 @@ class ImageStore:
         """
         self.root = root
         self.indexes = indexes
-        self._keeps_compressed = keeps_compressed
+        self.keeps_compressed = keeps_compressed
         self.workspace = workspace
         self.slow = slow
         self.content = ContentStore(os.path.join(root, "blobs"))
@@ -152,7 +152,7 @@ class ImageStore:
             now_ns = time.time_ns()
             snapshots = self._new_snapshots(images, prepared)
             tags = [rows.TagRow(tag.canonical, image.image_id, tagged_at_ns) for image in images for tag in image.tags]
-            placed = Placing(self.root, self.content, self.layers, keeps_compressed=self._keeps_compressed)
+            placed = Placing(self.root, self.content, self.layers, keeps_compressed=self.keeps_compressed)
             async with undoing(partial(self.slow.run, placed.undo), "and its files stay until the next engine"):
                 blobs = await self.slow.run(placed.place, images, prepared, dict(self.catalog.blobs), [row.chain_id for row in snapshots])
                 # What comes of it is known before it is written down: nothing that cannot be read again gets a row.

@@ -11,6 +11,7 @@ import pytest
 
 from support.stored_images import StoredImages
 from teul.aio import run_blocking
+from teul.services.images import placing
 from teul.services.images import store as image_store
 
 
@@ -52,7 +53,8 @@ class Disk:
 @pytest.fixture
 def disk(stored: StoredImages, monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk(stored)
-    monkeypatch.setattr(image_store, "sync_filesystem", disk.sync)
+    for module in (image_store, placing):
+        monkeypatch.setattr(module, "sync_filesystem", disk.sync)
     return disk
 
 
