@@ -68,7 +68,7 @@ OPERATIONS: dict[str, Entry] = {
     "POST /networks/{id}/connect": not_yet({"Container": "any"}),
     "POST /networks/{id}/disconnect": not_yet({"Container": "any"}),
     "GET /images/search": not_yet(None, note="registries"),
-    "POST /images/create": partly("import from the request's body; neither pull nor import from a URL yet"),
+    "POST /images/create": partly("pull, and import from the request's body; no import from a URL yet"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
     "DELETE /volumes/{name}": partly("always 404: there are no volumes yet"),
@@ -86,10 +86,7 @@ PARAMETERS: dict[str, Entry] = {
     "DELETE /containers/{id}?link": not_yet("link=1", note="links"),
     "GET /images/json?all": without_effect("every image has a name or stands alone: there are no intermediate ones"),
     "GET /images/json?digests": without_effect("since 1.43 digests are always told"),
-    "GET /images/json?manifests": without_effect("as in dockerd without the containerd image store"),
-    "GET /images/{name}/json?manifests": without_effect("as in dockerd without the containerd image store"),
     "DELETE /images/{name}?noprune": without_effect("parents are never removed with a child"),
-    "POST /images/create?fromImage": not_yet("fromImage=busybox&tag=1", note="pull"),
     "POST /images/create?fromSrc": partly('"-", the body, only', "fromSrc=http://example.invalid/rootfs.tar"),
 }
 

@@ -66,3 +66,7 @@ class Deadline(TeulError):
 
 class System(TeulError):
     """The kernel or the disk said no."""
+
+
+class Remote(System):
+    """Somebody else's failure, a registry's: nothing is wrong with this engine. docker: told as a failure of the engine's all the same."""

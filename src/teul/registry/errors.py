@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from teul.errors import Integrity, InvalidParameter, NotFound, System, TeulError, Unauthorized
+from teul.errors import Integrity, InvalidParameter, NotFound, Remote, TeulError, Unauthorized
 from teul.oci.reference import Reference
 
 # The texts of the codes that registries use. spec: OCI distribution-spec, "Error Codes"; the sentences are the distribution project's.
@@ -65,7 +65,7 @@ class Problem:
         return code if self.is_bare else f"{code}: {self.message}"
 
 
-class RegistryError(System):
+class RegistryError(Remote):
     """Base of what goes wrong with a registry that the engine does not know better. docker: an unknown error, hence status 500."""
 
 

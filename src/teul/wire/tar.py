@@ -11,6 +11,7 @@ images are made and read with that: a global header is skipped, an entry without
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -308,7 +309,9 @@ def _parse_pax(data: bytes, pending: _Pending) -> None:
 
 def _verify_checksum(block: bytes, field: bytes) -> None:
     stored = _number(field)
-    unsigned = sum(block) - sum(field) + 8 * 32
+    # One half of an Adler-32 sum is the sum of the bytes and 1, modulo 65521, which a block of ASCII stays below: a sixth of the time.
+    total = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
+    unsigned = total - sum(field) + 8 * 32
     if stored == unsigned:
         return
     # Some old tars summed signed characters.

@@ -208,6 +208,14 @@ def test_checksums_over_signed_bytes_are_accepted() -> None:
     assert read_all(bytes(header) + END)[0][0].name == "ü".encode()
 
 
+def test_checksums_of_the_largest_header_there_is() -> None:
+    """All of it the last character of ASCII, in the name and in what the format leaves unused."""
+    header = bytearray(raw_header(b"\x7f" * 100))
+    header[500:512] = b"\x7f" * 12
+    header[148:156] = b"%06o\0 " % sum(header[:148] + b" " * 8 + header[156:])
+    assert read_all(bytes(header) + END)[0][0].name == b"\x7f" * 100
+
+
 def test_the_end_may_go_without_its_blocks() -> None:
     assert len(read_all(raw_header() + raw_header(b"g"))) == 2
     assert read_all(b"") == []
