@@ -26,9 +26,9 @@ _published: set[Path] = set()
 
 
 class ImageRow(Row):
-    """The image lies on disk when `prepare` is over. Most rows have dozens of seconds per round, and are not warmed up."""
+    """The image lies on disk when `prepare` is over. A round takes dozens of seconds: there are few, and none for nothing."""
 
-    rounds = 3
+    rounds = 2
     quick_rounds = 1
     warm_up = False
 
@@ -267,7 +267,7 @@ class PageCache(LoadedRow):
 class Removal(LoadedRow):
     name = "removal of a large image"
     budget = 0.10
-    rounds = 2
+    rounds = 1
 
     def measure(self, contender: Contender) -> float:
         self.ensure_loaded(contender)
