@@ -16,10 +16,11 @@ HOME = Path(__file__).resolve().parents[1]
 # The race borrows the tests' engines, images and HTTP client.
 sys.path[:0] = [str(HOME / "tests"), str(HOME)]
 
-from bench import report, rows  # noqa: E402 - after the path
+from bench import image_rows, report, rows  # noqa: E402 - after the path
 from bench.contender import Contender  # noqa: E402
 from bench.install import ensure_installed  # noqa: E402
 from bench.race import Result, run_row  # noqa: E402
+from bench.row import Options  # noqa: E402
 from support import images  # noqa: E402
 from support.dockerd import Dockerd  # noqa: E402
 from support.engine import Engine  # noqa: E402
@@ -37,7 +38,7 @@ def main() -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="teul-bench-")))
         contenders = [_start(name, stack) for name in options.engines]
-        sizes = rows.Options(quick=options.quick, others=options.others, containers=options.containers, directory=directory)
+        sizes = Options(quick=options.quick, others=options.others, containers=options.containers, directory=directory)
         results = _race(contenders, sizes, options.rows, options.rounds)
         versions = {contender.name: contender.call(200, "GET", "/version").json()["Version"] for contender in contenders}
         print(f"\nwritten to {report.save(results, HOME / 'build' / 'bench', versions)}")
@@ -72,10 +73,10 @@ def _start(name: str, stack: ExitStack) -> Contender:
     return contender
 
 
-def _race(contenders: list[Contender], sizes: rows.Options, wanted: str | None, rounds: int | None) -> list[Result]:
+def _race(contenders: list[Contender], sizes: Options, wanted: str | None, rounds: int | None) -> list[Result]:
     print(report.head(), flush=True)
     results: list[Result] = []
-    for kind in rows.ROWS:
+    for kind in (*rows.ROWS, *image_rows.ROWS):
         if wanted is not None and not any(text.strip() in kind.name for text in wanted.split(",")):
             continue
         row = kind(sizes)

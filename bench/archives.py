@@ -1,87 +1,128 @@
-"""A large image to load and pull: as many files and bytes as a usual application image, the same bytes every time."""
+"""What the rows feed to the engines: docker-save archives, written while their layers are made, and a build context."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import random
 import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from isal import isal_zlib
 
 from support.images import MODIFIED_AT, file, pack
 
-LAYERS = 6
-FILES = 19_000
-TOTAL_BYTES = 560_000_000
-NAME = "bench/large:1"
+_GZIP_WBITS = 16 + zlib.MAX_WBITS
 
 
-def write_large_image(path: Path, *, scale: float = 1.0) -> None:
-    """Write a docker-save archive with `LAYERS` layers; `scale` shrinks files and bytes alike."""
-    dice = random.Random(20_240_102)
-    # Half of every block is noise and half is text, as programs and libraries compress to about half of their size.
-    noise = dice.randbytes(1 << 20)
-    layers: list[tuple[str, Path]] = []
-    for number in range(LAYERS):
-        layer = path.with_name(f"layer-{number}.tar")
-        _write_layer(
-            layer, number, files=round(FILES * scale / LAYERS), size_bytes=round(TOTAL_BYTES * scale / LAYERS), dice=dice, noise=noise
-        )
-        layers.append((_digest_of(layer), layer))
-    config = {
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer, as it is known to an image's config (`diff_id`) and, gzipped in the file `path`, to registries."""
+
+    diff_id: str
+    path: Path
+    digest: str
+    size_bytes: int
+
+
+class LayerStream:
+    """A file to write one layer's archive to: it goes into the docker-save archive, and gzipped into a file of its own."""
+
+    def __init__(self, archive: io.BufferedWriter, path: Path) -> None:
+        self._archive = archive
+        self._path = path
+        self._gzip = path.open("wb")
+        self._compressor = isal_zlib.compressobj(level=2, wbits=_GZIP_WBITS)
+        self._plain, self._packed = hashlib.sha256(), hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self._archive.write(data)
+        self._plain.update(data)
+        self.size_bytes += len(data)
+        self._pack(self._compressor.compress(data))
+        return len(data)
+
+    def finish(self) -> Layer:
+        self._pack(self._compressor.flush())
+        size_bytes = self._gzip.tell()
+        self._gzip.close()
+        return Layer(f"sha256:{self._plain.hexdigest()}", self._path, f"sha256:{self._packed.hexdigest()}", size_bytes)
+
+    def _pack(self, data: bytes) -> None:
+        self._packed.update(data)
+        self._gzip.write(data)
+
+
+class ArchiveWriter:
+    """Writes one docker-save archive in one pass, each layer into its place; the archive is whole when the `with` ends."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self.layers: list[Layer] = []
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._file:
+            if kind is not None:
+                return
+            config = image_config(self.layers)
+            config_name = f"{hashlib.sha256(config).hexdigest()}.json"
+            paths = [f"layer-{number}/layer.tar" for number in range(len(self.layers))]
+            manifest = [{"Config": config_name, "RepoTags": [self._name], "Layers": paths}]
+            self._add(config_name, config)
+            self._add("manifest.json", json.dumps(manifest).encode())
+            self._file.write(bytes(1024))
+            self.size_bytes = self._file.tell()
+
+    @contextmanager
+    def layer(self) -> Iterator[tarfile.TarFile]:
+        """The archive of the next layer, to be filled. Its size is not known before, so its header is written last."""
+        number = len(self.layers)
+        header_at = self._file.tell()
+        self._file.write(bytes(512))
+        stream = LayerStream(self._file, self._path.with_name(f"{self._path.stem}-{number}.tar.gz"))
+        with tarfile.open(fileobj=stream, mode="w|", bufsize=1 << 20, format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]  # a writer
+            yield tar
+        self._file.write(bytes(-stream.size_bytes % 512))
+        self._file.seek(header_at)
+        self._file.write(regular(f"layer-{number}/layer.tar", stream.size_bytes).tobuf(tarfile.GNU_FORMAT))
+        self._file.seek(0, io.SEEK_END)
+        self.layers.append(stream.finish())
+
+    def _add(self, name: str, data: bytes) -> None:
+        self._file.write(regular(name, len(data)).tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512))
+
+
+def image_config(layers: Sequence[Layer]) -> bytes:
+    config: dict[str, Any] = {
         "architecture": "amd64",
-        "config": {"Cmd": ["/bin/true"]},
+        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
         "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest, _ in layers]},
-        "history": [{"created_by": f"layer {number}"} for number in range(LAYERS)],
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        "history": [{"created_by": f"layer {number}"} for number in range(len(layers))],
     }
-    config_data = json.dumps(config, sort_keys=True).encode()
-    config_name = f"{hashlib.sha256(config_data).hexdigest()}.json"
-    manifest = [{"Config": config_name, "RepoTags": [NAME], "Layers": [f"{digest}/layer.tar" for digest, _ in layers]}]
-    with tarfile.open(path, "w") as archive:
-        for digest, layer in layers:
-            info = tarfile.TarInfo(f"{digest}/layer.tar")
-            info.size, info.mtime = layer.stat().st_size, MODIFIED_AT
-            with layer.open("rb") as source:
-                archive.addfile(info, source)
-            layer.unlink()
-        _append(archive, config_name, config_data)
-        _append(archive, "manifest.json", json.dumps(manifest).encode())
+    return json.dumps(config, sort_keys=True).encode()
+
+
+def regular(name: str, size_bytes: int, *, mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size_bytes, MODIFIED_AT, mode
+    return info
 
 
 def build_context() -> bytes:
     """Ten RUN steps on the small image."""
     lines = ["FROM busybox", *(f"RUN echo step {number} > /step-{number}" for number in range(10))]
     return pack([file("Dockerfile", "\n".join(lines) + "\n")])
-
-
-def _write_layer(path: Path, number: int, *, files: int, size_bytes: int, dice: random.Random, noise: bytes) -> None:
-    weights = [dice.lognormvariate(0, 1.6) for _ in range(files)]
-    total = sum(weights)
-    with tarfile.open(path, "w") as archive:
-        for index, weight in enumerate(weights):
-            if index % 50 == 0:
-                archive.addfile(_header(f"srv/layer{number}/part{index // 50}", 0, kind=tarfile.DIRTYPE))
-            data = _content(round(size_bytes * weight / total), dice.randrange(len(noise)), noise, f"{number}/{index}")
-            _append(archive, f"srv/layer{number}/part{index // 50}/file{index}.bin", data)
-
-
-def _content(size_bytes: int, offset: int, noise: bytes, name: str) -> bytes:
-    block = noise[offset : offset + 4096] + f"line of {name}\n".encode() * 256
-    return (block * (size_bytes // len(block) + 1))[:size_bytes]
-
-
-def _header(name: str, size_bytes: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.size, info.mtime, info.mode = kind, size_bytes, MODIFIED_AT, 0o755 if kind == tarfile.DIRTYPE else 0o644
-    return info
-
-
-def _append(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    archive.addfile(_header(name, len(data)), io.BytesIO(data))
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()

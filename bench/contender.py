@@ -45,9 +45,9 @@ class Contender:
     def remove(self, container: str, *, client: Client | None = None) -> None:
         self.call(204, "DELETE", f"/containers/{container}?force=1&v=1", client=client)
 
-    def run(self, *command: str, network: str = "default", client: Client | None = None) -> None:
+    def run(self, *command: str, network: str = "default", client: Client | None = None, **config: Any) -> None:
         """Create, start, wait, remove: what `docker run --rm` asks of an engine."""
-        container = self.create(*command, network=network, client=client)
+        container = self.create(*command, network=network, client=client, **config)
         self.start(container, client=client)
         code = self.wait(container, client=client)
         self.remove(container, client=client)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.contender import Contender, NotYet
-from bench.rows import Row
+from bench.row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class Result:
     name: str
     budget: float
     unit: str
+    absolute: bool
     figures: dict[str, list[float]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -25,26 +26,25 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """Teul's figure as a part of dockerd's; for rows whose figure is a ratio already, Teul's own."""
+        """Teul's figure as a part of dockerd's."""
         ours, theirs = self.median("teul"), self.median("dockerd")
-        if self.unit == "ratio":
-            return ours
         return ours / theirs if ours is not None and theirs else None
 
     @property
     def is_within_budget(self) -> bool | None:
-        return None if self.ratio is None else self.ratio <= self.budget
+        judged = self.median("teul") if self.absolute else self.ratio
+        return None if judged is None else judged <= self.budget
 
 
 def run_row(row: Row, contenders: Sequence[Contender], *, rounds: int) -> Result:
     """Prepare both, one unmeasured round each, then `rounds` in turn; clean up whatever happens. Who cannot do it is left out."""
-    result = Result(row.name, row.budget, row.unit, {contender.name: [] for contender in contenders})
+    result = Result(row.name, row.budget, row.unit, row.absolute, {contender.name: [] for contender in contenders})
     able: list[Contender] = []
     try:
         for contender in contenders:
             try:
                 row.prepare(contender)
-                if rounds > 1:
+                if rounds > 1 and row.warm_up:
                     row.measure(contender)
             except NotYet as reason:
                 result.notes[contender.name] = f"not yet: {reason}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.race import Result
 
-_HEAD = f"{'work':<56} {'dockerd':>10} {'teul':>10} {'ratio':>7} {'budget':>7}"
+_HEAD = f"{'work':<56} {'dockerd':>10} {'teul':>10} {'ratio':>7} {'budget':>9}"
 
 
 def head() -> str:
@@ -24,7 +24,8 @@ def line(result: Result) -> str:
     ratio = "" if result.ratio is None else f"{result.ratio:.3f}"
     verdict = {None: "", True: "ok", False: "OVER"}[result.is_within_budget]
     notes = "; ".join(f"{name}: {note}" for name, note in result.notes.items())
-    return f"{result.name:<56} {figures[0]:>10} {figures[1]:>10} {ratio:>7} {result.budget:>7.2f} {verdict or notes}".rstrip()
+    budget = _figure(result.budget, result.unit) if result.absolute else f"{result.budget:.2f}"
+    return f"{result.name:<56} {figures[0]:>10} {figures[1]:>10} {ratio:>7} {budget:>9} {verdict or notes}".rstrip()
 
 
 def save(results: Sequence[Result], directory: Path, versions: dict[str, str]) -> Path:

@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, how often, and how much of dockerd's figure Teul may need.
+"""The rows of small containers: what is measured, how often, and how much of dockerd's figure Teul may need.
 
 A row's `prepare` and `clean` are not measured. `measure` returns seconds (or bytes) of one round.
 """
@@ -7,54 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from bench import archives
-from bench.contender import Contender, NotYet
-from bench.registry import registry
+from bench.contender import Contender
+from bench.row import Row, timed
 from support import processes
 from support.unix_http import demultiplex
 
 LOG_BYTES = 20_000_000
 COMMITTED_BYTES = 100_000_000
 LISTED = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Sizes of this run; `quick` ones tell whether it works, not how fast it is."""
-
-    quick: bool
-    others: int
-    containers: int
-    directory: Path
-
-
-class Row:
-    """One line of the table. Instances keep what `prepare` made, one per contender's name."""
-
-    name = ""
-    budget = 1.0
-    rounds = 15
-    quick_rounds = 3
-    unit = "s"
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.made: dict[str, Any] = {}
-
-    def prepare(self, contender: Contender) -> None:
-        """Make what every round needs."""
-
-    def measure(self, contender: Contender) -> float:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Give back what is not a contender's."""
 
 
 class Api(Row):
@@ -146,62 +108,6 @@ class OwnCli(Row):
                 raise RuntimeError(f"{contender.name}: exit {output.exit_code}: {output.stderr}")
 
         return timed(run)
-
-
-class Load(Row):
-    name = "load of a multi-layer image"
-    budget = 0.70
-    rounds = 3
-    quick_rounds = 1
-
-    def prepare(self, contender: Contender) -> None:
-        super().prepare(contender)
-        path = self.options.directory / "large.tar"
-        if not path.exists():
-            archives.write_large_image(path, scale=0.1 if self.options.quick else 1.0)
-
-    def measure(self, contender: Contender) -> float:
-        contender.remove_image(archives.NAME)
-        contender.clean()
-        seconds = timed(lambda: contender.upload("/images/load?quiet=1", str(self.options.directory / "large.tar")))
-        contender.remove_image(archives.NAME)
-        return seconds
-
-
-class Pull(Load):
-    name = "pull of a multi-layer image"
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self._stack = ExitStack()
-        self._address: str | None = None
-
-    def prepare(self, contender: Contender) -> None:
-        # An engine that cannot pull says so before anything is made for it; one that can fails on this address in its own words.
-        answer = contender.api.request("POST", "/images/create?fromImage=127.0.0.1:9/none&tag=none")
-        if answer.status == 501:
-            raise NotYet(answer.message)
-        super().prepare(contender)
-        if self._address is None:
-            self._address = self._stack.enter_context(registry())
-            self._push(contender)
-
-    def measure(self, contender: Contender) -> float:
-        name = f"{self._address}/bench/large"
-        contender.remove_image(f"{name}:1")
-        contender.clean()
-        seconds = timed(lambda: contender.call(200, "POST", f"/images/create?fromImage={name}&tag=1"))
-        contender.remove_image(f"{name}:1")
-        return seconds
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def _push(self, contender: Contender) -> None:
-        contender.upload("/images/load?quiet=1", str(self.options.directory / "large.tar"))
-        contender.host.must("tag", archives.NAME, f"{self._address}/bench/large:1")
-        contender.host.must("push", f"{self._address}/bench/large:1", timeout_seconds=300.0)
-        contender.remove_image(archives.NAME)
 
 
 class Commit(Row):
@@ -302,6 +208,7 @@ class Others(Api):
     budget = 1.3
     rounds = 11
     unit = "ratio"
+    absolute = True
 
     def prepare(self, contender: Contender) -> None:
         contender.run("true")
@@ -321,8 +228,6 @@ ROWS: tuple[type[Row], ...] = (
     DockerRun,
     Crowd,
     OwnCli,
-    Load,
-    Pull,
     Commit,
     Build,
     Memory,
@@ -330,9 +235,3 @@ ROWS: tuple[type[Row], ...] = (
     Logs,
     Others,
 )
-
-
-def timed(action: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started

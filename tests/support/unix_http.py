@@ -95,6 +95,15 @@ class Client:
         stream.sendall(b"0\r\n\r\n")
         return self._read_response()
 
+    def download(self, path: str) -> tuple[int, int]:
+        """GET, and throw the body away as it comes; its status and size. For archives that should not be held in memory."""
+        self._connect().sendall(f"GET {self._prefix}{path} HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
+        reader, status, headers = self._read_head()
+        size_bytes = sum(len(piece) for piece in self._iter_body(reader, status, headers))
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return status, size_bytes
+
     def hijack(self, method: str, path: str, body: Any = None) -> socket.socket:
         """Ask for an upgraded connection and return it, raw; bytes already received after the head are not lost."""
         data = b"" if body is None else json.dumps(body).encode()
@@ -136,6 +145,13 @@ class Client:
         return self._read_response(has_body=has_body)
 
     def _read_response(self, *, has_body: bool = True) -> Response:
+        reader, status, headers = self._read_head()
+        body = b"".join(self._iter_body(reader, status, headers)) if has_body else b""
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return Response(status, headers, body)
+
+    def _read_head(self) -> tuple[io.BufferedReader, int, dict[str, str]]:
         reader = self._reader
         assert reader is not None
         status_line = reader.readline()
@@ -146,10 +162,7 @@ class Client:
         while (line := reader.readline()) not in {b"\r\n", b""}:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        body = b"".join(self._iter_body(reader, status, headers)) if has_body else b""
-        if headers.get("connection", "").lower() == "close":
-            self.close()
-        return Response(status, headers, body)
+        return reader, status, headers
 
     def _iter_body(self, reader: io.BufferedReader, status: int, headers: dict[str, str]) -> Iterator[bytes]:
         if status in {204, 304}:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 # The longest line of a report is the last one of an unpacked layer, which lists the paths of its opaque directories.
 _MAX_LINE_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 16
+# kernel: /proc/sys/fs/pipe-max-size, as it is by default. A pipe is born with a sixteenth: each turn of the loop moves so much.
+_PIPE_BYTES = 1 << 20
+# A worker takes and drops a piece of a megabyte at a time. As glibc is made, each would be a mapping of its own: new pages, zeroed by the
+# kernel, and their removal, which costs more than what is done with the bytes.
+_ENVIRONMENT = {"GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={32 << 20}:glibc.malloc.trim_threshold={64 << 20}"}
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from teul.workers.program.{program} import main; main(sys.argv[1])"
 
 
@@ -136,8 +142,10 @@ async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds
             stdout=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
             pass_fds=pass_fds,
-            env={},
+            env=_ENVIRONMENT,
         )
+        if process.stdin is not None:
+            _widen(process.stdin)
         started.append(Worker(process, program))
 
     try:
@@ -150,6 +158,12 @@ async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds
             worker.kill()
             await run_to_end(worker.ended())
             worker.close()
+
+
+def _widen(pipe: asyncio.StreamWriter) -> None:
+    # kernel: a user that has many pipes already, or a smaller limit of the whole machine, gets no larger one; it is only slower then.
+    with contextlib.suppress(PermissionError):
+        fcntl.fcntl(pipe.get_extra_info("pipe"), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 @asynccontextmanager
