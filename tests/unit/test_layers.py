@@ -99,6 +99,14 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("builds",),
         ("system",),
     ),
+    "teul.services.images": (
+        ("assemble", "new_image"),
+        ("catalog", "disk_usage", "placing"),
+        ("damage", "kept", "lookup", "origins", "plan", "push_plan", "registries", "store"),
+        ("layers", "listing", "save"),
+        ("downloads", "import_", "load", "push", "remove", "repair"),
+        ("archives", "check", "pull", "service"),
+    ),
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
         ("registry", "directories"),
