@@ -67,7 +67,6 @@ OPERATIONS: dict[str, Entry] = {
     "POST /networks/create": not_yet({"Name": "one-of-ours"}, note="networks of the user's"),
     "POST /networks/{id}/connect": not_yet({"Container": "any"}),
     "POST /networks/{id}/disconnect": not_yet({"Container": "any"}),
-    "GET /images/search": not_yet(None, note="registries"),
     "POST /images/create": partly("import from the request's body; neither pull nor import from a URL yet"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),

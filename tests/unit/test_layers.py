@@ -87,7 +87,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.registry.client": (
         ("session",),
-        ("exchange",),
+        ("exchange", "searches"),
         ("blobs", "listings", "manifests", "uploads"),
         ("repository",),
         ("registry_client",),

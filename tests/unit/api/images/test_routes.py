@@ -190,8 +190,6 @@ async def test_inspect_takes_names_with_slashes_and_a_platform(api: Api, stored:
         ("/images/nothing/history", 404, "No such image: nothing:latest"),
         ("/images/nothing/get", 404, "No such image: nothing:latest"),
         ("/images/get", 400, "no images to save"),
-        ("/images/search?term=x", 501, "cannot search for images: registries are not supported yet"),
-        ("/images/search?term=x&limit=-1", 400, "invalid limit specified"),
     ],
 )
 async def test_what_cannot_be_shown(api: Api, stored: StoredImages, path: str, status: int, message: str) -> None:
