@@ -121,7 +121,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("engine",),
         ("context",),
         ("command",),
-        ("format", "session"),
+        ("format", "peer", "session"),
         ("registry",),
         ("creation",),
         ("commands",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -70,9 +70,11 @@ def _add(selected: dict[Digest, list[Reference]], image_id: Digest, tag: Referen
 
 
 async def save_archive(
-    store: ImageStore, selected: dict[Digest, list[Reference]], *, platform: Platform | None = None
+    store: ImageStore, selected: dict[Digest, list[Reference]], *, platform: Platform | None = None, without: Collection[Digest] = ()
 ) -> AsyncIterator[bytes]:
     """The archive of the `selected` images, in chunks; with a `platform` the archive has that one only.
+
+    The blobs `without` are left out, unless they are documents: whoever loads the archive has them.
 
     The blobs are opened before the first chunk is yielded, so removing an image meanwhile does no harm.
     """
@@ -80,7 +82,7 @@ async def save_archive(
     chosen = [_select(catalog.images[image_id], platform) for image_id in selected if image_id in catalog.images]
     with ExitStack() as stack:
         saved = await slow.run(lambda: [_as_kept(one, store.layers, frozenset(catalog.blobs)) for one in chosen])
-        blobs = await slow.run(_open_blobs, store.content, saved, stack)
+        blobs = await slow.run(_open_blobs, store.content, saved, stack, frozenset(without))
         for directory in ("blobs/", *sorted({f"blobs/{digest.algorithm}/" for digest in blobs})):
             yield _header(directory, 0)
         for digest, (file, size_bytes) in sorted(blobs.items()):
@@ -98,6 +100,21 @@ async def save_archive(
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
+async def blobs_to_save(store: ImageStore, selected: Mapping[Digest, object]) -> dict[Digest, int]:
+    """How large each blob of the `selected` images is as it goes out; documents are not counted."""
+    chosen = [_select(store.catalog.images[image_id], None) for image_id in selected]
+    stored = dict(store.catalog.blobs)
+
+    def measure() -> dict[Digest, int]:
+        sizes: dict[Digest, int] = {}
+        for one in (_as_kept(one, store.layers, frozenset(stored)) for one in chosen):
+            for digest in one.blobs - one.documents:
+                sizes[digest] = os.stat(one.archives[digest]).st_size if digest in one.archives else stored[digest]
+        return sizes
+
+    return await store.slow.run(measure)
+
+
 @dataclass(frozen=True, slots=True)
 class _Saved:
     """What goes out of an image: `target` is what its names point to in the archive, `layers` are those of the chosen manifest.
@@ -111,6 +128,11 @@ class _Saved:
     layers: tuple[Descriptor, ...]
     made: Mapping[Digest, bytes] = field(default_factory=dict)
     archives: Mapping[Digest, str] = field(default_factory=dict)
+
+    @property
+    def documents(self) -> frozenset[Digest]:
+        """Those of the blobs that are indexes, manifests and configs."""
+        return self.blobs & {*self.image.documents, *self.made}
 
 
 def _select(image: Image, platform: Platform | None) -> _Saved:
@@ -169,10 +191,12 @@ def _stored_layer(
     return Descriptor(media_type=OCI_LAYER, digest=diff_id, size_bytes=os.stat(archives[diff_id]).st_size)
 
 
-def _open_blobs(content: ContentStore, saved: Sequence[_Saved], stack: ExitStack) -> dict[Digest, tuple[BinaryIO, int]]:
+def _open_blobs(
+    content: ContentStore, saved: Sequence[_Saved], stack: ExitStack, without: frozenset[Digest] = frozenset()
+) -> dict[Digest, tuple[BinaryIO, int]]:
     blobs: dict[Digest, tuple[BinaryIO, int]] = {}
     for one in saved:
-        for digest in one.blobs:
+        for digest in one.blobs - (without - one.documents):
             if digest in one.made:
                 blobs[digest] = (io.BytesIO(one.made[digest]), len(one.made[digest]))
             elif digest not in blobs:

@@ -60,13 +60,17 @@ class NewPlatform:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be stored: `target`, all its indexes, manifests and configs by their digests, and the files of whatever else it has."""
+    """An image to be stored: `target`, all its indexes, manifests and configs by their digests, and the files of whatever else it has.
+
+    Blobs that it has and that are not brought, since they are stored already, are `counted_on`.
+    """
 
     target: Descriptor
     documents: dict[Digest, bytes]
     platforms: tuple[NewPlatform, ...]
     blobs: dict[Digest, BlobFile]
     tags: Sequence[Reference] = ()
+    counted_on: frozenset[Digest] = frozenset()
 
     @property
     def image_id(self) -> Digest:
@@ -118,6 +122,8 @@ class ImageStore:
 
     async def commit(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], *, tagged_at_ns: int) -> bool:
         """Store all of `images` or nothing. False, with nothing done, if a layer is neither prepared nor (any more) unpacked.
+
+        So it is if a blob that an image counts on is not stored any more.
 
         Every blob and layer is on the disk, its bytes and its name, before there is a row that counts on it. Runs to its end even if
         the caller is cancelled.
@@ -189,6 +195,8 @@ class ImageStore:
         async with self._lock:
             wanted = {chain_id for image in images for platform in image.platforms for chain_id in chain_ids(platform.document.diff_ids)}
             if any(chain_id not in prepared for chain_id in self.missing(sorted(wanted))):
+                return False
+            if any(digest not in self.catalog.blobs for image in images for digest in image.counted_on):
                 return False
             now_ns = time.time_ns()
             snapshots = self._new_snapshots(images, prepared)

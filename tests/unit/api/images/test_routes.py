@@ -285,7 +285,7 @@ class FakeLoading(ImageArchives):
         self.error: Exception | None = None
 
     async def load(
-        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None, completes: bool = False
     ) -> Sequence[LoadedImage]:
         self.body = b"".join([chunk async for chunk in stream])
         self.options = {"platform": platform, "progress": progress}
@@ -354,10 +354,15 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
 
     class Loading(FakeLoading):
         async def load(
-            self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+            self,
+            stream: AsyncIterator[bytes],
+            *,
+            platform: Platform | None = None,
+            progress: Progress | None = None,
+            completes: bool = False,
         ) -> Sequence[LoadedImage]:
             try:
-                return await super().load(stream, platform=platform, progress=progress)
+                return await super().load(stream, platform=platform, progress=progress, completes=completes)
             except BaseException as error:
                 ended.set_result(error)
                 raise
