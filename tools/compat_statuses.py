@@ -67,7 +67,6 @@ OPERATIONS: dict[str, Entry] = {
     "POST /networks/create": not_yet({"Name": "one-of-ours"}, note="networks of the user's"),
     "POST /networks/{id}/connect": not_yet({"Container": "any"}),
     "POST /networks/{id}/disconnect": not_yet({"Container": "any"}),
-    "GET /images/search": not_yet(None, note="registries"),
     "POST /images/create": partly("pull, and import from the request's body; no import from a URL yet"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
@@ -78,6 +77,10 @@ OPERATIONS: dict[str, Entry] = {
 # What Docker's API does not have.
 OWN: dict[str, str] = {
     "POST /teul/system/check": "checks everything that is stored, and repairs it with `repair=1`: JSON lines, see [cli.md](cli.md)",
+    "POST /teul/images/blobs": "the blobs of the images that the body names, see [images.md](images.md)",
+    "POST /teul/images/missing": "those of the blobs that the body names that are not stored here",
+    "POST /teul/images/save": "as `GET /images/get`, without the blobs that the body names",
+    "POST /teul/images/load": "as `POST /images/load`, and the archive may leave out blobs that are stored here",
 }
 
 # "METHOD /path?parameter"

@@ -61,6 +61,8 @@ class Behaviour:
     redirect_blobs_to: str = ""
     cuts: list[int] = field(default_factory=list)  # each answer with a blob's bytes ends like a broken line after so many of them
 
+    search_body: bytes | None = None  # instead of what is found
+
     page_items: int = 0
     next_link: str | None = None
     upload_location: str | None = None
@@ -92,6 +94,7 @@ class FakeRegistry:
         self.tags: dict[str, dict[str, str]] = {}
         self.seen: list[Seen] = []
         self.token_requests: list[dict[str, list[str]]] = []
+        self.repositories: list[dict[str, object]] = []  # what is searched, by `name`
         self.host = ""
         self._tls = tls
         self._address = address
@@ -112,6 +115,8 @@ class FakeRegistry:
         app.add_routes(
             [
                 web.get("/v2/", self._ping),
+                web.get("/v1/_ping", self._ping),
+                web.get("/v1/search", self._search),
                 web.route("*", "/token", self._token),
                 web.route("*", "/loop/{step}", self._loop),
                 web.route("*", f"/v2/{_NAME}/manifests/{{reference}}", self._manifest),
@@ -199,6 +204,18 @@ class FakeRegistry:
 
     async def _ping(self, request: web.Request) -> web.Response:
         return web.json_response({})
+
+    async def _search(self, request: web.Request) -> web.Response:
+        """docker: no challenge comes before it; who needs a password says so with a status."""
+        if self.behaviour.auth and (denied := self._unauthorized(request)) is not None:
+            return denied
+        if self.behaviour.search_body is not None:
+            return web.Response(body=self.behaviour.search_body, content_type="application/json")
+        if self.behaviour.error is not None:
+            return web.Response(status=self.behaviour.error[0], body=self.behaviour.error[2])
+        term = request.query["q"]
+        found = [it for it in self.repositories if term in str(it["name"])][: int(request.query["n"])]
+        return web.json_response({"query": term, "num_results": len(found), "results": found})
 
     async def _loop(self, request: web.Request) -> web.Response:
         return web.Response(status=307, headers={"Location": f"/loop/{int(request.match_info['step']) + 1}"})

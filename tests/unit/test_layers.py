@@ -87,7 +87,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.registry.client": (
         ("session",),
-        ("exchange",),
+        ("exchange", "searches"),
         ("blobs", "listings", "manifests", "uploads"),
         ("repository",),
         ("registry_client",),
@@ -101,11 +101,12 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.services.images": (
         ("assemble", "new_image"),
-        ("catalog", "disk_usage", "placing"),
+        ("catalog", "disk_usage", "placing", "search"),
         ("damage", "kept", "lookup", "origins", "plan", "push_plan", "registries", "store"),
         ("layers", "listing", "save"),
-        ("downloads", "import_", "load", "push", "remove", "repair"),
-        ("archives", "check", "pull", "service"),
+        ("downloads", "import_", "moving", "push", "remove", "repair", "stored_members"),
+        ("load", "pull"),
+        ("archives", "check", "service"),
     ),
     "teul.services.containers": (
         ("errors", "restart_policy", "run"),
@@ -129,7 +130,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("engine",),
         ("context",),
         ("command",),
-        ("format", "session"),
+        ("format", "peer", "session"),
         ("registry",),
         ("creation",),
         ("commands",),

@@ -20,7 +20,7 @@ from teul.api.containers import streams as container_streams
 from teul.api.http.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
 from teul.api.http.errors import error_response, message_response
 from teul.api.http.origin import refusal
-from teul.api.images import push, registries
+from teul.api.images import moving, push, registries
 from teul.api.images import routes as images
 from teul.api.networks import routes as networks
 from teul.api.system import check as system_check
@@ -39,6 +39,7 @@ _MODULES = (
     images,
     push,
     registries,
+    moving,
     networks,
     system,
     system_check,

@@ -49,6 +49,7 @@ from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
+from teul.services.images.moving import ImageMoves
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
@@ -176,6 +177,7 @@ class Engine:
             execs=execs,
             images=images,
             image_archives=ImageArchives(image_store, events),
+            image_moves=ImageMoves(image_store),
             image_remover=ImageRemover(image_store, events, image_usage),
             image_puller=puller,
             image_check=ImageCheck(image_store),

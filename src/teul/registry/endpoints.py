@@ -17,7 +17,9 @@ from teul.registry.errors import InvalidRegistryConfig
 
 # docker: registry/config.go; the reference grammar knows Docker Hub as docker.io, and old logins as the index.
 HUB_HOST = "registry-1.docker.io"
-_HUB_NAMES = frozenset({DEFAULT_DOMAIN, "index.docker.io"})
+# What is searched, and where old logins go.
+INDEX_HOST = "index.docker.io"
+_HUB_NAMES = frozenset({DEFAULT_DOMAIN, INDEX_HOST})
 # docker: always insecure, as a stop-gap for registries on this machine.
 _LOOPBACK = ("::1/128", "127.0.0.0/8")
 _HOST = re.compile(
@@ -45,6 +47,9 @@ class Endpoint:
     def url(self) -> str:
         """`https://host/v2/`, without what is below it."""
         return f"{self.scheme}://{self.host}{self.path}/v2/"
+
+
+INDEX = Endpoint("https", INDEX_HOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,12 @@ def split_port(host: str) -> tuple[str, str]:
     return host, ""
 
 
+def is_host(text: str) -> bool:
+    """Whether `text` is `name[:port]` that may stand in an URL."""
+    port = split_port(text)[1]
+    return _HOST.fullmatch(text) is not None and (not port or int(port) <= 65535)
+
+
 def login_host(server_address: str) -> str:
     """The host that a login to `server_address` means: a host or an URL in any of the spellings of old clients; "" is Docker Hub."""
     if not server_address:
@@ -130,7 +141,7 @@ def parse_registries(*, mirrors: Iterable[str] = (), insecure: Iterable[str] = (
 
 
 def _parse_insecure(entry: str) -> str | Network:
-    name = DEFAULT_DOMAIN if entry == "index.docker.io" else entry
+    name = DEFAULT_DOMAIN if entry == INDEX_HOST else entry
     if name.startswith("-") or name.endswith("-"):
         raise InvalidRegistryConfig(f"invalid index name ({name}). Cannot begin or end with a hyphen")
     for scheme in ("http://", "https://"):

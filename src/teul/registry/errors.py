@@ -133,6 +133,10 @@ class InvalidRegistryAuth(InvalidParameter):
     """The credentials that came with an API request cannot be read."""
 
 
+class InvalidRegistryEndpoint(InvalidParameter):
+    """A client named a host to be searched that cannot be reached. docker: status 400, since the client chose it."""
+
+
 class InvalidRegistryConfig(InvalidParameter):
     """A mirror, an insecure registry, a proxy or a file below certs.d is not what it should be."""
 

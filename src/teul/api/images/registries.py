@@ -1,6 +1,7 @@
-"""Registries over HTTP: log in, and look at what a name stands for.
+"""Registries over HTTP: log in, look at what a name stands for, and search.
 
-Source: moby daemon/server/router/system/system_routes.go, postAuth; daemon/server/router/distribution/distribution_routes.go.
+Source: moby daemon/server/router/system/system_routes.go, postAuth; daemon/server/router/distribution/distribution_routes.go;
+daemon/server/router/image/image_routes.go, getImagesSearch.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from aiohttp import web
 
 from teul.api.http.context import services
 from teul.api.http.errors import StatusError
-from teul.api.http.query import json_response
+from teul.api.http.query import filters, integer, json_response, text
+from teul.api.http.streaming import while_connected
 from teul.api.images.push import AUTH_HEADER, auth_body
 from teul.api.images.views import descriptor_view
+from teul.errors import InvalidParameter
 from teul.oci.documents import encode_document
 from teul.services.images.registries import RefusedByRegistry
 
@@ -62,7 +65,22 @@ async def inspect_distribution(request: web.Request) -> web.StreamResponse:
     return json_response({"Descriptor": descriptor_view(found.descriptor), "Platforms": platforms})
 
 
+async def search_images(request: web.Request) -> web.StreamResponse:
+    """GET /images/search"""
+    try:
+        limit = integer(request, "limit") or 0
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid limit specified: {error.message}") from error
+    if limit < 0:
+        raise InvalidParameter("invalid limit specified")
+    wanted, header = filters(request), request.headers.get(AUTH_HEADER, "")
+    async with while_connected(request):
+        found = await services(request).registries.search(text(request, "term"), wanted, header, limit=limit)
+    return json_response(found)
+
+
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/auth", log_in),
+    ("GET", "/images/search", search_images),
     ("GET", "/distribution/{name:.+}/json", inspect_distribution),
 )

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from teul.api.http.context import api_version, services
 from teul.api.http.progress import relay
-from teul.api.http.query import boolean, filters, integer, json_response, text
+from teul.api.http.query import boolean, filters, json_response, text
 from teul.api.http.streaming import JsonStream, json_stream, late_json_stream, request_body, while_connected
 from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
 from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
@@ -155,19 +155,11 @@ async def prune_images(request: web.Request) -> web.StreamResponse:
     return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
-async def search_images(request: web.Request) -> web.StreamResponse:
-    """GET /images/search"""
-    if (limit := integer(request, "limit")) is not None and limit < 0:
-        raise InvalidParameter("invalid limit specified")
-    raise NotImplementedHere("cannot search for images: registries are not supported yet")
-
-
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/images/json", list_images),
     ("POST", "/images/load", load_images),
     ("POST", "/images/create", create_image),
     ("POST", "/images/prune", prune_images),
-    ("GET", "/images/search", search_images),
     ("GET", "/images/get", save_images),
     ("GET", "/images/{name:.*}/get", save_images),
     ("GET", "/images/{name:.*}/json", inspect_image),

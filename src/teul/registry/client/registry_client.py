@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from teul.errors import TeulError
-from teul.oci.reference import Reference
+from teul.oci.reference import DEFAULT_DOMAIN, Reference
 from teul.registry.client.exchange import Exchange
 from teul.registry.client.repository import Repository
+from teul.registry.client.searches import Searcher, SearchResult
 from teul.registry.client.session import EndpointSession
 from teul.registry.credentials import ANONYMOUS, Credentials
-from teul.registry.endpoints import Address, Endpoint, literal_address, login_host, split_port
-from teul.registry.errors import LoginFailed, LoginRefused, RegistryError
+from teul.registry.endpoints import INDEX, Address, Endpoint, is_host, literal_address, login_host, split_port
+from teul.registry.errors import InvalidRegistryEndpoint, LoginFailed, LoginRefused, RegistryError
 from teul.registry.tokens import Tokens
 from teul.registry.transport import Options, Transport
 
@@ -31,6 +32,7 @@ class RegistryClient:
         self._backoff = options.backoff
         self._transport = Transport(options)
         self._tokens = Tokens(self._transport)
+        self._searcher = Searcher(self._transport, self._tokens)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -66,6 +68,18 @@ class RegistryClient:
                 log.info("attempting the next endpoint after %s: %s", endpoint.url, error.message)
                 failure = error
         raise failure
+
+    async def search(self, host: str, term: str, credentials: Credentials = ANONYMOUS, *, limit: int) -> list[SearchResult]:
+        """What `host` finds for `term`, without mirrors; docker.io is Docker Hub's index. Raises what `Searcher.search` does.
+
+        Raises `InvalidRegistryEndpoint` also for what is no host: a client may write anything before its term.
+        """
+        if host == DEFAULT_DOMAIN:
+            return await self._searcher.search([INDEX], credentials, term, limit=limit)
+        if not is_host(host):
+            raise InvalidRegistryEndpoint(f'parse "https://{host}": invalid host')
+        endpoints = self._registries.endpoints_of_host(host, addresses=await self._addresses(host))
+        return await self._searcher.search(endpoints, credentials, term, limit=limit)
 
     def _session(self, endpoint: Endpoint, credentials: Credentials, scopes: tuple[str, ...]) -> EndpointSession:
         return EndpointSession(self._transport, self._tokens, endpoint, credentials, scopes)

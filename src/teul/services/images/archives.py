@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform, host_platform
@@ -28,10 +28,16 @@ class ImageArchives:
         self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
     async def load(
-        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+        self,
+        stream: AsyncIterator[bytes],
+        *,
+        platform: Platform | None = None,
+        progress: Progress | None = None,
+        completes: bool = False,
     ) -> Sequence[LoadedImage]:
         """Store the images of a docker-save or OCI-layout archive; all of them or nothing.
 
+        With `completes`, the archive may leave out blobs that are stored here.
         Raises InvalidParameter for an archive that is corrupt, truncated or hostile, System if the host fails.
         """
         loaded = await load_archive(
@@ -42,6 +48,7 @@ class ImageArchives:
             wanted=platform,
             limits=self._limits,
             slots=self._slots,
+            completes=completes,
         )
         for image in loaded:
             self._events.publish(image_event(image.image_id, image.document, "load"))
@@ -56,15 +63,15 @@ class ImageArchives:
         self._events.publish(image_event(image.image_id, document, "import"))
         return image.image_id
 
-    def save(self, names: Sequence[str], *, platform: Platform | None = None) -> AsyncIterator[bytes]:
-        """The archive of the images called `names`, or of that one platform of them.
+    def save(self, names: Sequence[str], *, platform: Platform | None = None, without: Collection[Digest] = ()) -> AsyncIterator[bytes]:
+        """The archive of the images called `names`, or of that one platform of them; of the blobs `without` only documents go out.
 
         Raises NotFound or InvalidParameter before it yields anything.
         """
         selected = select_images(self._store.catalog, names)
         for image_id in selected:
             self._events.publish(image_event(image_id, self._store.catalog.images[image_id].document, "save"))
-        return save_archive(self._store, selected, platform=platform)
+        return save_archive(self._store, selected, platform=platform, without=without)
 
 
 async def _no_progress(_: LayerProgress) -> None:

@@ -20,6 +20,8 @@ from teul.workers.layers import Limits, Unpacked, index_blob, index_stream, inge
 
 log = logging.getLogger(__name__)
 
+_MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+
 
 @dataclass(frozen=True, slots=True)
 class ArrivedLayer:
@@ -30,6 +32,13 @@ class ArrivedLayer:
     size_bytes: int
     compression: str
     blob_path: str
+
+
+def compression_of(path: str) -> str:
+    """How the blob in the file `path` is compressed, if in a way that layers are; "" otherwise. Blocks."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), "")
 
 
 async def make_layer(

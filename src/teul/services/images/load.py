@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from teul import failpoints
@@ -25,6 +25,7 @@ from teul.services.images.layers import make_layer
 from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
 from teul.services.images.plan import ArchiveContents, PlannedImage, PlannedPlatform, plan_load
 from teul.services.images.store import ImageStore
+from teul.services.images.stored_members import BlobWithdrawn, StoredMembers
 from teul.snapshots.layers import link_layer
 from teul.store.metadata.images import TagRow
 from teul.workers.client import InvalidArchive
@@ -62,13 +63,18 @@ async def load_archive(
     wanted: Platform | None,
     limits: Limits,
     slots: asyncio.Semaphore,
+    completes: bool = False,
 ) -> list[LoadedImage]:
-    """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored."""
+    """Store every image of the archive that `stream` brings. Raises InvalidParameter or System; then nothing is stored.
+
+    With `completes`, blobs that the archive leaves out are taken from the store, if they are there.
+    """
     async with store.workspace.directory() as directory, Tasks() as tasks:
         unpacking = _Unpacking(store, directory, limits, slots=slots, tasks=tasks)
         members = os.path.join(directory, "members")
         await run_to_end(run_blocking(os.mkdir, members, 0o700))
-        contents = ArchiveContents(_read)
+        held = StoredMembers(store.content, store.catalog.blobs)
+        contents = ArchiveContents(_read, find_stored=held.find if completes else None)
         async for member in split(stream, members, limits):
             contents.add(member)
             unpacking.offer(member)
@@ -78,10 +84,15 @@ async def load_archive(
         prepared: dict[Digest, PreparedLayer] = {}
         before = dict(store.catalog.tags)
         while True:
+            _check_held(store.catalog, planned, held)
             for platform in (platform for image in planned for platform in image.platforms):
-                await _prepare(store, platform, unpacking, prepared, progress)
-            new = [_new_image(image) for image in planned]
-            # False: a layer that was unpacked when `_prepare` looked has been removed with its image meanwhile.
+                try:
+                    await _prepare(store, platform, unpacking, prepared, progress)
+                except (TeulError, OSError):
+                    _check_held(store.catalog, planned, held)
+                    raise
+            new = [_new_image(image, held) for image in planned]
+            # False: a layer that was unpacked when `_prepare` looked, or a blob, has been removed with its image meanwhile.
             if await store.commit(new, prepared, tagged_at_ns=0):
                 break
     return [_loaded(image, before) for image in new]
@@ -188,10 +199,20 @@ def _read(member: Member) -> bytes:
         return file.read()
 
 
-def _new_image(image: PlannedImage) -> NewImage:
-    blobs = {file.digest: BlobFile(file.path, file.size_bytes) for file in image.files if file.digest is not None}
+def _check_held(catalog: Catalog, planned: Sequence[PlannedImage], held: StoredMembers) -> None:
+    """Raise `BlobWithdrawn` if a blob that was found in the store is not there any more."""
+    for file in (file for image in planned for file in image.files if held.is_stored(file)):
+        if file.digest is not None and file.digest not in catalog.blobs:
+            raise BlobWithdrawn(file.digest)
+
+
+def _new_image(image: PlannedImage, held: StoredMembers) -> NewImage:
+    blobs = {
+        file.digest: BlobFile(file.path, file.size_bytes) for file in image.files if file.digest is not None and not held.is_stored(file)
+    }
+    counted_on = frozenset(file.digest for file in image.files if file.digest is not None and held.is_stored(file))
     platforms = tuple(NewPlatform(platform.document, platform.layers) for platform in image.platforms)
-    return NewImage(image.target, image.documents, platforms, blobs, image.tags)
+    return NewImage(image.target, image.documents, platforms, blobs, image.tags, counted_on)
 
 
 def _loaded(image: NewImage, before: dict[str, TagRow]) -> LoadedImage:

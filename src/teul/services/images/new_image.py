@@ -38,13 +38,17 @@ class NewPlatform:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be stored: `target`, all its indexes, manifests and configs by their digests, and the files of whatever else it has."""
+    """An image to be stored: `target`, all its indexes, manifests and configs by their digests, and the files of whatever else it has.
+
+    Blobs that it has and that are not brought, since they are stored already, are `counted_on`.
+    """
 
     target: Descriptor
     documents: dict[Digest, bytes]
     platforms: tuple[NewPlatform, ...]
     blobs: dict[Digest, BlobFile]
     tags: Sequence[Reference] = ()
+    counted_on: frozenset[Digest] = frozenset()
 
     @property
     def image_id(self) -> Digest:

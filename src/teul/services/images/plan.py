@@ -73,10 +73,14 @@ class PlannedImage:
 
 
 class ArchiveContents:
-    """The members of an archive by name. Names are normalized; one that leads out of the archive is refused."""
+    """The members of an archive by name. Names are normalized; one that leads out of the archive is refused.
 
-    def __init__(self, read: Callable[[Member], bytes]) -> None:
+    What `find_stored` finds counts as a member where the archive has no blob of that digest.
+    """
+
+    def __init__(self, read: Callable[[Member], bytes], *, find_stored: Callable[[Digest], Member | None] | None = None) -> None:
         self._read = read
+        self._find_stored = find_stored
         self._members: dict[str, Member] = {}
 
     def add(self, member: Member) -> None:
@@ -90,11 +94,17 @@ class ArchiveContents:
         """The file called `name`, through links. Raises `InvalidArchive` for links that lead nowhere good."""
         for _ in range(_MAX_LINKS):
             member = self._members.get(_inside(name))
-            if member is None or member.type == "file":
+            if member is None:
+                return self._stored(_inside(name))
+            if member.type == "file":
                 return member
             directory = posixpath.dirname(_inside(name)) if member.type == "symlink" and not member.target.startswith("/") else ""
             name = posixpath.join(directory, member.target.lstrip("/"))
         raise InvalidArchive(f'invalid archive: too many levels of links at "{name}"')
+
+    def _stored(self, name: str) -> Member | None:
+        digest = _digest_of_blob(name) if self._find_stored is not None else None
+        return self._find_stored(digest) if self._find_stored is not None and digest is not None else None
 
     def get(self, name: str) -> Member:
         """As `find`, but the file must be there, and have the digest that its name claims, if it claims one."""
@@ -334,6 +344,13 @@ def _claimed_digest(name: str) -> Digest | None:
     if _HEX.fullmatch(stem) is None or (directory and not directory.endswith("blobs/sha256")):
         return None
     return Digest(f"sha256:{stem}")
+
+
+def _digest_of_blob(name: str) -> Digest | None:
+    """The digest whose blob is called `name` in an OCI layout. spec: OCI image-spec image-layout.md, Blobs."""
+    directory, _, rest = name.partition("/")
+    algorithm, _, encoded = rest.partition("/")
+    return find_digest(f"{algorithm}:{encoded}") if directory == "blobs" else None
 
 
 def _inside(name: str) -> str:

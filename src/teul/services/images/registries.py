@@ -1,4 +1,4 @@
-"""What clients ask of registries without an image: whether credentials are good, and what a name stands for there."""
+"""What clients ask of registries without an image: whether credentials are good, what a name stands for there, and what there is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teul.errors import System, TeulError
+from teul.model.filter import Filters
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest
 from teul.oci.documents import InvalidDocument, decode_index, decode_lenient, decode_manifest
@@ -13,9 +14,11 @@ from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference_or_id
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
+from teul.registry.client.searches import SearchResult
 from teul.registry.credentials import ANONYMOUS, Credentials, decode_auth_config, decode_registry_auth
 from teul.registry.errors import BadAnswer, InvalidRegistryAuth, NotInRegistry, Refused, RegistryError
 from teul.services.images.assemble import describe, leads_to_index
+from teul.services.images.search import parse_search
 
 
 class RefusedByRegistry(TeulError):
@@ -65,6 +68,17 @@ class RemoteRegistries:
             raise RefusedByRegistry(error) from error
         except InvalidDocument as error:
             raise BadAnswer(error.message) from error
+
+    async def search(self, term: str, filters: Filters, auth_header: str, *, limit: int) -> list[SearchResult]:
+        """What the registry before `term`, or Docker Hub, finds for it; `limit` is the most that it is asked for, 0 for dockerd's own.
+
+        Raises InvalidParameter, and what `RegistryClient.search` does.
+        """
+        wanted = parse_search(term, filters, limit=limit)
+        if wanted.wants_automated:
+            return []
+        found = await self._client.search(wanted.host, wanted.term, lenient_credentials(auth_header), limit=wanted.limit)
+        return [result for result in found if wanted.accepts(result)]
 
 
 def lenient_credentials(header: str) -> Credentials:

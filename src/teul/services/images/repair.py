@@ -16,15 +16,13 @@ from teul import failpoints
 from teul.aio import run_blocking, run_to_end
 from teul.errors import TeulError
 from teul.oci.digest import Digest
-from teul.services.images.layers import make_layer
+from teul.services.images.layers import compression_of, make_layer
 from teul.services.images.store import ImageStore
 from teul.store.atomic import sync_filesystem
 from teul.store.layer_files import ARCHIVE_FILE
 from teul.workers.layers import Limits, index_blob, unpack
 
 log = logging.getLogger(__name__)
-
-_MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class Repair:
@@ -67,7 +65,7 @@ class Repair:
             directory = os.path.join(place, f"unpacked-{number}")
             path = self._store.content.path(digest)
             await run_to_end(run_blocking(os.mkdir, directory, 0o755))
-            compression = await run_blocking(_compression, path)
+            compression = await run_blocking(compression_of, path)
             unpacked = await unpack(path, compression, directory, self._limits, self._store.slow, diff_id=None)
             if unpacked.diff_id == diff_id:
                 return directory
@@ -90,7 +88,7 @@ class Repair:
         for number, digest in enumerate(self._sources(diff_id)):
             directory = os.path.join(place, f"layer-{chain_id.hex}-{number}")
             path = self._store.content.path(digest)
-            compression = await run_blocking(_compression, path)
+            compression = await run_blocking(compression_of, path)
             known = diff_id if digest == diff_id else None
             try:
                 made = await make_layer(self._store, path, compression, directory, self._limits, diff_id=known)
@@ -164,9 +162,3 @@ class Repair:
             ]
         )
         return (digest for digest in found if digest in catalog.blobs and digest not in self._damaged)
-
-
-def _compression(path: str) -> str:
-    with open(path, "rb") as file:
-        head = file.read(4)
-    return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -69,9 +69,11 @@ def _add(selected: dict[Digest, list[Reference]], image_id: Digest, tag: Referen
 
 
 async def save_archive(
-    store: ImageStore, selected: dict[Digest, list[Reference]], *, platform: Platform | None = None
+    store: ImageStore, selected: dict[Digest, list[Reference]], *, platform: Platform | None = None, without: Collection[Digest] = ()
 ) -> AsyncIterator[bytes]:
     """The archive of the `selected` images, in chunks; with a `platform` the archive has that one only.
+
+    The blobs `without` are left out, unless they are documents: whoever loads the archive has them.
 
     The blobs are opened before the first chunk is yielded, so removing an image meanwhile does no harm.
     """
@@ -81,7 +83,7 @@ async def save_archive(
         stored = frozenset(catalog.blobs)
         kept = await slow.run(lambda: [(as_kept(image, store.layers, stored), tags) for image, tags in images])
         saved = [_select(one, tags, platform) for one, tags in kept]
-        blobs = await slow.run(_open_blobs, store.content, saved, stack)
+        blobs = await slow.run(_open_blobs, store.content, saved, stack, frozenset(without))
         for directory in ("blobs/", *sorted({f"blobs/{digest.algorithm}/" for digest in blobs})):
             yield _header(directory, 0)
         for digest, (file, size_bytes) in sorted(blobs.items()):
@@ -97,6 +99,21 @@ async def save_archive(
     for name, data in _documents(saved):
         yield _header(name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+async def blobs_to_save(store: ImageStore, selected: Mapping[Digest, object]) -> dict[Digest, int]:
+    """How large each blob of the `selected` images is as it goes out; documents are not counted."""
+    images = [store.catalog.images[image_id] for image_id in selected]
+    stored = dict(store.catalog.blobs)
+
+    def measure() -> dict[Digest, int]:
+        sizes: dict[Digest, int] = {}
+        for kept in (as_kept(image, store.layers, frozenset(stored)) for image in images):
+            for digest in blobs_of(kept.image) - kept.image.documents.keys():
+                sizes[digest] = os.stat(kept.archives[digest]).st_size if digest in kept.archives else stored[digest]
+        return sizes
+
+    return await store.slow.run(measure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +140,12 @@ def _select(kept: KeptImage, tags: Sequence[Reference], platform: Platform | Non
     return _Saved(chosen, tags, target, frozenset(blobs_of_manifest(manifest)), kept.archives)
 
 
-def _open_blobs(content: ContentStore, saved: Sequence[_Saved], stack: ExitStack) -> dict[Digest, tuple[BinaryIO, int]]:
+def _open_blobs(
+    content: ContentStore, saved: Sequence[_Saved], stack: ExitStack, without: frozenset[Digest]
+) -> dict[Digest, tuple[BinaryIO, int]]:
     blobs: dict[Digest, tuple[BinaryIO, int]] = {}
     for one in saved:
-        for digest in one.blobs:
+        for digest in one.blobs - (without - one.image.documents.keys()):
             if digest in one.image.documents:
                 blobs[digest] = (io.BytesIO(one.image.documents[digest]), len(one.image.documents[digest]))
             elif digest not in blobs:

@@ -78,6 +78,8 @@ class ImageStore:
     async def commit(self, images: Sequence[NewImage], prepared: dict[Digest, PreparedLayer], *, tagged_at_ns: int) -> bool:
         """Store all of `images` or nothing. False, with nothing done, if a layer is neither prepared nor (any more) unpacked.
 
+        So it is if a blob that an image counts on is not stored any more.
+
         Every blob and layer is on the disk, its bytes and its name, before there is a row that counts on it. Runs to its end even if
         the caller is cancelled.
         """
@@ -148,6 +150,8 @@ class ImageStore:
         async with self._lock:
             wanted = {chain_id for image in images for platform in image.platforms for chain_id in chain_ids(platform.document.diff_ids)}
             if any(chain_id not in prepared for chain_id in self.missing(sorted(wanted))):
+                return False
+            if any(digest not in self.catalog.blobs for image in images for digest in image.counted_on):
                 return False
             now_ns = time.time_ns()
             snapshots = self._new_snapshots(images, prepared)

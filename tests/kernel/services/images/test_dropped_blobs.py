@@ -46,8 +46,8 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
     host.stop()
 
 
-async def save(host: Host, name: str, **options: Platform) -> bytes:
-    return b"".join([chunk async for chunk in host.archives.save([name], **options)])
+async def save(host: Host, name: str, *, platform: Platform | None = None) -> bytes:
+    return b"".join([chunk async for chunk in host.archives.save([name], platform=platform)])
 
 
 async def assert_whole(host: Host) -> None:

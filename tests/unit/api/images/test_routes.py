@@ -190,8 +190,6 @@ async def test_inspect_takes_names_with_slashes_and_a_platform(api: Api, stored:
         ("/images/nothing/history", 404, "No such image: nothing:latest"),
         ("/images/nothing/get", 404, "No such image: nothing:latest"),
         ("/images/get", 400, "no images to save"),
-        ("/images/search?term=x", 501, "cannot search for images: registries are not supported yet"),
-        ("/images/search?term=x&limit=-1", 400, "invalid limit specified"),
     ],
 )
 async def test_what_cannot_be_shown(api: Api, stored: StoredImages, path: str, status: int, message: str) -> None:
@@ -287,7 +285,7 @@ class FakeLoading(ImageArchives):
         self.error: Exception | None = None
 
     async def load(
-        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+        self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None, completes: bool = False
     ) -> Sequence[LoadedImage]:
         self.body = b"".join([chunk async for chunk in stream])
         self.options = {"platform": platform, "progress": progress}
@@ -356,10 +354,15 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
 
     class Loading(FakeLoading):
         async def load(
-            self, stream: AsyncIterator[bytes], *, platform: Platform | None = None, progress: Progress | None = None
+            self,
+            stream: AsyncIterator[bytes],
+            *,
+            platform: Platform | None = None,
+            progress: Progress | None = None,
+            completes: bool = False,
         ) -> Sequence[LoadedImage]:
             try:
-                return await super().load(stream, platform=platform, progress=progress)
+                return await super().load(stream, platform=platform, progress=progress, completes=completes)
             except BaseException as error:
                 ended.set_result(error)
                 raise
