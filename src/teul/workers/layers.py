@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -237,11 +237,11 @@ def _new_file(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> AsyncIterator[Member]:
+async def split(stream: AsyncIterator[bytes], directory: str, limits: Limits) -> AsyncGenerator[Member, None]:
     """Take the image archive that `stream` brings apart into files in the empty `directory`; each member as soon as it is whole.
 
-    No member may be believed before the iteration ends without an error. Raises `InvalidArchive` or `System`, and whatever
-    `stream` raises.
+    To be closed by whoever gives up the iteration: a worker is at work until then. No member may be believed before the iteration ends
+    without an error. Raises `InvalidArchive` or `System`, and whatever `stream` raises.
     """
     order: SplitOrder = {
         "job": "split",

@@ -7,8 +7,8 @@ a half-done create or remove helps nobody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -94,6 +94,18 @@ async def started_stream(request: web.Request, *, content_type: str, headers: di
     await response.prepare(request)
     # aiohttp keeps the headers back for the first bytes of the body; clients wait for them before they go on.
     await response.write(b"")
+    return response
+
+
+async def archive_response(request: web.Request, chunks: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    """Answer with an archive as it is made, whose making ends with the client."""
+    response = web.StreamResponse()
+    response.content_type = "application/x-tar"
+    async with aclosing(chunks):
+        await response.prepare(request)
+        async for chunk in chunks:
+            await response.write(chunk)
+    await response.write_eof()
     return response
 
 

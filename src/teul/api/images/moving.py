@@ -13,7 +13,7 @@ from aiohttp import web
 
 from teul.api.http.context import services
 from teul.api.http.query import json_body, json_response
-from teul.api.http.streaming import json_stream, request_body
+from teul.api.http.streaming import archive_response, json_stream, request_body
 from teul.api.images.views import loaded_lines
 from teul.services.images.moving import parse_digests
 
@@ -54,13 +54,7 @@ async def save_partly(request: web.Request) -> web.StreamResponse:
     body = await json_body(request, _Order, required=True)
     assert body is not None, "required"
     chunks = services(request).image_archives.save(body.names, without=frozenset(parse_digests(body.without)))
-    response = web.StreamResponse()
-    response.content_type = "application/x-tar"
-    await response.prepare(request)
-    async for chunk in chunks:
-        await response.write(chunk)
-    await response.write_eof()
-    return response
+    return await archive_response(request, chunks)
 
 
 async def load_partial(request: web.Request) -> web.StreamResponse:

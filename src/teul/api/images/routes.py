@@ -12,7 +12,7 @@ from aiohttp import web
 from teul.api.http.context import api_version, services
 from teul.api.http.progress import relay
 from teul.api.http.query import boolean, filters, json_response, text
-from teul.api.http.streaming import JsonStream, json_stream, late_json_stream, request_body, while_connected
+from teul.api.http.streaming import JsonStream, archive_response, json_stream, late_json_stream, request_body, while_connected
 from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
 from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
 from teul.model.filter import Filters
@@ -114,13 +114,7 @@ async def save_images(request: web.Request) -> web.StreamResponse:
         for wanted in names:
             found.images.resolve(wanted, platform)
     chunks = found.image_archives.save(names, platform=platform)
-    response = web.StreamResponse()
-    response.content_type = "application/x-tar"
-    await response.prepare(request)
-    async for chunk in chunks:
-        await response.write(chunk)
-    await response.write_eof()
-    return response
+    return await archive_response(request, chunks)
 
 
 async def tag_image(request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ The answer is a stream of JSON lines. `{"finding": {…}}` is something damaged,
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from teul.services.images.damage import Finding, Progress
 async def check_storage(request: web.Request) -> web.StreamResponse:
     """With `repair` set, what can be repaired is. A check ends when its client leaves; what is repaired by then stays so."""
     reports = services(request).image_check.run(repair=boolean(request, "repair"))
-    async with while_connected(request), json_stream(request, line_end=b"\n") as stream:
+    async with while_connected(request), json_stream(request, line_end=b"\n") as stream, aclosing(reports):
         async for report in reports:
             await stream.send(_view(report))
     return stream.response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform, host_platform
@@ -63,7 +63,9 @@ class ImageArchives:
         self._events.publish(image_event(image.image_id, document, "import"))
         return image.image_id
 
-    def save(self, names: Sequence[str], *, platform: Platform | None = None, without: Collection[Digest] = ()) -> AsyncIterator[bytes]:
+    def save(
+        self, names: Sequence[str], *, platform: Platform | None = None, without: Collection[Digest] = ()
+    ) -> AsyncGenerator[bytes, None]:
         """The archive of the images called `names`, or of that one platform of them; of the blobs `without` only documents go out.
 
         Raises NotFound or InvalidParameter before it yields anything.

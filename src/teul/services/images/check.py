@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import filecmp
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from teul.aio import run_to_end
@@ -38,7 +38,7 @@ class ImageCheck:
         self._limits = limits or Limits()
         self._alone = asyncio.Lock()
 
-    def run(self, *, repair: bool = False) -> AsyncIterator[Report]:
+    def run(self, *, repair: bool = False) -> AsyncGenerator[Report, None]:
         """Look at everything: what is found as it is found, progress in between, and at the end the outcome.
 
         With `repair` what can be had again is, and what nothing refers to is removed. May be cancelled; what is repaired by then stays so.
@@ -48,7 +48,7 @@ class ImageCheck:
             raise Conflict("a check is already running")
         return self._run(repair=repair)
 
-    async def _run(self, *, repair: bool) -> AsyncIterator[Report]:
+    async def _run(self, *, repair: bool) -> AsyncGenerator[Report, None]:
         async with self._alone:
             async with self._store.unchanged():  # or an image that is just being stored would count as left out of the catalog
                 check = _Check(self._store, self._limits, await self._store.recorded(), repair=repair)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from teul import failpoints
@@ -75,9 +76,10 @@ async def load_archive(
         await run_to_end(run_blocking(os.mkdir, members, 0o700))
         held = StoredMembers(store.content, store.catalog.blobs)
         contents = ArchiveContents(_read, find_stored=held.find if completes else None)
-        async for member in split(stream, members, limits):
-            contents.add(member)
-            unpacking.offer(member)
+        async with aclosing(split(stream, members, limits)) as arriving:
+            async for member in arriving:
+                contents.add(member)
+                unpacking.offer(member)
         failpoints.reach("images.load.received")
         planned = await store.slow.run(plan_load, contents, host, wanted)
         unpacking.keep_only({file.path for image in planned for file in image.files})

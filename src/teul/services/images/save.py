@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -70,7 +70,7 @@ def _add(selected: dict[Digest, list[Reference]], image_id: Digest, tag: Referen
 
 async def save_archive(
     store: ImageStore, selected: dict[Digest, list[Reference]], *, platform: Platform | None = None, without: Collection[Digest] = ()
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The archive of the `selected` images, in chunks; with a `platform` the archive has that one only.
 
     The blobs `without` are left out, unless they are documents: whoever loads the archive has them.

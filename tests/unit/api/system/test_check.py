@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,14 @@ async def test_a_check_ends_when_its_client_leaves(api: Api) -> None:
         def __init__(self) -> None:
             return
 
-        async def _run(self, *, repair: bool) -> AsyncIterator[Report]:
+        async def _run(self, *, repair: bool) -> AsyncGenerator[Report, None]:
             try:
                 yield Progress(1, 2)
                 await asyncio.Event().wait()
             finally:
                 ended.set()
 
-        def run(self, *, repair: bool = False) -> AsyncIterator[Report]:
+        def run(self, *, repair: bool = False) -> AsyncGenerator[Report, None]:
             return self._run(repair=repair)
 
     api.services.image_check = Endless()
