@@ -16,7 +16,6 @@ from teul import failpoints
 from teul.aio import run_blocking, run_to_end
 from teul.errors import InvalidParameter, NotFound
 from teul.model.event import Event
-from teul.model.image import ImageManifest
 from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.documents import InvalidDocument, decode_index, decode_manifest
@@ -70,6 +69,7 @@ class _Progress:
 
     prepared: dict[Digest, PreparedLayer] = field(default_factory=dict)
     blobs: dict[Digest, BlobFile] = field(default_factory=dict)
+    counted_on: set[Digest] = field(default_factory=set)  # blobs that are not brought, since they are stored
     count: int = 0
 
 
@@ -138,8 +138,8 @@ class ImagePuller:
             data = documents[descriptor.digest] = await repository.fetch_manifest(descriptor)
         else:
             raise InvalidDocument("invalid image index: indexes are nested too deeply")
-        if (known := self._known(target, descriptor)) is not None and known.document is not None:
-            return _Found(target, {}, known.document, known.layers, is_here=True)
+        if (known := self._known(target, descriptor)) is not None:
+            return known
         manifest = decode_manifest(data)
         raw = await repository.fetch_config(manifest.config)
         document = decode_image_config(raw)
@@ -156,13 +156,16 @@ class ImagePuller:
         documents[manifest.config.digest] = raw
         return _Found(target, documents, document, tuple(manifest.layers))
 
-    def _known(self, target: Descriptor, descriptor: Descriptor) -> ImageManifest | None:
-        """The manifest, if the image is here with all of it."""
+    def _known(self, target: Descriptor, descriptor: Descriptor) -> _Found | None:
+        """What is found, if the image is here with all of the manifest."""
         image = self._store.catalog.images.get(target.digest)
         if image is None or image.deleted:
             return None
-        whole = (it for it in image.ready if it.available or not self._store.keeps_compressed)
-        return next((it for it in whole if it.descriptor.digest == descriptor.digest), None)
+        for it in image.ready:
+            if it.descriptor.digest == descriptor.digest and it.document is not None and (it.available or not self._store.keeps_compressed):
+                # With its documents: the image may be gone by the time that it gets the name.
+                return _Found(target, dict(image.documents), it.document, it.layers, is_here=True)
+        return None
 
     async def _fetch(self, repository: Repository, found: _Found, name: Reference, tell: Tell) -> bool:
         """Download what is not here, and store the image; whether anything was downloaded."""
@@ -173,16 +176,17 @@ class ImagePuller:
             while True:
                 await self._make_layers(repository, found, directory, progress, tell)
                 failpoints.reach("images.pull.made")
-                image = NewImage(found.target, found.documents, (platform,), progress.blobs, (name,))
-                # False: a layer that was here when it was looked for has been removed with its image meanwhile.
+                image = NewImage(found.target, found.documents, (platform,), progress.blobs, (name,), frozenset(progress.counted_on))
+                # False: a layer or a blob that was here when it was looked for has been removed with its image meanwhile.
                 if await self._store.commit([image], progress.prepared, tagged_at_ns=0):
                     return bool(progress.blobs)
 
     async def _make_layers(self, repository: Repository, found: _Found, directory: str, progress: _Progress, tell: Tell) -> None:
         diff_ids = found.document.diff_ids
         wanted: list[tuple[Descriptor, Digest, Digest, str]] = []
+        progress.counted_on.clear()
         for layer, diff_id, chain_id in zip(found.layers, diff_ids, chain_ids(diff_ids), strict=True):
-            if chain_id in progress.prepared:
+            if chain_id in progress.prepared and layer.digest in progress.blobs:
                 continue
             progress.count += 1
             place = os.path.join(directory, f"layer-{progress.count}")
@@ -205,7 +209,8 @@ class ImagePuller:
         catalog = self._store.catalog
         if not catalog.knows_layer(layer.digest, diff_id):
             return False
-        if chain_id in catalog.snapshots:
+        progress.counted_on.add(layer.digest)
+        if chain_id in catalog.snapshots or chain_id in progress.prepared:
             return True
         row = catalog.find_layer(diff_id, self._store.layers.is_indexed) if self._store.indexes else None
         if row is None or not await run_to_end(run_blocking(link_layer, self._store.layers.directory(row.chain_id), place)):

@@ -101,6 +101,9 @@ class Host:
     def is_empty(self) -> bool:
         return not any(self.rows().values()) and not any(self.files().values())
 
+    def is_empty_but_for_work(self) -> bool:
+        return not any(self.rows().values()) and not any(names for place, names in self.files().items() if place != "tmp")
+
 
 @pytest.fixture(params=["directory", "erofs"])
 async def host(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Host]:
