@@ -4,7 +4,7 @@ What a client was told stays true: a container that was made is there until it i
 seen has its exit code and its output; a container that runs goes on, with its pid, whoever dies. A request may fail only if one of the
 engine's processes was dead while it was under way. In the end nothing is left of all that.
 
-It takes most of a minute; TEUL_ENDURANCE_SECONDS makes it longer. From ten minutes on, the kills are further apart.
+It takes half a minute; TEUL_ENDURANCE_SECONDS makes it longer. From ten minutes on, the kills are further apart.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from teul.daemon.config import parse_arguments
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
-SECONDS = float(os.environ.get("TEUL_ENDURANCE_SECONDS", "40"))
+SECONDS = float(os.environ.get("TEUL_ENDURANCE_SECONDS", "20"))
 INTERVAL_SECONDS = 20.0 if SECONDS >= 600 else 3.0
 CLIENTS = 3
 SURVIVORS = 3

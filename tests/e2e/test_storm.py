@@ -3,7 +3,7 @@
 Each container has a file with its own name. Each answer is checked against what may be answered: never a failure of the engine, and never
 another container's file. In the end nothing is left.
 
-It takes half a minute; TEUL_STORM_SECONDS makes it longer, and then the counts of all answers (shown with -s) are worth a look.
+It takes a quarter of a minute; TEUL_STORM_SECONDS makes it longer, and then the counts of all answers (shown with -s) are worth a look.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from support.unix_http import Client, Response
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
-SECONDS = float(os.environ.get("TEUL_STORM_SECONDS", "25"))
+SECONDS = float(os.environ.get("TEUL_STORM_SECONDS", "15"))
 CLIENTS = 4
 _POOL = 12
 _OWN = "own-name"
