@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -95,6 +95,19 @@ async def undoing(undo: Callable[[], Coroutine[object, object, None]], lest: str
         except Exception as failure:  # noqa: BLE001 - told with the first error, which it must not hide
             error.add_note(f"{lest}: {failure}")
         raise
+
+
+async def together(work: Iterable[Coroutine[object, object, None]]) -> None:
+    """Do all of it at once; the first failure ends the rest, and is raised."""
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in work:
+                group.create_task(coroutine)
+    except ExceptionGroup as failed:
+        failure = failed.exceptions[0]
+    if failure is not None:
+        raise failure
 
 
 class Tasks:

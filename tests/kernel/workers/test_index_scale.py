@@ -5,37 +5,22 @@ from __future__ import annotations
 import os
 import random
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from kernel.workers.archive_cases import archive, directory, hard_link, member
+from kernel.workers.test_index import indexes_can_be_mounted, mounted
 from support.needs import needs
 from teul.oci.digest import Digest
-from teul.snapshots import erofs
 from teul.store.layer_files import INDEX_FILE
 from teul.workers.layers import Limits, index_blob
 
 pytestmark = needs("root")
 
+__all__ = ["indexes_can_be_mounted"]
+
 ANY_DIGEST = Digest.of(b"")  # of an archive whose digest is taken for granted
-
-
-@pytest.fixture(autouse=True)
-def indexes_can_be_mounted(tmp_path: Path) -> None:
-    if reason := erofs.refusal(str(tmp_path)):
-        pytest.skip(f"this kernel mounts no index here: {reason}")
-
-
-@contextmanager
-def mounted(index: Path, layer_archive: Path) -> Iterator[str]:
-    fd = erofs.mount_layer(str(index), str(layer_archive))
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
 
 
 async def indexed(layer_archive: Path, tmp_path: Path, limits: Limits | None = None) -> Path:

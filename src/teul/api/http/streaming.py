@@ -19,14 +19,24 @@ from teul.errors import Cancelled
 
 
 class JsonStream:
-    """One JSON document per line, each sent at once."""
+    """One JSON document per line, each sent at once. It begins, headers first, with its first line if nobody has begun it before."""
 
-    def __init__(self, response: web.StreamResponse, line_end: bytes = b"\r\n") -> None:
-        self.response = response
+    def __init__(self, request: web.Request, content_type: str, line_end: bytes) -> None:
+        self.response = web.StreamResponse()
+        self.has_begun = False
+        self._request = request
+        self._content_type = content_type
         self._line_end = line_end
+
+    async def begin(self) -> None:
+        """Send the headers."""
+        self.has_begun = True
+        self.response = await started_stream(self._request, content_type=self._content_type)
 
     async def send(self, document: Any) -> None:
         """Write `document` and wait while the client is slow. Raises Cancelled when the client is gone."""
+        if not self.has_begun:
+            await self.begin()
         try:
             await self.response.write(msgspec.json.encode(document) + self._line_end)
         except ConnectionError as error:
@@ -35,45 +45,16 @@ class JsonStream:
 
 @asynccontextmanager
 async def json_stream(
-    request: web.Request, *, content_type: str = "application/json", line_end: bytes = b"\r\n"
+    request: web.Request, *, content_type: str = "application/json", line_end: bytes = b"\r\n", late: bool = False
 ) -> AsyncIterator[JsonStream]:
     """Answer 200 with a stream of JSON lines; headers are on their way before the body of the `with` runs.
 
-    docker: an error after that is told in band, as the last line {"errorDetail": {"message": …}, "error": …}.
-    The handler returns `stream.response`.
+    docker: an error after that is told in band, as the last line {"errorDetail": {"message": …}, "error": …}. With `late` the answer begins
+    with its first line, and an error before that is raised, to have a status of its own. The handler returns `stream.response`.
     """
-    response = await started_stream(request, content_type=content_type)
-    stream = JsonStream(response, line_end)
-    try:
-        yield stream
-    except Cancelled:
-        return  # nobody is there to be told
-    except Exception as error:  # noqa: BLE001 - boundary: the status line is gone, the error goes in band
-        _, message = describe(error)
-        await _send_quietly(stream, {"errorDetail": {"message": message}, "error": message})
-    await _end_quietly(response)
-
-
-class LateStream(JsonStream):
-    """A JSON stream that begins with its first line."""
-
-    def __init__(self, request: web.Request) -> None:
-        super().__init__(web.StreamResponse())
-        self._request = request
-        self.has_begun = False
-
-    async def send(self, document: Any) -> None:
-        """As of `JsonStream`; the headers go out with the first one."""
-        if not self.has_begun:
-            self.has_begun = True
-            self.response = await started_stream(self._request, content_type="application/json")
-        await super().send(document)
-
-
-@asynccontextmanager
-async def late_json_stream(request: web.Request) -> AsyncIterator[LateStream]:
-    """As `json_stream`, but an error before the first line is raised, and has a status of its own."""
-    stream = LateStream(request)
+    stream = JsonStream(request, content_type, line_end)
+    if not late:
+        await stream.begin()
     try:
         yield stream
     except Cancelled:
@@ -81,6 +62,7 @@ async def late_json_stream(request: web.Request) -> AsyncIterator[LateStream]:
     except Exception as error:
         if not stream.has_begun:
             raise
+        # The status line is gone, so the error goes in band.
         _, message = describe(error)
         await _send_quietly(stream, {"errorDetail": {"message": message}, "error": message})
     if stream.has_begun:

@@ -12,7 +12,7 @@ from aiohttp import web
 from teul.api.http.context import api_version, services
 from teul.api.http.progress import relay
 from teul.api.http.query import boolean, filters, json_response, text
-from teul.api.http.streaming import JsonStream, archive_response, json_stream, late_json_stream, request_body, while_connected
+from teul.api.http.streaming import JsonStream, archive_response, json_stream, request_body, while_connected
 from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
 from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
 from teul.model.filter import Filters
@@ -99,7 +99,7 @@ async def _pull_image(request: web.Request, reference: Reference, platform: Plat
     """docker: what goes wrong before there is anything to tell has a status of its own, what goes wrong later is told in band."""
     credentials = lenient_credentials(request.headers.get("X-Registry-Auth", ""))
     puller = services(request).image_puller
-    async with while_connected(request), late_json_stream(request) as stream:
+    async with while_connected(request), json_stream(request, late=True) as stream:
         await relay(stream, lambda tell: puller.pull(reference, credentials, lambda step: tell(pull_view(step)), platform=platform))
     return stream.response
 

@@ -6,14 +6,13 @@ Blobs are kept as they came, so that what was pulled is pushed with equal digest
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from teul import failpoints
-from teul.aio import run_blocking, run_to_end
+from teul.aio import run_blocking, run_to_end, together
 from teul.errors import InvalidParameter, NotFound
 from teul.model.event import Event
 from teul.oci.descriptor import Descriptor
@@ -197,12 +196,10 @@ class ImagePuller:
                 continue
             tell(_of(layer, "Pulling fs layer"))
             wanted.append((layer, diff_id, chain_id, place))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for layer, diff_id, chain_id, place in wanted:
-                    group.create_task(self._make_layer(repository, layer, diff_id, chain_id, place, progress=progress, tell=tell))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        await together(
+            self._make_layer(repository, layer, diff_id, chain_id, place, progress=progress, tell=tell)
+            for layer, diff_id, chain_id, place in wanted
+        )
 
     async def _is_here(self, layer: Descriptor, diff_id: Digest, chain_id: Digest, place: str, progress: _Progress) -> bool:
         """Whether the blob is known to be that layer, and the layer is in the store, or is made of the same layer in another chain."""

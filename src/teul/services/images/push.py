@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from teul.aio import SlowWork, run_to_end
+from teul.aio import SlowWork, run_to_end, together
 from teul.errors import InvalidParameter, NotFound
 from teul.model.event import Event
 from teul.model.image import Image
@@ -181,9 +181,9 @@ class _Push:
             files = await run_to_end(self._slow.run(_open, self._content, kept.archives, digests, stack))
             for layer in plan.layers:
                 tell(LayerProgress(layer.shown, "Preparing"))
-            await _together(self._push_layer(layer, files) for layer in plan.layers)
-            await _together(self._push_config(config, files) for config in plan.configs)
-        await _together(self._put(manifest, image) for manifest in plan.manifests if manifest.digest != plan.target.digest)
+            await together(self._push_layer(layer, files) for layer in plan.layers)
+            await together(self._push_config(config, files) for config in plan.configs)
+        await together(self._put(manifest, image) for manifest in plan.manifests if manifest.digest != plan.target.digest)
         for index in plan.indexes[:-1]:
             await self._put(index, image)
         target = plan.target
@@ -275,16 +275,3 @@ def _source(fd: int, size_bytes: int, slow: SlowWork, report: Callable[[int], No
                 report(position)
 
     return read
-
-
-async def _together(work: Iterable[Coroutine[object, object, None]]) -> None:
-    """Do all of it at once; the first failure ends the rest, and is raised."""
-    failure: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in work:
-                group.create_task(coroutine)
-    except ExceptionGroup as failed:
-        failure = failed.exceptions[0]
-    if failure is not None:
-        raise failure

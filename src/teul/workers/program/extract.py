@@ -21,7 +21,7 @@ from teul.store.atomic import remove_tree
 from teul.wire.tar import CHARACTER, DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from teul.workers.program.attributes import CAPABILITY, DEFAULT_ACL, accepted
 from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
-from teul.workers.program.streams import LimitExceeded
+from teul.workers.program.streams import entries_within
 
 _MAX_PATH_BYTES = 4096
 _OPEN_DIRECTORIES = 256
@@ -49,7 +49,6 @@ class Extractor:
         self._default_acls: dict[bytes, bytes] = {}
         self._whiteouts: set[bytes] = set()
         self._symlinked: set[bytes] = set()  # paths of directories that a symlink of the layer leads to
-        self._written_bytes = 0
         self.entries = 0
         # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
         self.size_bytes = 0
@@ -57,13 +56,8 @@ class Extractor:
 
     def run(self) -> None:
         """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the files written by then are to be thrown away."""
-        while (entry := self._reader.next()) is not None:
+        for entry in entries_within(self._reader, limit_bytes=self._limit_bytes, limit_entries=self._limit_entries):
             self.entries += 1
-            if self.entries > self._limit_entries:
-                raise LimitExceeded(f"the layer has more than {self._limit_entries} entries")
-            self._written_bytes += entry.size_bytes
-            if self._written_bytes > self._limit_bytes:
-                raise LimitExceeded(f"the layer is larger than the limit of {self._limit_bytes} bytes")
             self._close_old_directories()
             try:
                 self._extract(entry)

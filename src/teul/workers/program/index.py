@@ -20,7 +20,7 @@ from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYML
 from teul.workers.program.attributes import ACCESS_ACL, accepted, under_mode
 from teul.workers.program.entries import Refused, bounded_time, check_device
 from teul.workers.program.extract import OPAQUE, WHITEOUT, WHITEOUT_METADATA, normalize
-from teul.workers.program.streams import LimitExceeded
+from teul.workers.program.streams import entries_within
 
 _PATH_MAX = 4096  # kernel: linux/limits.h
 _MAX_SYMLINKS = 40  # kernel: linux/namei.h, MAXSYMLINKS
@@ -63,7 +63,6 @@ class Indexer:
         self._side = side
         self._limit_bytes = limit_bytes
         self._limit_entries = limit_entries
-        self._archive_bytes = 0
         self.root = Inode(stat.S_IFDIR | 0o755)
         self.entries = 0
         # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
@@ -71,13 +70,8 @@ class Indexer:
 
     def run(self) -> None:
         """Raises `TarError`, `StreamError`, `Refused` or `OSError`."""
-        while (entry := self._reader.next()) is not None:
+        for entry in entries_within(self._reader, limit_bytes=self._limit_bytes, limit_entries=self._limit_entries):
             self.entries += 1
-            if self.entries > self._limit_entries:
-                raise LimitExceeded(f"the layer has more than {self._limit_entries} entries")
-            self._archive_bytes += entry.size_bytes
-            if self._archive_bytes > self._limit_bytes:
-                raise LimitExceeded(f"the layer is larger than the limit of {self._limit_bytes} bytes")
             try:
                 self._add(entry)
             except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import zstandard
 from isal import igzip_lib
 
-from teul.wire.tar import BLOCK_BYTES, TRAILING_BYTES, Truncated
+from teul.wire.tar import BLOCK_BYTES, TRAILING_BYTES, Entry, TarReader, Truncated
 
 CHUNK_BYTES = 1 << 20
 # How much compressed input zstandard gets at once: it sets no limit to its output, and a block of four bytes can become 128 KiB.
@@ -83,6 +83,19 @@ def decompressed(chunks: Iterator[bytes], compression: str) -> Iterator[bytes]:
     if compression == "zstd":
         return _zstd(chunks)
     return _bounded(chunks, _DECOMPRESSORS[compression])
+
+
+def entries_within(reader: TarReader, *, limit_bytes: int, limit_entries: int) -> Iterator[Entry]:
+    """The entries of a layer, one after the other; raises `LimitExceeded` when there are more, or they hold more, than is allowed."""
+    total_bytes, count = 0, 0
+    while (entry := reader.next()) is not None:
+        count += 1
+        if count > limit_entries:
+            raise LimitExceeded(f"the layer has more than {limit_entries} entries")
+        total_bytes += entry.size_bytes
+        if total_bytes > limit_bytes:
+            raise LimitExceeded(f"the layer is larger than the limit of {limit_bytes} bytes")
+        yield entry
 
 
 def tapped(chunks: Iterator[bytes], *, hasher: _Hasher | None, limit_bytes: int) -> Iterator[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from teul.errors import Conflict
 from teul.oci.digest import Digest
 from teul.services.images.check import ImageCheck
 from teul.services.images.damage import Finding, Outcome
-from teul.snapshots import erofs
 from teul.store.layer_files import ARCHIVE_FILE, INDEX_FILE
 from teul.store.metadata import images as rows
 from teul.workers.layers import Limits
@@ -26,15 +24,8 @@ pytestmark = needs("root")
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    root = tmp_path / "root"
-    root.mkdir()
-    if reason := erofs.refusal(str(root)):
-        pytest.skip(f"this kernel mounts no index here: {reason}")
-    host = Host(root, indexes=True)
-    await host.start()
-    yield host
-    host.stop()
+def form() -> str:
+    return "erofs"
 
 
 async def check(host: Host, *, repair: bool = False) -> tuple[list[Finding], Outcome]:

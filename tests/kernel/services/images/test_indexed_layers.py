@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,22 +16,14 @@ from support.needs import needs
 from teul.oci.digest import Digest
 from teul.oci.reference import parse_reference
 from teul.services.images.import_ import ImportRequest
-from teul.snapshots import erofs
 from teul.store.layer_files import ARCHIVE_FILE, INDEX_FILE
 
 pytestmark = needs("root")
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    root = tmp_path / "root"
-    root.mkdir()
-    if reason := erofs.refusal(str(root)):
-        pytest.skip(f"this kernel mounts no index here: {reason}")
-    host = Host(root, indexes=True)
-    await host.start()
-    yield host
-    host.stop()
+def form() -> str:
+    return "erofs"
 
 
 def layer(host: Host, reference: str, number: int = 0) -> Path:

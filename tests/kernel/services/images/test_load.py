@@ -33,7 +33,6 @@ from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
-from teul.snapshots import erofs
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
 from teul.workers.layers import Limits
@@ -103,18 +102,6 @@ class Host:
 
     def is_empty_but_for_work(self) -> bool:
         return not any(self.rows().values()) and not any(names for place, names in self.files().items() if place != "tmp")
-
-
-@pytest.fixture(params=["directory", "erofs"])
-async def host(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Host]:
-    root = tmp_path / "root"
-    root.mkdir()
-    if request.param == "erofs" and (reason := erofs.refusal(str(root))):
-        pytest.skip(f"this kernel mounts no index here: {reason}")
-    host = Host(root, indexes=request.param == "erofs")
-    await host.start()
-    yield host
-    host.stop()
 
 
 def tree(images: Images, image: Image) -> dict[str, bytes]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from kernel.services.images.test_load import BASE, MERGED, TOP, Host, load, oci_archive, tree
@@ -14,21 +11,8 @@ from support.needs import needs
 from teul.errors import InvalidParameter
 from teul.services.images.load import LayerProgress
 from teul.services.images.stored_members import BlobWithdrawn
-from teul.snapshots import erofs
 
 pytestmark = needs("root")
-
-
-@pytest.fixture(params=["directory", "erofs"])
-async def host(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Host]:
-    root = tmp_path / "root"
-    root.mkdir()
-    if request.param == "erofs" and (reason := erofs.refusal(str(root))):
-        pytest.skip(f"this kernel mounts no index here: {reason}")
-    host = Host(root, indexes=request.param == "erofs")
-    await host.start()
-    yield host
-    host.stop()
 
 
 def partial(*layers: bytes, without: bytes) -> bytes:

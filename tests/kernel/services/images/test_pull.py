@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.services.images.test_load import Host, host, tree
+from kernel.services.images.test_load import Host, tree
 from support import images
 from support.needs import needs
 from support.registry import FakeRegistry, stock
@@ -21,8 +21,6 @@ from teul.services.images.origins import BlobOrigins
 from teul.services.images.pull import ImagePuller, PullStep
 
 pytestmark = needs("root")
-
-__all__ = ["host"]
 
 
 @pytest.fixture

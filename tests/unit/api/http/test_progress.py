@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from teul.api.http.progress import Document, aux_line, progress_line, relay
 from teul.api.http.streaming import JsonStream
@@ -18,7 +18,7 @@ class Client(JsonStream):
     """Reads a line whenever `reads` lets it; gone if `gone`."""
 
     def __init__(self) -> None:
-        super().__init__(web.StreamResponse())
+        super().__init__(make_mocked_request("GET", "/"), "application/json", b"\r\n")
         self.lines: list[Any] = []
         self.reads = asyncio.Semaphore(0)
         self.gone = False
