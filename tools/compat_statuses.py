@@ -64,9 +64,7 @@ _ANSWER = "an answer's property, ignored in a request"
 
 # Operations that have a handler of their own and are refused all the same; the request that shows it.
 OPERATIONS: dict[str, Entry] = {
-    "POST /networks/create": not_yet({"Name": "one-of-ours"}, note="networks of the user's"),
-    "POST /networks/{id}/connect": not_yet({"Container": "any"}),
-    "POST /networks/{id}/disconnect": not_yet({"Container": "any"}),
+    "POST /networks/create": partly("bridges; no macvlan and ipvlan yet, no swarm"),
     "POST /images/create": partly("pull, and import from the request's body; no import from a URL yet"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
@@ -143,9 +141,8 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
     "EndpointSettings": {
         "IPAMConfig": partly("see EndpointIPAMConfig"),
         "Links": without_effect("means something on networks of the user's only"),
-        "Aliases": refused("on the predefined networks", _endpoint(Aliases=["other"])),
+        "Aliases": partly("on networks of the user's", _endpoint(Aliases=["other"])),
         "DriverOpts": not_yet(_endpoint(DriverOpts={"com.docker.network.endpoint.sysctls": "x"})),
-        "GwPriority": without_effect("a container has one network"),
         **{
             name: without_effect(_ANSWER)
             for name in (
@@ -155,9 +152,8 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         },
     },
     "EndpointIPAMConfig": {
-        "IPv4Address": refused("on the predefined networks", _endpoint(IPAMConfig={"IPv4Address": "172.17.0.9"})),
-        "IPv6Address": refused("on the predefined networks", _endpoint(IPAMConfig={"IPv6Address": "fd00::9"})),
-        "LinkLocalIPs": not_yet(_endpoint(IPAMConfig={"LinkLocalIPs": ["169.254.1.1"]})),
+        "IPv4Address": partly("on networks of the user's", _endpoint(IPAMConfig={"IPv4Address": "172.17.0.9"})),
+        "IPv6Address": partly("on networks of the user's", _endpoint(IPAMConfig={"IPv6Address": "fd00::9"})),
     },
     "Mount": {
         "Consistency": without_effect("Docker Desktop on macOS only"),

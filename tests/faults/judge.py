@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from faults.victim import EXIT_CODE, Victim
 from support import processes
 from support.polling import eventually
 from teul.model.container import Container
-from teul.network.endpoints import host_interface_prefix
 from teul.oci.reference import parse_reference
+from teul.services.networks.records import bridge_of
 from teul.store.metadata import containers, images, networks
 
 _PATIENCE_SECONDS = 5.0  # for what the engine removes in the background, and the kernel
@@ -61,12 +63,12 @@ def assert_ended(victim: Victim, name: str, word: str = "go") -> None:
     assert f"told {word}\n" in log
 
 
-def _read(victim: Victim) -> tuple[list[Container], images.Rows, set[str]]:
-    """The records of containers and images, and the ids of containers that hold an address."""
+def _read(victim: Victim) -> tuple[list[Container], images.Rows, set[tuple[str, str]]]:
+    """The records of containers and images, and (network, container) of the addresses that are held."""
     connection = sqlite3.connect(f"file:{victim.root}/teul.db?mode=ro", uri=True)
     try:
         connection.row_factory = sqlite3.Row
-        held = {row.container_id for row in networks.load_held(connection)}
+        held = {(row.network_id, row.container_id) for row in networks.load_held(connection)}
         return containers.all_containers(connection), images.read_all(connection), held
     finally:
         connection.close()
@@ -86,7 +88,8 @@ def _records_and_files(victim: Victim) -> Iterator[str]:
         if item["State"] != row.state.status:
             yield f"container {row.name} is {row.state.status} by its record, and {item['State']} by what the engine says"
     active = {row.id for row in recorded if row.state.has_process}
-    yield from _differences("address", active, recorded="running container", found=held, known="address")
+    connected = {(endpoint.network_id, row.id) for row in recorded if row.id in active for endpoint in row.endpoints.values()}
+    yield from _differences("address", connected, recorded="endpoint", found=held, known="address")
     kept = set(os.listdir(victim.root / "containers"))
     yield from _differences("container", {row.id for row in recorded}, recorded="record", found=kept, known="directory")
     bundles = set(os.listdir(victim.run_root / "containers"))
@@ -124,11 +127,24 @@ def _host(victim: Victim) -> Iterator[str]:
             yield f"container {row.name} is {row.state.status}, its process {row.state.pid} is not there"
         elif (is_paused := row.state.status == "paused") != _is_frozen(victim.cgroups().get(row.id, [])):
             yield f"container {row.name} is {row.state.status}, and {'not ' if is_paused else ''}frozen"
-    prefixes = {host_interface_prefix(container_id): container_id for container_id in active}
-    links = [prefixes.get(name[:-1], name) for name in victim.links()]
-    if sorted(links) != sorted(active):
-        yield f"the links are those of {sorted(links)}, those that run are {sorted(active)}"
+    links = {endpoint.host_interface for row in active.values() for endpoint in row.endpoints.values()}
+    yield from _differences("link", links, recorded="endpoint", found=set(victim.links()), known="link")
+    yield from _networks(victim)
     yield from _processes(victim, {row.state.pid for row in active.values()})
+
+
+def _networks(victim: Victim) -> Iterator[str]:
+    with contextlib.closing(sqlite3.connect(f"file:{victim.root}/teul.db?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        recorded = {network.name: network for network in networks.load_networks(connection)}
+    told = {item["Name"] for item in victim.want(200, "GET", "/networks").json()}
+    yield from _differences("network", set(recorded), recorded="record", found=told, known="answer")
+    wanted = {bridge_of(network).name for network in recorded.values() if network.driver == "bridge" and not network.config_only}
+    yield from _differences("network", wanted, recorded="record", found=victim.bridges(), known="bridge")
+    rules = subprocess.run(
+        ["nft", "list", "set", "inet", victim.names.table, "bridges"], check=False, capture_output=True, text=True
+    ).stdout
+    yield from (f"network {name}: no element of the firewall" for name in wanted if f'"{name}"' not in rules)
 
 
 def _is_frozen(cgroups: list[Path]) -> bool:

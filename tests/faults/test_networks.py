@@ -1,10 +1,10 @@
-"""What an engine makes on the host before any container starts: bridge and rules."""
+"""What an engine makes on the host: bridges and rules, before any container starts, and with the networks of its users."""
 
 from __future__ import annotations
 
 import subprocess
 
-from faults.judge import assert_usable, assert_whole
+from faults.judge import assert_ends, assert_usable, assert_whole
 from faults.victim import Victim, cases
 from support.needs import needs
 from support.polling import eventually
@@ -32,7 +32,90 @@ def test_network_is_set_up_in_the_end(victim: Victim, point: str, way: str, occu
     table = subprocess.run(["nft", "list", "table", "inet", victim.names.table], check=True, capture_output=True, text=True).stdout
     assert f'elements = {{ "{victim.names.bridge}" }}' in table
     victim.stop()
-    eventually(lambda: victim.links() == set(), "no link is left")
+    eventually(lambda: victim.links() == [], "no link is left")
     assert not victim.has_network(), "what was set up outlives an engine without containers"
     victim.start()
     assert_whole(victim)
+
+
+@cases(
+    {
+        "networks.create.chosen": "kill cancel error",
+        "networks.create.recorded": "kill cancel error",
+        "networks.bridge.made": "kill cancel error",
+        "store.transaction.worked": "kill full",
+    },
+)
+def test_network_is_made_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """One that is known works; one that is not can be made."""
+    response = victim.strike(point, way, "POST", "/networks/create", {"Name": "mine"}, occurrence=occurrence)
+    if response is not None and response.status != 201:
+        assert not victim.knows_network("mine"), response.message
+    if not victim.knows_network("mine"):
+        victim.want(201, "POST", "/networks/create", {"Name": "mine"})
+    victim.run("hit", HostConfig={"NetworkMode": "mine"})
+    assert_whole(victim)
+    assert_ends(victim, "hit")
+    victim.want(204, "DELETE", "/networks/mine")
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "networks.remove.forgotten": "kill cancel",
+        "networks.withdrawn.firewall": "kill cancel error",
+        "store.transaction.worked": "kill",
+    },
+)
+def test_network_is_removed_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    victim.want(201, "POST", "/networks/create", {"Name": "mine"})
+    victim.strike(point, way, "DELETE", "/networks/mine", occurrence=occurrence)
+    if victim.knows_network("mine"):
+        victim.want(204, "DELETE", "/networks/mine")
+    assert_whole(victim)
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "networks.address.held": "kill cancel error",
+        "containers.connect.linked": "kill cancel error",
+        "store.transaction.worked": "kill full kill@2 full@2",
+        "containers.connect.recorded": "kill cancel",
+    },
+)
+def test_container_is_connected_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """Whichever it is, its record, its links and its addresses agree, and it goes on to run."""
+    victim.want(201, "POST", "/networks/create", {"Name": "mine"})
+    victim.run("hit")
+    response = victim.strike(point, way, "POST", "/networks/mine/connect", {"Container": "hit"}, occurrence=occurrence)
+    assert_whole(victim)
+    networks = victim.find("hit")["NetworkSettings"]["Networks"]
+    if response is not None and response.status != 200:
+        assert set(networks) == {"bridge"}, response.message
+    if "mine" not in networks:
+        victim.want(200, "POST", "/networks/mine/connect", {"Container": "hit"})
+    assert_whole(victim)
+    assert_ends(victim, "hit")
+    victim.want(204, "DELETE", "/networks/mine")
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "store.transaction.worked": "kill full kill@2",
+        "containers.disconnect.recorded": "kill cancel error",
+        "networks.address.forgotten": "kill",
+    },
+)
+def test_container_is_disconnected_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    victim.want(201, "POST", "/networks/create", {"Name": "mine"})
+    victim.run("hit", HostConfig={"NetworkMode": "mine"})
+    victim.want(200, "POST", "/networks/bridge/connect", {"Container": "hit"})
+    victim.strike(point, way, "POST", "/networks/mine/disconnect", {"Container": "hit"}, occurrence=occurrence)
+    if "mine" in victim.find("hit")["NetworkSettings"]["Networks"]:
+        victim.want(200, "POST", "/networks/mine/disconnect", {"Container": "hit"})
+    assert_whole(victim)
+    assert_ends(victim, "hit")
+    victim.want(204, "DELETE", "/networks/mine")
+    assert_usable(victim, "hit")

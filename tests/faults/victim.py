@@ -18,6 +18,8 @@ from support.docker_host import EngineFailed
 from support.engine import Engine
 from support.polling import eventually
 from support.unix_http import Response
+from teul.linux.netlink.socket import Netlink
+from teul.network.bridge import group_of, list_ports, remove_bridges
 from teul.network.names import HostNames, names_for_root
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -144,6 +146,9 @@ class Victim(Engine):
 
         eventually(try_to_write, f"{container} listens")
 
+    def knows_network(self, name: str) -> bool:
+        return any(item["Name"] == name for item in self.want(200, "GET", "/networks").json())
+
     def status(self, container: str) -> str:
         found = self.find(container)
         return "gone" if found is None else str(found["State"]["Status"])
@@ -167,17 +172,20 @@ class Victim(Engine):
             found.setdefault(directory.name, []).append(directory)
         return found
 
-    def links(self) -> set[str]:
-        """What hangs on the bridge."""
-        try:
-            return set(os.listdir(f"/sys/class/net/{self.names.bridge}/brif"))
-        except FileNotFoundError:
-            return set()
+    def bridges(self) -> set[str]:
+        """The bridges that are the engine's."""
+        group = group_of(self.names.table)
+        with Netlink() as host:
+            return {link.name for link in host.list_links() if link.kind == "bridge" and link.group == group}
+
+    def links(self) -> list[str]:
+        """What hangs on the bridges."""
+        return list_ports(sorted(self.bridges()))
 
     def has_network(self) -> bool:
         """Whether there is a bridge or a table of rules."""
         rules = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
-        return os.path.exists(f"/sys/class/net/{self.names.bridge}") or self.names.table in rules.split()
+        return bool(self.bridges()) or self.names.table in rules.split()
 
     def close(self) -> None:
         """Also of an engine that was left in a bad way, which its test has said."""
@@ -204,9 +212,9 @@ class Victim(Engine):
                     processes.end(int(line) for line in (directory / "cgroup.procs").read_text().split() if int(line))
                 eventually(lambda directory=directory: _try_rmdir(directory), f"{directory} is empty")  # type: ignore[misc]
                 _try_rmdir(directory.parent)
-        if os.path.exists(f"/sys/class/net/{self.names.bridge}"):
+        if self.bridges():
             # The containers that held addresses are gone with the root; the engine had to assume that they run.
-            subprocess.run(["ip", "link", "delete", self.names.bridge], check=False, capture_output=True)
+            remove_bridges(group_of(self.names.table))
             subprocess.run(["nft", "delete", "table", "inet", self.names.table], check=False, capture_output=True)
 
 

@@ -26,6 +26,7 @@ from teul.daemon.listeners import load_tls, open_listener, serve_at
 from teul.daemon.snapshotter import choose_snapshotter
 from teul.linux import cgroups, process, seccomp
 from teul.network.host import HostNetwork
+from teul.network.ipam import DEFAULT_POOLS, local_pool
 from teul.network.names import names_for_root
 from teul.oci.digest import Digest
 from teul.registry.client.registry_client import RegistryClient
@@ -33,12 +34,14 @@ from teul.registry.endpoints import parse_registries
 from teul.registry.transport import Options
 from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
+from teul.services.containers.connections import Connections
 from teul.services.containers.directories import EngineDirectories, sweep
 from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.resources import ContainerResources
@@ -127,10 +130,9 @@ class Engine:
         events = Events()
         image_usage: Usage[Digest] = Usage()
         image_store = await self._open_image_store(database, ballast, slow)
-        images = Images(image_store, events, image_usage)
         puller, pusher, registries = await self._open_registries(image_store, events)
-        network_usage: Usage[str] = Usage()
-        networks = await self._open_networks(database, network_usage)
+        images, network_usage = Images(image_store, events, image_usage), Usage[str]()
+        networks = await self._open_networks(database, network_usage, events)
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
@@ -165,7 +167,7 @@ class Engine:
         health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
         await supervision.open()
         # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
-        await networks.endpoints.sweep({container.id for container in registry.all() if container.state.counts_as_running})
+        await networks.sweep([container for container in registry.all() if container.state.counts_as_running])
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
@@ -184,6 +186,7 @@ class Engine:
             image_pusher=pusher,
             registries=registries,
             networks=networks,
+            connections=Connections(registry, runs, networks, NetworkFiles(launcher.directories), events),
             events=events,
             system=System(facts, containers, images, events),
             resources=ContainerResources(registry, runs, launcher, events),
@@ -241,9 +244,10 @@ class Engine:
         self._stack.callback(watcher.close)
         return watcher
 
-    async def _open_networks(self, database: Database, usage: Usage[str]) -> Networks:
+    async def _open_networks(self, database: Database, usage: Usage[str], events: Events) -> Networks:
         config = self._config
-        networks = Networks(database, HostNetwork(names_for_root(config.root)), usage)
+        host = HostNetwork(names_for_root(config.root), settings_file=f"{config.run_root}/sysctls.json")
+        networks = Networks(database, host, usage, events, pools=[*DEFAULT_POOLS, local_pool(config.root)])
         await networks.open()
 
         async def close() -> None:

@@ -12,11 +12,15 @@ from teul.model.health import NO_HEALTH, Health
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState
 from teul.model.mount import MountPoint
-from teul.model.network_config import NetworkingConfig
+from teul.model.network import BRIDGE
+from teul.model.network_config import EndpointSettings, NetworkingConfig
 
 
 class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A running container's attachment to a network: addresses without their prefix lengths, which stand apart; "" where there is none."""
+    """A running container's attachment to a network: addresses without their prefix lengths, which stand apart; "" where there is none.
+
+    `interface` is its name inside, `host_interface` that of the other end.
+    """
 
     network_name: str
     network_id: str
@@ -29,13 +33,15 @@ class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     ipv6_prefix: int = 0
     gateway6: str = ""
     host_interface: str = ""
+    interface: str = ""
 
 
 class Container(msgspec.Struct, kw_only=True):
     """One container.
 
     `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
-    configuration is merged in and Docker's defaults are filled. `endpoints` are by the network's name, in the order of the container's
+    configuration is merged in and Docker's defaults are filled. `attachments` are the networks that it is to be on, by name; None in
+    records from before there were several. `endpoints` are what it has of them, by the network's name and in the order of the container's
     interfaces, and empty while the container does not run. `image_reference` is what the client wrote, `image_manifest` the descriptor of
     the image's manifest for the container's platform (OCI image-spec descriptor.md), None in records from before there was a choice.
     `state` is replaced as a whole, by the functions of `model.lifecycle`, `health` by those of `model.health`; `health` is None as long as
@@ -57,10 +63,29 @@ class Container(msgspec.Struct, kw_only=True):
     driver: str = "overlay2"
     platform: str = "linux"
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
+    attachments: dict[str, EndpointSettings] | None = None
     endpoints: dict[str, ContainerEndpoint] = msgspec.field(default_factory=dict)
     manually_stopped: bool = False
     health: Health | None = None
     image_manifest: dict[str, Any] | None = None
+
+    @property
+    def wanted_networks(self) -> dict[str, EndpointSettings]:
+        """The networks that the container is on when it runs, by name, with what was asked of each."""
+        if self.attachments is not None:
+            return self.attachments
+        mode = self.host_config.network_mode
+        if self.config.network_disabled or mode.startswith("container:"):
+            return {}
+        asked = (self.networking.endpoints_config if self.networking else None) or {}
+        name = BRIDGE if mode in ("", "default") else mode
+        return {name: asked.get(name) or EndpointSettings()}
+
+    def names_on(self, network: str) -> list[str]:
+        """Its names on a network of the user's, the first of which stands for it. docker: buildEndpointDNSNames."""
+        settings = self.wanted_networks.get(network)
+        names = [self.name, *((settings.aliases if settings is not None else None) or ()), self.id[:12], self.config.hostname]
+        return list(dict.fromkeys(name for name in names if name))
 
     @property
     def gateway_endpoint(self) -> ContainerEndpoint | None:

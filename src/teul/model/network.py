@@ -10,10 +10,6 @@ BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
 """Networks that every engine has, and nobody may make or remove."""
 
-# Driver options, as Docker spells them.
-OPTION_BRIDGE_NAME = "com.docker.network.bridge.name"
-OPTION_MTU = "com.docker.network.driver.mtu"
-
 
 class AddressRange(msgspec.Struct, frozen=True, kw_only=True):
     """A subnet that a network hands addresses out of. `ip_range` narrows what is handed out; `auxiliary` are addresses to leave alone."""

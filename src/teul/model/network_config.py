@@ -1,4 +1,7 @@
-"""A container's attachment to networks, in Docker's words (API v1.51 NetworkingConfig and EndpointSettings)."""
+"""Networks and a container's attachments to them, in Docker's words.
+
+Source: API v1.51, NetworkCreateRequest, NetworkingConfig, EndpointSettings.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +44,58 @@ class NetworkingConfig(Document):
     """The networks a new container is attached to, by name."""
 
     endpoints_config: dict[str, EndpointSettings | None] | None = None
+
+
+class IpamConfig(Document):
+    """One subnet of a network to be made: CIDR blocks and addresses as text, "" where the engine is to choose."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary_addresses: dict[str, str] | None = None
+
+
+class IpamRequest(Document):
+    """How a network to be made manages its addresses."""
+
+    driver: str = ""
+    options: dict[str, str] | None = None
+    config: list[IpamConfig] | None = None
+
+
+class ConfigReference(Document):
+    """The network whose configuration another takes over."""
+
+    network: str = ""
+
+
+class CreateNetwork(Document):
+    """POST /networks/create. docker: `CheckDuplicate` is read by no engine any more; names are unique."""
+
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    enable_ipv4: bool | None = None
+    enable_ipv6: bool | None = None
+    ipam: IpamRequest | None = None
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: ConfigReference | None = None
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class ConnectRequest(Document):
+    """POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class DisconnectRequest(Document):
+    """POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teul.linux.netlink.links import Plan
 from teul.model.container import ContainerEndpoint
 from teul.model.network import Network
 from teul.network import endpoints
-from teul.network.bridge import Bridge
+from teul.network.bridge import Bridge, Segment
 from teul.network.ipam import Address
 
 
@@ -21,32 +22,78 @@ class Allocation:
 
 
 def describe(
-    network: Network, bridge: Bridge, container_id: str, address: Address, *, mac: str, host_interface: str, position: int
+    network: Network,
+    bridge: Bridge,
+    container_id: str,
+    addresses: Sequence[Address],
+    *,
+    mac: str,
+    host_interface: str,
+    container_interface: str,
+    link_local: Sequence[str] = (),
 ) -> Allocation:
-    """The allocation of `address` on `network`, whose bridge is `bridge`. `position`: which of the container's interfaces it is."""
-    length, gateway = bridge.subnet.prefixlen, str(bridge.gateway)
-    ipv4, ipv6 = (str(address), "") if address.version == 4 else ("", str(address))
+    """The allocation of `addresses`, one of each IP version at most, on `network`, whose bridge is `bridge`.
+
+    Its plan has no default route: which of a container's networks is the way out, `with_gateways` says. `link_local` are addresses that the
+    client chose, with prefix lengths.
+    """
+    segments = {address.version: (address, segment_of(bridge, address)) for address in addresses}
+    ipv4, segment4 = segments.get(4, (None, None))
+    ipv6, segment6 = segments.get(6, (None, None))
     endpoint = ContainerEndpoint(
         network_name=network.name,
         network_id=network.id,
         endpoint_id=endpoints.endpoint_id(network.id, container_id),
-        ipv4=ipv4,
-        ipv4_prefix=length if ipv4 else 0,
-        gateway=gateway if ipv4 else "",
+        ipv4=str(ipv4 or ""),
+        ipv4_prefix=segment4.subnet.prefixlen if segment4 else 0,
+        gateway=str((segment4 and segment4.gateway) or ""),
         mac=mac,
-        ipv6=ipv6,
-        ipv6_prefix=length if ipv6 else 0,
-        gateway6=gateway if ipv6 else "",
+        ipv6=str(ipv6 or ""),
+        ipv6_prefix=segment6.subnet.prefixlen if segment6 else 0,
+        gateway6=str((segment6 and segment6.gateway) or ""),
         host_interface=host_interface,
+        interface=container_interface,
     )
     plan = endpoints.make_plan(
         host_name=host_interface,
         bridge=bridge.name,
         mac=mac,
         mtu=bridge.mtu,
-        container_name=f"eth{position}",
-        addresses=[f"{address}/{length}"],
-        gateway=endpoint.gateway or None,
-        gateway6=endpoint.gateway6 or None,
+        container_name=container_interface,
+        addresses=[*(f"{address}/{segment.subnet.prefixlen}" for address, segment in segments.values()), *link_local],
+        gateway=None,
+        gateway6=None,
+        isolated=not bridge.has_icc,
     )
     return Allocation(endpoint=endpoint, plan=plan)
+
+
+def segment_of(bridge: Bridge, address: Address) -> Segment:
+    """The subnet of the bridge that an address is of. Raises StopIteration if it is of none."""
+    return next(segment for segment in bridge.segments if segment.subnet.version == address.version and address in segment.subnet)
+
+
+def gateways(endpoints_of: Sequence[ContainerEndpoint], priorities: dict[str, int]) -> dict[int, ContainerEndpoint]:
+    """By IP version, the endpoint by which a container with these endpoints reaches the rest of the world.
+
+    docker: of those with a gateway the one of the highest priority (by the network's name), then the first by the network's name.
+    """
+    ordered = sorted(endpoints_of, key=lambda endpoint: (-priorities.get(endpoint.network_name, 0), endpoint.network_name))
+    found: dict[int, ContainerEndpoint] = {}
+    for version in (4, 6):
+        chosen = next((endpoint for endpoint in ordered if (endpoint.gateway if version == 4 else endpoint.gateway6)), None)
+        if chosen is not None:
+            found[version] = chosen
+    return found
+
+
+def with_gateways(allocations: Sequence[Allocation], priorities: dict[str, int]) -> list[Plan]:
+    """The plans of a container's links, the default routes among them. `priorities` by the network's name."""
+    chosen = gateways([allocation.endpoint for allocation in allocations], priorities)
+    plans: list[Plan] = []
+    for allocation in allocations:
+        plan = allocation.plan.copy()
+        plan["gateway"] = allocation.endpoint.gateway if chosen.get(4) == allocation.endpoint else None
+        plan["gateway6"] = allocation.endpoint.gateway6 if chosen.get(6) == allocation.endpoint else None
+        plans.append(plan)
+    return plans

@@ -1,9 +1,11 @@
-"""The bridge device of a network, and the choice of its subnet against what the host already uses. Everything here blocks."""
+"""Bridge devices of networks, as data and on the host; and which addresses the host uses already. What touches the host blocks."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
+import hashlib
 import ipaddress
 import os
 import socket
@@ -12,87 +14,138 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from teul.linux.netlink import messages
-from teul.linux.netlink.messages import Prefix
+from teul.linux.netlink.messages import Link, Prefix
 from teul.linux.netlink.socket import Netlink
 from teul.network.endpoints import mac_for
-from teul.network.ipam import Subnet, choose_subnet, overlaps
+from teul.network.ipam import Address, Subnet, overlaps
+from teul.network.sysctls import Sysctls
 
 _STANDARD_MTU = 1500
 _IP_FORWARD = "net/ipv4/ip_forward"
+_IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
 
 
-@dataclass(frozen=True, slots=True)
+class SubnetTaken(Exception):
+    """Something else on the host has come to use the addresses that were chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One subnet on a bridge. Containers route by `gateway`, if there is one; the bridge itself has `host_address`, if there is one."""
+
+    subnet: Subnet
+    gateway: Address | None
+    host_address: Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bridge:
-    """A bridge as it stands on the host; `gateway`, its own address, is the subnet's first."""
+    """A network's bridge. `mtu` 0: that of the host's way out; a bridge as it stands on the host has a number.
+
+    Nothing leaves an `is_internal` bridge or comes in. Without `has_icc` its containers do not reach each other; without
+    `is_masqueraded` they go out under their own addresses. Inside, links are named by `interface_prefix` and a number.
+    """
 
     name: str
-    subnet: Subnet
-    mtu: int
+    segments: tuple[Segment, ...]
+    mtu: int = 0
+    is_internal: bool = False
+    has_icc: bool = True
+    is_masqueraded: bool = True
+    interface_prefix: str = "eth"
 
     @property
-    def gateway(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        return gateway_of(self.subnet)
+    def has_ipv6(self) -> bool:
+        return any(segment.subnet.version == 6 for segment in self.segments)
 
 
-def gateway_of(subnet: Subnet) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that the host takes in a subnet."""
-    return subnet.network_address + 1
+def group_of(owner: str) -> int:
+    """The number of a group of links (ip-link(8)) in which an engine's bridges are, so that they can be told and deleted together."""
+    return 0x7E000000 | int.from_bytes(hashlib.sha256(owner.encode()).digest()[:3], "big")
 
 
-def ensure_bridge(name: str, pools: Sequence[Subnet], *, recorded: Subnet | None, is_in_use: bool) -> Bridge:
-    """Make bridge `name`, or take over the one that is there, and see to it that it can forward. Idempotent.
+def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive: bool = False) -> Bridge:
+    """Make the bridge, or take over the one that is there, and see to it that it can forward. Idempotent.
 
-    The bridge keeps the `recorded` subnet unless something else on the host has taken those addresses and no container holds any of them
-    (`is_in_use`); then, and the first time, it takes the first pool that is free. Two engines that choose at once do not choose the
-    same pool. Raises `OSError`, or NoFreeSubnet.
+    A bridge that is there and is not of the `group` is somebody's own: it gets the addresses that are missing and loses none. With
+    `is_exclusive` the subnets must not overlap what the host uses elsewhere: two engines that choose at once do not choose the same.
+    Raises `OSError`, SubnetTaken.
     """
     with _choosing(), Netlink() as host:
-        existing = host.get_link(name=name)
+        existing = host.get_link(name=bridge.name)
         if existing is not None and existing.kind != "bridge":
-            raise OSError(errno.EEXIST, f"network device `{name}` exists and is not a bridge")
-        claimed = _claimed_subnets(host, except_index=existing.ifindex if existing else 0)
-        subnet = recorded
-        if subnet is None or (not is_in_use and overlaps(subnet, claimed)):
-            subnet = choose_subnet(pools, claimed)
-        bridge = Bridge(name, subnet, _uplink_mtu(host))
-        if existing is None:
-            host.execute(messages.new_bridge(name=name, mac=mac_for(bridge.gateway), mtu=bridge.mtu), subject=name)
-            existing = host.get_link(name=name)
-            assert existing is not None
-        elif not existing.is_up or existing.mtu != bridge.mtu:
-            host.execute(messages.set_link(index=existing.ifindex, is_up=True, mtu=bridge.mtu), subject=name)
-        _ensure_address(host, existing.ifindex, bridge)
-    # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
-    _ensure_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0" if subnet.version == 6 else "1")
-    _ensure_sysctl(_IP_FORWARD, "1")
+            raise OSError(errno.EEXIST, f"network device `{bridge.name}` exists and is not a bridge")
+        if is_exclusive:
+            claims = _claims(host, except_index=existing.ifindex if existing else 0)
+            if any(overlaps(segment.subnet, claims) for segment in bridge.segments):
+                raise SubnetTaken
+        bridge = dataclasses.replace(bridge, mtu=bridge.mtu or _uplink_mtu(host))
+        link = existing
+        if link is None:
+            host.execute(messages.new_bridge(name=bridge.name, mac=_mac_of(bridge), mtu=bridge.mtu, group=group), subject=bridge.name)
+            link = host.get_link(name=bridge.name)
+            assert link is not None
+            # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
+            sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
+        elif not link.is_up or (link.group == group and link.mtu != bridge.mtu):
+            host.execute(messages.set_link(index=link.ifindex, is_up=True, mtu=bridge.mtu), subject=bridge.name)
+        _ensure_addresses(host, link, bridge, is_ours=link.group == group)
+    _ensure_forwarding(bridge, sysctls)
     return bridge
 
 
-def remove_bridge(name: str) -> None:
-    """Delete the bridge if it is there; its ports stay, on no bridge. Raises `OSError`."""
+def remove_bridge(name: str, *, group: int) -> None:
+    """Delete the bridge if it is there and of the group; its ports stay, on no bridge. Raises `OSError`."""
     with Netlink() as host:
         link = host.get_link(name=name)
-        if link is None or link.kind != "bridge":
-            return
-        _delete(host, link.ifindex, name)
+        if link is not None and link.kind == "bridge" and link.group == group:
+            _delete(host, link.ifindex, name)
 
 
-def list_ports(name: str) -> list[str]:
-    """Names of the links on bridge `name`; none if there is no such bridge."""
+def remove_bridges(group: int) -> None:
+    """Delete all bridges of the group together, which takes hardly longer than one. Raises `OSError`."""
     with Netlink() as host:
-        bridge = host.get_link(name=name)
-        return [] if bridge is None else [link.name for link in host.list_links(master=bridge.ifindex)]
+        try:
+            host.execute(messages.delete_links(group=group), subject=f"group {group:#x}")
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # there is none
+                raise
+
+
+def remove_other_bridges(names: Sequence[str], *, group: int) -> list[str]:
+    """Delete the bridges of the group that are not among `names`; returns theirs. Raises `OSError`."""
+    with Netlink() as host:
+        others = [link for link in host.list_links() if link.kind == "bridge" and link.group == group and link.name not in names]
+        for link in others:
+            _delete(host, link.ifindex, link.name)
+    return [link.name for link in others]
+
+
+def claimed_subnets(*, except_bridge: str = "") -> list[Subnet]:
+    """The subnets of the host's addresses and routes, whether their links are up or not, but for those of one bridge."""
+    with Netlink() as host:
+        link = host.get_link(name=except_bridge) if except_bridge else None
+        return _claims(host, except_index=link.ifindex if link is not None else 0)
+
+
+def list_ports(names: Sequence[str]) -> list[str]:
+    """Names of the links on these bridges, as far as they are there."""
+    with Netlink() as host:
+        links = host.list_links()
+        bridges = {link.ifindex for link in links if link.name in set(names)}
+        return [link.name for link in links if link.master in bridges]
 
 
 def list_other_bridges(own: Sequence[str]) -> list[str]:
     """Names of the host's bridges that are not among `own`."""
+    names = set(own)
     with Netlink() as host:
-        return [link.name for link in host.list_links() if link.kind == "bridge" and link.name not in own]
+        return [link.name for link in host.list_links() if link.kind == "bridge" and link.name not in names]
 
 
-def remove_ports(bridge: str, names: set[str]) -> list[str]:
-    """Delete those of `names` that are links on `bridge`; returns them. Slow (20 to 40 ms each, with the RTNL lock held)."""
-    doomed = [name for name in list_ports(bridge) if name in names]
+def remove_ports(bridges: Sequence[str], names: set[str]) -> list[str]:
+    """Delete those of `names` that are links on `bridges`; returns them. Slow (20 to 40 ms each, with the RTNL lock held)."""
+    doomed = [name for name in list_ports(bridges) if name in names]
     if doomed:
         with Netlink() as host:
             for name in doomed:
@@ -122,8 +175,7 @@ def _choosing() -> Iterator[None]:
         os.close(fd)
 
 
-def _claimed_subnets(host: Netlink, *, except_index: int) -> list[Subnet]:
-    """The subnets of the host's addresses and routes, whether their links are up or not."""
+def _claims(host: Netlink, *, except_index: int) -> list[Subnet]:
     return [
         _to_subnet(prefix)
         for prefix in (*host.list_addresses(), *host.list_routes())
@@ -142,27 +194,63 @@ def _uplink_mtu(host: Netlink) -> int:
     return min([_STANDARD_MTU, *(link.mtu for link in links if link is not None and link.mtu >= 1280)])
 
 
-def _ensure_address(host: Netlink, index: int, bridge: Bridge) -> None:
-    ours = Prefix(socket.AF_INET if bridge.subnet.version == 4 else socket.AF_INET6, bridge.gateway.packed, bridge.subnet.prefixlen, index)
-    present = [address for address in host.list_addresses() if address.link_index == index and address.family == ours.family]
+def _mac_of(bridge: Bridge) -> str:
+    """A MAC address that goes with the bridge's first address; without any, with its name."""
+    address = next((segment.host_address for segment in bridge.segments if segment.host_address is not None), None)
+    if address is not None:
+        return mac_for(address)
+    return (b"\x02\x42" + hashlib.sha256(bridge.name.encode()).digest()[:4]).hex(":")
+
+
+def _ensure_addresses(host: Netlink, link: Link, bridge: Bridge, *, is_ours: bool) -> None:
+    wanted = [
+        Prefix(
+            socket.AF_INET if segment.subnet.version == 4 else socket.AF_INET6,
+            segment.host_address.packed,
+            segment.subnet.prefixlen,
+            link.ifindex,
+        )
+        for segment in bridge.segments
+        if segment.host_address is not None
+    ]
+    present = [address for address in host.list_addresses() if address.link_index == link.ifindex]
     for address in present:
-        if address != ours:
+        if is_ours and address not in wanted and not _is_link_local(address):
             host.execute(messages.delete_address(address), subject=bridge.name)
-    if ours not in present:
-        request = messages.new_address(link_index=index, address=str(bridge.gateway), prefix_length=ours.length)
-        host.execute(request, subject=bridge.name)
+    for address in wanted:
+        if address not in present:
+            text = str(ipaddress.ip_address(address.address))
+            host.execute(messages.new_address(link_index=link.ifindex, address=text, prefix_length=address.length), subject=bridge.name)
 
 
-def _ensure_sysctl(name: str, value: str) -> None:
-    """Write only what differs: /proc/sys may be read-only where everything is set already."""
-    path = f"/proc/sys/{name}"
+def _is_link_local(prefix: Prefix) -> bool:
+    """Of those that the kernel gives a link by itself."""
+    return prefix.family == socket.AF_INET6 and ipaddress.ip_address(prefix.address).is_link_local
+
+
+def _ensure_forwarding(bridge: Bridge, sysctls: Sysctls) -> None:
+    if bridge.is_internal:
+        return
+    sysctls.ensure(_IP_FORWARD, "1")
+    if bridge.has_ipv6:
+        _keep_router_advertisements(sysctls)
+        sysctls.ensure(_IPV6_FORWARD, "1")
+
+
+def _keep_router_advertisements(sysctls: Sysctls) -> None:
+    """A host that forwards IPv6 stops to listen to routers, and so would lose its own way out, unless each link is told to go on."""
     try:
-        with open(path, encoding="ascii") as file:
-            if file.read().strip() == value:
-                return
+        names = os.listdir("/proc/sys/net/ipv6/conf")
     except FileNotFoundError:
-        if name.startswith("net/ipv6/"):
-            return  # a kernel without IPv6
-        raise
-    with open(path, "w", encoding="ascii") as file:
-        file.write(value)
+        return
+    for name in names:
+        if name in ("all", "default", "lo"):
+            continue
+        path = f"net/ipv6/conf/{name}/accept_ra"
+        try:
+            with open(f"/proc/sys/{path}", encoding="ascii") as file:
+                listens = file.read().strip() == "1"
+        except FileNotFoundError:
+            continue  # the link has gone
+        if listens:
+            sysctls.ensure(path, "2")

@@ -10,6 +10,8 @@ from teul.linux.netlink.links import Plan
 from teul.network.ipam import Address
 
 _GENERATIONS = "0123456789abcdefghijklmnopqrstuvwxyz"
+GENERATIONS = len(_GENERATIONS)
+"""How many names a container's links may have."""
 
 
 def host_interface_name(container_id: str, generation: int) -> str:
@@ -61,6 +63,7 @@ def make_plan(
     addresses: Sequence[str],
     gateway: str | None,
     gateway6: str | None,
+    isolated: bool = False,
 ) -> Plan:
     """The network plan of `teul.linux.netlink.links`. Raises ValueError for what is no address: nothing unchecked reaches the kernel."""
     for address in addresses:
@@ -74,4 +77,5 @@ def make_plan(
         "addresses": list(addresses),
         "gateway": gateway,
         "gateway6": gateway6,
+        "isolated": isolated,
     }

@@ -1,4 +1,4 @@
-"""What the engine's networks are on the host, taken together: the bridge, the nftables table, the chain in iptables.
+"""What the engine's networks are on the host, taken together: bridges, the nftables table, the chain in iptables, settings.
 
 Every method blocks and raises `OSError`. Nothing here remembers: what is wanted is given each time, what is there is looked up,
 so an engine that was killed leaves nothing that the next one could not take over.
@@ -7,35 +7,66 @@ so an engine that was killed leaves nothing that the next one could not take ove
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from teul.linux import nftables
 from teul.network import bridge as bridges
 from teul.network.bridge import Bridge
 from teul.network.firewall import forward_policy
 from teul.network.firewall import table as firewall
-from teul.network.ipam import DEFAULT_POOLS, Subnet
+from teul.network.ipam import Subnet
 from teul.network.names import HostNames
+from teul.network.sysctls import Sysctls
 
 
 class HostNetwork:
     """The host side of one engine's networks."""
 
-    def __init__(self, names: HostNames, pools: Sequence[Subnet] = DEFAULT_POOLS) -> None:
+    def __init__(self, names: HostNames, *, settings_file: str) -> None:
+        """`settings_file` keeps what the host's settings were, see `Sysctls`."""
         self.names = names
-        self._pools = pools
+        self._sysctls = Sysctls(settings_file)
+        self._group = bridges.group_of(names.table)
         # A caller that is cancelled leaves its call running in a thread; making and removing must not cross.
         self._lock = threading.Lock()
 
-    def ensure_bridge(self, *, recorded: Subnet | None, is_in_use: bool) -> Bridge:
-        """See `bridge.ensure_bridge`. Raises NoFreeSubnet, too."""
+    def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
+        """What the host uses, see `bridge.claimed_subnets`."""
+        return bridges.claimed_subnets(except_bridge=except_bridge)
+
+    def ensure_bridge(self, bridge: Bridge, *, is_exclusive: bool = False) -> Bridge:
+        """See `bridge.ensure_bridge`. Raises SubnetTaken, too."""
         with self._lock:
-            return bridges.ensure_bridge(self.names.bridge, self._pools, recorded=recorded, is_in_use=is_in_use)
+            return bridges.ensure_bridge(bridge, self._sysctls, group=self._group, is_exclusive=is_exclusive)
+
+    def remove_bridge(self, bridge: Bridge) -> None:
+        """Take a network from the host and out of the firewall; a bridge that the engine did not make stays. Idempotent."""
+        with self._lock:
+            bridges.remove_bridge(bridge.name, group=self._group)
+
+    def remove_other_bridges(self, names: Sequence[str]) -> list[str]:
+        """Delete the bridges that the engine has made and that are not among `names`; returns theirs."""
+        with self._lock:
+            return bridges.remove_other_bridges(names, group=self._group)
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
-        """Bring address translation and isolation to what they should be for exactly these networks."""
+        """Bring the firewall to what it should be for exactly these networks, without published ports."""
         with self._lock:
             nftables.run(firewall.render_table(self.names.table, networks))
+            self._allow_loopback(networks)
+            forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
+
+    def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
+        """Add one network; `networks` are all that there are then."""
+        with self._lock:
+            nftables.run(firewall.render_added(self.names.table, bridge))
+            self._allow_loopback([bridge])
+            forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
+
+    def remove_from_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
+        """Take one network out; `networks` are those that stay."""
+        with self._lock:
+            nftables.run(firewall.render_removed(self.names.table, bridge))
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
 
     def ensure_forwarding(self, networks: Sequence[Bridge]) -> None:
@@ -43,17 +74,33 @@ class HostNetwork:
         with self._lock:
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
 
-    def list_ports(self) -> list[str]:
-        """Names of the links on the bridge."""
-        return bridges.list_ports(self.names.bridge)
+    def list_ports(self, networks: Sequence[Bridge]) -> list[str]:
+        """Names of the links on the bridges of these networks."""
+        return bridges.list_ports([network.name for network in networks])
 
-    def remove_ports(self, names: set[str]) -> list[str]:
-        """Delete those of `names` that are still on the bridge; returns them."""
-        return bridges.remove_ports(self.names.bridge, names)
+    def remove_ports(self, networks: Sequence[Bridge], names: Collection[str]) -> list[str]:
+        """Delete those of `names` that are still on one of the bridges; returns them."""
+        return bridges.remove_ports([network.name for network in networks], set(names))
 
     def remove(self) -> None:
-        """Remove everything that the other methods make, as far as it is there. IP forwarding stays on: other programs may rely on it."""
+        """Remove everything that the other methods make, as far as it is there.
+
+        The administrator's rules stay, and the host's settings as long as it has other bridges, whose owners may rely on them.
+        """
         with self._lock:
             forward_policy.remove_forwarding(self.names.chain)
-            nftables.run(firewall.render_removal(self.names.table))
-            bridges.remove_bridge(self.names.bridge)
+            try:
+                listing = nftables.run(firewall.render_user_chain(self.names.table))
+            except FileNotFoundError:
+                pass  # there is no such table
+            else:
+                nftables.run(firewall.render_removal(self.names.table, keeps_user=firewall.has_rules(listing)))
+            bridges.remove_bridges(self._group)
+            if not bridges.list_other_bridges([]):
+                self._sysctls.restore()
+
+    def _allow_loopback(self, networks: Sequence[Bridge]) -> None:
+        # What the firewall's chain `loopback` makes safe: answers to the host's own 127.0.0.1 by way of a published port.
+        for network in networks:
+            if any(segment.subnet.version == 4 and segment.host_address is not None for segment in network.segments):
+                self._sysctls.ensure(f"net/ipv4/conf/{network.name}/route_localnet", "1", is_kept=False)

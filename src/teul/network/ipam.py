@@ -8,18 +8,29 @@ address.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A stretch of addresses that is cut into subnets of prefix length `size`, taken from below."""
+
+    base: Subnet
+    size: int
+
+
 # docker: its default pools, in its order (moby daemon/libnetwork/ipamutils).
-DEFAULT_POOLS: tuple[Subnet, ...] = (
-    *(ipaddress.IPv4Network((f"172.{second}.0.0", 16)) for second in range(17, 32)),
-    *ipaddress.IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
+DEFAULT_POOLS: tuple[Pool, ...] = (
+    *(Pool(ipaddress.IPv4Network((f"172.{second}.0.0", 16)), 16) for second in range(17, 32)),
+    Pool(ipaddress.IPv4Network("192.168.0.0/16"), 20),
 )
 
 REST_NS = 5_000_000_000
@@ -32,6 +43,10 @@ class NoFreeSubnet(Exception):
     """Every pool overlaps something on the host."""
 
 
+class NoSuchPool(Exception):
+    """No pool has subnets of the size that was asked for."""
+
+
 class NoFreeAddress(Exception):
     """Every address of the pool is held."""
 
@@ -40,12 +55,52 @@ class AddressTaken(Exception):
     """The address that was asked for is held by another owner, or is never handed out."""
 
 
-def choose_subnet(pools: Iterable[Subnet], claimed: Sequence[Subnet]) -> Subnet:
-    """The first pool that overlaps no claim. Raises NoFreeSubnet."""
-    for pool in pools:
-        if not overlaps(pool, claimed):
-            return pool
+def local_pool(seed: str) -> Pool:
+    """The IPv6 pool of a host where none was configured: subnets /64 of a unique local prefix (RFC 4193) that follows from `seed`."""
+    prefix = b"\xfd" + hashlib.sha256(seed.encode()).digest()[:5]
+    return Pool(ipaddress.IPv6Network((prefix + bytes(10), 48)), 64)
+
+
+def choose_subnet(pools: Iterable[Pool], claimed: Sequence[Subnet], *, version: int = 4, size: int | None = None) -> Subnet:
+    """The first free subnet of the pools of IP `version`, of prefix length `size` in place of the pools' own if it is given.
+
+    Raises NoFreeSubnet, or NoSuchPool if no pool has subnets of that size.
+    """
+    candidates = [Pool(pool.base, size or pool.size) for pool in pools if pool.base.version == version]
+    candidates = [pool for pool in candidates if pool.base.prefixlen <= pool.size <= pool.base.max_prefixlen]
+    if not candidates:
+        raise NoSuchPool
+    relevant = [claim for claim in claimed if claim.version == version and claim.prefixlen >= _SHORTEST_CLAIM[version]]
+    spans = sorted((int(claim.network_address), int(claim.broadcast_address)) for claim in relevant)
+    for pool in candidates:
+        step = 1 << (pool.base.max_prefixlen - pool.size)
+        start, last = int(pool.base.network_address), int(pool.base.broadcast_address)
+        for claim_first, claim_last in spans:
+            if claim_last < start:
+                continue
+            if claim_first > start + step - 1:
+                break
+            start = (claim_last // step + 1) * step  # the first subnet that begins behind this claim
+        if start + step - 1 <= last:
+            return ipaddress.ip_network((start, pool.size)) if version == 4 else ipaddress.IPv6Network((start, pool.size))
     raise NoFreeSubnet
+
+
+def unusable(subnet: Subnet) -> set[int]:
+    """The addresses of a subnet that no host can have."""
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    if subnet.version == 6:
+        return {first}
+    return {first, last} if subnet.prefixlen < 31 else set()
+
+
+def first_usable(subnet: Subnet, scope: Subnet | None = None) -> Address:
+    """The lowest address that a host can have, in `scope` if that is given: the gateway, unless somebody says otherwise."""
+    scope = scope or subnet
+    number = int(scope.network_address)
+    while number in unusable(subnet):
+        number += 1
+    return type(subnet.network_address)(number)
 
 
 def overlaps(subnet: Subnet, claimed: Iterable[Subnet]) -> bool:
@@ -59,8 +114,8 @@ def overlaps(subnet: Subnet, claimed: Iterable[Subnet]) -> bool:
 class AddressPool:
     """The addresses of one subnet. Not for several threads at once.
 
-    Never handed out: network and broadcast address (IPv4), the subnet-router anycast address (IPv6), and `reserved`. Cost does not
-    depend on how many are held.
+    Never handed out: network and broadcast address (IPv4, but for the two addresses of a /31 and the one of a /32), the subnet-router
+    anycast address (IPv6), and `reserved`. Cost does not depend on how many are held.
     """
 
     def __init__(self, subnet: Subnet, *, reserved: Iterable[Address] = (), ip_range: Subnet | None = None) -> None:
@@ -68,9 +123,7 @@ class AddressPool:
         scope = ip_range or subnet
         self._kind = type(subnet.network_address)
         self._first, self._last = int(scope.network_address), int(scope.broadcast_address)
-        self._reserved = {int(address) for address in reserved} | {int(subnet.network_address)}
-        if subnet.version == 4:
-            self._reserved.add(int(subnet.broadcast_address))
+        self._reserved = {int(address) for address in reserved} | unusable(subnet)
         self._held: dict[int, str] = {}
         # Freed addresses below `_next`; may name some that were claimed since, which are skipped.
         self._freed: list[int] = []

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from teul.model.container import Container
 from teul.model.event import Event
 from teul.model.filter import Filters
+from teul.model.network import Network
 from teul.oci.digest import Digest
 from teul.oci.image_config import ImageDocument
 
@@ -126,6 +127,11 @@ def container_event(container: Container, action: str, **attributes: str) -> Eve
     config = container.config
     told = {**(config.labels or {}), **attributes, "image": container.image_reference, "name": container.name}
     return Event("container", action, container.id, told)
+
+
+def network_event(network: Network, action: str, **attributes: str) -> Event:
+    """An event of `network`: its name and its driver are told, and the `attributes` that belong to the action."""
+    return Event("network", action, network.id, {**attributes, "name": network.name, "type": network.driver})
 
 
 def image_event(image_id: Digest, document: ImageDocument, action: str, *, name: str | None = None) -> Event:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import ipaddress
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from contract.witness import Witness
 from kernel.netns import isolated
+from support.bridges import make_bridge
 from support.needs import needs
+from teul.network.bridge import SubnetTaken
 from teul.network.host import HostNetwork
 from unit.services.networks.test_service import NAMES, FakeHost
 
 Check = Callable[[HostNetwork], None]
+BRIDGE = make_bridge(NAMES.bridge, "172.17.0.0/16")
+OTHER = make_bridge("tl-other", "10.9.0.0/24", "fd99::/64", is_internal=True, mtu=1400)
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=needs("root"))])
-def on_host(request: pytest.FixtureRequest, witness: Witness) -> Callable[[Check], None]:
+def on_host(request: pytest.FixtureRequest, witness: Witness, tmp_path: Path) -> Callable[[Check], None]:
     """Runs a check on a host without networks; on the real one in a child, for it has a network namespace of its own."""
     if request.param == "fake":
         return lambda check: check(witness.watch(FakeHost()))
-    return lambda check: isolated(lambda: check(HostNetwork(NAMES)))()
+    return lambda check: isolated(lambda: check(HostNetwork(NAMES, settings_file=str(tmp_path / "sysctls.json"))))()
 
 
 def plug_in(host: HostNetwork, *names: str) -> None:
@@ -36,29 +40,47 @@ def plug_in(host: HostNetwork, *names: str) -> None:
 
 def test_a_bridge_is_made_once_and_taken_over_from_then_on(on_host: Callable[[Check], None]) -> None:
     def check(host: HostNetwork) -> None:
-        made = host.ensure_bridge(recorded=None, is_in_use=False)
-        assert made.name == host.names.bridge
-        assert made.subnet.prefixlen == 16
-        assert made.gateway == made.subnet.network_address + 1
+        made = host.ensure_bridge(BRIDGE, is_exclusive=True)
+        assert made.segments == BRIDGE.segments
         assert 1280 <= made.mtu <= 1500
-        for is_in_use in (False, True):
-            assert host.ensure_bridge(recorded=made.subnet, is_in_use=is_in_use) == made
+        for is_exclusive in (False, True):
+            assert host.ensure_bridge(BRIDGE, is_exclusive=is_exclusive) == made
+        assert host.ensure_bridge(OTHER).mtu == 1400
 
     on_host(check)
 
 
-def test_a_recorded_subnet_is_kept(on_host: Callable[[Check], None]) -> None:
-    recorded = ipaddress.ip_network("172.29.0.0/16")
-
+def test_what_another_bridge_has_is_claimed_and_not_to_be_had_alone(on_host: Callable[[Check], None]) -> None:
     def check(host: HostNetwork) -> None:
-        assert host.ensure_bridge(recorded=recorded, is_in_use=True).subnet == recorded
+        host.ensure_bridge(BRIDGE)
+        subnet = BRIDGE.segments[0].subnet
+        assert subnet in host.claimed_subnets()
+        assert subnet not in host.claimed_subnets(except_bridge=BRIDGE.name)
+        with pytest.raises(SubnetTaken):
+            host.ensure_bridge(make_bridge("tl-rival", "172.17.9.0/24"), is_exclusive=True)
+        host.ensure_bridge(make_bridge("tl-rival", "172.17.9.0/24"))
+
+    on_host(check)
+
+
+def test_networks_come_and_go_one_by_one(on_host: Callable[[Check], None]) -> None:
+    def check(host: HostNetwork) -> None:
+        first, second = host.ensure_bridge(BRIDGE), host.ensure_bridge(OTHER)
+        host.ensure_firewall([first])
+        host.add_to_firewall(second, [first, second])
+        host.remove_from_firewall(second, [first])
+        host.remove_bridge(second)
+        host.remove_bridge(second)
+        assert host.remove_other_bridges([BRIDGE.name]) == []
+        host.ensure_bridge(OTHER)
+        assert host.remove_other_bridges([BRIDGE.name]) == [OTHER.name]
 
     on_host(check)
 
 
 def test_rules_are_set_for_any_number_of_networks_and_again(on_host: Callable[[Check], None]) -> None:
     def check(host: HostNetwork) -> None:
-        bridge = host.ensure_bridge(recorded=None, is_in_use=False)
+        bridge = host.ensure_bridge(BRIDGE)
         for networks in ([bridge], [bridge], []):
             host.ensure_firewall(networks)
             host.ensure_forwarding(networks)
@@ -68,24 +90,24 @@ def test_rules_are_set_for_any_number_of_networks_and_again(on_host: Callable[[C
 
 def test_ports_are_those_on_the_bridge(on_host: Callable[[Check], None]) -> None:
     def check(host: HostNetwork) -> None:
-        assert host.list_ports() == [], "there is no bridge yet"
-        host.ensure_bridge(recorded=None, is_in_use=False)
-        assert host.list_ports() == []
+        assert host.list_ports([BRIDGE]) == [], "there is no bridge yet"
+        host.ensure_bridge(BRIDGE)
+        assert host.list_ports([BRIDGE]) == []
         plug_in(host, "one", "two")
-        assert sorted(host.list_ports()) == ["one", "two"]
+        assert sorted(host.list_ports([BRIDGE])) == ["one", "two"]
 
     on_host(check)
 
 
 def test_only_ports_are_removed_and_what_was_removed_is_told(on_host: Callable[[Check], None]) -> None:
     def check(host: HostNetwork) -> None:
-        assert host.remove_ports({"one"}) == [], "there is no bridge yet"
-        host.ensure_bridge(recorded=None, is_in_use=False)
+        assert host.remove_ports([BRIDGE], {"one"}) == [], "there is no bridge yet"
+        host.ensure_bridge(BRIDGE)
         plug_in(host, "one", "two", "three")
-        assert host.remove_ports(set()) == []
-        assert sorted(host.remove_ports({"one", "three", "lo", "gone"})) == ["one", "three"]
-        assert host.list_ports() == ["two"]
-        assert host.remove_ports({"one"}) == []
+        assert host.remove_ports([BRIDGE], set()) == []
+        assert sorted(host.remove_ports([BRIDGE], {"one", "three", "lo", "gone"})) == ["one", "three"]
+        assert host.list_ports([BRIDGE]) == ["two"]
+        assert host.remove_ports([BRIDGE], {"one"}) == []
 
     on_host(check)
 
@@ -93,13 +115,13 @@ def test_only_ports_are_removed_and_what_was_removed_is_told(on_host: Callable[[
 def test_after_the_removal_nothing_is_there_and_all_can_be_made_again(on_host: Callable[[Check], None]) -> None:
     def check(host: HostNetwork) -> None:
         host.remove()
-        bridge = host.ensure_bridge(recorded=None, is_in_use=False)
+        bridge = host.ensure_bridge(BRIDGE)
         host.ensure_firewall([bridge])
         plug_in(host, "one")
         host.remove()
-        assert host.list_ports() == []
+        assert host.list_ports([BRIDGE]) == []
         host.remove()
-        assert host.ensure_bridge(recorded=bridge.subnet, is_in_use=False) == bridge
+        assert host.ensure_bridge(BRIDGE) == bridge
 
     on_host(check)
 

@@ -17,19 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kernel.netns import Member, address_seen_by, echo_server, in_child, is_reachable, isolated, member
+from support.bridges import make_bridge
 from support.needs import needs
 from teul.linux import nftables
 from teul.linux.netlink import links, messages
 from teul.linux.netlink.socket import Netlink
 from teul.network import endpoints
-from teul.network.bridge import Bridge
+from teul.network.bridge import Bridge, SubnetTaken
 from teul.network.host import HostNetwork
-from teul.network.ipam import DEFAULT_POOLS
 from teul.network.names import HostNames
 
 pytestmark = needs("root")
 
 NAMES = HostNames(bridge="teul-test", table="teul_test", chain="TEUL-test")
+BRIDGE = make_bridge(NAMES.bridge, "172.17.0.0/16")
 OUTSIDE, UPLINK = "203.0.113.2", "203.0.113.1"
 
 
@@ -63,15 +64,16 @@ def outside() -> Iterator[Member]:
 
 @contextlib.contextmanager
 def container(bridge: Bridge, number: int = 2) -> Iterator[Member]:
-    address = bridge.subnet.network_address + number
+    subnet = bridge.segments[0].subnet
+    address = subnet.network_address + number
     plan = endpoints.make_plan(
         container_name="eth0",
         host_name=f"veth{number}",
         bridge=bridge.name,
         mac=endpoints.mac_for(address),
         mtu=bridge.mtu,
-        addresses=[f"{address}/{bridge.subnet.prefixlen}"],
-        gateway=str(bridge.gateway),
+        addresses=[f"{address}/{subnet.prefixlen}"],
+        gateway=str(subnet.network_address + 1),
         gateway6=None,
     )
     with member() as process, Netlink() as host:
@@ -81,10 +83,14 @@ def container(bridge: Bridge, number: int = 2) -> Iterator[Member]:
         yield process
 
 
-def ensure(host: HostNetwork) -> Bridge:
-    bridge = host.ensure_bridge(recorded=None, is_in_use=False)
-    host.ensure_firewall([bridge])
-    return bridge
+def host_network(names: HostNames = NAMES) -> HostNetwork:
+    return HostNetwork(names, settings_file=f"/tmp/{names.bridge}.{os.getpid()}.sysctls")
+
+
+def ensure(host: HostNetwork, bridge: Bridge = BRIDGE) -> Bridge:
+    made = host.ensure_bridge(bridge)
+    host.ensure_firewall([made])
+    return made
 
 
 def shell(*arguments: str) -> str:
@@ -94,8 +100,7 @@ def shell(*arguments: str) -> str:
 @isolated
 def test_a_container_reaches_gateway_and_outside_under_the_hosts_address() -> None:
     with outside():
-        bridge = ensure(HostNetwork(NAMES))
-        assert str(bridge.subnet) == "172.17.0.0/16"
+        bridge = ensure(host_network())
         assert bridge.mtu == 1300, "no larger than the way out"
         with container(bridge) as box, echo_server("0.0.0.0", 8001):
             assert box.run(lambda: address_seen_by("172.17.0.1", 8001)) == "172.17.0.2"
@@ -105,7 +110,7 @@ def test_a_container_reaches_gateway_and_outside_under_the_hosts_address() -> No
 @isolated
 def test_the_outside_does_not_reach_into_containers_but_they_reach_each_other() -> None:
     with outside() as other:
-        bridge = ensure(HostNetwork(NAMES))
+        bridge = ensure(host_network())
         other.run(lambda: shell("ip", "route", "add", "172.17.0.0/16", "via", UPLINK))
         with container(bridge, 2) as first, container(bridge, 3) as second, echo_server("172.17.0.2", inside=first):
             assert second.run(lambda: address_seen_by("172.17.0.2")) == "172.17.0.3"
@@ -116,10 +121,9 @@ def test_the_outside_does_not_reach_into_containers_but_they_reach_each_other() 
 
 @isolated
 def test_two_networks_do_not_reach_each_other() -> None:
-    first_host = HostNetwork(NAMES)
-    second_host = HostNetwork(HostNames(bridge="teul-other", table="teul_other", chain="TEUL-other"))
-    first, second = ensure(first_host), ensure(second_host)
-    assert (str(first.subnet), str(second.subnet)) == ("172.17.0.0/16", "172.18.0.0/16")
+    first_host = host_network()
+    second_host = host_network(HostNames(bridge="teul-other", table="teul_other", chain="TEUL-other"))
+    first, second = ensure(first_host), ensure(second_host, make_bridge("teul-other", "172.18.0.0/16"))
     with container(first, 2) as box, container(second, 3) as other, echo_server("172.17.0.2", inside=box):
         assert not other.run(lambda: is_reachable("172.17.0.2"))
 
@@ -127,69 +131,80 @@ def test_two_networks_do_not_reach_each_other() -> None:
 @isolated
 def test_everything_may_be_done_again_and_is_gone_afterwards() -> None:
     before = sorted(os_links())
-    host = HostNetwork(NAMES)
+    host = host_network()
     first = ensure(host)
     rules = shell("nft", "list", "ruleset")
     assert ensure(host) == first
-    assert host.ensure_bridge(recorded=first.subnet, is_in_use=True) == first
+    assert host.ensure_bridge(BRIDGE, is_exclusive=True) == first
     assert shell("nft", "list", "ruleset") == rules
     with open("/proc/sys/net/ipv4/ip_forward", encoding="ascii") as file:
         assert file.read().strip() == "1"
     with container(first):
-        assert host.list_ports() == ["veth2"]
+        assert host.list_ports([BRIDGE]) == ["veth2"]
     for _ in range(2):
         host.remove()
         assert shell("nft", "list", "ruleset") == ""
         assert NAMES.bridge not in os_links()
     assert [name for name in os_links() if name not in before and not name.startswith("veth")] == []
-    assert host.list_ports() == []
+    assert host.list_ports([BRIDGE]) == []
 
 
 @isolated
 def test_a_killed_engines_host_is_taken_over_with_its_containers() -> None:
     with outside():
-        first = ensure(HostNetwork(NAMES))
+        first = ensure(host_network())
         with container(first) as box:
-            successor = HostNetwork(NAMES)
-            taken = successor.ensure_bridge(recorded=first.subnet, is_in_use=True)
+            successor = host_network()
+            taken = successor.ensure_bridge(BRIDGE)
             successor.ensure_firewall([taken])
             assert taken == first
             assert box.run(lambda: address_seen_by(OUTSIDE)) == UPLINK
 
 
 @isolated
-def test_a_subnet_that_somebody_took_meanwhile_is_given_up_unless_it_is_in_use() -> None:
-    host = HostNetwork(NAMES)
-    first = ensure(host)
-    shell("ip", "link", "add", "rival", "type", "bridge")
-    shell("ip", "address", "add", "172.17.99.1/24", "dev", "rival")
-    assert host.ensure_bridge(recorded=first.subnet, is_in_use=True) == first
-    moved = host.ensure_bridge(recorded=first.subnet, is_in_use=False)
-    assert str(moved.subnet) == "172.18.0.0/16"
-    with Netlink() as socket_:
-        index = socket.if_nametoindex(NAMES.bridge)
-        addresses = [address.address for address in socket_.list_addresses() if address.link_index == index]
-    assert addresses == [ipaddress.ip_address("172.18.0.1").packed], "the old one is gone"
+def test_a_bridge_of_the_engines_loses_the_addresses_that_it_had() -> None:
+    host = host_network()
+    ensure(host)
+    host.ensure_bridge(make_bridge(NAMES.bridge, "172.18.0.0/16"))
+    assert addresses_of(NAMES.bridge) == ["172.18.0.1"]
 
 
 @isolated
-def test_engines_that_open_at_once_choose_different_subnets() -> None:
-    hosts = [HostNetwork(HostNames(bridge=f"teul-{number}", table=f"teul_{number}", chain=f"TEUL-{number}")) for number in range(8)]
+def test_a_bridge_of_somebody_elses_is_used_and_left_behind() -> None:
+    shell("ip", "link", "add", "mine", "type", "bridge")
+    shell("ip", "address", "add", "192.0.2.1/24", "dev", "mine")
+    host = host_network()
+    host.ensure_bridge(make_bridge("mine", "172.18.0.0/16"))
+    assert addresses_of("mine") == ["192.0.2.1", "172.18.0.1"]
+    host.remove_bridge(make_bridge("mine", "172.18.0.0/16"))
+    host.remove()
+    assert "mine" in os_links()
 
-    def choose(host: HostNetwork) -> str:
-        return in_child(lambda: str(host.ensure_bridge(recorded=None, is_in_use=False).subnet))
+
+@isolated
+def test_engines_that_choose_the_same_at_once_do_not_both_get_it() -> None:
+    hosts = [host_network(HostNames(bridge=f"teul-{number}", table=f"teul_{number}", chain=f"TEUL-{number}")) for number in range(8)]
+
+    def choose(host: HostNetwork) -> bool:
+        def ensure_alone() -> bool:
+            try:
+                host.ensure_bridge(make_bridge(host.names.bridge, "172.17.0.0/16"), is_exclusive=True)
+            except SubnetTaken:
+                return False
+            return True
+
+        return in_child(ensure_alone)
 
     with ThreadPoolExecutor(8) as executor:
-        chosen = list(executor.map(choose, hosts))
-    assert sorted(chosen) == sorted(str(pool) for pool in DEFAULT_POOLS[:8])
+        assert sorted(executor.map(choose, hosts)) == [False] * 7 + [True]
 
 
 @isolated
 def test_a_device_of_another_kind_with_our_name_is_left_alone() -> None:
     shell("ip", "link", "add", NAMES.bridge, "type", "veth", "peer", "name", "peer")
-    host = HostNetwork(NAMES)
+    host = host_network()
     with pytest.raises(OSError, match="is not a bridge") as caught:
-        host.ensure_bridge(recorded=None, is_in_use=False)
+        host.ensure_bridge(BRIDGE)
     assert caught.value.errno == errno.EEXIST
     host.remove()
     assert NAMES.bridge in os_links()
@@ -197,11 +212,11 @@ def test_a_device_of_another_kind_with_our_name_is_left_alone() -> None:
 
 @isolated
 def test_a_link_that_outlives_its_container_is_deleted_and_no_other() -> None:
-    host = HostNetwork(NAMES)
+    host = host_network()
     bridge = ensure(host)
     with container(bridge, 2), container(bridge, 3):
-        assert host.remove_ports({"veth2", "lo", "nonsense"}) == ["veth2"]
-        assert host.list_ports() == ["veth3"]
+        assert host.remove_ports([BRIDGE], {"veth2", "lo", "nonsense"}) == ["veth2"]
+        assert host.list_ports([BRIDGE]) == ["veth3"]
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
@@ -211,8 +226,8 @@ def test_containers_get_out_where_another_firewall_drops_by_policy(program: str)
     with outside() as other, member() as dockers:
         shell(program, "-P", "FORWARD", "DROP")
         shell(program, "-A", "FORWARD", "-d", "203.0.113.3", "-j", "DROP")
-        host = HostNetwork(NAMES)
-        bridge = host.ensure_bridge(recorded=None, is_in_use=False)
+        host = host_network()
+        bridge = host.ensure_bridge(BRIDGE)
         other.run(lambda: shell("ip", "route", "add", "172.17.0.0/16", "via", UPLINK))
         other.run(lambda: shell("ip", "address", "add", "203.0.113.3/24", "dev", "wire"))
         attach_to_docker_like_bridge(dockers)
@@ -253,7 +268,7 @@ def attach_to_docker_like_bridge(dockers: Member) -> None:
 
 @isolated
 def test_no_iptables_table_comes_into_being_where_none_is_needed() -> None:
-    ensure(HostNetwork(NAMES))
+    ensure(host_network())
     assert "table ip " not in shell("nft", "list", "ruleset")
     with open("/proc/net/ip_tables_names", encoding="ascii") as file:
         assert file.read() == ""
@@ -273,6 +288,12 @@ def test_a_script_is_applied_whole_or_not_at_all() -> None:
     with pytest.raises(OSError, match="nft: "):
         nftables.run("add table ip first\nadd chain ip nonsense chain\n")
     assert shell("nft", "list", "ruleset") == ""
+
+
+def addresses_of(bridge: str) -> list[str]:
+    with Netlink() as host:
+        index = socket.if_nametoindex(bridge)
+        return [str(ipaddress.ip_address(address.address)) for address in host.list_addresses() if address.link_index == index]
 
 
 def os_links() -> list[str]:

@@ -24,6 +24,7 @@ from teul.oci.image_config import ImageDocument, RootFS
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference, parse_reference_or_id
 from teul.runtime.engine.attachment import Attachment
+from teul.services.containers.connections import Connections
 from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning
 from teul.services.containers.execs import Execs
 from teul.services.containers.processes import Listing
@@ -457,6 +458,7 @@ class FakeServices:
     image_pusher: ImagePusher = field(init=False)
     registries: RemoteRegistries = field(init=False)
     networks: Networks = field(init=False)
+    connections: Connections = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)
     system: System = field(init=False)

@@ -14,6 +14,7 @@ from teul.model.container import Container
 from teul.model.document import render
 from teul.model.health import Health, HealthStatus
 from teul.model.lifecycle import ContainerState, Status
+from teul.model.network import PREDEFINED
 from teul.model.network_config import EndpointSettings
 from teul.wire.jsonlog import format_time
 
@@ -96,15 +97,11 @@ def _manifest(container: Container) -> dict[str, Any]:
 
 def networks(container: Container) -> dict[str, Any]:
     """What the container is, or will be, attached to, by the network's name."""
-    mode = container.host_config.network_mode
-    if mode.startswith("container:"):
-        return {}
-    asked = (container.networking.endpoints_config if container.networking else None) or {}
+    wanted = container.wanted_networks
     if not container.endpoints:
-        name = "bridge" if mode in ("", "default") else mode
-        return {name: render(asked.get(name) or EndpointSettings())}
+        return {name: render(settings) for name, settings in wanted.items()}
     return {
-        name: render(asked.get(name) or asked.get(mode) or EndpointSettings())
+        name: render(wanted.get(name) or EndpointSettings())
         | {
             "NetworkID": endpoint.network_id,
             "EndpointID": endpoint.endpoint_id,
@@ -115,6 +112,7 @@ def networks(container: Container) -> dict[str, Any]:
             "GlobalIPv6Address": endpoint.ipv6,
             "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
             "MacAddress": endpoint.mac,
+            "DNSNames": None if name in PREDEFINED else container.names_on(name),
         }
         for name, endpoint in container.endpoints.items()
     }

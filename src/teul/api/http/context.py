@@ -8,6 +8,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from teul import __version__
+from teul.services.containers.connections import Connections
 from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
@@ -44,6 +45,7 @@ class Services:
     image_pusher: ImagePusher
     registries: RemoteRegistries
     networks: Networks
+    connections: Connections
     events: Events
     system: System
     resources: ContainerResources

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from teul.api.http import query
 from teul.api.http.context import api_version, services
 from teul.errors import InvalidParameter
+from teul.model.document import decode
 from teul.model.network import AddressRange, Attachment, Network
+from teul.model.network_config import ConnectRequest, CreateNetwork, DisconnectRequest
 from teul.oci.timestamp import render_time
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,10 +37,11 @@ async def inspect_network(request: web.Request) -> web.StreamResponse:
 
 async def create_network(request: web.Request) -> web.StreamResponse:
     """`docker network create`."""
-    body = await query.json_body(request, _CreateRequest, required=True)
-    assert body is not None, "required"
-    await services(request).networks.create(body.name)
-    return web.Response(status=201)
+    body = decode(CreateNetwork, await query.json_bytes(request))
+    if api_version(request) < (1, 48):
+        body.enable_ipv4 = None
+    network = await services(request).networks.create(body)
+    return query.json_response({"Id": network.id, "Warning": ""}, status=201)
 
 
 async def remove_network(request: web.Request) -> web.StreamResponse:
@@ -50,13 +52,15 @@ async def remove_network(request: web.Request) -> web.StreamResponse:
 
 async def connect_network(request: web.Request) -> web.StreamResponse:
     """`docker network connect`."""
-    await services(request).networks.connect(request.match_info["id"])
+    body = decode(ConnectRequest, await query.json_bytes(request))
+    await services(request).connections.connect(request.match_info["id"], body)
     return web.Response(status=200)
 
 
 async def disconnect_network(request: web.Request) -> web.StreamResponse:
     """`docker network disconnect`."""
-    await services(request).networks.disconnect(request.match_info["id"])
+    body = decode(DisconnectRequest, await query.json_bytes(request))
+    await services(request).connections.disconnect(request.match_info["id"], body)
     return web.Response(status=200)
 
 
@@ -76,10 +80,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/networks/{id}/disconnect", disconnect_network),
     ("DELETE", "/networks/{id}", remove_network),
 )
-
-
-class _CreateRequest(msgspec.Struct):
-    name: str = msgspec.field(name="Name", default="")
 
 
 # docker: this parameter is read by strconv.ParseBool, which is stricter than what reads the others.

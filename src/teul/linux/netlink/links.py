@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         addresses: list[str]  # with prefix lengths: "172.17.0.2/16"
         gateway: str | None  # the default route's, None for none
         gateway6: str | None
+        isolated: bool  # from the bridge's other ports that are isolated
 else:
     Plan = dict
 
@@ -47,27 +48,36 @@ def prepare_inside(plans: Sequence[Plan]) -> None:
         _write_sysctl("net/ipv6/conf/default/disable_ipv6", b"1")
 
 
-def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None) -> None:
+def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None, *, netns_fd: int = -1) -> None:
     """Make the container's link: one end on the bridge and up, the other, down, in the namespace of process `netns_pid`.
 
     Runs in the host's namespace, or with a socket `host` that was opened there (`netns_pid` is counted in the caller's pid namespace).
-    All or nothing. Raises `OSError`.
+    `netns_fd` names the namespace in place of the process. All or nothing. Raises `OSError`.
     """
     if host is None:
         with Netlink() as opened:
-            create_veth(plan, netns_pid, opened)
+            create_veth(plan, netns_pid, opened, netns_fd=netns_fd)
         return
     name = plan["host_name"]
     bridge = host.get_link(name=plan["bridge"])
     if bridge is None:
         raise os_error(errno.ENODEV, "", messages.get_link(), plan["bridge"])
     requests = [
-        messages.new_veth(name=name, mtu=plan["mtu"], peer_name=plan["container_name"], peer_mac=plan["mac"], peer_netns_pid=netns_pid),
+        messages.new_veth(
+            name=name,
+            mtu=plan["mtu"],
+            peer_name=plan["container_name"],
+            peer_mac=plan["mac"],
+            peer_netns_pid=netns_pid,
+            peer_netns_fd=netns_fd,
+        ),
         messages.set_link(name=name, is_up=True, master=bridge.ifindex),
     ]
     if _has_ipv6():
         # Before the link is up, or its link-local address is on its way already.
         requests.insert(1, messages.set_no_link_local(name=name))
+    if plan.get("isolated"):
+        requests.append(messages.set_isolated(name=name))
     try:
         host.execute(*requests, subject=name)
     except OSError as error:
@@ -87,8 +97,7 @@ def configure_inside(plans: Sequence[Plan], host: Netlink | None = None) -> None
     for plan in plans:
         name = plan["container_name"]
         index = socket.if_nametoindex(name)
-        if not _wants_ipv6(plan):
-            _ensure_ipv6_off(name)
+        _ensure_ipv6(name, is_on=_wants_ipv6(plan))
         for text in plan["addresses"]:
             address, _, length = text.partition("/")
             requests.append(messages.new_address(link_index=index, address=address, prefix_length=int(length)))
@@ -100,6 +109,20 @@ def configure_inside(plans: Sequence[Plan], host: Netlink | None = None) -> None
     if host is not None:
         for plan in plans:
             await_forwarding(plan, host)
+
+
+def set_default_routes(gateways: dict[int, tuple[str, str]]) -> None:
+    """In the container's namespace: make these the ways out, by IP version: the link's name and the gateway's address. Raises `OSError`.
+
+    A default route of a version that is not given is left as it is: the kernel took it away with its link.
+    """
+    requests = [
+        messages.new_default_route(link_index=socket.if_nametoindex(name), gateway=gateway, replaces=True)
+        for name, gateway in gateways.values()
+    ]
+    if requests:
+        with Netlink() as inside:
+            inside.execute(*requests, subject=", ".join(name for name, _gateway in gateways.values()))
 
 
 def await_forwarding(plan: Plan, host: Netlink) -> None:
@@ -137,18 +160,19 @@ def _has_ipv6() -> bool:
     return os.access("/proc/sys/net/ipv6/conf", os.F_OK)
 
 
-def _ensure_ipv6_off(link: str) -> None:
+def _ensure_ipv6(link: str, *, is_on: bool) -> None:
+    wanted = b"0" if is_on else b"1"
     name = f"net/ipv6/conf/{link}/disable_ipv6"
     try:
         fd = os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        is_off = os.read(fd, 8).strip() == b"1"
+        is_as_wanted = os.read(fd, 8).strip() == wanted
     finally:
         os.close(fd)
-    if not is_off:
-        _write_sysctl(name, b"1")
+    if not is_as_wanted:
+        _write_sysctl(name, wanted)
 
 
 def _write_sysctl(name: str, value: bytes) -> None:

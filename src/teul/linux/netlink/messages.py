@@ -43,9 +43,10 @@ _RTEXT_FILTER_SKIP_STATS = 8
 
 # linux/if_link.h, linux/if_addr.h, linux/veth.h, linux/if.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC, _IFLA_EXT_MASK, _IFLA_CARRIER = 18, 19, 26, 29, 33
+_IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 18, 19, 26, 27, 28
+_IFLA_EXT_MASK, _IFLA_CARRIER = 29, 33
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-_IFLA_BRPORT_STATE, _BR_STATE_FORWARDING = 1, 3
+_IFLA_BRPORT_STATE, _IFLA_BRPORT_ISOLATED, _BR_STATE_FORWARDING = 1, 33, 3
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _VETH_INFO_PEER = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
@@ -86,6 +87,7 @@ class Link(NamedTuple):
     is_up: bool
     has_carrier: bool
     port_forwarding: bool | None
+    group: int = 0
 
 
 class Prefix(NamedTuple):
@@ -113,19 +115,23 @@ def encode(message: Message, sequence: int, *, acknowledge: bool = False) -> byt
     return _NLMSGHDR.pack(len(body) + 16, kind, NLM_F_REQUEST | flags | (NLM_F_ACK if acknowledge else 0), sequence, 0) + body
 
 
-def new_veth(*, name: str, mtu: int, peer_name: str, peer_mac: str, peer_netns_pid: int) -> Message:
+def new_veth(*, name: str, mtu: int, peer_name: str, peer_mac: str, peer_netns_pid: int = 0, peer_netns_fd: int = -1) -> Message:
     """A veth pair, both ends down; the peer is born in another namespace under its final name and address.
+
+    The namespace is that of a process, or the one that a descriptor names.
 
     So the peer need not be moved or renamed: a move waits for a grace period with the RTNL lock held.
     """
-    peer = _ifinfo() + _name(peer_name) + _mac(peer_mac) + _number(_IFLA_MTU, mtu) + _number(_IFLA_NET_NS_PID, peer_netns_pid)
+    namespace = _number(_IFLA_NET_NS_PID, peer_netns_pid) if peer_netns_fd < 0 else _number(_IFLA_NET_NS_FD, peer_netns_fd)
+    peer = _ifinfo() + _name(peer_name) + _mac(peer_mac) + _number(_IFLA_MTU, mtu) + namespace
     info = _info(b"veth", _attribute(_VETH_INFO_PEER, peer))
     return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + _name(name) + _number(_IFLA_MTU, mtu) + info
 
 
-def new_bridge(*, name: str, mac: str, mtu: int) -> Message:
+def new_bridge(*, name: str, mac: str, mtu: int, group: int = 0) -> Message:
     """A bridge, up. A fixed `mac`, or the bridge would take that of its lowest port and change it as containers come and go."""
-    body = _ifinfo(flags=_IFF_UP, change=_IFF_UP) + _name(name) + _mac(mac) + _number(_IFLA_MTU, mtu) + _info(b"bridge")
+    body = _ifinfo(flags=_IFF_UP, change=_IFF_UP) + _name(name) + _mac(mac) + _number(_IFLA_MTU, mtu)
+    body += (_number(_IFLA_GROUP, group) if group else b"") + _info(b"bridge")
     return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body
 
 
@@ -144,9 +150,20 @@ def set_no_link_local(*, name: str) -> Message:
     return RTM_NEWLINK, 0, _ifinfo() + _name(name) + _nested(_IFLA_AF_SPEC, mode)
 
 
+def set_isolated(*, name: str) -> Message:
+    """Keep a bridge's port from the other ports that are isolated, too; the bridge itself is still within its reach."""
+    port = _nested(_IFLA_INFO_SLAVE_DATA, _attribute(_IFLA_BRPORT_ISOLATED, b"\1"))
+    return RTM_NEWLINK, 0, _ifinfo() + _name(name) + _nested(_IFLA_LINKINFO, _attribute(_IFLA_INFO_SLAVE_KIND, b"bridge"), port)
+
+
 def delete_link(*, index: int = 0, name: str = "") -> Message:
     """Delete a link; a veth's peer goes with it."""
     return RTM_DELLINK, 0, _ifinfo(index=index) + _optional_name(name)
+
+
+def delete_links(*, group: int) -> Message:
+    """Delete all links of a group (which is not 0), with one grace period for all. kernel: ENODEV if there is none."""
+    return RTM_DELLINK, 0, _ifinfo() + _number(_IFLA_GROUP, group)
 
 
 def get_link(*, index: int = 0, name: str = "") -> Message:
@@ -177,11 +194,15 @@ def delete_address(prefix: Prefix) -> Message:
     return RTM_DELADDR, 0, body
 
 
-def new_default_route(*, link_index: int, gateway: str) -> Message:
-    """The default route of the gateway's family."""
+def new_default_route(*, link_index: int, gateway: str, replaces: bool = False) -> Message:
+    """The default route of the gateway's family, in place of the one that is there if it `replaces` it."""
     family, packed = pack_address(gateway)
     body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0)
-    return RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + _attribute(_RTA_GATEWAY, packed) + _number(_RTA_OIF, link_index)
+    return (
+        RTM_NEWROUTE,
+        NLM_F_CREATE | (NLM_F_REPLACE if replaces else NLM_F_EXCL),
+        body + _attribute(_RTA_GATEWAY, packed) + _number(_RTA_OIF, link_index),
+    )
 
 
 def dump_addresses() -> Message:
@@ -249,6 +270,7 @@ def parse_link(body: bytes) -> Link:
         is_up=bool(flags & _IFF_UP),
         has_carrier=found.get(_IFLA_CARRIER) == b"\1",
         port_forwarding=forwarding,
+        group=_u32(found.get(_IFLA_GROUP)),
     )
 
 

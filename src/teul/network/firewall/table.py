@@ -1,15 +1,21 @@
-"""The engine's nftables table, rendered as data: what containers may reach, and under whose address.
+"""The engine's nftables table, rendered as data: what containers may reach, under whose address, and what reaches them.
 
-    set bridges    the engine's bridges
-    set within     pairs of bridges between which packets pass: each with itself
-    set subnets4   the networks' subnets; `home4`: each with its bridge
+    set bridges     the engine's bridges; `internal`: those of networks that nothing leaves
+    set within      pairs of bridges between which packets pass: each with itself
+    set subnets4    the subnets that go out under the host's address; `home4`: every subnet with its bridge
+    map ports4      published ports: protocol and port to a container's address and port
+    map bound4      the same of ports that are published on one of the host's addresses only
 
-    forward        packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network, or were
-                   sent there by address translation (a published port); the rest is dropped: other networks, other hosts
-    postrouting    packets that leave a subnet other than by its own bridge go out under the host's address
+    chain user         the administrator's: asked before any packet is forwarded to or from a container; the engine never changes it
+    chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports)
+    chain prerouting   what comes for a published port goes to its container; `output`: what the host itself sends there
+    chain forward      packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network, or were
+                       sent there by address translation (a published port); the rest is dropped: other networks, other hosts
+    chain postrouting  packets that leave a subnet other than by its own bridge go out under the host's address; so does what comes back to
+                       its own network by way of a published port, or from the host's loopback, for the answer has to come this way, too
 
-A network is one element in each set, so the number of rules stays the same; publishing a port will be one element of a map in a
-prerouting chain. An accept here counts for this table only: another table that drops still drops (see forward_policy).
+Sets and maps of IPv6 end in 6. A network, or a published port, is one element of each; the number of rules stays the same. An accept here
+counts for this table only: another table that drops still drops (see forward_policy).
 """
 
 from __future__ import annotations
@@ -21,64 +27,149 @@ from teul.network.bridge import Bridge
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
 def render_table(table: str, bridges: Sequence[Bridge]) -> str:
-    """The script that makes the table anew, in one transaction: established connections do not notice.
+    """The script that brings the table to what it should be for these networks, in one transaction: connections do not notice.
 
-    Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
+    Published ports are not in it. Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
     """
+    check_table_name(table)
+    lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
+    lines += [f"flush {kind} inet {table} {name}" for kind, name in _flushed()]
+    lines += [f"table inet {table} {{", *(f"\t{line}" for line in _RULES), "}"]
+    lines += _elements("add", table, bridges)
+    return "\n".join([*lines, ""])
+
+
+def render_added(table: str, bridge: Bridge) -> str:
+    """The script that adds one network to the table."""
+    check_table_name(table)
+    return "\n".join([*_elements("add", table, [bridge]), ""])
+
+
+def render_removed(table: str, bridge: Bridge) -> str:
+    """The script that takes one network out of the table."""
+    check_table_name(table)
+    return "\n".join([*_elements("delete", table, [bridge]), ""])
+
+
+def render_removal(table: str, *, keeps_user: bool = False) -> str:
+    """The script that removes the table, whether it is there or not; with `keeps_user`, all of it but the administrator's chain."""
+    check_table_name(table)
+    if not keeps_user:
+        # `delete` fails where there is no such table, so `add` comes first.
+        return f"add table inet {table}\ndelete table inet {table}\n"
+    lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
+    flushed = _flushed()
+    lines += [f"flush chain inet {table} {name}" for kind, name in flushed if kind == "chain"]
+    lines += [f"delete {kind} inet {table} {name}" for kind, name in reversed(flushed)]
+    return "\n".join([*lines, ""])
+
+
+def render_user_chain(table: str) -> str:
+    """The script that lists the administrator's chain."""
+    check_table_name(table)
+    return f"list chain inet {table} user\n"
+
+
+def has_rules(listing: str) -> bool:
+    """Whether the administrator's chain, as nft lists it, says anything."""
+    lines = [line.strip() for line in listing.splitlines()]
+    return any(line and not line.startswith(("table ", "chain ", "}", "#")) for line in lines)
+
+
+def check_table_name(table: str) -> None:
+    """Raise ValueError for what is no name of a table."""
     _check(_TABLE_NAME, table)
-    for bridge in bridges:
-        _check(_LINK_NAME, bridge.name)
-    lines = [
-        *_set("bridges", "ifname", (f'"{bridge.name}"' for bridge in bridges)),
-        *_set("within", "ifname . ifname", (f'"{bridge.name}" . "{bridge.name}"' for bridge in bridges)),
-    ]
-    versions = sorted({bridge.subnet.version for bridge in bridges})
-    for version in versions:
-        kind = "ipv4_addr" if version == 4 else "ipv6_addr"
-        own = [bridge for bridge in bridges if bridge.subnet.version == version]
-        lines += _set(f"subnets{version}", kind, (str(bridge.subnet) for bridge in own), flags="interval")
-        lines += _set(f"home{version}", f"{kind} . ifname", (f'{bridge.subnet} . "{bridge.name}"' for bridge in own), flags="interval")
-    lines += _FORWARD
-    lines += ["chain postrouting {", "\ttype nat hook postrouting priority srcnat; policy accept;"]
-    for version in versions:
-        source = "ip saddr" if version == 4 else "ip6 saddr"
-        lines.append(f"\t{source} @subnets{version} {source} . oifname != @home{version} masquerade")
-    lines.append("}")
-    body = "\n".join("\t" + line for line in lines)
-    # `delete` fails where there is no such table, so `add` comes first.
-    return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}\n}}\n"
 
 
-def render_removal(table: str) -> str:
-    """The script that removes the table, whether it is there or not."""
-    _check(_TABLE_NAME, table)
-    return f"add table inet {table}\ndelete table inet {table}\n"
-
-
-_FORWARD = (
+_DECLARATIONS = (
+    "set bridges { type ifname; }",
+    "set internal { type ifname; }",
+    "set within { type ifname . ifname; }",
+    *(
+        line
+        for version, kind in _ADDRESS_TYPES.items()
+        for line in (
+            f"set subnets{version} {{ type {kind}; flags interval; }}",
+            f"set home{version} {{ type {kind} . ifname; flags interval; }}",
+            f"map ports{version} {{ type inet_proto . inet_service : {kind} . inet_service; }}",
+            f"map bound{version} {{ type {kind} . inet_proto . inet_service : {kind} . inet_service; }}",
+        )
+    ),
+    "chain user { }",
+    "chain loopback { type filter hook prerouting priority raw; policy accept; }",
+    "chain prerouting { type nat hook prerouting priority dstnat; policy accept; }",
+    "chain output { type nat hook output priority -100; policy accept; }",
+    "chain forward { type filter hook forward priority filter; policy accept; }",
+    "chain postrouting { type nat hook postrouting priority srcnat; policy accept; }",
+)
+_TO_PORTS = (
+    "dnat ip to ip daddr . meta l4proto . th dport map @bound4",
+    "dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound6",
+    "fib daddr type local dnat ip to meta l4proto . th dport map @ports4",
+)
+_RULES = (
+    "chain loopback {",
+    "\tiifname @bridges ip daddr 127.0.0.0/8 drop",
+    "}",
+    "chain prerouting {",
+    *(f"\t{rule}" for rule in _TO_PORTS),
+    "\tfib daddr type local dnat ip6 to meta l4proto . th dport map @ports6",
+    "}",
+    "chain output {",
+    *(f"\t{rule}" for rule in _TO_PORTS),
+    # kernel: what has ::1 for its source never leaves the host; such connections are relayed.
+    "\tip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6",
+    "}",
     "chain forward {",
-    "\ttype filter hook forward priority filter; policy accept;",
+    "\tiifname @bridges jump user",
+    "\tiifname != @bridges oifname @bridges jump user",
+    "\tiifname . oifname @within accept",
+    "\tiifname @internal drop",
     "\toifname != @bridges accept",
     "\tct state established,related accept",
-    "\tiifname . oifname @within accept",
+    "\toifname @internal drop",
     "\tct status dnat accept",
     "\tdrop",
+    "}",
+    "chain postrouting {",
+    "\tip saddr @subnets4 ip saddr . oifname != @home4 masquerade",
+    "\tip6 saddr @subnets6 ip6 saddr . oifname != @home6 masquerade",
+    "\tct status dnat ip saddr . oifname @home4 masquerade",
+    "\tct status dnat ip6 saddr . oifname @home6 masquerade",
+    "\toifname @bridges ip saddr 127.0.0.0/8 masquerade",
     "}",
 )
 
 
-def _set(name: str, kind: str, elements: Iterable[str], *, flags: str = "") -> list[str]:
-    listed = ", ".join(elements)
-    return [
-        f"set {name} {{",
-        f"\ttype {kind}",
-        *([f"\tflags {flags}"] if flags else []),
-        *([f"\telements = {{ {listed} }}"] if listed else []),
-        "}",
+def _flushed() -> list[tuple[str, str]]:
+    """(kind, name) of everything declared but the administrator's chain."""
+    found = [tuple(line.split()[:2]) for line in _DECLARATIONS]
+    return [(kind, name) for kind, name in found if name != "user"]
+
+
+def _elements(verb: str, table: str, bridges: Sequence[Bridge]) -> list[str]:
+    for bridge in bridges:
+        _check(_LINK_NAME, bridge.name)
+    lines = [
+        *_element_line(verb, table, "bridges", (f'"{bridge.name}"' for bridge in bridges)),
+        *_element_line(verb, table, "internal", (f'"{bridge.name}"' for bridge in bridges if bridge.is_internal)),
+        *_element_line(verb, table, "within", (f'"{bridge.name}" . "{bridge.name}"' for bridge in bridges if bridge.has_icc)),
     ]
+    for version in _ADDRESS_TYPES:
+        own = [(bridge, segment.subnet) for bridge in bridges for segment in bridge.segments if segment.subnet.version == version]
+        translated = (str(subnet) for bridge, subnet in own if bridge.is_masqueraded and not bridge.is_internal)
+        lines += _element_line(verb, table, f"subnets{version}", translated)
+        lines += _element_line(verb, table, f"home{version}", (f'{subnet} . "{bridge.name}"' for bridge, subnet in own))
+    return lines
+
+
+def _element_line(verb: str, table: str, name: str, elements: Iterable[str]) -> list[str]:
+    listed = ", ".join(elements)
+    return [f"{verb} element inet {table} {name} {{ {listed} }}"] if listed else []
 
 
 def _check(pattern: re.Pattern[str], name: str) -> None:

@@ -125,10 +125,9 @@ def _is_mounted(container: Container, volume: str) -> bool:
 
 
 def _is_connected(container: Container, network: str) -> bool:
-    if container.endpoints:
-        return any(network == name or endpoint.network_id.startswith(network) for name, endpoint in container.endpoints.items())
-    mode = container.host_config.network_mode or "bridge"
-    return network == ("bridge" if mode == "default" else mode)
+    ids = {name: settings.network_id for name, settings in container.wanted_networks.items()}
+    ids |= {name: endpoint.network_id for name, endpoint in container.endpoints.items()}
+    return any(network == name or network_id.startswith(network) for name, network_id in ids.items())
 
 
 def _port_condition(filters: Filters) -> Callable[[Container], bool]:

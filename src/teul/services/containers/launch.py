@@ -20,13 +20,16 @@ from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
 from teul.model.image import Image
-from teul.model.network import BRIDGE
+from teul.model.network import Network
+from teul.model.network_config import EndpointSettings
+from teul.network.allocation import Allocation, with_gateways
 from teul.oci.runtime_spec import NamespaceKind, Spec
 from teul.runtime.child.calls import LAST_CALLS
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
 from teul.runtime.messages import PROCESS_FILE, Joined, Launch, LogOptions
 from teul.services.containers import bundle as bundles
+from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
@@ -80,6 +83,10 @@ class Launcher:
         """
         async with undoing(partial(self._give_back, container, attach), "and it could not be cleaned up"):
             return await self._start(container, attach)
+
+    def announce(self, container: Container, action: str) -> None:
+        """Tell that a container has come to its networks, or has left them; see `Networks.announce`."""
+        self._networks.announce(container, action)
 
     async def adopt(self, container_id: str) -> Process | None:
         """The process that an earlier engine started for this container; None if no such process is found.
@@ -191,19 +198,33 @@ class Launcher:
 
     async def _allocate(self, container: Container) -> list[LinkPlan]:
         """Give the container its endpoints, noted in its record; returns the links to make."""
-        mode = container.host_config.network_mode
-        if container.config.network_disabled or mode.startswith("container:"):
-            return []
-        # docker: a network that is not there is missed when the container starts.
-        network = self._networks.get(BRIDGE if mode in ("", "default") else mode)
         endpoints = self._networks.endpoints
-        if network.driver != "bridge":
-            container.endpoints = {network.name: endpoints.nominal(network, container.id)}
-            return []
-        asked = (container.networking.endpoints_config or {}) if container.networking else {}
-        allocation = await endpoints.allocate(network, container.id, requested=asked.get(network.name))
-        container.endpoints = {network.name: allocation.endpoint}
-        return [allocation.plan]
+        container.endpoints = {}
+        allocations: list[Allocation] = []
+        for network, settings in self._wanted_networks(container):
+            if network.driver != "bridge":
+                container.endpoints[network.name] = endpoints.nominal(network, container.id)
+                continue
+            taken = [endpoint.interface for endpoint in container.endpoints.values()]
+            allocation = await endpoints.allocate(network, container.id, requested=settings, taken=taken)
+            container.endpoints[network.name] = allocation.endpoint
+            allocations.append(allocation)
+        return with_gateways(allocations, gateway_priorities(container))
+
+    def _wanted_networks(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
+        """The networks of a container that starts, in the order of its interfaces; its record has their names from now on.
+
+        docker: a network that is not there is missed when the container starts. Raises NoSuchNetwork.
+        """
+        mode = container.host_config.network_mode
+        found = {}
+        for reference, settings in container.wanted_networks.items():
+            network = self._networks.get(reference)
+            settings.network_id = network.id
+            found[network.name] = network, settings
+        main = self._networks.get(mode).name if mode in container.wanted_networks else mode
+        container.attachments = {name: settings for name, (_network, settings) in found.items()}
+        return [found[name] for name in sorted(found, key=lambda name: (name != main, name))]
 
     def _prepare(
         self,

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import Integrity, TeulError
@@ -127,6 +129,7 @@ class Supervision:
         with _step(container, "record its start"):
             await self._registry.save(container)
             failpoints.reach("containers.start.recorded")
+        self._launcher.announce(container, "connect")
         self._events.publish(container_event(container, "start"))
 
     async def cancel_restart(self, container: Container, run: ContainerRun) -> bool:
@@ -186,11 +189,13 @@ class Supervision:
             container.state = lifecycle.exited(
                 container.state, exit_code=record.exit_code, oom_killed=record.oom_killed, now_ns=now_ns, error=record.error or ""
             )
+        left = msgspec.structs.replace(container)
         container.endpoints = {}
         with _step(container, "tell of its end"):
             self._runs.tell(container, Move.RESTARTING if decision.again else Move.EXITED)
         with _step(container, "publish its end"):
             self._publish_end(container, record, lasted_ns=lasted_ns)
+            self._launcher.announce(left, "disconnect")
         with _step(container, "answer those who wait for its end"):
             run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
         failpoints.reach("containers.end.changed")

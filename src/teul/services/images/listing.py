@@ -1,19 +1,18 @@
 """What `docker images` and `docker history` show: pure functions over the catalog.
 
-Source: moby daemon/images/image_list.go, image_history.go; daemon/internal/timestamp.
+Source: moby daemon/images/image_list.go, image_history.go.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from teul.errors import Integrity, InvalidParameter
+from teul.errors import Integrity
 from teul.model.filter import Filters
 from teul.model.image import Image, ImageManifest
+from teul.model.moment import parse_until_ns
 from teul.oci.digest import Digest
 from teul.oci.reference import Reference
 from teul.oci.timestamp import parse_time_ns
@@ -22,9 +21,6 @@ from teul.services.images.lookup import resolve
 from teul.services.usage import Usage
 
 ACCEPTED = frozenset({"dangling", "label", "before", "since", "reference", "until"})
-_DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))")
-_UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_UNIX_TIME = re.compile(r"([0-9]+)(?:\.([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +120,6 @@ def image_history(catalog: Catalog, image: Image) -> list[HistoryItem]:
         tags = [name for name in catalog.references(image.image_id) if name.tag is not None]
         items[0] = HistoryItem(image.image_id, newest.created_ns, newest.created_by, newest.comment, newest.size_bytes, tags)
     return items
-
-
-def parse_until_ns(value: str, now_ns: int) -> int:
-    """A moment as Docker's `until` filters take it: a duration before now, seconds since 1970, or a date in local time or with a zone."""
-    if value and not _DURATION.sub("", value):
-        return now_ns - sum(round(float(number) * _UNITS_NS[unit]) for number, unit in _DURATION.findall(value))
-    if (match := _UNIX_TIME.fullmatch(value)) is not None:
-        return int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise InvalidParameter(f'failed to parse value as time or duration: "{value}"') from None
-    return int(moment.replace(microsecond=0).astimezone().timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
 def _bounds(catalog: Catalog, filters: Filters, now_ns: int) -> tuple[int | None, int | None]:

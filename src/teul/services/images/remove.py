@@ -17,12 +17,12 @@ from teul.model.container import Container
 from teul.model.event import Event
 from teul.model.filter import Filters
 from teul.model.image import Image, ImageManifest
+from teul.model.moment import parse_until_ns
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform, is_same
 from teul.oci.reference import Reference
 from teul.services.events import EventSink, image_event
 from teul.services.images.catalog import PlatformMismatch, manifests_without
-from teul.services.images.listing import parse_until_ns
 from teul.services.images.lookup import lookup
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage

@@ -11,23 +11,23 @@ every other start needs, where namespaces that die together are taken down toget
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import secrets
-import time
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import count
 
 from teul import failpoints
 from teul.aio import Tasks, undoing
-from teul.errors import Forbidden, InvalidParameter, Unavailable
-from teul.model.container import ContainerEndpoint
+from teul.errors import InvalidParameter
+from teul.model.container import Container, ContainerEndpoint
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
 from teul.network import allocation, endpoints
 from teul.network.allocation import Allocation
 from teul.network.bridge import Bridge
-from teul.network.ipam import Address, AddressPool, AddressTaken, NoFreeAddress
+from teul.network.ipam import Address
+from teul.services.networks.addresses import Addresses, addresses_of
 from teul.services.networks.host_setup import HostSetup
 from teul.store.metadata import networks as rows
 from teul.store.metadata.database import Database, DiskFull
@@ -49,7 +49,7 @@ class Endpoints:
         self._host = host
         self._tasks = tasks
         self._held: dict[_Key, rows.HeldAddresses] = {}
-        self._pools: dict[str, AddressPool] = {}  # by the network's id
+        self._addresses = Addresses()
         self._links: dict[_Key, str] = {}  # name of the host's end, of containers that this engine started
         self._owed: set[_Key] = set()  # to be released, at once or, on a full disk, as soon as that is possible
         self._departed: set[str] = set()  # names of links whose containers have ended
@@ -65,11 +65,11 @@ class Endpoints:
         return any(network_id in (None, key[0]) for key in self._held)
 
     async def allocate(
-        self, network: Network, container_id: str, *, requested: EndpointSettings | None = None, position: int = 0
+        self, network: Network, container_id: str, *, requested: EndpointSettings | None = None, taken: Collection[str] = ()
     ) -> Allocation:
-        """Give a container an address on `network`, a bridge; recorded when this returns. `position` among the container's interfaces.
+        """Give a container addresses on `network`, a bridge; recorded when this returns. `taken` are the names of its other interfaces.
 
-        A container that holds an address there already keeps it. Raises InvalidParameter, Forbidden if the address is taken, Unavailable
+        A container that holds addresses there already keeps them. Raises InvalidParameter, Forbidden if the address is taken, Unavailable
         or System if the host does not let us.
         """
         if network.driver != "bridge":
@@ -77,16 +77,15 @@ class Endpoints:
         mac = _requested_mac(requested)
         self._owed.discard((network.id, container_id))
         await self._release_owed()
-        bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
-        address = self._take_address(network, bridge, container_id, requested)
-        held = rows.HeldAddresses(network.id, container_id, *((str(address), None) if address.version == 4 else (None, str(address))))
-        self._held[network.id, container_id] = held
+        network, bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
+        held = self._take(network, container_id, requested)
         # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
         async with undoing(partial(self._give_back, [(network.id, container_id)]), "and the address stays taken"):
             failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
-        return self._describe(network, bridge, container_id, address, mac=mac, position=position)
+        link_local = (requested.ipam_config.link_local_ips if requested is not None and requested.ipam_config is not None else None) or []
+        return self._describe(network, bridge, held, mac=mac, interface=_free_name(bridge, taken), link_local=link_local)
 
     def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:
         """What inspection shows of a container on a network where there is nothing to allocate (none, host)."""
@@ -101,16 +100,33 @@ class Endpoints:
         await self._release_owed()
         await self._give_back([key for key in self._held if key[1] == container_id])
 
-    async def sweep(self, live_container_ids: Collection[str]) -> None:
-        """Release the addresses of containers that are not live, and delete links on the engine's bridges that are no live container's.
-
-        For an engine that takes over from one that was killed. What a full disk keeps from being released stays its container's, for that
-        is no reason not to take over: nobody else could make room. Raises System.
-        """
-        self._owed.update(key for key in self._held if key[1] not in live_container_ids)
+    async def release_one(self, network_id: str, container_id: str) -> None:
+        """The container has left this network, but no other. Idempotent. Raises DiskFull, as `release`."""
         await self._release_owed()
-        prefixes = tuple(endpoints.host_interface_prefix(container_id) for container_id in live_container_ids)
-        self._take_down({link for link in await self._host.list_links() if not link.startswith(prefixes)})
+        if (network_id, container_id) in self._held:
+            await self._give_back([(network_id, container_id)])
+
+    def forget_network(self, network_id: str) -> None:
+        """The network, of which no container holds anything, is no more."""
+        self._addresses.forget(network_id)
+
+    async def sweep(self, live: Collection[Container]) -> None:
+        """Release the addresses that no live container's record has, and delete links on the engine's bridges that are no such container's.
+
+        Of a live container whose record says nothing of networks (its engine died between the start and the record) everything is
+        kept. For an engine that takes over from one that was killed. What a full disk keeps from being released stays its
+        container's, for that is no reason not to take over: nobody else could make room. Raises System.
+        """
+        known = {container.id: container for container in live}
+        self._owed.update(key for key in self._held if key[1] not in known or not _is_on_record(known[key[1]], key[0]))
+        await self._release_owed()
+        prefixes = tuple(endpoints.host_interface_prefix(container.id) for container in live if not container.endpoints)
+        for container in live:
+            links_of = {(endpoint.network_id, container.id): endpoint.host_interface for endpoint in container.endpoints.values()}
+            self._links.update((key, link) for key, link in links_of.items() if link)
+        recorded = set(self._links.values())
+        links = await self._host.list_links()
+        self._take_down({link for link in links if link not in recorded and not link.startswith(prefixes)})
 
     async def _release_owed(self) -> None:
         """Release what could not be released so far, for want of room; if there is none still, another time."""
@@ -137,51 +153,46 @@ class Endpoints:
         failpoints.reach("networks.address.forgotten")
 
     def _forget(self, network_id: str, container_id: str) -> None:
-        held = self._held.pop((network_id, container_id))
-        pool = self._pools.get(network_id)
-        if pool is not None:
-            pool.release(_address_of(held), now_ns=time.monotonic_ns())
+        self._addresses.give_back(self._held.pop((network_id, container_id)))
         link = self._links.pop((network_id, container_id), None)
         if link is not None:
             self._take_down({link})
 
-    def _take_address(self, network: Network, bridge: Bridge, container_id: str, requested: EndpointSettings | None) -> Address:
-        pool = self._pool_of(network, bridge)
+    def _take(self, network: Network, container_id: str, requested: EndpointSettings | None) -> rows.HeldAddresses:
         held = self._held.get((network.id, container_id))
-        if held is not None:
-            return _address_of(held)
-        wanted = requested.ipam_config.ipv4_address if requested is not None and requested.ipam_config is not None else ""
-        try:
-            return pool.allocate(container_id, now_ns=time.monotonic_ns(), wanted=ipaddress.ip_address(wanted) if wanted else None)
-        except ValueError:
-            raise InvalidParameter(f"invalid IPv4 address: {wanted}") from None
-        except AddressTaken:
-            raise Forbidden("Address already in use") from None
-        except NoFreeAddress:
-            raise Unavailable(f"no available IPv4 addresses on this network's address pools: {network.name} ({network.id})") from None
-
-    def _pool_of(self, network: Network, bridge: Bridge) -> AddressPool:
-        pool = self._pools.get(network.id)
-        if pool is None or pool.subnet != bridge.subnet:
-            pool = self._pools[network.id] = AddressPool(bridge.subnet, reserved=[bridge.gateway])
-            for held in self._held.values():
-                if held.network_id != network.id:
-                    continue
-                try:
-                    pool.claim(_address_of(held), held.container_id)
-                except AddressTaken:
-                    log.warning("container %s holds %s, which is not of %s", held.container_id, _address_of(held), bridge.subnet)
-        return pool
+        if held is None:
+            of_network = [each for each in self._held.values() if each.network_id == network.id]
+            addresses = {address.version: str(address) for address in self._addresses.take(network, container_id, requested, of_network)}
+            held = rows.HeldAddresses(network.id, container_id, addresses.get(4), addresses.get(6))
+            self._held[network.id, container_id] = held
+        return held
 
     def _describe(
-        self, network: Network, bridge: Bridge, container_id: str, address: Address, *, mac: str | None, position: int
+        self, network: Network, bridge: Bridge, held: rows.HeldAddresses, *, mac: str | None, interface: str, link_local: Sequence[str]
     ) -> Allocation:
-        self._generation += 1
-        name = endpoints.host_interface_name(container_id, self._generation)
-        self._links[network.id, container_id] = name
+        name = self._free_link(held.container_id)
+        self._links[network.id, held.container_id] = name
+        addresses: list[Address] = addresses_of(held)
         return allocation.describe(
-            network, bridge, container_id, address, mac=mac or endpoints.mac_for(address), host_interface=name, position=position
+            network,
+            bridge,
+            held.container_id,
+            addresses,
+            mac=mac or endpoints.mac_for(addresses[0]),
+            host_interface=name,
+            container_interface=interface,
+            link_local=[f"{address}/{32 if '.' in address else 128}" for address in link_local],
         )
+
+    def _free_link(self, container_id: str) -> str:
+        """A name for one more link of the container, which has others, or had one that is not gone yet."""
+        taken = {*self._links.values(), *self._departed}
+        self._generation += 1
+        names = [endpoints.host_interface_name(container_id, self._generation + number) for number in range(endpoints.GENERATIONS)]
+        # If they are all taken, the kernel says so.
+        name = next((name for name in names if name not in taken), names[0])
+        self._generation += names.index(name)
+        return name
 
     def _take_down(self, links: set[str]) -> None:
         """See to it that these links are gone soon. One look at the bridges serves all containers that end meanwhile."""
@@ -198,8 +209,12 @@ class Endpoints:
             log.info("deleted links that outlived their containers: %s", ", ".join(removed))
 
 
-def _address_of(held: rows.HeldAddresses) -> Address:
-    return ipaddress.ip_address(held.ipv4 or held.ipv6 or "")
+def _is_on_record(container: Container, network_id: str) -> bool:
+    return not container.endpoints or any(endpoint.network_id == network_id for endpoint in container.endpoints.values())
+
+
+def _free_name(bridge: Bridge, taken: Collection[str]) -> str:
+    return next(name for number in count() if (name := f"{bridge.interface_prefix}{number}") not in taken)
 
 
 def _requested_mac(requested: EndpointSettings | None) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from teul.errors import InvalidParameter
 from teul.model.filter import Filters
+from teul.model.moment import parse_until_ns
 from teul.model.network import Network
 
 _LIST_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
@@ -42,6 +43,18 @@ def check_prune_filters(filters: Filters) -> None:
     filters.validate(_PRUNE_FILTERS)
     if len(filters.get("until")) > 1:
         raise InvalidParameter("more than one until filter specified")
+
+
+def prune_filter(filters: Filters, *, now_ns: int) -> Callable[[Network], bool]:
+    """A predicate for checked `filters`. Raises InvalidParameter for a moment that is none."""
+    until_ns = next((parse_until_ns(value, now_ns) for value in filters.get("until")), None)
+
+    def is_wanted(network: Network) -> bool:
+        if until_ns is not None and network.created_at_ns > until_ns:
+            return False
+        return filters.pairs("label", network.labels) and not ("label!" in filters and filters.pairs("label!", network.labels))
+
+    return is_wanted
 
 
 def _dangling(values: tuple[str, ...]) -> bool | None:

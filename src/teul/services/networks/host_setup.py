@@ -5,47 +5,59 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import System, TeulError, Unavailable
+from teul.errors import InvalidParameter, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
-from teul.model.network import Network
-from teul.network.bridge import Bridge
+from teul.model.network import BRIDGE, Network
+from teul.network.bridge import Bridge, SubnetTaken
 from teul.network.host import HostNetwork
-from teul.network.ipam import NoFreeSubnet
-from teul.services.networks.records import subnet_of, with_bridge
+from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, first_usable, overlaps
+from teul.services.networks.records import bridge_of, subnets_of, with_mtu, with_subnet
 from teul.services.networks.registry import NetworkRegistry
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # How old the last look at the host's FORWARD policy may be when a container starts.
 _FORWARDING_AGE_SECONDS = 10.0
+# How often a subnet is chosen that another engine then turns out to have chosen at the same moment.
+CHOICES = 10
 
 
 class HostSetup:
     """What the host has of this engine's networks. A host that refuses is complained of when a container needs a network."""
 
-    def __init__(self, host: HostNetwork, registry: NetworkRegistry, tasks: Tasks) -> None:
+    def __init__(self, host: HostNetwork, registry: NetworkRegistry, tasks: Tasks, *, pools: Sequence[Pool]) -> None:
+        """`pools` are those that networks without a subnet of their own get one of."""
         self._host = host
         self._registry = registry
         self._tasks = tasks
+        self._pools = pools
         self._bridges: dict[str, Bridge] = {}  # by the network's id
         self._has_firewall = False
         self._forwarding_checked_at = 0.0
         self._preparing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
-    async def open(self, network: Network, *, is_in_use: bool) -> None:
-        """Take over, or make, the bridge of `network`; the firewall is seen to in the background."""
+    async def open(self, networks: Sequence[Network], *, is_in_use: Callable[[str], bool]) -> None:
+        """Take over, or make, the bridge of every engine; other bridges and the firewall are seen to in the background.
+
+        `is_in_use` says of a network's id whether containers hold addresses of it.
+        """
+        default = next(network for network in networks if network.name == BRIDGE)
         try:
-            await self._ensure_bridge(network, is_in_use=is_in_use)
+            await self._ensure_bridge(default, is_in_use=is_in_use(default.id))
         except TeulError as error:
             log.warning("no bridge network for now: %s", error.message)
-        else:
-            # Not waited for: loading libnftables takes longer than the engine's start may, and not every engine starts a container.
-            self._preparing = self._tasks.start(self._prepare(network, is_in_use=is_in_use), name="network set-up")
+            return
+        # Not waited for: loading libnftables takes longer than the engine's start may, and not every engine starts a container.
+        self._preparing = self._tasks.start(self._prepare(networks, is_in_use), name="network set-up")
 
     async def settle(self) -> None:
         """Wait until the work that was begun on the host is finished."""
@@ -62,70 +74,157 @@ class HostSetup:
             except OSError as error:
                 log.warning("could not remove the networks' bridge and rules: %s", error)
 
-    async def ensure(self, network: Network, *, is_in_use: bool) -> Bridge:
+    async def choose(self, version: int, size: int | None, taken: Sequence[Subnet]) -> Subnet:
+        """A subnet out of the pools that neither the host nor a network of this engine uses, nor is `taken`. Raises TeulError."""
+        own = [subnet for network in self._registry.all() for subnet in subnets_of(network)]
+        try:
+            claimed = await self._on_host(self._host.claimed_subnets)
+            return choose_subnet(self._pools, [*claimed, *own, *taken], version=version, size=size)
+        except NoSuchPool:
+            raise InvalidParameter("invalid address pool") from None
+        except NoFreeSubnet:
+            raise _no_more_subnets() from None
+
+    async def ensure(self, network: Network, *, is_in_use: bool, is_exclusive: bool = False) -> tuple[Network, Bridge]:
         """The bridge of `network`, once everything on the host is in place; at once, unless something went wrong before.
 
-        `is_in_use`: containers hold addresses of it, so its subnet must stay. Raises TeulError.
+        `is_in_use`: containers hold addresses of it, so its subnet must stay. With the bridge comes the record, as it is now.
+        Raises TeulError, and SubnetTaken if it is to be `is_exclusive`.
         """
         bridge = self._bridges.get(network.id)
         if bridge is None or not self._has_firewall:
-            bridge = await self._ensure_bridge(network, is_in_use=is_in_use)
+            bridge = await self._ensure_bridge(network, is_in_use=is_in_use, is_exclusive=is_exclusive)
             async with self._lock:
                 if not self._has_firewall:
-                    await self._on_host(self._host.ensure_firewall)
-                    failpoints.reach("networks.firewall.made")
-                    self._has_firewall = True
-                    self._forwarding_checked_at = time.monotonic()
+                    await self._make_firewall()
         elif time.monotonic() - self._forwarding_checked_at > _FORWARDING_AGE_SECONDS:
             self._forwarding_checked_at = time.monotonic()
-            self._tasks.start(self._on_host(self._host.ensure_forwarding), name="forward policy")
-        return bridge
+            self._tasks.start(self._on_host(self._host.ensure_forwarding, self._all()), name="forward policy")
+        return self._registry.current(network), bridge
+
+    async def withdraw(self, network: Network) -> None:
+        """Take a network, which no container is on, from the host. Idempotent. Raises System."""
+        async with self._lock:
+            bridge = self._bridges.pop(network.id, None) or bridge_of(network)
+            try:
+                if self._has_firewall:
+                    await self._remove_from_firewall(bridge)
+                    failpoints.reach("networks.withdrawn.firewall")
+            finally:
+                await self._on_host(self._host.remove_bridge, bridge)
+
+    async def sweep(self, networks: Sequence[Network]) -> None:
+        """Delete bridges that are the engine's and no network's: of an engine that was killed while it removed one. Raises System."""
+        names = [bridge_of(network).name for network in networks]
+        async with self._lock:
+            for name in await self._on_host(self._host.remove_other_bridges, names):
+                log.info("deleted bridge %s, which is no network's", name)
 
     async def list_links(self) -> list[str]:
         """Names of the links on the bridges; none while there is no bridge. Raises System."""
-        if not self._bridges:
-            return []
         try:
-            return await run_blocking(self._host.list_ports)
+            return await run_blocking(self._host.list_ports, self._all())
         except OSError as error:
-            names = ", ".join(bridge.name for bridge in self._bridges.values())
-            raise System(f"could not list the links of bridge {names}: {error}") from error
+            raise System(f"could not list the links of the networks: {error}") from error
 
     async def remove_links(self, names: set[str]) -> list[str]:
         """Delete those of `names` that are still on a bridge; returns them."""
-        return await run_blocking(self._host.remove_ports, names)
+        return await run_blocking(self._host.remove_ports, self._all(), names)
 
-    async def _prepare(self, network: Network, *, is_in_use: bool) -> None:
+    def _all(self) -> list[Bridge]:
+        return list(self._bridges.values())
+
+    async def _prepare(self, networks: Sequence[Network], is_in_use: Callable[[str], bool]) -> None:
+        for network in networks:
+            if network.driver != "bridge":
+                continue
+            try:
+                await self._ensure_bridge(network, is_in_use=is_in_use(network.id))
+            except TeulError as error:
+                log.warning("network %s is not ready: %s", network.name, error.message)
         try:
-            await self.ensure(network, is_in_use=is_in_use)
+            async with self._lock:
+                if not self._has_firewall:
+                    await self._make_firewall()
         except TeulError as error:
-            log.warning("the bridge network is not ready: %s", error.message)
+            log.warning("the networks are not ready: %s", error.message)
 
-    async def _ensure_bridge(self, network: Network, *, is_in_use: bool) -> Bridge:
+    async def _make_firewall(self) -> None:
+        await self._on_host(self._host.ensure_firewall, self._all())
+        with _translating():
+            failpoints.reach("networks.firewall.made")
+        self._has_firewall = True
+        self._forwarding_checked_at = time.monotonic()
+
+    async def _remove_from_firewall(self, bridge: Bridge) -> None:
+        try:
+            await self._on_host(self._host.remove_from_firewall, bridge, self._all())
+        except TeulError:
+            # Whether the network was in it is not known; without the network, all of it is made anew.
+            await self._make_firewall()
+
+    async def _ensure_bridge(self, network: Network, *, is_in_use: bool, is_exclusive: bool = False) -> Bridge:
         async with self._lock:
             if network.id in self._bridges:
                 return self._bridges[network.id]
-            try:
-                # To its end: nobody else may come to the host while it is being changed.
-                bridge = await run_to_end(run_blocking(self._host.ensure_bridge, recorded=subnet_of(network), is_in_use=is_in_use))
+            if network.name == BRIDGE:
+                bridge = await self._ensure_default(network, is_in_use=is_in_use)
+            else:
+                bridge = await self._on_host(self._host.ensure_bridge, bridge_of(network), is_exclusive=is_exclusive)
+            with _translating():
                 failpoints.reach("networks.bridge.made")
-            except NoFreeSubnet:
-                # docker: moby daemon/libnetwork/ipamapi
-                raise Unavailable("all predefined address pools have been fully subnetted") from None
-            except OSError as error:
-                raise _translated(error) from error
-            changed = with_bridge(network, bridge)
-            if changed != network:
-                await self._registry.save(changed)
-            failpoints.reach("networks.bridge.recorded")
+            if self._has_firewall:
+                await self._on_host(self._host.add_to_firewall, bridge, [*self._all(), bridge])
             self._bridges[network.id] = bridge
             return bridge
 
-    async def _on_host(self, work: Callable[[Sequence[Bridge]], None]) -> None:
+    async def _ensure_default(self, network: Network, *, is_in_use: bool) -> Bridge:
+        """The default bridge keeps its subnet unless something else on the host has taken those addresses and no container holds any."""
+        for _attempt in range(CHOICES):
+            changed = network
+            if not network.ipam.ranges or not (is_in_use or await self._is_free(network)):
+                changed = await self._with_default_subnet(network)
+            try:
+                bridge = await self._on_host(self._host.ensure_bridge, bridge_of(changed), is_exclusive=not is_in_use)
+            except SubnetTaken:
+                continue
+            changed = with_mtu(changed, bridge)
+            if changed != network:
+                await self._registry.save(changed)
+            failpoints.reach("networks.bridge.recorded")
+            return bridge
+        raise _no_more_subnets()
+
+    async def _is_free(self, network: Network) -> bool:
+        claimed = await self._on_host(self._host.claimed_subnets, except_bridge=bridge_of(network).name)
+        return not any(overlaps(subnet, claimed) for subnet in subnets_of(network))
+
+    async def _with_default_subnet(self, network: Network) -> Network:
+        others = [subnet for other in self._registry.all() if other.id != network.id for subnet in subnets_of(other)]
         try:
-            await run_to_end(run_blocking(work, list(self._bridges.values())))
-        except OSError as error:
-            raise _translated(error) from error
+            claimed = await self._on_host(self._host.claimed_subnets, except_bridge=bridge_of(network).name)
+            subnet = choose_subnet(self._pools, [*claimed, *others])
+        except (NoFreeSubnet, NoSuchPool):
+            raise _no_more_subnets() from None
+        return with_subnet(network, subnet, first_usable(subnet))
+
+    async def _on_host(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """To its end: nobody else may come to the host while it is being changed."""
+        with _translating():
+            return await run_to_end(run_blocking(work, *arguments, **options))
+
+
+def _no_more_subnets() -> TeulError:
+    # docker: moby daemon/libnetwork/ipamapi
+    return InvalidParameter("all predefined address pools have been fully subnetted")
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _translated(error) from error
 
 
 def _translated(error: OSError) -> TeulError:

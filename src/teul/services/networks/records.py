@@ -1,4 +1,4 @@
-"""Records of networks and attachments, worked out from a bridge, a container or a name. Pure but for a new record's id and time."""
+"""Records of networks and attachments, worked out from one another. Pure but for a new record's id and time."""
 
 from __future__ import annotations
 
@@ -9,35 +9,76 @@ import time
 import msgspec
 
 from teul.model.container import Container
-from teul.model.network import BRIDGE, HOST, NONE, OPTION_BRIDGE_NAME, OPTION_MTU, AddressRange, Attachment, Ipam, Network
-from teul.network.bridge import Bridge, gateway_of
-from teul.network.ipam import Subnet
+from teul.model.network import BRIDGE, HOST, NONE, AddressRange, Attachment, Ipam, Network
+from teul.network.bridge import Bridge, Segment
+from teul.network.ipam import Address, AddressPool, Subnet
+from teul.network.options import BRIDGE_NAME, DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, parse_options
 
 
-def predefined(name: str) -> Network:
-    """A new record of one of the networks that every engine has."""
+def predefined(name: str, *, bridge_name: str) -> Network:
+    """A new record of one of the networks that every engine has; `bridge_name` is the device of the default bridge."""
     network_id, now_ns = secrets.token_hex(32), time.time_ns()
     if name != BRIDGE:
         return Network(id=network_id, name=name, created_at_ns=now_ns, driver={HOST: "host", NONE: "null"}[name])
-    options = {
-        "com.docker.network.bridge.default_bridge": "true",
-        "com.docker.network.bridge.enable_icc": "true",
-        "com.docker.network.bridge.enable_ip_masquerade": "true",
-        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-    }
+    options = {DEFAULT_BRIDGE: "true", ICC: "true", MASQUERADE: "true", HOST_BINDING: "0.0.0.0", BRIDGE_NAME: bridge_name}
     return Network(id=network_id, name=name, created_at_ns=now_ns, driver="bridge", ipam=Ipam(ranges=[]), options=options)
 
 
-def with_bridge(network: Network, bridge: Bridge) -> Network:
-    """The record of a network whose bridge stands."""
-    options = {**network.options, OPTION_BRIDGE_NAME: bridge.name, OPTION_MTU: str(bridge.mtu)}
-    ranges = [AddressRange(subnet=str(bridge.subnet), gateway=str(gateway_of(bridge.subnet)))]
-    return msgspec.structs.replace(network, options=options, ipam=Ipam(ranges=ranges))
+def with_subnet(network: Network, subnet: Subnet, gateway: Address) -> Network:
+    """The record of the default bridge when its subnet has been chosen."""
+    ranges = [AddressRange(subnet=str(subnet), gateway=str(gateway))]
+    return msgspec.structs.replace(network, ipam=msgspec.structs.replace(network.ipam, ranges=ranges))
 
 
-def subnet_of(network: Network) -> Subnet | None:
-    """The subnet that a network had last, if it ever had one."""
-    return ipaddress.ip_network(network.ipam.ranges[0].subnet) if network.ipam.ranges else None
+def with_mtu(network: Network, bridge: Bridge) -> Network:
+    """docker: the record of the default bridge tells its MTU."""
+    return msgspec.structs.replace(network, options={**network.options, MTU: str(bridge.mtu)})
+
+
+def bridge_of(network: Network) -> Bridge:
+    """The bridge of a network, as it is to be."""
+    options = parse_options(network.options)
+    segments = []
+    for entry in network.ipam.ranges or ():
+        subnet = ipaddress.ip_network(entry.subnet)
+        gateway = ipaddress.ip_address(entry.gateway) if entry.gateway else None
+        takes_address = gateway is not None and not (options.inhibit_ipv4 and subnet.version == 4)
+        segments.append(
+            Segment(
+                subnet=subnet,
+                gateway=None if network.internal else gateway,
+                host_address=gateway if takes_address and subnet.version not in options.isolated else None,
+            )
+        )
+    return Bridge(
+        name=options.name or default_bridge_name(network.id),
+        segments=tuple(segments),
+        mtu=0 if network.is_predefined else options.mtu,
+        is_internal=network.internal,
+        has_icc=options.icc,
+        is_masqueraded=options.masquerade,
+        interface_prefix=options.interface_prefix,
+    )
+
+
+def default_bridge_name(network_id: str) -> str:
+    """The device of a network that did not ask for a name: it has to be told from Docker's `br-` on a host that has both."""
+    return f"tl-{network_id[:12]}"
+
+
+def pools_of(network: Network) -> list[AddressPool]:
+    """The addresses that a network hands out, none of them held yet, in the order of its subnets."""
+    pools: list[AddressPool] = []
+    for entry in network.ipam.ranges or ():
+        reserved = [ipaddress.ip_address(address) for address in (entry.gateway, *entry.auxiliary.values()) if address]
+        ip_range = ipaddress.ip_network(entry.ip_range) if entry.ip_range else None
+        pools.append(AddressPool(ipaddress.ip_network(entry.subnet), reserved=reserved, ip_range=ip_range))
+    return pools
+
+
+def subnets_of(network: Network) -> list[Subnet]:
+    """The subnets that a network has on record."""
+    return [ipaddress.ip_network(entry.subnet) for entry in network.ipam.ranges or ()]
 
 
 def attachment_of(container: Container, network: Network) -> Attachment:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from teul.errors import InvalidParameter, NotFound
-from teul.model.network import PREDEFINED, Network
+import msgspec
+
+from teul.errors import Conflict, InvalidParameter, NotFound
+from teul.model.network import BRIDGE, PREDEFINED, Network
+from teul.network.options import BRIDGE_NAME
 from teul.services.networks.records import predefined
 from teul.store.metadata import networks as rows
 from teul.store.metadata.database import Database
@@ -18,18 +21,32 @@ class NoSuchNetwork(NotFound):
         super().__init__(f"network {reference} not found")
 
 
+class NameTaken(Conflict):
+    """Another network has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"network with name {name} already exists")
+
+
 class NetworkRegistry:
     """All networks, by name and id. Used from the event loop only."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, bridge_name: str) -> None:
+        """`bridge_name` is the device of the default bridge."""
         self._database = database
+        self._bridge_name = bridge_name
         self._networks: dict[str, Network] = {}  # by name
 
     async def open(self) -> None:
         """Read all records; write those of the networks that every engine has, where they are missing."""
         self._networks = {network.name: network for network in await self._database.transact(rows.load_networks)}
-        for missing in [predefined(name) for name in PREDEFINED if name not in self._networks]:
-            await self.save(missing)
+        for name in PREDEFINED:
+            if name not in self._networks:
+                await self.save(predefined(name, bridge_name=self._bridge_name))
+        default = self._networks[BRIDGE]
+        if default.options.get(BRIDGE_NAME) != self._bridge_name:
+            # Of an engine that noted the name when the bridge was made; or the root has been moved.
+            await self.save(msgspec.structs.replace(default, options={**default.options, BRIDGE_NAME: self._bridge_name}))
 
     def all(self) -> Sequence[Network]:
         """All networks, in the order of their names."""
@@ -55,7 +72,26 @@ class NetworkRegistry:
             raise NoSuchNetwork(reference)
         return found[0]
 
+    def current(self, network: Network) -> Network:
+        """The record as it is now; the given one if there is none any more."""
+        return self._networks.get(network.name, network)
+
+    def reserve(self, network: Network) -> None:
+        """Take the name for a network that is being made, so that two requests cannot both get it. Raises NameTaken."""
+        if network.name in self._networks:
+            raise NameTaken(network.name)
+        self._networks[network.name] = network
+
+    def give_up(self, network: Network) -> None:
+        """Give back the name of a network that could not be made. Idempotent."""
+        self._networks.pop(network.name, None)
+
     async def save(self, network: Network) -> None:
         """Keep a record, new or changed."""
         self._networks[network.name] = network
         await self._database.transact(lambda connection: rows.save_network(connection, network))
+
+    async def delete(self, network: Network) -> None:
+        """Forget a network; the row goes first."""
+        await self._database.transact(lambda connection: rows.delete_network(connection, network.id), frees=True)
+        self.give_up(network)

@@ -1,24 +1,40 @@
-"""Networks: which there are and who is on them. So far the three that every engine has."""
+"""Networks: which there are and who is on them; making and removing them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Collection, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from teul.aio import Tasks
-from teul.errors import Conflict, Forbidden, NotImplementedHere
+import msgspec
+
+from teul import failpoints
+from teul.aio import Tasks, run_to_end, undoing
+from teul.errors import Forbidden, InvalidParameter, NotFound, TeulError
+from teul.model.container import Container
+from teul.model.event import Event
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
-from teul.model.network import BRIDGE, PREDEFINED, Attachment, Network
+from teul.model.network import Attachment, Network
+from teul.model.network_config import CreateNetwork
+from teul.network.bridge import SubnetTaken
 from teul.network.host import HostNetwork
+from teul.network.ipam import DEFAULT_POOLS, Pool
+from teul.network.options import parse_options
+from teul.services.events import EventSink, network_event
+from teul.services.networks.creation import SubnetWish, as_range, check_overlap, check_request, wishes_of
 from teul.services.networks.endpoints import Endpoints
-from teul.services.networks.filters import check_prune_filters, list_filter
-from teul.services.networks.host_setup import HostSetup
-from teul.services.networks.records import attachment_of
+from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
+from teul.services.networks.host_setup import CHOICES, HostSetup
+from teul.services.networks.records import attachment_of, subnets_of
 from teul.services.networks.registry import NetworkRegistry
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
+
+log = logging.getLogger(__name__)
 
 _RUNNING = frozenset({Status.RUNNING, Status.PAUSED})
 
@@ -26,12 +42,15 @@ _RUNNING = frozenset({Status.RUNNING, Status.PAUSED})
 class Networks:
     """The use cases of networks. What containers get of them is in `endpoints`. Used from the event loop only."""
 
-    def __init__(self, database: Database, host: HostNetwork, usage: Usage[str]) -> None:
-        """`usage` is by the network's id."""
+    def __init__(
+        self, database: Database, host: HostNetwork, usage: Usage[str], events: EventSink, *, pools: Sequence[Pool] = DEFAULT_POOLS
+    ) -> None:
+        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of."""
         self._usage = usage
+        self._events = events
         self._tasks = Tasks()
-        self._registry = NetworkRegistry(database)
-        self._host = HostSetup(host, self._registry, self._tasks)
+        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge)
+        self._host = HostSetup(host, self._registry, self._tasks, pools=pools)
         self.endpoints = Endpoints(database, self._host, self._tasks)
 
     async def __aenter__(self) -> Self:
@@ -45,8 +64,7 @@ class Networks:
         """Load the records and take over, or make, the host's side."""
         await self._registry.open()
         await self.endpoints.open()
-        network = self._registry.get(BRIDGE)
-        await self._host.open(network, is_in_use=self.endpoints.is_in_use(network.id))
+        await self._host.open(self._registry.all(), is_in_use=self.endpoints.is_in_use)
 
     async def close(self, *, remove: bool = True) -> None:
         """Stop background work; with `remove`, and if no container holds an address, leave the host as it was found."""
@@ -54,6 +72,17 @@ class Networks:
         await self._tasks.cancel()
         if remove and not self.endpoints.is_in_use():
             await self._host.remove()
+
+    async def sweep(self, live: Collection[Container]) -> None:
+        """Take from the host what belongs to none of the `live` containers, see `Endpoints.sweep`, and to no network."""
+        await self._host.sweep([network for network in self._registry.all() if network.driver == "bridge"])
+        await self.endpoints.sweep(live)
+
+    def announce(self, container: Container, action: str) -> None:
+        """Tell that a container has come to all of its networks (`connect`), or has left them (`disconnect`)."""
+        for name in container.endpoints:
+            if self._registry.has(name):
+                self._events.publish(network_event(self._registry.get(name), action, container=container.id))
 
     def list(self, filters: Filters | None = None) -> Sequence[Network]:
         """The networks, or those that `filters` (of GET /networks) let through. Raises InvalidParameter."""
@@ -71,31 +100,119 @@ class Networks:
         """The running containers on a network."""
         return [attachment_of(container, network) for container in self._usage.users(network.id) if container.state.status in _RUNNING]
 
-    async def create(self, name: str) -> None:
-        """Networks of the user's are not made yet. Raises Forbidden, Conflict or NotImplementedHere."""
-        if name in PREDEFINED:
-            # docker: the text ends in a space.
-            raise Forbidden(f"operation is not permitted on predefined {name} network ")
-        if self._registry.has(name):
-            raise Conflict(f"network with name {name} already exists")
-        raise NotImplementedHere("creating networks is not supported by this engine")
+    async def create(self, request: CreateNetwork) -> Network:
+        """Make a network; nothing of it is there if it fails. Raises as Docker does."""
+        network, wishes = check_request(request)
+        if network.config_from:
+            network = self._with_configuration(network)
+            wishes = wishes_of(network)
+        self._registry.reserve(network)
+        return await run_to_end(self._make(network, wishes))
 
     async def remove(self, reference: str) -> None:
-        """Raises NoSuchNetwork, or Forbidden: no network can be removed that every engine has."""
+        """Remove a network that no container is on. Raises NoSuchNetwork, Forbidden."""
         network = self.get(reference)
-        raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        if network.is_predefined:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        await run_to_end(self._remove(network))
 
     async def prune(self, filters: Filters) -> Sequence[str]:
         """Remove the networks that nobody uses and that may be removed; returns their names. Raises InvalidParameter."""
         check_prune_filters(filters)
-        return []
+        is_wanted = prune_filter(filters, now_ns=time.time_ns())
+        removed: list[str] = []
+        for network in self._registry.all():
+            if network.is_predefined or self._usage.is_used(network.id) or self._is_configuration_of_others(network):
+                continue
+            if not is_wanted(network):
+                continue
+            try:
+                await self.remove(network.id)
+            except (Forbidden, NotFound):
+                continue  # a container came, or somebody else was faster
+            except TeulError as error:
+                log.warning("network %s is not pruned: %s", network.name, error.message)
+                continue
+            removed.append(network.name)
+        if removed:
+            self._events.publish(Event("network", "prune", "", {"reclaimed": "0"}))
+        return removed
 
-    async def connect(self, reference: str) -> None:
-        """Connecting a container to one more network is not done yet. Raises NoSuchNetwork or NotImplementedHere."""
-        self.get(reference)
-        raise NotImplementedHere("connecting a container to another network is not supported by this engine")
+    def _with_configuration(self, network: Network) -> Network:
+        """The record with what it takes from a configuration network. Raises NotFound."""
+        found = next((each for each in self._registry.all() if each.config_only and each.name == network.config_from), None)
+        if found is None:
+            raise NotFound(f'configuration network "{network.config_from}" does not exist')
+        return msgspec.structs.replace(
+            network,
+            enable_ipv4=found.enable_ipv4,
+            enable_ipv6=found.enable_ipv6,
+            ipam=found.ipam,
+            options=dict(found.options),
+            labels=dict(found.labels),
+        )
 
-    async def disconnect(self, reference: str) -> None:
-        """See `connect`."""
-        self.get(reference)
-        raise NotImplementedHere("disconnecting a container from a network is not supported by this engine")
+    async def _make(self, network: Network, wishes: Sequence[SubnetWish]) -> Network:
+        """Record and bridge of a network whose name was reserved, or neither."""
+        async with undoing(partial(self._give_up, network), "and it stays until it is removed"):
+            for attempt in range(CHOICES):
+                network = await self._with_subnets(network, wishes)
+                failpoints.reach("networks.create.chosen")
+                await self._registry.save(network)
+                failpoints.reach("networks.create.recorded")
+                if network.config_only:
+                    break
+                try:
+                    is_exclusive = any(wish.subnet is None for wish in wishes) and attempt + 1 < CHOICES
+                    await self._host.ensure(network, is_in_use=False, is_exclusive=is_exclusive)
+                except SubnetTaken:
+                    continue
+                break
+        self._events.publish(network_event(network, "create"))
+        return network
+
+    async def _with_subnets(self, network: Network, wishes: Sequence[SubnetWish]) -> Network:
+        others = [
+            subnet for other in self._registry.all() if other.id != network.id and not other.config_only for subnet in subnets_of(other)
+        ]
+        isolated = parse_options(network.options).isolated
+        if isolated and not network.internal:
+            raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+        ranges = []
+        for wish in wishes:
+            if not network.config_only:
+                check_overlap(wish, others)
+            if wish.subnet is None and network.config_only:
+                continue
+            subnet = wish.subnet or await self._host.choose(wish.version, wish.size, [])
+            ranges.append(as_range(wish, subnet, is_routed=not network.config_only and wish.version not in isolated))
+        return msgspec.structs.replace(network, ipam=msgspec.structs.replace(network.ipam, ranges=ranges))
+
+    async def _give_up(self, network: Network) -> None:
+        current = self._registry.current(network)
+        try:
+            if not current.config_only and current.ipam.ranges:
+                await self._host.withdraw(current)
+        finally:
+            await self._registry.delete(current)
+
+    async def _remove(self, network: Network) -> None:
+        if self._is_configuration_of_others(network):
+            raise Forbidden(f'error while removing network: configuration network "{network.name}" is in use')
+        attached = self.attachments(network)
+        if attached:
+            named = ", ".join(f'name:"{each.container_name}" id:"{each.endpoint_id[:12]}"' for each in attached)
+            raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({named})")
+        if self.endpoints.is_in_use(network.id):
+            raise Forbidden(f"error while removing network: network {network.name} has active endpoints ()")
+        # The row first: a bridge without a network is removed by the next engine, a network without a bridge would get a new one.
+        await self._registry.delete(network)
+        failpoints.reach("networks.remove.forgotten")
+        self.endpoints.forget_network(network.id)
+        if network.driver == "bridge":
+            await self._host.withdraw(network)
+        if not network.config_only:
+            self._events.publish(network_event(network, "destroy"))
+
+    def _is_configuration_of_others(self, network: Network) -> bool:
+        return network.config_only and any(other.config_from == network.name for other in self._registry.all())

@@ -35,6 +35,12 @@ def save_network(connection: sqlite3.Connection, network: Network) -> None:
     )
 
 
+def delete_network(connection: sqlite3.Connection, network_id: str) -> None:
+    """Forget a network, and what containers hold of it. Idempotent."""
+    connection.execute("DELETE FROM endpoints WHERE network_id = ?", (network_id,))
+    connection.execute("DELETE FROM networks WHERE id = ?", (network_id,))
+
+
 def load_held(connection: sqlite3.Connection) -> list[HeldAddresses]:
     """The addresses that containers hold, of every network."""
     rows = connection.execute("SELECT network_id, container_id, ipv4, ipv6 FROM endpoints")

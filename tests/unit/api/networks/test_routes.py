@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 
-from teul.errors import Forbidden, NotFound, NotImplementedHere
+from teul.errors import Forbidden, NotFound
 from teul.model.filter import Filters
 from teul.model.network import AddressRange, Attachment, Ipam, Network
+from teul.model.network_config import (
+    ConnectRequest,
+    CreateNetwork,
+    DisconnectRequest,
+    EndpointIPAMConfig,
+    EndpointSettings,
+    IpamConfig,
+    IpamRequest,
+)
+from teul.services.containers.connections import Connections
 from teul.services.networks.filters import list_filter
 from teul.services.networks.records import attachment_of
 from teul.services.networks.service import Networks
@@ -48,9 +58,11 @@ class FakeNetworks(Networks):
     def attachments(self, network: Network) -> Sequence[Attachment]:
         return [attachment_of(self.box, network)] if network.name in self.box.endpoints else []
 
-    async def create(self, name: str) -> None:
-        self.asked.append(("create", name))
-        raise Forbidden(f"operation is not permitted on predefined {name} network ")
+    async def create(self, request: CreateNetwork) -> Network:
+        self.asked.append(("create", request))
+        if request.name in {"bridge", "host"}:
+            raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
+        return NONE
 
     async def remove(self, reference: str) -> None:
         raise Forbidden(f"{self.get(reference).name} is a pre-defined network and cannot be removed")
@@ -59,11 +71,18 @@ class FakeNetworks(Networks):
         self.asked.append(("prune", filters))
         return []
 
-    async def connect(self, reference: str) -> None:
-        raise NotImplementedHere(f"connect {reference}")
 
-    async def disconnect(self, reference: str) -> None:
-        raise NotImplementedHere(f"disconnect {reference}")
+class FakeConnections(Connections):
+    """Remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+
+    async def connect(self, reference: str, request: ConnectRequest) -> None:
+        self.asked.append(("connect", reference, request))
+
+    async def disconnect(self, reference: str, request: DisconnectRequest) -> None:
+        self.asked.append(("disconnect", reference, request))
 
 
 @pytest.fixture
@@ -135,8 +154,6 @@ async def test_the_list_is_filtered(api: Api, networks: FakeNetworks) -> None:
         ("GET", "/networks/bridge?verbose=yes", 400, 'invalid value for verbose: yes: strconv.ParseBool: parsing "yes": invalid syntax'),
         ("DELETE", "/networks/bridge", 403, "bridge is a pre-defined network and cannot be removed"),
         ("DELETE", "/networks/nonsense", 404, "network nonsense not found"),
-        ("POST", "/networks/bridge/connect", 501, "connect bridge"),
-        ("POST", "/networks/bridge/disconnect", 501, "disconnect bridge"),
     ],
 )
 @pytest.mark.usefixtures("networks")
@@ -144,10 +161,30 @@ async def test_what_is_refused_and_how(api: Api, method: str, path: str, status:
     assert await api.request(method, f"/v1.51{path}") == (status, {"message": message})
 
 
-async def test_create_hands_on_the_name(api: Api, networks: FakeNetworks) -> None:
+async def test_create_hands_on_what_was_asked(api: Api, networks: FakeNetworks) -> None:
+    body = {"Name": "mine", "EnableIPv4": False, "IPAM": {"Config": [{"Subnet": "10.0.0.0/8", "AuxiliaryAddresses": {"a": "10.0.0.9"}}]}}
+    assert await api.request("POST", "/v1.51/networks/create", json=body) == (201, {"Id": NONE.id, "Warning": ""})
+    addresses = IpamRequest(config=[IpamConfig(subnet="10.0.0.0/8", auxiliary_addresses={"a": "10.0.0.9"})])
+    assert networks.asked == [("create", CreateNetwork(name="mine", enable_ipv4=False, ipam=addresses))]
+    await api.request("POST", "/v1.47/networks/create", json=body)
+    assert networks.asked[1] == ("create", CreateNetwork(name="mine", ipam=addresses)), "IPv4 could not be disabled then"
+
+
+async def test_create_refuses_what_every_engine_has(api: Api, networks: FakeNetworks) -> None:
     answer = await api.request("POST", "/v1.51/networks/create", json={"Name": "host", "Driver": "bridge"})
     assert answer == (403, {"message": "operation is not permitted on predefined host network "})
-    assert networks.asked == [("create", "host")]
+
+
+async def test_connect_and_disconnect_hand_on_what_was_asked(api: Api, services: FakeServices) -> None:
+    connections = services.connections = FakeConnections()
+    settings = {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.0.0.9"}}
+    assert await api.request("POST", "/v1.51/networks/mine/connect", json={"Container": "box", "EndpointConfig": settings}) == (200, None)
+    assert await api.request("POST", "/v1.51/networks/mine/disconnect", json={"Container": "box", "Force": True}) == (200, None)
+    asked = EndpointSettings(aliases=["db"], ipam_config=EndpointIPAMConfig(ipv4_address="10.0.0.9"))
+    assert connections.asked == [
+        ("connect", "mine", ConnectRequest(container="box", endpoint_config=asked)),
+        ("disconnect", "mine", DisconnectRequest(container="box", force=True)),
+    ]
 
 
 async def test_prune_says_null_where_nothing_was_removed(api: Api, networks: FakeNetworks) -> None:

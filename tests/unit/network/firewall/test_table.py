@@ -2,81 +2,63 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import pytest
 
-from teul.network.bridge import Bridge
+from support.bridges import make_bridge
 from teul.network.firewall import forward_policy
 from teul.network.firewall import table as firewall
 
 
-def bridge(name: str, subnet: str) -> Bridge:
-    return Bridge(name, ipaddress.ip_network(subnet), 1500)
+def test_the_table_of_two_networks() -> None:
+    """One whole script, as it is sent; what it does is seen in tests/kernel/network."""
+    script = firewall.render_table("teul", [make_bridge("teul0", "172.17.0.0/16"), make_bridge("b", "fd00::/64", is_internal=True)])
+    assert script.splitlines()[-6:] == [
+        'add element inet teul bridges { "teul0", "b" }',
+        'add element inet teul internal { "b" }',
+        'add element inet teul within { "teul0" . "teul0", "b" . "b" }',
+        "add element inet teul subnets4 { 172.17.0.0/16 }",
+        'add element inet teul home4 { 172.17.0.0/16 . "teul0" }',
+        'add element inet teul home6 { fd00::/64 . "b" }',
+    ]
 
 
-GOLDEN = """\
-add table inet teul
-delete table inet teul
-table inet teul {
-	set bridges {
-		type ifname
-		elements = { "teul0" }
-	}
-	set within {
-		type ifname . ifname
-		elements = { "teul0" . "teul0" }
-	}
-	set subnets4 {
-		type ipv4_addr
-		flags interval
-		elements = { 172.17.0.0/16 }
-	}
-	set home4 {
-		type ipv4_addr . ifname
-		flags interval
-		elements = { 172.17.0.0/16 . "teul0" }
-	}
-	chain forward {
-		type filter hook forward priority filter; policy accept;
-		oifname != @bridges accept
-		ct state established,related accept
-		iifname . oifname @within accept
-		ct status dnat accept
-		drop
-	}
-	chain postrouting {
-		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr @subnets4 ip saddr . oifname != @home4 masquerade
-	}
-}
-"""
+def test_a_network_comes_and_goes_as_elements() -> None:
+    one = make_bridge("one", "172.18.0.0/16", has_icc=False, is_masqueraded=False)
+    assert firewall.render_added("teul", one).splitlines() == [
+        'add element inet teul bridges { "one" }',
+        'add element inet teul home4 { 172.18.0.0/16 . "one" }',
+    ]
+    assert firewall.render_removed("teul", one) == firewall.render_added("teul", one).replace("add", "delete")
 
 
-def test_the_table_of_one_network() -> None:
-    assert firewall.render_table("teul", [bridge("teul0", "172.17.0.0/16")]) == GOLDEN
+def test_the_administrators_chain_is_never_flushed_and_may_be_kept() -> None:
+    script = firewall.render_table("teul", [])
+    assert "chain user { }" in script
+    assert "flush chain inet teul user" not in script
+    assert "chain inet teul user" not in firewall.render_removal("teul", keeps_user=True)
+    assert firewall.render_removal("teul").endswith("delete table inet teul\n")
+
+
+def test_whether_the_administrator_wrote_anything() -> None:
+    empty = "table inet teul {\n\tchain user {\n\t}\n}\n"
+    assert not firewall.has_rules(empty)
+    assert firewall.has_rules(empty.replace("user {", "user {\n\t\tip saddr 192.0.2.1 drop"))
 
 
 def rules(script: str) -> list[str]:
-    return [line for line in script.splitlines() if "elements" not in line]
+    return [line for line in script.splitlines() if "add element" not in line]
 
 
 def test_a_network_is_an_element_and_not_a_rule() -> None:
-    one = [bridge("teul0", "172.17.0.0/16")]
-    many = [bridge(f"teul{number}", f"172.{17 + number}.0.0/16") for number in range(9)]
+    one = [make_bridge("teul0", "172.17.0.0/16")]
+    many = [make_bridge(f"teul{number}", f"172.{17 + number}.0.0/16") for number in range(9)]
     assert rules(firewall.render_table("teul", one)) == rules(firewall.render_table("teul", many))
-
-
-def test_ipv6_gets_sets_of_its_own() -> None:
-    script = firewall.render_table("teul", [bridge("a", "172.17.0.0/16"), bridge("b", "fd00::/64")])
-    assert 'elements = { fd00::/64 . "b" }' in script
-    assert "ip6 saddr @subnets6 ip6 saddr . oifname != @home6 masquerade" in script
 
 
 @pytest.mark.parametrize("name", ["", 'a" accept', "a b", "a;b", "a{", "-a", "sixteencharacter", "é"])
 def test_nothing_but_a_name_gets_into_a_script(name: str) -> None:
     with pytest.raises(ValueError, match="not a name"):
-        firewall.render_table("teul", [bridge(name, "172.17.0.0/16")])
+        firewall.render_table("teul", [make_bridge(name, "172.17.0.0/16")])
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a;b", "a {", "Teul", "1a", "a" * 32])

@@ -13,11 +13,12 @@ import pytest
 from support.stored_images import StoredImages
 from teul.errors import Integrity, InvalidParameter, NotFound
 from teul.model.filter import Filters
+from teul.model.moment import parse_until_ns
 from teul.oci.digest import Digest
 from teul.oci.image_config import History
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference
-from teul.services.images.listing import ImageQuery, parse_until_ns
+from teul.services.images.listing import ImageQuery
 from teul.services.images.service import Images
 
 SECOND = 1_000_000_000

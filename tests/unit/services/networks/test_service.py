@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from teul.errors import Conflict, Forbidden, InvalidParameter, NotImplementedHere, System, TeulError, Unavailable
+from support.bridges import make_bridge
+from teul.errors import Conflict, Forbidden, InvalidParameter, NotFound, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.config import ContainerConfig
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.filter import Filters
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
-from teul.model.network_config import EndpointIPAMConfig, EndpointSettings
-from teul.network.allocation import Allocation
-from teul.network.bridge import Bridge
+from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
+from teul.network.allocation import Allocation, with_gateways
+from teul.network.bridge import Bridge, SubnetTaken
 from teul.network.host import HostNetwork
-from teul.network.ipam import NoFreeSubnet, Subnet
+from teul.network.ipam import DEFAULT_POOLS, Subnet, overlaps
 from teul.network.names import names_for_root
+from teul.services.events import Events
 from teul.services.networks import endpoints as endpoints_module
 from teul.services.networks import host_setup
 from teul.services.networks.registry import NoSuchNetwork
@@ -37,42 +41,73 @@ A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
 
 class FakeHost(HostNetwork):
-    """Remembers what it was asked; fails with `error` while one is set."""
+    """Remembers what it was asked, and has what it was told to have; fails with `error` while one is set."""
 
     def __init__(self) -> None:
-        super().__init__(NAMES)
+        super().__init__(NAMES, settings_file="/nonexistent/sysctls.json")
         self.calls: list[str] = []
         self.error: Exception | None = None
         self.firewall_error: Exception | None = None
-        self.subnet: Subnet = ipaddress.ip_network("172.17.0.0/16")
+        self.claims: list[Subnet] = []
+        self.bridges: dict[str, Bridge] = {}
         self.ports: list[str] = []
         self.removed_ports: list[set[str]] = []
 
-    def ensure_bridge(self, *, recorded: Subnet | None, is_in_use: bool) -> Bridge:
-        self.calls.append(f"bridge {recorded} {is_in_use}")
+    def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         if self.error:
             raise self.error
-        return Bridge(NAMES.bridge, recorded or self.subnet, 1400)
+        own = [segment.subnet for bridge in self.bridges.values() if bridge.name != except_bridge for segment in bridge.segments]
+        return [*self.claims, *own]
+
+    def ensure_bridge(self, bridge: Bridge, *, is_exclusive: bool = False) -> Bridge:
+        self.calls.append(f"bridge {bridge.name} {' '.join(str(segment.subnet) for segment in bridge.segments)} {is_exclusive}")
+        if self.error:
+            raise self.error
+        if is_exclusive and any(overlaps(segment.subnet, self.claimed_subnets(except_bridge=bridge.name)) for segment in bridge.segments):
+            raise SubnetTaken
+        self.bridges[bridge.name] = dataclasses.replace(bridge, mtu=bridge.mtu or 1400)
+        return self.bridges[bridge.name]
+
+    def remove_bridge(self, bridge: Bridge) -> None:
+        self.calls.append(f"remove {bridge.name}")
+        self.bridges.pop(bridge.name, None)
+
+    def remove_other_bridges(self, names: Sequence[str]) -> list[str]:
+        others = [name for name in self.bridges if name not in names]
+        for name in others:
+            del self.bridges[name]
+        return others
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
-        self.calls.append(f"firewall {[str(network.subnet) for network in networks]}")
+        self.calls.append(f"firewall {' '.join(network.name for network in networks)}")
+        if self.firewall_error:
+            raise self.firewall_error
+
+    def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
+        self.calls.append(f"add {bridge.name}")
+        if self.firewall_error:
+            raise self.firewall_error
+
+    def remove_from_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
+        self.calls.append(f"withdraw {bridge.name}")
         if self.firewall_error:
             raise self.firewall_error
 
     def ensure_forwarding(self, networks: Sequence[Bridge]) -> None:
         self.calls.append("forwarding")
 
-    def list_ports(self) -> list[str]:
+    def list_ports(self, networks: Sequence[Bridge]) -> list[str]:
         return self.ports
 
-    def remove_ports(self, names: set[str]) -> list[str]:
-        self.removed_ports.append(names)
+    def remove_ports(self, networks: Sequence[Bridge], names: Collection[str]) -> list[str]:
+        self.removed_ports.append(set(names))
         removed = [name for name in self.ports if name in names]
         self.ports = [name for name in self.ports if name not in names]
         return removed
 
     def remove(self) -> None:
         self.calls.append("remove")
+        self.bridges.clear()
         self.ports = []
 
 
@@ -88,9 +123,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+def open_networks(database: Database, host: FakeHost, events: Events | None = None) -> Networks:
+    return Networks(database, host, Usage(), events or Events())
+
+
 @pytest.fixture
 async def networks(database: Database, host: FakeHost) -> AsyncIterator[Networks]:
-    async with Networks(database, host, Usage()) as opened:
+    async with open_networks(database, host) as opened:
         yield opened
 
 
@@ -110,9 +149,9 @@ async def test_every_engine_has_three_networks(networks: Networks) -> None:
 
 
 async def test_networks_keep_their_ids_from_one_engine_to_the_next(database: Database, host: FakeHost) -> None:
-    async with Networks(database, host, Usage()) as first:
+    async with open_networks(database, host) as first:
         before = first.list()
-    async with Networks(database, host, Usage()) as second:
+    async with open_networks(database, host) as second:
         assert second.list() == before
 
 
@@ -127,9 +166,11 @@ async def test_an_allocation_is_a_complete_plan(networks: Networks) -> None:
         "mtu": 1400,
         "container_name": "eth0",
         "addresses": ["172.17.0.2/16"],
-        "gateway": "172.17.0.1",
+        "gateway": None,
         "gateway6": None,
+        "isolated": False,
     }
+    assert with_gateways([allocation], {})[0]["gateway"] == "172.17.0.1"
     assert endpoint.network_id == networks.get("bridge").id
 
 
@@ -140,14 +181,14 @@ async def test_containers_that_start_together_get_different_addresses(networks: 
 
 async def test_addresses_survive_the_engine(database: Database, host: FakeHost) -> None:
     """Killed, that is: nothing was closed or released."""
-    first = Networks(database, host, Usage())
+    first = open_networks(database, host)
     await first.open()
     await allocate(first, A)
-    second = Networks(database, host, Usage())
+    second = open_networks(database, host)
     await second.open()
     assert (await allocate(second, B)).endpoint.ipv4 == "172.17.0.3"
     assert (await allocate(second, A)).endpoint.ipv4 == "172.17.0.2"
-    assert host.calls[-2:] == ["bridge 172.17.0.0/16 True", "firewall ['172.17.0.0/16']"]
+    assert host.calls[-2:] == [f"bridge {NAMES.bridge} 172.17.0.0/16 False", f"firewall {NAMES.bridge}"]
     for networks in (first, second):
         await networks.close()
 
@@ -205,7 +246,7 @@ async def test_an_address_may_be_asked_for_once(networks: Networks) -> None:
 async def test_the_host_is_made_ready_before_anybody_needs_it(networks: Networks, host: FakeHost) -> None:
     await allocate(networks, A)
     calls = list(host.calls)
-    assert calls == ["bridge None False", "firewall ['172.17.0.0/16']"]
+    assert calls == [f"bridge {NAMES.bridge} 172.17.0.0/16 True", f"firewall {NAMES.bridge}"]
     await allocate(networks, B)
     assert host.calls == calls, "nothing more is done at the next start"
 
@@ -227,7 +268,6 @@ async def test_another_firewall_is_looked_at_again_after_a_while(
             System,
             "failed to set up the bridge network: RTM_NEWLINK",
         ),
-        (NoFreeSubnet(), Unavailable, "all predefined address pools have been fully subnetted"),
     ],
 )
 async def test_a_host_that_refuses_is_complained_of_by_those_who_need_it(
@@ -235,16 +275,37 @@ async def test_a_host_that_refuses_is_complained_of_by_those_who_need_it(
 ) -> None:
     """The engine opens all the same: host and none need nothing. Once the reason is gone, containers start."""
     host.error = error
-    async with Networks(database, host, Usage()) as networks:
+    async with open_networks(database, host) as networks:
         with pytest.raises(kind, match=message):
             await allocate(networks, A)
         host.error = None
         assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
 
 
+async def test_a_host_that_uses_every_pool_is_complained_of_by_those_who_need_one(database: Database, host: FakeHost) -> None:
+    host.claims = [pool.base for pool in DEFAULT_POOLS]
+    async with open_networks(database, host) as networks:
+        with pytest.raises(InvalidParameter, match="all predefined address pools have been fully subnetted"):
+            await allocate(networks, A)
+        host.claims = []
+        assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
+
+
+async def test_a_subnet_that_somebody_took_meanwhile_is_given_up_unless_it_is_in_use(database: Database, host: FakeHost) -> None:
+    async with open_networks(database, host) as networks:
+        await allocate(networks, A)
+    host.claims = [ipaddress.ip_network("172.17.99.0/24")]
+    async with open_networks(database, host) as networks:
+        assert (await allocate(networks, B)).endpoint.ipv4 == "172.17.0.3"
+        for container_id in (A, B):
+            await networks.endpoints.release(container_id)
+    async with open_networks(database, host) as networks:
+        assert (await allocate(networks, A)).endpoint.ipv4 == "172.18.0.2"
+
+
 async def test_a_missing_library_is_one_sentence_with_the_package(database: Database, host: FakeHost) -> None:
     host.firewall_error = LibraryMissing(errno.ENOENT, "libnftables.so.1 is not installed (Debian package libnftables1)")
-    async with Networks(database, host, Usage()) as networks:
+    async with open_networks(database, host) as networks:
         with pytest.raises(Unavailable, match="libnftables1") as caught:
             await allocate(networks, A)
         assert caught.value.hint == "apt-get install libnftables1"
@@ -254,11 +315,11 @@ async def test_sweeping_releases_the_dead_and_removes_links_of_nobody(
     database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoints_module, "_LINK_GRACE_SECONDS", 0.0)
-    async with Networks(database, host, Usage()) as networks:
+    async with open_networks(database, host) as networks:
         live, dead = await allocate(networks, A), await allocate(networks, B)
         networks.endpoints._links.clear()  # as after a new start
         host.ports = [live.endpoint.host_interface, dead.endpoint.host_interface]
-        await networks.endpoints.sweep({A})
+        await networks.endpoints.sweep([container(A, endpoint=live.endpoint)])
         assert [held.container_id for held in await database.transact(store.load_held)] == [A]
         await until(lambda: bool(host.removed_ports))
         assert host.removed_ports == [{dead.endpoint.host_interface}]
@@ -269,7 +330,7 @@ async def test_an_engine_takes_over_though_a_full_disk_keeps_the_dead_their_addr
     database: Database, host: FakeHost, monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
     """They are freed when there is room again, unless their container has been started once more."""
-    async with Networks(database, host, Usage()) as networks:
+    async with open_networks(database, host) as networks:
         first = await allocate(networks, A)
         with monkeypatch.context() as context:
 
@@ -297,18 +358,15 @@ async def test_a_link_that_outlives_its_container_is_deleted(networks: Networks,
     assert host.removed_ports == [links], "one look serves both"
 
 
-async def test_a_link_that_is_in_use_again_is_not_deleted(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints_module, "_LINK_GRACE_SECONDS", 0.05)
+async def test_a_link_that_is_not_gone_yet_lends_its_name_to_no_other(networks: Networks, host: FakeHost) -> None:
     first = await allocate(networks, A)
     await networks.endpoints.release(A)
     networks.endpoints._generation += 35
-    assert (await allocate(networks, A)).endpoint.host_interface == first.endpoint.host_interface
-    await until(lambda: bool(host.removed_ports))
-    assert host.removed_ports == [set()]
+    assert (await allocate(networks, A)).endpoint.host_interface != first.endpoint.host_interface
 
 
 async def test_closing_leaves_the_host_as_it_was_unless_somebody_is_using_it(database: Database, host: FakeHost) -> None:
-    networks = Networks(database, host, Usage())
+    networks = open_networks(database, host)
     await networks.open()
     await allocate(networks, A)
     await networks.close()
@@ -340,7 +398,7 @@ def container(container_id: str, *, endpoint: ContainerEndpoint, status: Status 
 
 async def test_running_containers_are_shown_on_their_network(database: Database, host: FakeHost) -> None:
     usage: Usage[str] = Usage()
-    async with Networks(database, host, usage) as networks:
+    async with Networks(database, host, usage, Events()) as networks:
         allocation = await allocate(networks, A)
         nominal = networks.endpoints.nominal(networks.get("host"), B)
         for made in (
@@ -370,23 +428,125 @@ async def test_a_network_is_found_by_id_name_and_beginning_of_its_id(networks: N
 
 async def test_what_cannot_be_done_says_so_in_dockers_words(networks: Networks) -> None:
     with pytest.raises(Forbidden, match=r"^operation is not permitted on predefined host network $"):
-        await networks.create("host")
-    with pytest.raises(NotImplementedHere):
-        await networks.create("mine")
+        await networks.create(CreateNetwork(name="host"))
     with pytest.raises(Forbidden, match=r"^bridge is a pre-defined network and cannot be removed$"):
         await networks.remove("bridge")
-    for refuse in (networks.connect, networks.disconnect):
-        with pytest.raises(NotImplementedHere):
-            await refuse("bridge")
-        with pytest.raises(NoSuchNetwork):
-            await refuse("nonsense")
+    with pytest.raises(NoSuchNetwork):
+        await networks.remove("nonsense")
     with pytest.raises(InvalidParameter):
         await networks.endpoints.allocate(networks.get("host"), A)
-    assert not isinstance(NotImplementedHere("x"), Conflict)
 
 
-async def test_prune_finds_nothing_to_remove(networks: Networks) -> None:
-    assert await networks.prune(Filters({"label": ["a"]})) == []
+async def test_a_network_is_made_used_and_removed(database: Database, host: FakeHost) -> None:
+    events = Events()
+    usage: Usage[str] = Usage()
+    async with Networks(database, host, usage, events) as networks:
+        with events.subscribe() as listener:
+            made = await networks.create(CreateNetwork(name="mine", labels={"a": "b"}))
+            assert networks.get("mine") == made
+            assert host.bridges[f"tl-{made.id[:12]}"].segments[0].subnet == ipaddress.ip_network("172.18.0.0/16")
+            given = await networks.endpoints.allocate(made, A, taken=["eth0"])
+            assert (given.endpoint.ipv4, given.endpoint.gateway, given.endpoint.interface) == ("172.18.0.2", "172.18.0.1", "eth1")
+            usage.declare(container(A, endpoint=given.endpoint), [made.id])
+            named = re.escape(
+                f'error while removing network: network mine has active endpoints (name:"name-a" id:"{given.endpoint.endpoint_id[:12]}")'
+            )
+            with pytest.raises(Forbidden, match=f"^{named}$"):
+                await networks.remove("mine")
+            usage.declare(container(A, endpoint=given.endpoint), [])
+            await networks.endpoints.release(A)
+            await networks.remove(made.id[:12])
+            assert [(await anext(listener)).action for _ in range(2)] == ["create", "destroy"]
+        assert [*host.bridges] == [NAMES.bridge]
+        assert {network.name for network in networks.list()} == {"bridge", "host", "none"}
+
+
+async def test_both_versions_of_ip(networks: Networks) -> None:
+    subnets = [
+        IpamConfig(subnet="10.9.0.0/24", ip_range="10.9.0.128/25", auxiliary_addresses={"x": "10.9.0.129"}),
+        IpamConfig(subnet="fd99::/64"),
+    ]
+    made = await networks.create(CreateNetwork(name="two", enable_ipv6=True, ipam=IpamRequest(config=subnets)))
+    assert [entry.gateway for entry in made.ipam.ranges or ()] == ["10.9.0.128", "fd99::1"]
+    given = await networks.endpoints.allocate(made, A)
+    assert (given.endpoint.ipv4, given.endpoint.ipv6, given.endpoint.gateway6) == ("10.9.0.130", "fd99::2", "fd99::1")
+    assert given.plan["addresses"] == ["10.9.0.130/24", "fd99::2/64"]
+    wanted = EndpointIPAMConfig(ipv4_address="10.8.0.1")
+    with pytest.raises(InvalidParameter, match=r"no configured subnet contains IP address 10\.8\.0\.1"):
+        await networks.endpoints.allocate(made, B, requested=EndpointSettings(ipam_config=wanted))
+    assert (await networks.endpoints.allocate(made, C)).endpoint.ipv6 == "fd99::3"
+
+
+async def test_subnets_of_networks_do_not_overlap(networks: Networks) -> None:
+    async def create(name: str, subnet: str) -> None:
+        await networks.create(CreateNetwork(name=name, ipam=IpamRequest(config=[IpamConfig(subnet=subnet)])))
+
+    await create("one", "10.9.0.0/24")
+    with pytest.raises(Conflict, match="network with name one already exists"):
+        await create("one", "10.10.0.0/24")
+    with pytest.raises(Forbidden, match="invalid pool request: Pool overlaps with other one on this address space"):
+        await create("two", "10.9.0.0/16")
+    await create("two", "10.8.0.0/16")
+
+
+async def test_a_network_that_the_host_refuses_is_none(networks: Networks, host: FakeHost, database: Database) -> None:
+    await allocate(networks, A)
+    host.error = FileExistsError(errno.EEXIST, "network device `lo` exists and is not a bridge")
+    with pytest.raises(System, match="exists and is not a bridge"):
+        await networks.create(CreateNetwork(name="mine", ipam=IpamRequest(config=[IpamConfig(subnet="10.9.0.0/24")])))
+    host.error = None
+    assert {network.name for network in await database.transact(store.load_networks)} == {"bridge", "host", "none"}
+    host.firewall_error = PermissionError(errno.EPERM, "nft: Operation not permitted")
+    with pytest.raises(System, match="Operation not permitted"):
+        await networks.create(CreateNetwork(name="mine"))
+    host.firewall_error = None
+    assert [*host.bridges] == [NAMES.bridge]
+    assert {network.name for network in networks.list()} == {"bridge", "host", "none"}
+    await networks.create(CreateNetwork(name="mine"))
+
+
+async def test_a_subnet_that_another_engine_took_at_the_same_moment_is_chosen_again(networks: Networks, host: FakeHost) -> None:
+    await allocate(networks, A)
+    ensure, rivals = host.ensure_bridge, [ipaddress.ip_network("172.18.0.0/16"), ipaddress.ip_network("172.19.0.0/16")]
+
+    def ensure_late(bridge: Bridge, *, is_exclusive: bool = False) -> Bridge:
+        if rivals:
+            host.claims.append(rivals.pop(0))
+        return ensure(bridge, is_exclusive=is_exclusive)
+
+    host.ensure_bridge = ensure_late  # type: ignore[method-assign]
+    made = await networks.create(CreateNetwork(name="mine"))
+    assert [entry.subnet for entry in made.ipam.ranges or ()] == ["172.20.0.0/16"]
+
+
+async def test_a_configuration_is_a_network_for_others_to_take_over(networks: Networks, host: FakeHost) -> None:
+    config = CreateNetwork(name="config", config_only=True, labels={"a": "b"}, ipam=IpamRequest(config=[IpamConfig(subnet="10.9.0.0/24")]))
+    await networks.create(config)
+    assert len(host.bridges) == 1
+    made = await networks.create(CreateNetwork(name="mine", config_from=ConfigReference(network="config")))
+    assert (made.labels, [entry.subnet for entry in made.ipam.ranges or ()]) == ({"a": "b"}, ["10.9.0.0/24"])
+    with pytest.raises(Forbidden, match='error while removing network: configuration network "config" is in use'):
+        await networks.remove("config")
+    with pytest.raises(NotFound, match='configuration network "gone" does not exist'):
+        await networks.create(CreateNetwork(name="other", config_from=ConfigReference(network="gone")))
+
+
+async def test_prune_removes_what_nobody_uses(networks: Networks) -> None:
+    for name, labels in (("old", {"keep": "no"}), ("kept", {"keep": "yes"})):
+        await networks.create(CreateNetwork(name=name, labels=labels))
+    assert await networks.prune(Filters({"until": ["1h"]})) == []
+    assert await networks.prune(Filters({"label": ["keep=no"]})) == ["old"]
+    assert await networks.prune(Filters({"label!": ["keep"]})) == []
+    assert await networks.prune(Filters()) == ["kept"]
+    assert await networks.prune(Filters()) == []
+
+
+async def test_what_an_engine_that_was_killed_left_of_a_network_is_swept(database: Database, host: FakeHost) -> None:
+    host.bridges["tl-stray"] = make_bridge("tl-stray", "10.9.0.0/24")
+    async with open_networks(database, host) as networks:
+        kept = await networks.create(CreateNetwork(name="kept"))
+        await networks.sweep([])
+        assert {*host.bridges} == {NAMES.bridge, f"tl-{kept.id[:12]}"}
 
 
 async def until(condition: Callable[[], bool]) -> None:

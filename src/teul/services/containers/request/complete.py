@@ -16,6 +16,7 @@ from teul.model.container import Container
 from teul.model.document import Empty
 from teul.model.host_config import HostConfig, LogConfig, RestartPolicy
 from teul.model.image import Image
+from teul.model.network_config import EndpointSettings, NetworkingConfig
 from teul.oci.documents import encode_document
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.services.containers.request.check import RUNTIMES, CheckedRequest
@@ -75,8 +76,18 @@ def complete(
         config=config,
         host_config=host_config,
         networking=checked.networking,
+        attachments=_attachments(config, host_config, checked.networking),
         mounts=mount_points(host_config),
     )
+
+
+def _attachments(config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig | None) -> dict[str, EndpointSettings]:
+    """The networks of a new container by the names that the client gave them. docker: updateContainerNetworkSettings."""
+    mode = host_config.network_mode
+    if config.network_disabled or mode.startswith("container:"):
+        return {}
+    asked = (networking.endpoints_config if networking is not None else None) or {}
+    return {name: settings or EndpointSettings() for name, settings in asked.items()} or {mode: EndpointSettings()}
 
 
 def describe_manifest(image: Image) -> dict[str, Any]:

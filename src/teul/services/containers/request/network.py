@@ -124,14 +124,15 @@ def _check_endpoints(networking: NetworkingConfig) -> None:
         if endpoint is None:
             problems.append(f"invalid config for network {name}: EndpointsConfig is nil")
             continue
-        problem = _endpoint_problem(name, endpoint)
+        problem = check_endpoint_settings(name, endpoint)
         if problem:
             problems.append(f"invalid config for network {name}: {problem}")
     if problems:
         raise InvalidParameter("\n".join(problems))
 
 
-def _endpoint_problem(name: str, endpoint: EndpointSettings) -> str:
+def check_endpoint_settings(name: str, endpoint: EndpointSettings) -> str:
+    """What is wrong with what is asked of one network, in Docker's words; "" if nothing is."""
     problems: list[str] = []
     addresses = endpoint.ipam_config
     if name in _PREDEFINED:
@@ -179,13 +180,7 @@ def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -
     for name, endpoint in (networking.endpoints_config or {}).items():
         if endpoint is not None and endpoint.driver_opts:
             raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
-        if endpoint is not None and endpoint.ipam_config is not None and endpoint.ipam_config.link_local_ips:
-            addresses = ", ".join(endpoint.ipam_config.link_local_ips)
-            raise NotImplementedHere(f"link-local addresses are not supported yet: {addresses} on {name}")
     mode = host_config.network_mode
-    others = [name for name in networking.endpoints_config or {} if name != mode]
-    if others:
-        raise NotImplementedHere(f"connecting a container to more than one network is not supported yet: {', '.join(others)}")
     if host_config.links:
         raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")
     if mode == DEFAULT_NETWORK and (host_config.publish_all_ports or any((host_config.port_bindings or {}).values())):

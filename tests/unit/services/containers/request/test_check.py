@@ -213,10 +213,6 @@ _NOT_YET: list[tuple[dict[str, Any], str]] = [
     (_host(PublishAllPorts=True), "publishing ports is not supported yet: all that the image exposes"),
     (_host(Links=["a:b"]), "links are not supported yet: a:b"),
     (
-        {"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "mine": {}}}},
-        "connecting a container to more than one network is not supported yet: mine",
-    ),
-    (
         _host(DeviceRequests=[{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]),
         'could not select device driver "" with capabilities: [[gpu]]',
     ),

@@ -29,9 +29,11 @@ sortlist 192.0.2.0
 """
 
 
-def _resolv_conf(text: str = _HOST_RESOLV_CONF, *, own_network: bool = True, ipv6: bool = False, **settings: list[str]) -> list[str]:
+def _resolv_conf(
+    text: str = _HOST_RESOLV_CONF, *, own_network: bool = True, ipv6: bool = False, has_resolver: bool = False, **settings: list[str]
+) -> list[str]:
     given: dict[str, list[str]] = {"servers": [], "search": [], "options": []} | settings
-    rendered = render_resolv_conf(text, own_network=own_network, ipv6=ipv6, **given)
+    rendered = render_resolv_conf(text, own_network=own_network, ipv6=ipv6, has_resolver=has_resolver, **given)
     assert rendered.endswith("\n")
     return [line for line in rendered.splitlines() if line and not line.startswith("#")]
 

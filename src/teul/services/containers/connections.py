@@ -1,0 +1,131 @@
+"""Connecting containers to networks and disconnecting them, while they run and while they do not.
+
+A container's lock orders this with everything else that happens to it. When something is added, the host has it before the record does;
+when something is taken away, the record loses it first: what an engine that was killed leaves on the host and in no record, the next one
+takes away.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from teul import failpoints
+from teul.aio import run_blocking, run_to_end, undoing
+from teul.errors import InvalidParameter, NotFound, System
+from teul.model.container import Container, ContainerEndpoint
+from teul.model.network import HOST, Network
+from teul.model.network_config import ConnectRequest, DisconnectRequest, EndpointSettings
+from teul.network import live
+from teul.network.allocation import gateways
+from teul.network.live import Routes
+from teul.runtime.engine.process import Process
+from teul.services.containers.attachments import check_alive, check_connect, gateway_priorities
+from teul.services.containers.network_files import NetworkFiles
+from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.run import Runs
+from teul.services.events import Events, network_event
+from teul.services.networks.service import Networks
+
+
+class Connections:
+    """The use cases of containers' networks. Used from the event loop only."""
+
+    def __init__(self, registry: ContainerRegistry, runs: Runs, networks: Networks, files: NetworkFiles, events: Events) -> None:
+        self._registry = registry
+        self._runs = runs
+        self._networks = networks
+        self._files = files
+        self._events = events
+
+    async def connect(self, reference: str, request: ConnectRequest) -> None:
+        """Put a container on one more network. Raises as Docker does."""
+        container = self._registry.get(request.container)
+        settings = request.endpoint_config or EndpointSettings()
+        async with self._runs.of(container.id).lock:
+            self._registry.get(container.id)  # the container may have been removed while we waited
+            check_alive(container)
+            network = self._networks.get(reference)
+            if not check_connect(container, network, settings):
+                return
+            await run_to_end(self._connect_locked(container, network, settings))
+
+    async def disconnect(self, reference: str, request: DisconnectRequest) -> None:
+        """Take a container off a network. Raises as Docker does; with `force`, a network that is gone is none to complain of."""
+        container = self._registry.get(request.container)
+        async with self._runs.of(container.id).lock:
+            self._registry.get(container.id)
+            check_alive(container)
+            try:
+                network: Network | None = self._networks.get(reference)
+            except NotFound:
+                if not request.force and container.state.has_process:
+                    raise
+                network = None
+            name = network.name if network is not None else reference
+            if name not in container.wanted_networks:
+                article = "" if container.state.has_process else "the "
+                raise System(f"container {container.id} is not connected to {article}network {name}")
+            if name == HOST and container.state.has_process:
+                raise InvalidParameter("cannot disconnect container from host network - container was created in host network mode")
+            await run_to_end(self._disconnect_locked(container, name, network))
+
+    async def _connect_locked(self, container: Container, network: Network, settings: EndpointSettings) -> None:
+        process = self._runs.of(container.id).process if container.state.has_process else None
+        attachments = {**container.wanted_networks, network.name: settings}
+        if process is None or network.driver != "bridge":
+            await self._registry.change(container, attachments=attachments)
+            return
+        endpoints = self._networks.endpoints
+        taken = [endpoint.interface for endpoint in container.endpoints.values()]
+        async with undoing(partial(endpoints.release_one, network.id, container.id), "and its address stays taken"):
+            allocation = await endpoints.allocate(network, container.id, requested=settings, taken=taken)
+            settings.network_id = network.id
+            after = {**container.endpoints, network.name: allocation.endpoint}
+            routes = _routes(after, {**gateway_priorities(container), network.name: settings.gw_priority})
+            await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd, routes))
+            async with undoing(
+                partial(run_blocking, live.disconnect, allocation.endpoint.host_interface, process.pidfd, {}), "and its link stays"
+            ):
+                failpoints.reach("containers.connect.linked")
+                await self._registry.change(container, attachments=attachments, endpoints=after)
+        failpoints.reach("containers.connect.recorded")
+        await self._files.refresh(container)
+        self._events.publish(network_event(network, "connect", container=container.id))
+
+    async def _disconnect_locked(self, container: Container, name: str, network: Network | None) -> None:
+        process = self._runs.of(container.id).process if container.state.has_process else None
+        endpoint = container.endpoints.get(name)
+        attachments = {other: settings for other, settings in container.wanted_networks.items() if other != name}
+        after = {other: kept for other, kept in container.endpoints.items() if other != name}
+        await self._registry.change(container, attachments=attachments, endpoints=after)
+        try:
+            failpoints.reach("containers.disconnect.recorded")
+            if endpoint is not None and process is not None:
+                await self._unlink(container, endpoint, process, after)
+        finally:
+            if endpoint is not None:
+                # A link that is still there is deleted with its address.
+                await self._networks.endpoints.release_one(endpoint.network_id, container.id)
+        if endpoint is not None:
+            await self._files.refresh(container)
+        if network is not None:
+            self._events.publish(network_event(network, "disconnect", container=container.id))
+
+    async def _unlink(
+        self, container: Container, endpoint: ContainerEndpoint, process: Process, after: dict[str, ContainerEndpoint]
+    ) -> None:
+        if endpoint.host_interface:
+            routes = _routes(after, gateway_priorities(container))
+            await _on_links(container, endpoint.network_name, partial(live.disconnect, endpoint.host_interface, process.pidfd, routes))
+
+
+def _routes(endpoints: dict[str, ContainerEndpoint], priorities: dict[str, int]) -> Routes:
+    chosen = gateways([*endpoints.values()], priorities)
+    return {version: (endpoint.interface, endpoint.gateway if version == 4 else endpoint.gateway6) for version, endpoint in chosen.items()}
+
+
+async def _on_links(container: Container, network: str, work: partial[None]) -> None:
+    try:
+        await run_blocking(work)
+    except OSError as error:
+        raise System(f"failed to change the links of container {container.id} on network {network}: {error.strerror or error}") from error

@@ -1,0 +1,64 @@
+"""The network's files of a container that runs, kept up to date when its networks change: written in place, for they are mounted."""
+
+from __future__ import annotations
+
+import os
+
+from teul.aio import run_blocking
+from teul.model.container import Container
+from teul.services.containers.bundle import read_host_file
+from teul.services.containers.directories import EngineDirectories
+from teul.services.containers.spec.network_files import (
+    RESOLVER_ADDRESS,
+    render_container_files,
+    uses_resolver,
+    with_own_addresses,
+)
+
+# What a container may have made of its hosts file and still have the engine read it.
+_LARGEST_HOSTS_BYTES = 1 << 20
+
+
+class NetworkFiles:
+    """Writes `hosts`, and `resolv.conf` when the embedded resolver comes into use or goes out of it."""
+
+    def __init__(self, directories: EngineDirectories) -> None:
+        self._directories = directories
+
+    async def refresh(self, container: Container) -> None:
+        """Have the files of a container say what its endpoints are now; what the container wrote into them otherwise stays."""
+        if container.endpoints or container.attachments is not None:
+            await run_blocking(self._refresh, container)
+
+    def _refresh(self, container: Container) -> None:
+        directory = self._directories.container(container.id)
+        hosts = _read(f"{directory}/hosts")
+        if hosts is not None:
+            changed = with_own_addresses(hosts, container)
+            if changed != hosts:
+                _write_in_place(f"{directory}/hosts", changed)
+        resolv_conf = _read(f"{directory}/resolv.conf")
+        if resolv_conf is not None and (f"nameserver {RESOLVER_ADDRESS}\n" in resolv_conf) != uses_resolver(container):
+            host_files = {"host_hosts": "", "host_resolv_conf": read_host_file("/etc/resolv.conf")}
+            _write_in_place(f"{directory}/resolv.conf", render_container_files(container, **host_files)["resolv.conf"])
+
+
+def _read(path: str) -> str | None:
+    """The file's text, in which undecodable bytes are kept; None if it is gone, or larger than any that the engine wrote."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        if os.fstat(fd).st_size > _LARGEST_HOSTS_BYTES:
+            return None
+        return file.read(_LARGEST_HOSTS_BYTES).decode("utf-8", "surrogateescape")
+
+
+def _write_in_place(path: str, text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with os.fdopen(fd, "wb") as file:
+        # Longer first and then shorter: a reader finds the end of the old text rather than none.
+        file.write(data)
+        file.truncate(len(data))
