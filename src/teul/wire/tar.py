@@ -89,12 +89,13 @@ class Entry:
 class _Pending:
     """What extended headers said about the entry that follows them."""
 
-    __slots__ = ("long_link", "long_name", "pax", "sparse")
+    __slots__ = ("is_sparse", "long_link", "long_name", "pax", "sparse")
 
     def __init__(self) -> None:
         self.long_name: bytes | None = None
         self.long_link: bytes | None = None
         self.pax: dict[bytes, bytes] = {}
+        self.is_sparse = False
         # GNU sparse 0.0: offset and numbytes come as repeated keys, which a dict would lose.
         self.sparse: list[bytes] = []
 
@@ -155,12 +156,13 @@ class TarReader:
 
     def _entry(self, block: bytes, fields: tuple[bytes, ...], pending: _Pending | None) -> Entry:
         name, owner, size_field, mtime_field, _, flag, magic = fields
-        name = _text(name)
+        name = name.partition(b"\0")[0]
         # GNU and v7 headers have other things where ustar has the prefix.
         if magic == b"ustar\x0000" and block[_PREFIX.start]:
-            name = _text(block[_PREFIX]) + b"/" + name
+            name = block[_PREFIX].partition(b"\0")[0] + b"/" + name
         mode, uid, gid = _owner(owner)
-        entry = Entry(flag, name, _text(block[_LINK]) if block[_LINK.start] else b"", mode=mode, uid=uid, gid=gid)
+        link = block[_LINK].partition(b"\0")[0] if block[_LINK.start] else b""
+        entry = Entry(flag, name, link, mode=mode, uid=uid, gid=gid)
         size = _number(size_field)
         entry.mtime_ns = _number(mtime_field) * 1_000_000_000
         if flag in (CHARACTER, BLOCK):
@@ -182,9 +184,11 @@ class TarReader:
         self._padding_bytes = -size % BLOCK_BYTES
         if flag == b"S":
             self._old_sparse(entry, block)
-        elif pending is not None and entry.type == REGULAR:
+        elif pending is not None and pending.is_sparse and entry.type == REGULAR:
             self._pax_sparse(entry, pending)
-        _check_name(entry)
+        # A name that stands in the header has neither many bytes nor a zero.
+        if pending is not None:
+            _check_name(entry)
         return entry
 
     def _old_sparse(self, entry: Entry, block: bytes) -> None:
@@ -294,9 +298,12 @@ def _parse_pax(data: bytes, pending: _Pending) -> None:
             raise TarError("archive/tar: invalid tar header (PAX record)")
         if value and key in _COMMON_KEYS:
             pending.pax[key] = value
-        elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            position = end
+            continue
+        pending.is_sparse = pending.is_sparse or key.startswith(b"GNU.sparse.")
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pending.sparse.append(value)
-        elif b"\0" in key:
+        elif 0 in key:
             raise TarError("archive/tar: invalid tar header (PAX record)")
         elif value or key.startswith(_XATTR):
             pending.pax[key] = value
@@ -320,12 +327,6 @@ def _verify_checksum(block: bytes, field: bytes) -> None:
     signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
     if stored != signed:
         raise TarError("archive/tar: invalid tar header")
-
-
-def _text(field: bytes) -> bytes:
-    """What stands before the first zero."""
-    text = field.rstrip(b"\0")
-    return text.partition(b"\0")[0] if b"\0" in text else text
 
 
 @lru_cache(maxsize=256)
@@ -368,5 +369,5 @@ def _time_ns(text: bytes) -> int:
 
 def _check_name(entry: Entry) -> None:
     name, link = entry.name, entry.link
-    if b"\0" in name or b"\0" in link or len(name) > _MAX_NAME_BYTES or len(link) > _MAX_NAME_BYTES:
+    if 0 in name or 0 in link or len(name) > _MAX_NAME_BYTES or len(link) > _MAX_NAME_BYTES:
         raise TarError("archive/tar: invalid tar header (name)")
