@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 BLOCK_BITS: Final = 9
@@ -33,6 +33,8 @@ _SLOT_BYTES = 32
 _ROOT_NID = 1
 _INODE = struct.Struct("<HHHHQIIIIqII16x")  # erofs_inode_extended
 _INODE_BYTES = _INODE.size
+# An inode and the only chunk index behind it, up to the end of its last slot.
+_INODE_AND_CHUNK = struct.Struct("<HHHHQIIIIqII16xHHI24x")
 _CHUNK_INDEX = struct.Struct("<HHI")  # erofs_inode_chunk_index: advise, device_id, blkaddr
 _DIRENT = struct.Struct("<QHBB")  # erofs_dirent: nid, nameoff, file_type, reserved
 _SUPERBLOCK = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQ24x")  # erofs_super_block
@@ -49,6 +51,7 @@ _CHUNK_INDEXES = 0x20  # EROFS_CHUNK_FORMAT_INDEXES
 _MAX_CHUNK_BITS = BLOCK_BITS + 0x1F  # EROFS_CHUNK_FORMAT_BLKBITS_MASK
 _HOLE = 0xFFFFFFFF  # EROFS_NULL_ADDR
 
+_KIND_MASK = 0o170000  # linux/stat.h, S_IFMT
 # linux/fs_types.h, FT_*
 _FILE_TYPES = {stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFCHR: 3, stat.S_IFBLK: 4, stat.S_IFIFO: 5, stat.S_IFSOCK: 6, stat.S_IFLNK: 7}
 # EROFS_XATTR_INDEX_*: of a name that begins with one of these, the rest is stored.
@@ -108,14 +111,18 @@ def encode(root: Inode, *, first_block: int, archive_bytes: int) -> tuple[bytes,
 
     The tree must be one: no directory in two places. Raises `Unrepresentable`.
     """
-    inodes = _in_order(root)
-    parents = {id(child): inode for inode in inodes for child in (inode.children or {}).values() if child.children is not None}
-    parents[id(root)] = root
-    bodies = [_Body(inode) for inode in inodes]
-    slots = _ROOT_NID
-    for body in bodies:
-        slots = body.place(slots)
-    metadata = bytearray(slots * _SLOT_BYTES)
+    inodes, parents = _in_order(root)
+    metadata = bytearray(_ROOT_NID * _SLOT_BYTES)
+    bodies: list[_Body] = []
+    for inode in inodes:
+        slot = len(metadata) // _SLOT_BYTES
+        if plain := _plain_file(inode, slot):
+            metadata += plain
+        else:
+            # What it consists of depends on inodes that have no number yet.
+            body = _Body(inode)
+            metadata.extend(bytes(body.place(slot) * _SLOT_BYTES - len(metadata)))
+            bodies.append(body)
     metadata.extend(bytes(-len(metadata) % BLOCK_BYTES))
     tail = bytearray()
     tail_block = first_block + len(metadata) // BLOCK_BYTES
@@ -174,58 +181,82 @@ def chunks(extents: Sequence[Extent], size_bytes: int) -> tuple[int, list[tuple[
 
 def encode_directory(entries: dict[bytes, Inode], this: Inode, parent: Inode) -> bytes:
     """The blocks of a directory, the last one not filled up. Names are in the order of their bytes, within a block and over all."""
-    blocks: list[list[tuple[bytes, Inode]]] = [[]]
-    used = 0
-    for name, inode in sorted([(b".", this), (b"..", parent), *entries.items()], key=_by_name):
-        if used + _DIRENT.size + len(name) > BLOCK_BYTES:
-            blocks.append([])
-            used = 0
-        blocks[-1].append((name, inode))
-        used += _DIRENT.size + len(name)
+    all_entries = {**entries, b".": this, b"..": parent}
     encoded = bytearray()
-    for block in blocks:
+    for names in _directory_blocks(all_entries):
         encoded.extend(bytes(-len(encoded) % BLOCK_BYTES))
-        at = _DIRENT.size * len(block)
-        for name, inode in block:
-            encoded += _DIRENT.pack(inode.nid, at, _FILE_TYPES[stat.S_IFMT(inode.mode)], 0)
+        at = _DIRENT.size * len(names)
+        for name in names:
+            inode = all_entries[name]
+            encoded += _DIRENT.pack(inode.nid, at, _FILE_TYPES[inode.mode & _KIND_MASK], 0)
             at += len(name)
-        encoded += b"".join(name for name, _ in block)
+        encoded += b"".join(names)
     return bytes(encoded)
-
-
-def _by_name(entry: tuple[bytes, Inode]) -> bytes:
-    return entry[0]
 
 
 def _directory_bytes(entries: dict[bytes, Inode]) -> int:
     """What `encode_directory` will return, in bytes."""
-    total = used = 0
-    for name in sorted([b".", b"..", *entries]):
-        need = _DIRENT.size + len(name)
-        if used + need > BLOCK_BYTES:
-            total += BLOCK_BYTES
-            used = 0
-        used += need
-    return total + used
+    blocks = _directory_blocks([b".", b"..", *entries])
+    return (len(blocks) - 1) * BLOCK_BYTES + _DIRENT.size * len(blocks[-1]) + sum(map(len, blocks[-1]))
 
 
-def _in_order(root: Inode) -> list[Inode]:
-    """Every inode once, the root first, and the children of a directory side by side: they are looked at together."""
+def _directory_blocks(names: Iterable[bytes]) -> list[list[bytes]]:
+    """Which names are in each of a directory's blocks."""
+    block: list[bytes] = []
+    blocks = [block]
+    left = BLOCK_BYTES
+    for name in sorted(names):
+        left -= _DIRENT.size + len(name)
+        if left < 0:
+            block = []
+            blocks.append(block)
+            left = BLOCK_BYTES - _DIRENT.size - len(name)
+        block.append(name)
+    return blocks
+
+
+def _in_order(root: Inode) -> tuple[list[Inode], dict[int, Inode]]:
+    """Every inode once, the root first, and the children of a directory side by side: they are looked at together.
+
+    And by the `id` of each directory, the one above it.
+    """
     inodes = [root]
+    parents = {id(root): root}
     seen = {id(root)}
     pending = [root]
     while pending:
-        children = pending.pop().children
+        directory = pending.pop()
+        children = directory.children
         assert children is not None, "only directories are pending"
         directories = []
-        for _, child in sorted(children.items(), key=_by_name):
+        for name in sorted(children):
+            child = children[name]
             if id(child) not in seen:
                 seen.add(id(child))
                 inodes.append(child)
                 if child.children is not None:
+                    parents[id(child)] = directory
                     directories.append(child)
         pending.extend(reversed(directories))
-    return inodes
+    return inodes, parents
+
+
+def _plain_file(inode: Inode, slot: int) -> bytes:
+    """What stands in the slots from `slot` on, if it is a file of one extent that needs one chunk index, as most are; numbers it then."""
+    if len(inode.extents) != 1 or inode.xattrs:
+        return b""
+    (extent,) = inode.extents
+    size_bytes = inode.size_bytes
+    if extent.offset or extent.length < size_bytes or size_bytes > 1 << _MAX_CHUNK_BITS or not size_bytes:
+        return b""
+    inode.nid = slot
+    seconds, nanoseconds = divmod(inode.mtime_ns, 1_000_000_000)
+    return _INODE_AND_CHUNK.pack(
+        *(_EXTENDED | _CHUNK_BASED << 1, 0, inode.mode, 0, size_bytes),
+        _CHUNK_INDEXES | max(BLOCK_BITS, (size_bytes - 1).bit_length()) - BLOCK_BITS,
+        *(slot & 0xFFFFFFFF, inode.uid, inode.gid, seconds, nanoseconds, inode.links),
+        *(0, extent.device, extent.block),
+    )
 
 
 class _Body:

@@ -2,7 +2,8 @@
 
 Sans I/O in spirit: the reader pulls from a `Source` and interprets bytes; it opens no file and trusts nothing. Names are bytes, as the
 kernel wants them. Anything malformed raises `TarError`, an archive that stops short `Truncated`; no input raises anything else.
-Written for speed (an image has tens of thousands of entries), so a header is parsed by one struct and few calls.
+Written for speed (an image has tens of thousands of entries): a header is parsed by one struct and few calls, and what nearly all writers
+write in one way is tried in that way first.
 
 Formats: POSIX.1-2001 pax; GNU tar manual, "Basic Tar Format" and "Storing Sparse Files". Leniency follows Go's archive/tar, since
 images are made and read with that: a global header is skipped, an entry without a terminating block of zeros may be the last.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Protocol
 
 BLOCK_BYTES = 512
@@ -28,11 +30,14 @@ _MAX_NAME_BYTES = 1 << 16
 REGULAR, LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 _REGULAR_FLAGS = frozenset((b"0", b"\0", b"7", b"S"))
 _WITHOUT_DATA = frozenset((LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO))
-_KNOWN = _WITHOUT_DATA | {REGULAR}
+_MEMBERS = _WITHOUT_DATA | _REGULAR_FLAGS
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+# name; mode, uid and gid; size, mtime, checksum, type flag, magic with version. What few entries have is cut out where it is wanted.
+_HEADER = struct.Struct("100s24s12s12s8sc100x8s247x")
+_LINK, _MAJOR, _MINOR, _PREFIX = slice(157, 257), slice(329, 337), slice(337, 345), slice(345, 500)
 _XATTR = b"SCHILY.xattr."
-
+_COMMON_KEYS = frozenset((b"mtime", b"atime", b"ctime", b"path", b"linkpath", b"size", b"uid", b"gid"))
+_NEWLINE = ord("\n")
 
 _NOBODY = (1 << 32) - 1
 
@@ -57,11 +62,8 @@ class Source(Protocol):
     def pieces(self, count: int) -> Iterator[memoryview]:
         """Exactly `count` bytes in some number of pieces, each valid until the next is asked for; raises `Truncated`."""
 
-    def skip(self, count: int) -> None:
-        """Pass over exactly `count` bytes; raises `Truncated`."""
-
-    def at_end(self) -> bool:
-        """Whether nothing is left."""
+    def block_after(self, count: int) -> bytes:
+        """Pass over exactly `count` bytes, and take a block; b"" if nothing is left behind them. Raises `Truncated`."""
 
 
 class Entry:
@@ -87,12 +89,13 @@ class Entry:
 class _Pending:
     """What extended headers said about the entry that follows them."""
 
-    __slots__ = ("long_link", "long_name", "pax", "sparse")
+    __slots__ = ("is_sparse", "long_link", "long_name", "pax", "sparse")
 
     def __init__(self) -> None:
         self.long_name: bytes | None = None
         self.long_link: bytes | None = None
         self.pax: dict[bytes, bytes] = {}
+        self.is_sparse = False
         # GNU sparse 0.0: offset and numbytes come as repeated keys, which a dict would lose.
         self.sparse: list[bytes] = []
 
@@ -108,18 +111,22 @@ class TarReader:
     def next(self) -> Entry | None:
         """The next member, None at the end of the archive. Raises `TarError`."""
         pending: _Pending | None = None
+        left = self._data_bytes + self._padding_bytes
+        self._data_bytes = self._padding_bytes = 0
         while True:
-            block = self._next_block()
-            if block is None:
+            block = self._source.block_after(left)
+            # An archive may lack the blocks of zeros at its end.
+            if not block or (block[0] == 0 and not any(block)):
                 if pending is not None:
                     raise Truncated
                 return None
             fields = _HEADER.unpack(block)
-            _verify_checksum(block, fields[6])
-            flag = fields[7]
-            if flag in _KNOWN or flag in _REGULAR_FLAGS:
+            _verify_checksum(block, fields[4])
+            flag = fields[5]
+            if flag in _MEMBERS:
                 return self._entry(block, fields, pending)
-            pending = self._extended(flag, fields, pending or _Pending())
+            pending = pending or _Pending()
+            left = self._extended(flag, fields[2], pending)
 
     def data(self, count: int | None = None) -> Iterator[memoryview]:
         """The next `count` bytes of the current entry's data, by default all that were not read yet, in pieces."""
@@ -129,46 +136,37 @@ class TarReader:
         self._data_bytes -= count
         return self._source.pieces(count)
 
-    def _next_block(self) -> bytes | None:
-        """The next header block; None at the end of the archive, which may lack its two blocks of zeros."""
-        left = self._data_bytes + self._padding_bytes
-        if left:
-            self._source.skip(left)
-            self._data_bytes = self._padding_bytes = 0
-        if self._source.at_end():
-            return None
-        block = self._source.take(BLOCK_BYTES)
-        if block[0] == 0 and not any(block):
-            return None
-        return block
-
-    def _extended(self, flag: bytes, fields: tuple[bytes, ...], pending: _Pending) -> _Pending:
-        size = _number(fields[4])
+    def _extended(self, flag: bytes, size_field: bytes, pending: _Pending) -> int:
+        """Note what the extended header says; returns how much of it is left to be passed over."""
+        size = _number(size_field)
         if flag not in (b"L", b"K", b"x", b"g", b"X"):
             raise TarError(f"unhandled tar header type {flag[0]}")
+        if size < 0:
+            raise TarError("archive/tar: invalid tar header (negative number)")
         if size > _MAX_EXTENDED_BYTES:
             raise TarError(f"archive/tar: header field too long ({size} bytes)")
         data = self._source.take(size)
-        self._source.skip(-size % BLOCK_BYTES)
         if flag == b"L":
             pending.long_name = data.partition(b"\0")[0]
         elif flag == b"K":
             pending.long_link = data.partition(b"\0")[0]
         elif flag in (b"x", b"X"):
             _parse_pax(data, pending)
-        return pending
+        return -size % BLOCK_BYTES
 
     def _entry(self, block: bytes, fields: tuple[bytes, ...], pending: _Pending | None) -> Entry:
-        flag = fields[7]
-        name = fields[0].partition(b"\0")[0]
+        name, owner, size_field, mtime_field, _, flag, magic = fields
+        name = name.partition(b"\0")[0]
         # GNU and v7 headers have other things where ustar has the prefix.
-        if fields[9] == b"ustar\x0000" and fields[14][0]:
-            name = fields[14].partition(b"\0")[0] + b"/" + name
-        entry = Entry(flag, name, fields[8].partition(b"\0")[0], mode=_number(fields[1]), uid=_number(fields[2]), gid=_number(fields[3]))
-        size = _number(fields[4])
-        entry.mtime_ns = _number(fields[5]) * 1_000_000_000
+        if magic == b"ustar\x0000" and block[_PREFIX.start]:
+            name = block[_PREFIX].partition(b"\0")[0] + b"/" + name
+        mode, uid, gid = _owner(owner)
+        link = block[_LINK].partition(b"\0")[0] if block[_LINK.start] else b""
+        entry = Entry(flag, name, link, mode=mode, uid=uid, gid=gid)
+        size = _number(size_field)
+        entry.mtime_ns = _number(mtime_field) * 1_000_000_000
         if flag in (CHARACTER, BLOCK):
-            entry.major, entry.minor = _number(fields[12]), _number(fields[13])
+            entry.major, entry.minor = _number(block[_MAJOR]), _number(block[_MINOR])
         if pending is not None:
             size = _apply_pending(entry, size, pending)
         if size < 0 or entry.uid < 0 or entry.gid < 0 or entry.mode < 0:
@@ -186,9 +184,11 @@ class TarReader:
         self._padding_bytes = -size % BLOCK_BYTES
         if flag == b"S":
             self._old_sparse(entry, block)
-        elif pending is not None and entry.type == REGULAR:
+        elif pending is not None and pending.is_sparse and entry.type == REGULAR:
             self._pax_sparse(entry, pending)
-        _check_name(entry)
+        # A name that stands in the header has neither many bytes nor a zero.
+        if pending is not None:
+            _check_name(entry)
         return entry
 
     def _old_sparse(self, entry: Entry, block: bytes) -> None:
@@ -263,7 +263,9 @@ def _apply_pending(entry: Entry, size: int, pending: _Pending) -> int:
     if pending.long_link is not None:
         entry.link = pending.long_link
     for key, value in pending.pax.items():
-        if key == b"path":
+        if key == b"mtime":
+            entry.mtime_ns = _time_ns(value)
+        elif key == b"path":
             entry.name = value
         elif key == b"linkpath":
             entry.link = value
@@ -273,8 +275,6 @@ def _apply_pending(entry: Entry, size: int, pending: _Pending) -> int:
             entry.uid = _decimal(value)
         elif key == b"gid":
             entry.gid = _decimal(value)
-        elif key == b"mtime":
-            entry.mtime_ns = _time_ns(value)
         elif key.startswith(_XATTR):
             if entry.xattrs is None:
                 entry.xattrs = {}
@@ -291,14 +291,19 @@ def _parse_pax(data: bytes, pending: _Pending) -> None:
             raise TarError("archive/tar: invalid tar header (PAX record)")
         length = _decimal(data[position:space])
         end = position + length
-        if length < 5 or end > len(data) or data[end - 1 : end] != b"\n":
+        if length < 5 or end > len(data) or data[end - 1] != _NEWLINE:
             raise TarError("archive/tar: invalid tar header (PAX record)")
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not equals or not key:
             raise TarError("archive/tar: invalid tar header (PAX record)")
+        if value and key in _COMMON_KEYS:
+            pending.pax[key] = value
+            position = end
+            continue
+        pending.is_sparse = pending.is_sparse or key.startswith(b"GNU.sparse.")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pending.sparse.append(value)
-        elif b"\0" in key:
+        elif 0 in key:
             raise TarError("archive/tar: invalid tar header (PAX record)")
         elif value or key.startswith(_XATTR):
             pending.pax[key] = value
@@ -308,10 +313,14 @@ def _parse_pax(data: bytes, pending: _Pending) -> None:
 
 
 def _verify_checksum(block: bytes, field: bytes) -> None:
+    # One half of an Adler-32 sum is 1 and the sum of the bytes, modulo 65521, which a block of ASCII stays below: a sixth of the time.
+    if block.isascii():
+        unsigned = (zlib.adler32(block) & 0xFFFF) - (zlib.adler32(field) & 0xFFFF) + 8 * 32
+    else:
+        unsigned = sum(block) - sum(field) + 8 * 32
+    if field == b"%06o\0 " % unsigned:
+        return
     stored = _number(field)
-    # One half of an Adler-32 sum is the sum of the bytes and 1, modulo 65521, which a block of ASCII stays below: a sixth of the time.
-    total = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
-    unsigned = total - sum(field) + 8 * 32
     if stored == unsigned:
         return
     # Some old tars summed signed characters.
@@ -320,8 +329,19 @@ def _verify_checksum(block: bytes, field: bytes) -> None:
         raise TarError("archive/tar: invalid tar header")
 
 
+@lru_cache(maxsize=256)
+def _owner(fields: bytes) -> tuple[int, int, int]:
+    """Mode, user and group: most files of an archive have those of others."""
+    return _number(fields[:8]), _number(fields[8:16]), _number(fields[16:])
+
+
 def _number(field: bytes) -> int:
     """An octal number, or GNU's base-256 where the first bit is set."""
+    if field[-1] in b"\0 ":
+        try:
+            return int(field[:-1], 8)
+        except ValueError:
+            pass  # of another form
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") & ((1 << (len(field) * 8 - 1)) - 1)
         return value - (1 << (len(field) * 8 - 1)) if field[0] & 0x40 else value
@@ -340,14 +360,14 @@ def _decimal(text: bytes) -> int:
 
 def _time_ns(text: bytes) -> int:
     seconds, _, fraction = text.partition(b".")
-    digits = seconds.removeprefix(b"-")
+    digits = seconds if seconds.isdigit() else seconds.removeprefix(b"-")
     if not digits.isdigit() or len(digits) > 20 or (fraction and not fraction.isdigit()):
         raise TarError("archive/tar: invalid tar header (time)")
     time_ns = int(digits) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0") or b"0")
-    return -time_ns if seconds.startswith(b"-") else time_ns
+    return time_ns if digits is seconds else -time_ns
 
 
 def _check_name(entry: Entry) -> None:
-    for name in (entry.name, entry.link):
-        if b"\0" in name or len(name) > _MAX_NAME_BYTES:
-            raise TarError("archive/tar: invalid tar header (name)")
+    name, link = entry.name, entry.link
+    if 0 in name or 0 in link or len(name) > _MAX_NAME_BYTES or len(link) > _MAX_NAME_BYTES:
+        raise TarError("archive/tar: invalid tar header (name)")

@@ -38,9 +38,8 @@ def test_exactly_what_is_asked_for_is_taken_in_order(make: Make) -> None:
     assert source.take(0) == b""
     assert source.take(10) == CONTENT[:10]
     assert source.take(1000) == CONTENT[10:1010]
-    assert not source.at_end()
     assert source.take(len(CONTENT) - 1010) == CONTENT[1010:]
-    assert source.at_end()
+    assert source.block_after(0) == b""
 
 
 def test_pieces_are_together_what_was_asked_for(make: Make) -> None:
@@ -59,30 +58,28 @@ def test_pieces_that_nobody_asks_for_are_not_taken(make: Make) -> None:
     assert source.take(5) == CONTENT[len(first) : len(first) + 5]
 
 
-def test_what_is_skipped_is_gone(make: Make) -> None:
+def test_a_block_comes_after_what_is_passed_over(make: Make) -> None:
     source = make(CONTENT)
-    source.skip(0)
-    source.skip(1500)
-    assert source.take(4) == CONTENT[1500:1504]
-    source.skip(len(CONTENT) - 1504)
-    assert source.at_end()
-
-
-def test_looking_for_the_end_takes_nothing(make: Make) -> None:
-    source = make(b"ab")
-    assert not source.at_end()
-    assert not source.at_end()
-    assert source.take(2) == b"ab"
-    assert source.at_end()
-    assert make(b"").at_end()
+    assert source.block_after(0) == CONTENT[:512]
+    assert source.block_after(100) == CONTENT[612:1124]
+    assert source.take(4) == CONTENT[1124:1128]
+    assert source.block_after(len(CONTENT) - 1128) == b""
+    assert source.block_after(0) == b"", "the end stays the end"
+    assert make(b"").block_after(0) == b""
 
 
 def test_an_end_that_comes_too_early_is_said(make: Make) -> None:
-    for ask in (lambda source: source.take(11), lambda source: source.skip(11), lambda source: list(source.pieces(11))):
+    asks: tuple[Callable[[Source], object], ...] = (
+        lambda source: source.take(11),
+        lambda source: source.block_after(11),
+        lambda source: source.block_after(3),
+        lambda source: list(source.pieces(11)),
+    )
+    for ask in asks:
         with pytest.raises(Truncated, match="unexpected EOF"):
             ask(make(b"0123456789"))
     at_end = make(b"")
-    for ask in (lambda source: source.take(1), lambda source: source.skip(1), lambda source: list(source.pieces(1))):
+    for ask in asks:
         with pytest.raises(Truncated, match="unexpected EOF"):
             ask(at_end)
 

@@ -89,7 +89,10 @@ def _random_layer(dice: random.Random) -> bytes:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_an_index_shows_what_unpacking_makes(tmp_path: Path, seed: int) -> None:
-    data = _random_layer(random.Random(seed))
+    await _shows_what_unpacking_makes(_random_layer(random.Random(seed)), tmp_path)
+
+
+async def _shows_what_unpacking_makes(data: bytes, tmp_path: Path) -> None:
     root, blob = tmp_path / "fs", tmp_path / "blob"
     root.mkdir()
     blob.write_bytes(data)
@@ -104,6 +107,28 @@ async def test_an_index_shows_what_unpacking_makes(tmp_path: Path, seed: int) ->
     assert (result.unpacked.diff_id, result.unpacked.size_bytes) == (unpacked.diff_id, unpacked.size_bytes)
     with mounted(index, layer_archive) as top:
         assert not [one for one in differences(tree(str(root)), tree(top)) if one[:2] not in ROOTS_OWN]
+
+
+@pytest.mark.parametrize("last", ["fifth", "a/fifth"])
+async def test_a_directory_is_looked_up_again_once_its_path_leads_elsewhere(tmp_path: Path, last: str) -> None:
+    """Entries of one directory come one after the other, and it is remembered; until an entry replaces what its path goes through."""
+    data = archive(
+        directory("a"),
+        symlink("a/here", "."),
+        member("a/here/first", b"1"),
+        directory("a/here/here"),
+        member("a/here/here/second", b"22"),
+        directory("a/deep"),
+        symlink("a/deep/up", ".."),
+        member("a/deep/up/deep", b"a file, where the path to it has led through"),
+        symlink("b", "a"),
+        member("b/third", b"333"),
+        directory("b"),
+        member("b/fourth", b"4444"),
+        member("a", b"a file"),
+        member(last, b"55555"),
+    )
+    await _shows_what_unpacking_makes(data, tmp_path)
 
 
 async def test_one_archive_has_one_index(tmp_path: Path) -> None:

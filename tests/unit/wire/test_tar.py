@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teul.wire.tar import Entry, TarError, TarReader, Truncated
+from teul.wire.tar import BLOCK_BYTES, Entry, TarError, TarReader, Truncated
 
 
 class BytesSource:
@@ -32,11 +32,9 @@ class BytesSource:
             count -= len(piece)
             yield memoryview(piece)
 
-    def skip(self, count: int) -> None:
+    def block_after(self, count: int) -> bytes:
         self.take(count)
-
-    def at_end(self) -> bool:
-        return not self._data
+        return self.take(BLOCK_BYTES) if self._data else b""
 
 
 def read_all(data: bytes, piece_bytes: int = 1 << 20) -> list[tuple[Entry, bytes]]:
@@ -176,6 +174,39 @@ def test_a_global_header_is_passed_over() -> None:
     """docker: as Go's reader, which leaves it to the caller, who ignores it."""
     [(entry, _)] = read_all(pax({"path": "no"}, flag=b"g") + raw_header(b"f") + END)
     assert entry.name == b"f"
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [
+        (b"0000644\0", b"00000000005\0"),
+        (b"000644 \0", b"          5 "),
+        (b"644\0\0\0\0\0", b"000000000005"),
+        (b"00000644", b"5\0rubbish\0\0\0"),
+    ],
+)
+def test_numbers_stand_in_their_fields_in_many_ways(mode: bytes, size: bytes) -> None:
+    ((entry, data),) = read_all(raw_header(extra={100: mode, 124: size}) + block(b"hello") + END)
+    assert (entry.mode, data) == (0o644, b"hello")
+
+
+def test_a_number_may_be_left_out() -> None:
+    ((entry, _),) = read_all(raw_header(extra={100: bytes(8), 108: b" " * 8, 116: bytes(8), 136: b" " * 11 + b"\0"}) + END)
+    assert (entry.mode, entry.uid, entry.gid, entry.mtime_ns) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("text", [b"%6o\0 ", b"%07o\0", b" %05o\0 ", b"%o       "])
+def test_checksums_stand_in_their_field_in_many_ways(text: bytes) -> None:
+    header = bytearray(raw_header())
+    header[148:156] = b" " * 8
+    header[148:156] = (text % sum(header)).ljust(8)[:8]
+    ((entry, _),) = read_all(bytes(header) + END)
+    assert entry.name == b"f"
+
+
+def test_names_end_at_the_first_zero() -> None:
+    ((entry, _),) = read_all(raw_header(b"f\0rest", flag=b"2", extra={157: b"target\0rest", 345: b"dir\0rest"}) + END)
+    assert (entry.name, entry.link) == (b"dir/f", b"target")
 
 
 def test_data_that_nobody_reads_is_passed_over() -> None:
@@ -322,6 +353,7 @@ def test_a_sparse_map_before_the_data_has_an_end_too() -> None:
         (raw_header(flag=b"V"), "unhandled tar header type 86"),
         (raw_header(extra={124: b"notoctal"}), "invalid tar header"),
         (raw_header(extra={124: b"\xff" * 12}), "negative number"),
+        (raw_header(flag=b"x", extra={124: (-512).to_bytes(12, "big", signed=True)}) + END, "negative number"),
         (pax({"size": "-1"}) + raw_header(), "number"),
         (pax({"uid": "1.5"}) + raw_header(), "number"),
         (pax({"uid": str(2**32 - 1)}) + raw_header(), "owner"),

@@ -15,7 +15,7 @@ import stat
 from teul.cli.copying.paths import renamed
 from teul.cli.errors import CliError
 from teul.cli.files import reason
-from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, TarError, TarReader, Truncated
+from teul.wire.tar import BLOCK, BLOCK_BYTES, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, TarError, TarReader, Truncated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +57,10 @@ class Stream:
     def take(self, count: int) -> bytes:
         return b"".join(self.pieces(count))
 
-    def skip(self, count: int) -> None:
+    def block_after(self, count: int) -> bytes:
         for _ in self.pieces(count):
             pass
-
-    def at_end(self) -> bool:
-        return not self._fill()
+        return self.take(BLOCK_BYTES) if self._fill() else b""
 
     def drain(self) -> None:
         """Take what is left, which stands after the archive's end."""

@@ -83,4 +83,4 @@ def check_device(entry: Entry, name: bytes) -> None:
 
 def bounded_time(time_ns: int) -> int:
     """`time_ns`, or the nearest time that is kept."""
-    return min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)
+    return time_ns if _MIN_TIME_NS <= time_ns <= _MAX_TIME_NS else min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)

@@ -48,6 +48,7 @@ class Extractor:
         self._set_group_id: dict[bytes, int] = {}
         self._default_acls: dict[bytes, bytes] = {}
         self._whiteouts: set[bytes] = set()
+        self._forgotten: list[int] = []  # descriptors that are to be closed when the entry has been written
         self._symlinked: set[bytes] = set()  # paths of directories that a symlink of the layer leads to
         self.entries = 0
         # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
@@ -308,13 +309,15 @@ class Extractor:
 
     def _close_old_directories(self) -> None:
         """Keep the cache of directories small. Called between entries: an entry's descriptors must stay open until it is written."""
+        while self._forgotten:
+            os.close(self._forgotten.pop())
         if len(self._directories) > _OPEN_DIRECTORIES:
             # The oldest descriptors are closed; the root's is the first in the dictionary and stays.
             for old in list(self._directories)[1 : -_OPEN_DIRECTORIES // 2]:
                 os.close(self._directories.pop(old))
 
     def _forget(self, path: bytes, *, directory: bool) -> None:
-        """Before `path` is removed: close the descriptors of directories at and below it, and drop what was to be done to them."""
+        """Before `path` is removed: let go of the descriptors of directories at and below it, and drop what was to be done to them."""
         below = path + b"/"
         removed = {old for old in self._directories if old == path or old.startswith(below)}
         if directory and self._symlinked:
@@ -323,8 +326,8 @@ class Extractor:
                 real = self._real_path(self._directories[old], b"")[:-1]
                 if real == path or real.startswith(below):
                     removed.add(old)
-        for old in removed:
-            os.close(self._directories.pop(old))
+        # The entry may be on its way through one of them: to `dir/up/dir`, where `up` leads to the top, and a file replaces `dir`.
+        self._forgotten += [self._directories.pop(old) for old in removed]
         self._whiteouts.discard(path)
         if directory:
             for old in [old for old in self._directory_times if old == path or old.startswith(below)]:

@@ -24,6 +24,7 @@ from teul.workers.program.streams import entries_within
 
 _PATH_MAX = 4096  # kernel: linux/limits.h
 _MAX_SYMLINKS = 40  # kernel: linux/namei.h, MAXSYMLINKS
+_KIND_MASK = 0o170000  # linux/stat.h, S_IFMT
 _KINDS = {REGULAR: stat.S_IFREG, SYMLINK: stat.S_IFLNK, CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
 
@@ -64,6 +65,9 @@ class Indexer:
         self._limit_bytes = limit_bytes
         self._limit_entries = limit_entries
         self.root = Inode(stat.S_IFDIR | 0o755)
+        # The directory of the last entry, or that entry: there the next one goes as a rule. Holds until a name is taken away.
+        self._last_path = b""
+        self._last_directory = self.root
         self.entries = 0
         # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
         self.size_bytes = 0
@@ -92,34 +96,37 @@ class Indexer:
                 self._whiteout(above, base, entry)
                 return
         _check_name(base)
-        directory = self._directory(above, entry)
+        directory = self._last_directory if above == self._last_path else self._directory(above, entry)
+        self._last_path, self._last_directory = above, directory
         if entry.type == DIRECTORY:
-            self._add_directory(directory, base, entry)
+            self._add_directory(directory, base, path, entry)
         elif entry.type == LINK:
             self._add_link(directory, base, path, entry)
         else:
             self._add_file(directory, base, path, entry)
 
-    def _add_directory(self, above: Inode, base: bytes, entry: Entry) -> None:
+    def _add_directory(self, above: Inode, base: bytes, path: bytes, entry: Entry) -> None:
         names = _names(above)
         there = names.get(base)
-        if there is None:
-            there = names[base] = Inode(stat.S_IFDIR)
-        elif there.children is None:
+        if there is not None and there.children is None:
             there = self._replace_by_directory(above, base)
+        else:
+            if there is None:
+                there = names[base] = Inode(stat.S_IFDIR)
+            self._last_path, self._last_directory = path, there
         _set_metadata(there, entry)
 
     def _add_file(self, above: Inode, base: bytes, path: bytes, entry: Entry) -> None:
         inode = Inode(_KINDS[entry.type])
-        if entry.type == SYMLINK:
+        if entry.type == REGULAR:
+            inode.size_bytes = entry.size_bytes
+            inode.extents = self._extents(entry)
+        elif entry.type == SYMLINK:
             if not entry.link:
                 raise Refused(f'invalid symlink "{os.fsdecode(path)}" -> ""')
             if len(entry.link) >= _PATH_MAX:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             inode.target = entry.link
-        elif entry.type == REGULAR:
-            inode.size_bytes = entry.size_bytes
-            inode.extents = self._extents(entry)
         elif entry.type in (CHARACTER, BLOCK):
             if entry.type == CHARACTER and not entry.major and not entry.minor:
                 # security: to overlayfs such a device is a whiteout; in an archive a whiteout is a .wh. name.
@@ -127,8 +134,10 @@ class Indexer:
             check_device(entry, path)
             inode.device = (entry.major, entry.minor)
         _set_metadata(inode, entry)
-        self._clear(above, base)
-        _names(above)[base] = inode
+        names = _names(above)
+        if base in names:
+            self._clear(above, base)
+        names[base] = inode
         self.size_bytes += inode.size_bytes + len(inode.target)
 
     def _add_link(self, above: Inode, base: bytes, path: bytes, entry: Entry) -> None:
@@ -180,6 +189,8 @@ class Indexer:
         removed = _names(above).pop(base, None)
         if removed is None:
             return
+        # The path may have led through it.
+        self._last_path, self._last_directory = b"", self.root
         pending = [removed]
         while pending:
             inode = pending.pop()
@@ -282,9 +293,10 @@ def _mark_opaque(directory: Inode) -> None:
 
 
 def _set_metadata(inode: Inode, entry: Entry) -> None:
-    kind = stat.S_IFMT(inode.mode)
+    kind = inode.mode & _KIND_MASK
     inode.mode = kind | (0o777 if kind == stat.S_IFLNK else entry.mode & 0o7777)
-    inode.uid, inode.gid = entry.uid, entry.gid
+    inode.uid = entry.uid
+    inode.gid = entry.gid
     inode.mtime_ns = bounded_time(entry.mtime_ns)
     if entry.xattrs:
         inode.xattrs = {**(inode.xattrs or {}), **accepted(entry.xattrs, kind)}

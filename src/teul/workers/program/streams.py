@@ -215,7 +215,7 @@ class ChunkSource:
         while count:
             available = len(self._chunk) - self._position
             if not available:
-                if self.at_end():
+                if self._at_end():
                     raise Truncated
                 continue
             size = min(count, available)
@@ -224,16 +224,18 @@ class ChunkSource:
             count -= size
             yield piece
 
-    def skip(self, count: int) -> None:
-        """Pass over exactly `count` bytes; raises `Truncated`."""
-        end = self._position + count
+    def block_after(self, count: int) -> bytes:
+        """Pass over exactly `count` bytes, and take a block; b"" if nothing is left behind them. Raises `Truncated`."""
+        start = self._position + count
+        end = start + BLOCK_BYTES
         if end <= len(self._chunk):
             self._position = end
-            return
+            return self._chunk[start:end]
         for _ in self.pieces(count):
             pass
+        return b"" if self._at_end() else self.take(BLOCK_BYTES)
 
-    def at_end(self) -> bool:
+    def _at_end(self) -> bool:
         """Whether nothing is left; reads on if need be."""
         while self._position == len(self._chunk):
             chunk = next(self._chunks, None)
@@ -246,7 +248,7 @@ class ChunkSource:
     def drain(self, *, limit_bytes: int = TRAILING_BYTES) -> None:
         """Read to the very end: padding after an archive counts for its digest. Raises `LimitExceeded` when there is more of it."""
         left = limit_bytes
-        while not self.at_end():
+        while not self._at_end():
             left -= len(self._chunk) - self._position
             if left < 0:
                 raise LimitExceeded(f"there are more than {limit_bytes} bytes behind the end of the archive")
@@ -268,7 +270,7 @@ class FileSource:
     def take(self, count: int) -> bytes:
         """Exactly `count` bytes; raises `Truncated`."""
         at = self.position - self._window_at
-        data = self._window[at : at + count] if at >= 0 else b""
+        data = self._window[at : at + count]
         if len(data) < count:
             self._window = self._read(max(count, self._WINDOW_BYTES))
             self._window_at = self.position
@@ -285,15 +287,19 @@ class FileSource:
             count -= len(piece)
             yield memoryview(piece)
 
-    def skip(self, count: int) -> None:
-        """Pass over exactly `count` bytes; raises `Truncated`."""
-        if self.position + count > self._size:
-            raise Truncated
+    def block_after(self, count: int) -> bytes:
+        """Pass over exactly `count` bytes, and take a block; b"" if nothing is left behind them. Raises `Truncated`."""
         self.position += count
-
-    def at_end(self) -> bool:
-        """Whether nothing is left."""
-        return self.position >= self._size
+        at = self.position - self._window_at
+        block = self._window[at : at + BLOCK_BYTES]
+        if len(block) == BLOCK_BYTES:
+            self.position += BLOCK_BYTES
+            return block
+        if self.position >= self._size:
+            if self.position > self._size:
+                raise Truncated
+            return b""
+        return self.take(BLOCK_BYTES)
 
     def drain(self, *, limit_bytes: int = TRAILING_BYTES) -> None:
         """Pass over the rest; raises `LimitExceeded` when there is more of it."""

@@ -88,12 +88,11 @@ def test_a_stream_may_be_watched_and_limited() -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_source_gives_exactly_what_is_asked_for(size: int) -> None:
     source = ChunkSource(cut(CONTENT, size))
-    source.skip(4)
+    assert source.take(4) == CONTENT[:4]
     assert source.take(7) == b"content"
     assert b"".join(source.pieces(len(CONTENT) - 12)) == CONTENT[11:-1]
-    assert not source.at_end()
     source.drain(limit_bytes=1)
-    assert source.at_end()
+    assert source.block_after(0) == b""
     with pytest.raises(Truncated):
         source.take(1)
 
@@ -111,15 +110,15 @@ def test_what_is_behind_an_archive_is_read_up_to_a_limit(compression: str) -> No
 
     packed = COMPRESSORS[compression](bytes(64 << 20))
     source = ChunkSource(counted(decompressed(cut(packed, 128), compression)))
-    source.skip(1000)
+    source.take(1000)
     with pytest.raises(LimitExceeded, match="there are more than 2000 bytes behind the end of the archive"):
         source.drain(limit_bytes=2000)
     assert pulled <= 8 << 20
 
     source = ChunkSource(decompressed(cut(COMPRESSORS[compression](bytes(3000)), 10), compression))
-    source.skip(1000)
+    source.take(1000)
     source.drain(limit_bytes=2000)
-    assert source.at_end()
+    assert source.block_after(0) == b""
 
 
 def test_an_archive_in_a_file_is_read_only_where_it_is_wanted(tmp_path: Path) -> None:
@@ -129,17 +128,17 @@ def test_an_archive_in_a_file_is_read_only_where_it_is_wanted(tmp_path: Path) ->
     with path.open("rb") as file:
         source = FileSource(file.fileno())
         assert source.take(3) == data[:3]
-        source.skip(400_000)
-        assert source.take(100_000) == data[400_003:500_003]
+        assert source.block_after(400_000) == data[400_003:400_515]
+        assert source.block_after(100) == data[400_615:401_127]
+        assert source.take(100_000) == data[401_127:501_127]
         source = FileSource(file.fileno())
-        source.skip(5)
+        assert source.take(5) == data[:5]
         assert b"".join(map(bytes, source.pieces(300_000))) == data[5:300_005]
         assert source.position == 300_005
-        assert not source.at_end()
         with pytest.raises(LimitExceeded):
             source.drain(limit_bytes=10)
         source.drain()
-        assert source.at_end()
-        for fail in (lambda: source.take(1), lambda: source.skip(1), lambda: list(source.pieces(1))):
+        assert source.block_after(0) == b""
+        for fail in (lambda: source.take(1), lambda: source.block_after(1), lambda: list(source.pieces(1))):
             with pytest.raises(Truncated):
                 fail()
