@@ -102,8 +102,8 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.services.images": (
         ("assemble", "new_image"),
         ("catalog", "disk_usage", "placing", "search"),
-        ("damage", "kept", "lookup", "origins", "plan", "push_plan", "registries", "store"),
-        ("layers", "listing", "save"),
+        ("damage", "kept", "layer_tree", "lookup", "origins", "plan", "push_plan", "registries", "store"),
+        ("layers", "listing", "measuring", "save"),
         ("downloads", "import_", "moving", "push", "remove", "repair", "stored_members"),
         ("load", "pull"),
         ("archives", "check", "service"),
