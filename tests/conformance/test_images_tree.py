@@ -13,7 +13,7 @@ from support.engine import Engine
 from support.needs import needs
 from support.terminal import Terminal
 
-pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
+pytestmark = [needs("root", "docker_cli_28", "busybox", "overlayfs")]
 
 TEUL = str(Path(sys.executable).with_name("teul"))
 LONG = "docker.io/multi/arch:a-name-that-is-longer-than-its-column"

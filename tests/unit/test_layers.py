@@ -90,7 +90,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("exchange", "searches"),
         ("blobs", "listings", "manifests", "uploads"),
         ("repository",),
-        ("registry_client",),
+        ("inspection", "registry_client"),
     ),
     "teul.services": (
         ("events", "host", "usage", "watching"),
@@ -141,6 +141,10 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
 # Single imports that the rules above forbid: (importing module, imported module) -> why it must be.
 IMPORT_EXCEPTIONS = {
     ("teul.cli.commands.serve", "teul.daemon.main"): "`teul serve` is the door to the composition root; imported when the command runs",
+    (
+        "teul.cli.commands.manifest",
+        "teul.registry.client.inspection",
+    ): "docker's command asks registries itself; imported when the command runs",
     ("teul.store.atomic", "teul.linux.syscalls"): "syncfs(2) has no name in the standard library",
 }
 
