@@ -67,7 +67,6 @@ OPERATIONS: dict[str, Entry] = {
     "POST /networks/create": not_yet({"Name": "one-of-ours"}, note="networks of the user's"),
     "POST /networks/{id}/connect": not_yet({"Container": "any"}),
     "POST /networks/{id}/disconnect": not_yet({"Container": "any"}),
-    "POST /images/create": partly("pull, and import from the request's body; no import from a URL yet"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
     "DELETE /volumes/{name}": partly("always 404: there are no volumes yet"),
@@ -91,7 +90,6 @@ PARAMETERS: dict[str, Entry] = {
     "GET /images/json?all": without_effect("every image has a name or stands alone: there are no intermediate ones"),
     "GET /images/json?digests": without_effect("since 1.43 digests are always told"),
     "DELETE /images/{name}?noprune": without_effect("parents are never removed with a child"),
-    "POST /images/create?fromSrc": partly('"-", the body, only', "fromSrc=http://example.invalid/rootfs.tar"),
 }
 
 PROPERTIES: dict[str, dict[str, Entry]] = {

@@ -86,7 +86,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("client",),
     ),
     "teul.registry.client": (
-        ("session",),
+        ("session", "web_files"),
         ("exchange", "searches"),
         ("blobs", "listings", "manifests", "uploads"),
         ("repository",),
