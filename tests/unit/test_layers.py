@@ -100,9 +100,10 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("system",),
     ),
     "teul.services.images": (
-        ("assemble", "new_image"),
+        ("archive_contents", "assemble", "new_image"),
         ("catalog", "disk_usage", "placing", "search"),
-        ("damage", "kept", "layer_tree", "lookup", "origins", "plan", "push_plan", "registries", "store"),
+        ("damage", "kept", "layer_tree", "leaving", "lookup", "origins", "plan", "push_plan", "registries"),
+        ("store",),
         ("layers", "listing", "measuring", "save"),
         ("downloads", "import_", "moving", "push", "remove", "repair", "stored_members"),
         ("load", "pull"),
