@@ -72,7 +72,8 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.workers.program": (
         ("messages",),
         ("allowed", "changes", "entries", "pack", "report", "streams"),
-        ("attributes", "confine"),
+        ("attributes", "confine", "names"),
+        ("late",),
         ("extract", "place", "resolve", "split", "view"),
         ("index",),
         ("layers", "rootfs"),
