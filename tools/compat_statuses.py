@@ -65,7 +65,6 @@ _ANSWER = "an answer's property, ignored in a request"
 # Operations that have a handler of their own and are refused all the same; the request that shows it.
 OPERATIONS: dict[str, Entry] = {
     "POST /networks/create": partly("bridges; no macvlan and ipvlan yet, no swarm"),
-    "POST /images/create": partly("pull, and import from the request's body; no import from a URL yet"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
     "DELETE /volumes/{name}": partly("always 404: there are no volumes yet"),
@@ -75,6 +74,7 @@ OPERATIONS: dict[str, Entry] = {
 # What Docker's API does not have.
 OWN: dict[str, str] = {
     "POST /teul/system/check": "checks everything that is stored, and repairs it with `repair=1`: JSON lines, see [cli.md](cli.md)",
+    "GET /teul/images/layers": "which layers every image has, and what they take on the disk: `teul images --tree --layers`",
     "POST /teul/images/blobs": "the blobs of the images that the body names, see [images.md](images.md)",
     "POST /teul/images/missing": "those of the blobs that the body names that are not stored here",
     "POST /teul/images/save": "as `GET /images/get`, without the blobs that the body names",
@@ -88,7 +88,6 @@ PARAMETERS: dict[str, Entry] = {
     "GET /images/json?all": without_effect("every image has a name or stands alone: there are no intermediate ones"),
     "GET /images/json?digests": without_effect("since 1.43 digests are always told"),
     "DELETE /images/{name}?noprune": without_effect("parents are never removed with a child"),
-    "POST /images/create?fromSrc": partly('"-", the body, only', "fromSrc=http://example.invalid/rootfs.tar"),
 }
 
 PROPERTIES: dict[str, dict[str, Entry]] = {

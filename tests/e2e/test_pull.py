@@ -218,6 +218,16 @@ def test_two_pulls_of_one_layer_are_one_download(engine: DockerHost, lying: Fake
     engine.must("rmi", *names)
 
 
+def test_a_layer_that_waits_to_be_asked_for_again(engine: DockerHost, lying: FakeRegistry) -> None:
+    stock(lying, images.layered(), "judge/broken")
+    engine.docker("rmi", "-f", "judge/layers:1")
+    lying.behaviour.cuts = [100_000] * 4  # an answer each: the config, which is shorter, and three layers
+    told = engine.must("pull", f"{lying.host}/judge/broken:1")
+    assert "Retrying in 1 second" in told
+    assert engine.must("run", "--rm", f"{lying.host}/judge/broken:1", "echo", "it runs").endswith("it runs")
+    engine.must("rmi", f"{lying.host}/judge/broken:1")
+
+
 def test_a_pull_that_is_given_up_leaves_nothing(engine: DockerHost, lying: FakeRegistry) -> None:
     stock(lying, images.layered(), "judge/slow")
     before = left_in(engine)

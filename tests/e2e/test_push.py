@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import socket
 import urllib.request
@@ -241,7 +242,8 @@ def test_a_refusal_is_told(engine: DockerHost, liar: FakeRegistry) -> None:
 def test_what_breaks_is_begun_anew(engine: DockerHost, liar: FakeRegistry) -> None:
     liar.behaviour.upload_cuts = 2
     liar.behaviour.refusals = 1
-    engine.must("push", f"{liar.host}/image:1")
+    told = engine.must("push", f"{liar.host}/image:1")
+    assert re.search(r"^[0-9a-f]{12}: Retrying in 1 second$", told, re.MULTILINE)
     assert {len(data) for data in liar.blobs["image"].values()} >= {len(layer) for layer in LAYERS}
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,10 +60,21 @@ def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None
 
 
+@cache
+def _docker_cli_28() -> bool:
+    """Whether what newer commands show can be compared; Debian's is older."""
+    if shutil.which("docker") is None:
+        return False
+    said = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.", said)
+    return found is not None and int(found[1]) >= 28
+
+
 CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "the tests do not run as root"),
     "dockerd": (dockerd.is_installed, "dockerd is not installed (Debian package docker.io)"),
     "docker_cli": (_program("docker"), "the docker command is not installed"),
+    "docker_cli_28": (_docker_cli_28, "the docker command is older than 28, or not installed"),
     "skopeo": (_program("skopeo"), "skopeo is not installed (Debian package skopeo)"),
     "docker_registry": (_program("docker-registry"), "docker-registry is not installed (Debian package docker-registry)"),
     "openssl": (_program("openssl"), "no openssl command (Debian package openssl)"),

@@ -20,6 +20,7 @@ from teul.api.containers import streams as container_streams
 from teul.api.http.context import HEADERS, SERVICES, VERSION_VARIABLE, Services
 from teul.api.http.errors import error_response, message_response
 from teul.api.http.origin import refusal
+from teul.api.images import layers as image_layers
 from teul.api.images import moving, push, registries
 from teul.api.images import routes as images
 from teul.api.networks import routes as networks
@@ -37,6 +38,7 @@ _MODULES = (
     container_streams,
     execs,
     images,
+    image_layers,
     push,
     registries,
     moving,

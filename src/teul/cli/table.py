@@ -98,6 +98,16 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "tag": COMMANDS["tag"],
         },
     ),
+    "manifest": (
+        "Manage Docker image manifests and manifest lists",
+        {
+            "annotate": ("manifest", "ANNOTATE", "Add additional information to a local image manifest"),
+            "create": ("manifest", "CREATE", "Create a local manifest list for annotating and pushing to a registry"),
+            "inspect": ("manifest", "INSPECT", "Display an image manifest, or manifest list"),
+            "push": ("manifest", "PUSH", "Push a manifest list to a repository"),
+            "rm": ("manifest", "REMOVE", "Delete one or more manifest lists from local storage"),
+        },
+    ),
     "system": (
         "Manage Teul",
         {
@@ -110,7 +120,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
     ),
 }
 # Commands that the help of their group does not list.
-HIDDEN = {("system", "dial-stdio")}
+HIDDEN = {("system", "dial-stdio"), *(("manifest", verb) for verb in ("annotate", "create", "push", "rm"))}
 # Further names that docker gives to commands inside of groups.
 ALIASES = {
     ("container", "ps"): "ls",

@@ -52,6 +52,7 @@ from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
+from teul.services.images.measuring import ImageTrees
 from teul.services.images.moving import ImageMoves
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.pull import ImagePuller
@@ -171,7 +172,6 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
-        facts = await self._gather_facts(ballast, layout)
         services = Services(
             containers=containers,
             lifecycle=lifecycle,
@@ -180,6 +180,7 @@ class Engine:
             images=images,
             image_archives=ImageArchives(image_store, events),
             image_moves=ImageMoves(image_store),
+            image_trees=ImageTrees(image_store),
             image_remover=ImageRemover(image_store, events, image_usage),
             image_puller=puller,
             image_check=ImageCheck(image_store),
@@ -188,7 +189,7 @@ class Engine:
             networks=networks,
             connections=Connections(registry, runs, networks, NetworkFiles(launcher.directories), events),
             events=events,
-            system=System(facts, containers, images, events),
+            system=System(await self._gather_facts(ballast, layout), containers, images, events),
             resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)

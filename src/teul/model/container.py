@@ -81,12 +81,6 @@ class Container(msgspec.Struct, kw_only=True):
         name = BRIDGE if mode in ("", "default") else mode
         return {name: asked.get(name) or EndpointSettings()}
 
-    def names_on(self, network: str) -> list[str]:
-        """Its names on a network of the user's, the first of which stands for it. docker: buildEndpointDNSNames."""
-        settings = self.wanted_networks.get(network)
-        names = [self.name, *((settings.aliases if settings is not None else None) or ()), self.id[:12], self.config.hostname]
-        return list(dict.fromkeys(name for name in names if name))
-
     @property
     def gateway_endpoint(self) -> ContainerEndpoint | None:
         """The attachment by which the container reaches the outside: the first with a gateway, else the first; None without any."""

@@ -80,6 +80,45 @@ def render(value: object, *, indent: str = "", sort_keys: bool = False) -> str:
     return "".join(parts)
 
 
+def reindent(text: str, indent: str) -> str:
+    """The JSON `text`, which must be valid, laid out as Go's `json.Indent` does: every token stays as it is, members keep their order."""
+    parts: list[str] = []
+    newline, position, opened = "\n", 0, False
+    while position < len(text):
+        character = text[position]
+        end = position + 1
+        if character in _WHITESPACE:
+            position = end
+            continue
+        if opened and character not in "]}":
+            newline += indent
+            parts.append(newline)
+        if character == '"':
+            end = _end_of_string(text, position)
+            parts.append(text[position:end])
+        elif character == ":":
+            parts.append(": ")
+        elif character == ",":
+            parts.append("," + newline)
+        elif character in "]}":
+            if not opened:
+                newline = newline[: len(newline) - len(indent)]
+                parts.append(newline)
+            parts.append(character)
+        else:
+            parts.append(character)
+        opened = character in "[{"
+        position = end
+    return "".join(parts)
+
+
+def _end_of_string(text: str, start: int) -> int:
+    position = start + 1
+    while text[position] != '"':
+        position += 2 if text[position] == "\\" else 1
+    return position + 1
+
+
 def _sorted(value: object) -> object:
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}

@@ -38,6 +38,7 @@ from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
 from teul.services.images.disk_usage import DiskUsage, ImageUsage
 from teul.services.images.listing import ImageQuery, ImageSummary
+from teul.services.images.measuring import ImageTrees
 from teul.services.images.moving import ImageMoves
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
@@ -452,6 +453,7 @@ class FakeServices:
     images: Images = field(default_factory=lambda: FakeImages({"busybox": IMAGE_ID}))
     image_archives: ImageArchives = field(init=False)
     image_moves: ImageMoves = field(init=False)
+    image_trees: ImageTrees = field(init=False)
     image_remover: ImageRemover = field(init=False)
     image_puller: ImagePuller = field(init=False)
     image_check: ImageCheck = field(init=False)

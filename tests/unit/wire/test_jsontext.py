@@ -88,3 +88,17 @@ def test_the_scanner_that_raises_nothing_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(jsontext, "_scan", scan)
     with pytest.raises(jsontext.InvalidJson, match="malformed"):
         jsontext.decode("{")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a" :1.50e+01,"b":[ ] , "c":{ }}', '{\n\t"a": 1.50e+01,\n\t"b": [],\n\t"c": {}\n}'),
+        ('[1,[true,{"x":null}]]', '[\n\t1,\n\t[\n\t\ttrue,\n\t\t{\n\t\t\t"x": null\n\t\t}\n\t]\n]'),
+        (r'{"quoted \" , {": "\\"}', "{\n\t" + r'"quoted \" , {": "\\"' + "\n}"),
+        ('"é\\u00e9"', '"é\\u00e9"'),
+        (" 7 ", "7"),
+    ],
+)
+def test_other_peoples_json_is_laid_out_and_nothing_else(text: str, expected: str) -> None:
+    assert jsontext.reindent(text, "\t") == expected

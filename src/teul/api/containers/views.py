@@ -16,6 +16,7 @@ from teul.model.health import Health, HealthStatus
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network import PREDEFINED
 from teul.model.network_config import EndpointSettings
+from teul.services.networks.records import names_on
 from teul.wire.jsonlog import format_time
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -112,7 +113,7 @@ def networks(container: Container) -> dict[str, Any]:
             "GlobalIPv6Address": endpoint.ipv6,
             "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
             "MacAddress": endpoint.mac,
-            "DNSNames": None if name in PREDEFINED else container.names_on(name),
+            "DNSNames": None if name in PREDEFINED else names_on(container, name),
         }
         for name, endpoint in container.endpoints.items()
     }

@@ -17,6 +17,7 @@ from teul.services.containers.service import Containers
 from teul.services.events import Events
 from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
+from teul.services.images.measuring import ImageTrees
 from teul.services.images.moving import ImageMoves
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
@@ -39,6 +40,7 @@ class Services:
     images: Images
     image_archives: ImageArchives
     image_moves: ImageMoves
+    image_trees: ImageTrees
     image_remover: ImageRemover
     image_puller: ImagePuller
     image_check: ImageCheck

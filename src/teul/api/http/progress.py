@@ -17,12 +17,14 @@ _BAR_CHARACTERS = 50
 
 
 def progress_line(identifier: str, action: str, current: int | None = None, total: int | None = None) -> Document:
-    """A line about the object `identifier`; with the numbers, and a bar for clients that draw none themselves, if there are any."""
+    """A line about the object `identifier`, or without a name if that is empty; with the numbers, if there are any, and a bar of them for
+    clients that draw none themselves. `total` is -1 if it is not known.
+    """
     document: Document = {"status": action, "progressDetail": {}}
     if current and total is not None:
         document["progressDetail"] = {"current": current, "total": total}
         document["progress"] = _bar(current, total)
-    return document | {"id": identifier}
+    return document | ({"id": identifier} if identifier else {})
 
 
 def aux_line(content: Any) -> Document:
@@ -31,6 +33,8 @@ def aux_line(content: Any) -> Document:
 
 
 def _bar(current: int, total: int) -> str:
+    if total <= 0:
+        return f"{human_size(current):>8}"
     done = min(_BAR_CHARACTERS, int(current / total * 100) // 2)
     return f"[{'=' * done}>{' ' * (_BAR_CHARACTERS - done)}] {human_size(current):>8}/{human_size(total)}"
 
@@ -47,7 +51,7 @@ async def relay(stream: JsonStream, work: Callable[[Callable[[Document], None]],
     failure: Exception | None = None
 
     def tell(line: Document) -> None:
-        lines[line["id"] if line.get("progressDetail") else object()] = line
+        lines[line.get("id") if line.get("progressDetail") else object()] = line
         news.set()
 
     async def send() -> None:

@@ -13,8 +13,9 @@ from teul.api.http.context import api_version, services
 from teul.api.http.progress import relay
 from teul.api.http.query import boolean, filters, json_response, text
 from teul.api.http.streaming import JsonStream, archive_response, json_stream, request_body, while_connected
+from teul.api.images.imports import import_from_web
 from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
-from teul.errors import Forbidden, InvalidParameter, NotImplementedHere
+from teul.errors import Forbidden, InvalidParameter
 from teul.model.filter import Filters
 from teul.oci.digest import find_digest
 from teul.oci.platform import Platform, decode_platform, parse_platform
@@ -81,15 +82,15 @@ async def create_image(request: web.Request) -> web.StreamResponse:
     if name := text(request, "fromImage"):
         return await _pull_image(request, _pull_reference(name, text(request, "tag")), platform)
     source = text(request, "fromSrc")
-    if source != "-":
-        raise NotImplementedHere("importing from a URL is not supported yet", hint="download the archive and import it from standard input")
     order = ImportRequest(
         reference=repository_and_tag(text(request, "repo"), text(request, "tag")),
         changes=request.query.getall("changes", []),
-        message=text(request, "message") or f"Imported from {source}",
+        message=text(request, "message"),
         platform=platform,
     )
-    image_id = await services(request).image_archives.import_(request_body(request), order)
+    if source != "-":
+        return await import_from_web(request, source, order)
+    image_id = await services(request).image_archives.import_(request_body(request), order.from_source(source))
     async with json_stream(request) as stream:
         await stream.send({"status": str(image_id)})
     return stream.response

@@ -13,6 +13,7 @@ from teul.cli.options.keyvalues import to_filters
 from teul.cli.options.parser import BOOL, Option
 from teul.client.api import image_path
 from teul.client.errors import ApiError
+from teul.client.terminal import window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ def images(context: Context, options: Options, arguments: list[str]) -> int:
     filters = options.texts("filter")
     if arguments:
         filters = [*filters, f"reference={arguments[0]}"]
+    if options.flag("tree"):
+        return _tree(context, options, filters)
+    if options.flag("layers"):
+        raise CliError("--layers is part of --tree")
     format_ = options.text("format") or str(context.config.get("imagesFormat") or "")
     digests = options.flag("digests") or "{{.Digest}}" in format_
     found = context.client.get("/images/json", {"all": options.flag("all"), "filters": to_filters(filters)})
@@ -110,6 +115,40 @@ def images(context: Context, options: Options, arguments: list[str]) -> int:
     listing = Listing(_DIGEST_COLUMNS if digests else _COLUMNS, HEADERS, "image_id: {{.ID}}" if options.flag("quiet") else raw)
     context.streams.write(listing.render(rows, format_, quiet=options.flag("quiet") and not options.text("format")))
     return 0
+
+
+def _tree(context: Context, options: Options, filters: list[str]) -> int:
+    """docker: cli/command/image/list.go, tree.go."""
+    from teul.cli.format.tree import Tree, docker_branches, layered_branches
+
+    client, streams = context.client, context.streams
+    _check_api_version(context)
+    for given, name in (("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest"), ("format", "format")):
+        if options.text(given) if given == "format" else options.flag(given):
+            raise CliError(f"--{name} is not yet supported with --tree")
+    found = client.get("/images/json", {"all": options.flag("all"), "filters": to_filters(filters), "manifests": True})
+    if not options.flag("all"):
+        found = [image for image in found if image.get("RepoTags") or image.get("RepoDigests")]
+    width, fancy, layers = window_size(streams.stdout_fd)[1], streams.stdout_is_terminal, options.flag("layers")
+    if not layers:
+        streams.write(Tree(docker_branches(found), width=width, fancy=fancy).render())
+        return 0
+    try:
+        measured = client.get("/teul/images/layers")
+    except ApiError as error:
+        if not error.is_not_found:
+            raise
+        raise CliError("--layers needs Teul's engine: the one at the other end does not tell what layers take") from None
+    streams.write(Tree(layered_branches(found, measured), width=width, fancy=fancy, layers=True).render())
+    streams.print(f"All images on disk: {human_size(measured['TotalSize'], 3)}")
+    return 0
+
+
+def _check_api_version(context: Context) -> None:
+    """docker: cmd/docker/docker.go, isSupported."""
+    spoken = context.environment.get("DOCKER_API_VERSION", "").removeprefix("v") or str(context.client.get("/version")["ApiVersion"])
+    if tuple(map(int, spoken.split("."))) < (1, 47):
+        raise CliError(f'"--tree" requires API version 1.47, but the Docker daemon API version is {spoken}')
 
 
 def remove(context: Context, options: Options, arguments: list[str]) -> int:
@@ -161,8 +200,10 @@ IMAGES = Command(
         Option("digests", BOOL, "Show digests"),
         Option("filter", "filter", "Filter output based on conditions provided", short="f"),
         Option("format", "string", FORMAT_HELP),
+        Option("layers", BOOL, "Show the layers in the tree, and what everything takes on disk"),
         Option("no-trunc", BOOL, "Don't truncate output"),
         Option("quiet", BOOL, "Only show image IDs", short="q"),
+        Option("tree", BOOL, "List multi-platform images as a tree (EXPERIMENTAL)"),
     ),
     maximum=1,
     aliases="image ls, image list, images",

@@ -78,7 +78,7 @@ class BlobStream:
                             raise
                         failures, wait = 0, 0.0
                     log.info("going on with %s at %d in %.1f seconds: %s", self._descriptor.digest, failed_at, wait, error.message)
-                    await self._exchange.backoff.sleep(wait)
+                    await self._exchange.pause(wait)
         if self._hasher is not None and self._hasher.hexdigest() != self._descriptor.digest.hex:
             raise self._mismatch()
 

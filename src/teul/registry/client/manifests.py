@@ -24,13 +24,19 @@ async def resolve(session: EndpointSession, path: str, reference: str | Digest) 
         found = _head_descriptor(response, reference) if 200 <= response.status < 300 else None
     if found is not None:
         return found
+    return (await get(session, path, reference))[0]
+
+
+async def get(session: EndpointSession, path: str, reference: str | Digest) -> tuple[Descriptor, bytes]:
+    """What a tag or a digest names, whole and verified, in one request."""
+    url = session.url_of(f"{path}/manifests/{reference}")
     async with await session.send(Request("GET", url, {"Accept": _ACCEPTED})) as response:
         await _expect_manifest(response)
         media_type = _media_type(response)
         data = await read_bounded(response, MAX_DOCUMENT_BYTES, _NAME)
     digest = reference if isinstance(reference, Digest) else _told_digest(response) or Digest.of(data)
     _verify(data, digest)
-    return Descriptor(media_type=media_type, digest=digest, size_bytes=len(data))
+    return Descriptor(media_type=media_type, digest=digest, size_bytes=len(data)), data
 
 
 async def fetch(session: EndpointSession, path: str, descriptor: Descriptor) -> bytes:

@@ -1,10 +1,11 @@
-"""The engine's way to registries: one `RegistryClient` for the engine, one `Repository` for each pull and push."""
+"""The engine's way to registries, and to files on the web: one `RegistryClient` for the engine, one `Repository` for each pull and push."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
+from contextlib import AbstractAsyncContextManager
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from teul.registry.client.exchange import Exchange
 from teul.registry.client.repository import Repository
 from teul.registry.client.searches import Searcher, SearchResult
 from teul.registry.client.session import EndpointSession
+from teul.registry.client.web_files import WebAddress, WebFile, open_web_file
 from teul.registry.credentials import ANONYMOUS, Credentials
 from teul.registry.endpoints import INDEX, Address, Endpoint, is_host, literal_address, login_host, split_port
 from teul.registry.errors import InvalidRegistryEndpoint, LoginFailed, LoginRefused, RegistryError
@@ -80,6 +82,10 @@ class RegistryClient:
             raise InvalidRegistryEndpoint(f'parse "https://{host}": invalid host')
         endpoints = self._registries.endpoints_of_host(host, addresses=await self._addresses(host))
         return await self._searcher.search(endpoints, credentials, term, limit=limit)
+
+    def open_web_file(self, address: WebAddress) -> AbstractAsyncContextManager[WebFile]:
+        """A file of any web server, by the engine's proxies and time limits. Raises what `web_files.open_web_file` does."""
+        return open_web_file(self._transport, address)
 
     def _session(self, endpoint: Endpoint, credentials: Credentials, scopes: tuple[str, ...]) -> EndpointSession:
         return EndpointSession(self._transport, self._tokens, endpoint, credentials, scopes)

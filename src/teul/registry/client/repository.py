@@ -6,6 +6,7 @@ from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest
 from teul.oci.documents import MAX_DOCUMENT_BYTES
 from teul.oci.reference import Reference
+from teul.registry.backoff import OnWait
 from teul.registry.client import blobs, listings, manifests, uploads
 from teul.registry.client.blobs import BlobStream
 from teul.registry.client.exchange import Exchange
@@ -24,6 +25,10 @@ class Repository:
     def __init__(self, exchange: Exchange, reference: Reference) -> None:
         self.reference = reference
         self._exchange = exchange
+
+    def telling(self, on_wait: OnWait) -> Repository:
+        """This repository, whose waits before something is tried again are told to `on_wait`."""
+        return Repository(self._exchange.telling(on_wait), self.reference)
 
     async def meet(self) -> None:
         """Find out where the registry is to be spoken to, without asking it for anything. Raises `Unreachable` if nowhere."""

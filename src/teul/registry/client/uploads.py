@@ -144,7 +144,7 @@ async def _chunks(session: EndpointSession, exchange: Exchange, descriptor: Desc
             wait = exchange.backoff.wait_seconds(failures, error)
             if wait is None:
                 raise
-            await exchange.backoff.sleep(wait)
+            await exchange.pause(wait)
             location, offset = await _progress(session, location, descriptor)
     await _finish(session, location, descriptor)
 

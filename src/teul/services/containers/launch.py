@@ -70,7 +70,7 @@ class Launcher:
         self._layout = layout
         self._cgroup_parent = cgroup_parent
         self._images = images
-        self._networks = networks
+        self.networks = networks
         self._supervisor = supervisor
         self._runs = runs
         self._find_container = find_container
@@ -83,10 +83,6 @@ class Launcher:
         """
         async with undoing(partial(self._give_back, container, attach), "and it could not be cleaned up"):
             return await self._start(container, attach)
-
-    def announce(self, container: Container, action: str) -> None:
-        """Tell that a container has come to its networks, or has left them; see `Networks.announce`."""
-        self._networks.announce(container, action)
 
     async def adopt(self, container_id: str) -> Process | None:
         """The process that an earlier engine started for this container; None if no such process is found.
@@ -103,7 +99,7 @@ class Launcher:
     async def clean_up(self, container: Container) -> None:
         """Give back what a run held outside of its process: addresses and the bundle; both, if one of them fails. Idempotent."""
         try:
-            await self._networks.endpoints.release(container.id)
+            await self.networks.endpoints.release(container.id)
             failpoints.reach("containers.cleanup.released")
         finally:
             await run_blocking(bundles.remove_bundle, self.directories, container.id)
@@ -198,7 +194,7 @@ class Launcher:
 
     async def _allocate(self, container: Container) -> list[LinkPlan]:
         """Give the container its endpoints, noted in its record; returns the links to make."""
-        endpoints = self._networks.endpoints
+        endpoints = self.networks.endpoints
         container.endpoints = {}
         allocations: list[Allocation] = []
         for network, settings in self._wanted_networks(container):
@@ -219,10 +215,10 @@ class Launcher:
         mode = container.host_config.network_mode
         found = {}
         for reference, settings in container.wanted_networks.items():
-            network = self._networks.get(reference)
+            network = self.networks.get(reference)
             settings.network_id = network.id
             found[network.name] = network, settings
-        main = self._networks.get(mode).name if mode in container.wanted_networks else mode
+        main = self.networks.get(mode).name if mode in container.wanted_networks else mode
         container.attachments = {name: settings for name, (_network, settings) in found.items()}
         return [found[name] for name in sorted(found, key=lambda name: (name != main, name))]
 

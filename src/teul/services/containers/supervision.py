@@ -129,7 +129,7 @@ class Supervision:
         with _step(container, "record its start"):
             await self._registry.save(container)
             failpoints.reach("containers.start.recorded")
-        self._launcher.announce(container, "connect")
+        self._launcher.networks.announce(container, "connect")
         self._events.publish(container_event(container, "start"))
 
     async def cancel_restart(self, container: Container, run: ContainerRun) -> bool:
@@ -195,7 +195,7 @@ class Supervision:
             self._runs.tell(container, Move.RESTARTING if decision.again else Move.EXITED)
         with _step(container, "publish its end"):
             self._publish_end(container, record, lasted_ns=lasted_ns)
-            self._launcher.announce(left, "disconnect")
+            self._launcher.networks.announce(left, "disconnect")
         with _step(container, "answer those who wait for its end"):
             run.notify(ContainerExit(status_code=record.exit_code), NOT_RUNNING, NEXT_EXIT)
         failpoints.reach("containers.end.changed")

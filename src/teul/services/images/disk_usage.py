@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from teul.oci.digest import Digest
 from teul.store.tree_size import BLOCK_BYTES, walk_tree
 
+PartName = tuple[Digest, ...]  # whatever tells it from other parts
 _Inode = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageUsage:
-    """What an image takes, and how much of that other images have as well."""
+    """What an image or a part of one takes, and how much of that other images have as well."""
 
     size_bytes: int
     shared_size_bytes: int
@@ -28,15 +29,19 @@ class ImageUsage:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """`total_bytes`: all blobs and layers together, also of images that are damaged or deleted. `images`: those of the list."""
+    """`total_bytes`: all blobs and layers together, also of images that are damaged or deleted. `images`: those of the list.
+
+    `parts`: what was asked for besides, a single layer, say. Shared is of a part what more than one image has.
+    """
 
     total_bytes: int
     images: Mapping[Digest, ImageUsage]
+    parts: Mapping[PartName, ImageUsage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The paths of an image's blobs and layer directories, or of everything that is stored."""
+    """The paths of the blobs and layer directories of an image, of a part of one, or of everything that is stored."""
 
     blobs: Collection[str]
     layers: Collection[str]
@@ -61,23 +66,31 @@ class _Piece:
             self.linked[(status.st_dev, status.st_ino)] = size_bytes
 
 
-def measure(stored: Contents, images: Mapping[Digest, Contents]) -> DiskUsage:
-    """Measure everything `stored`, and of that what each of `images` has. What vanishes meanwhile is not counted. Blocks."""
+def measure(stored: Contents, images: Mapping[Digest, Contents], parts: Mapping[PartName, Contents] | None = None) -> DiskUsage:
+    """Measure everything `stored`, and of that what each of `images` and `parts` has. What vanishes meanwhile is not counted. Blocks."""
     pieces = {path: _piece(path) for path in sorted(stored.paths)}
-    found = {image_id: [path for path in contents.paths if path in pieces] for image_id, contents in images.items()}
-    linked = {image_id: _linked(pieces[path] for path in paths) for image_id, paths in found.items()}
+
+    def pieces_of(contents: Contents) -> list[str]:
+        return [path for path in contents.paths if path in pieces]
+
+    found = {image_id: pieces_of(contents) for image_id, contents in images.items()}
     path_users = Counter(path for paths in found.values() for path in paths)
-    inode_users = Counter(inode for inodes in linked.values() for inode in inodes)
-    usage = {
-        image_id: ImageUsage(
-            sum(pieces[path].own_bytes for path in paths) + sum(linked[image_id].values()),
+    inode_users = Counter(inode for paths in found.values() for inode in _linked(pieces[path] for path in paths))
+
+    def usage_of(paths: Collection[str]) -> ImageUsage:
+        linked = _linked(pieces[path] for path in paths)
+        return ImageUsage(
+            sum(pieces[path].own_bytes for path in paths) + sum(linked.values()),
             sum(pieces[path].own_bytes for path in paths if path_users[path] > 1)
-            + sum(size_bytes for inode, size_bytes in linked[image_id].items() if inode_users[inode] > 1),
+            + sum(size_bytes for inode, size_bytes in linked.items() if inode_users[inode] > 1),
         )
-        for image_id, paths in found.items()
-    }
+
     total_bytes = sum(piece.own_bytes for piece in pieces.values()) + sum(_linked(pieces.values()).values())
-    return DiskUsage(total_bytes, usage)
+    return DiskUsage(
+        total_bytes,
+        {image_id: usage_of(paths) for image_id, paths in found.items()},
+        {part: usage_of(pieces_of(contents)) for part, contents in (parts or {}).items()},
+    )
 
 
 def _piece(path: str) -> _Piece:

@@ -37,7 +37,14 @@ class Received:
     is_whole: bool = False
 
 
-Listener = Callable[[Received], None]
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The registry is asked for a layer's blob, or the rest of it, again in so many seconds."""
+
+    seconds: int
+
+
+Listener = Callable[[Received | Waiting], None]
 
 
 class Downloads:
@@ -154,7 +161,8 @@ class Download:
         async with slots:
             workspace = await self._stack.enter_async_context(self._store.workspace.directory())
             self._directory = os.path.join(workspace, "layer")
-            async with repository.open_blob(self._layer, verify=False) as chunks:
+            source = repository.telling(lambda seconds: self._tell(Waiting(seconds)))
+            async with source.open_blob(self._layer, verify=False) as chunks:
                 try:
                     arrived = await take_layer(self._store, self._counted(aiter(chunks)), self._directory, self._limits)
                 except InvalidArchive as error:
@@ -175,6 +183,6 @@ class Download:
                 self._tell(Received(count, self._layer.size_bytes))
             yield chunk
 
-    def _tell(self, received: Received) -> None:
+    def _tell(self, news: Received | Waiting) -> None:
         for listener in self.listeners:
-            listener(received)
+            listener(news)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from teul import failpoints
 from teul.dockerfile.instructions import apply_changes
@@ -32,6 +32,10 @@ class ImportRequest:
     changes: Sequence[str] = ()
     message: str = ""
     platform: Platform | None = None
+
+    def from_source(self, source: str) -> ImportRequest:
+        """This, with a comment that says where the archive is from, if it has none."""
+        return self if self.message else replace(self, message=f"Imported from {source}")
 
 
 async def import_archive(

@@ -21,10 +21,11 @@ from teul.oci.digest import Digest, chain_ids
 from teul.oci.image_config import ImageDocument
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference
+from teul.services.images.archive_contents import ArchiveContents
 from teul.services.images.catalog import Catalog
 from teul.services.images.layers import make_layer
 from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
-from teul.services.images.plan import ArchiveContents, PlannedImage, PlannedPlatform, plan_load
+from teul.services.images.plan import PlannedImage, PlannedPlatform, plan_load
 from teul.services.images.store import ImageStore
 from teul.services.images.stored_members import BlobWithdrawn, StoredMembers
 from teul.snapshots.layers import link_layer

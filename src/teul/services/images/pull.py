@@ -21,12 +21,13 @@ from teul.oci.documents import InvalidDocument, decode_index, decode_manifest
 from teul.oci.image_config import ImageDocument, decode_image_config
 from teul.oci.platform import Platform, choose, suits
 from teul.oci.reference import Reference
+from teul.registry.backoff import retrying_in
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
 from teul.registry.credentials import Credentials
 from teul.services.events import EventSink
 from teul.services.images.assemble import MAX_INDEX_DEPTH, check_layers, describe, leads_to_index
-from teul.services.images.downloads import Downloads, Received
+from teul.services.images.downloads import Downloads, Received, Waiting
 from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.store import ImageStore
@@ -218,8 +219,8 @@ class ImagePuller:
     async def _make_layer(
         self, repository: Repository, layer: Descriptor, diff_id: Digest, chain_id: Digest, place: str, *, progress: _Progress, tell: Tell
     ) -> None:
-        def listen(received: Received) -> None:
-            tell(_of(layer, "Downloading", received))
+        def listen(news: Received | Waiting) -> None:
+            tell(_of(layer, retrying_in(news.seconds)) if isinstance(news, Waiting) else _of(layer, "Downloading", news))
 
         async with self._downloads.of(repository, layer, listen) as download:
             tell(_of(layer, "Verifying Checksum"))

@@ -21,6 +21,7 @@ from teul.oci.descriptor import Descriptor
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference, parse_reference
+from teul.registry.backoff import retrying_in
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
 from teul.registry.credentials import Credentials
@@ -207,26 +208,26 @@ class _Push:
         if self._slots.locked():
             tell(LayerProgress(layer.shown, "Waiting"))
         async with self._slots:
-            outcome = await self._store(layer.descriptor, files[digest], partial(self._report, layer))
+            repository = self._repository.telling(lambda seconds: tell(LayerProgress(layer.shown, retrying_in(seconds))))
+            outcome = await self._store(repository, layer.descriptor, files[digest], partial(self._report, layer))
         tell(LayerProgress(layer.shown, outcome))
 
     async def _push_config(self, config: Descriptor, files: dict[Digest, int]) -> None:
         if config.digest not in self._there:
             async with self._slots:
-                await self._store(config, files[config.digest], lambda _position: None)
+                await self._store(self._repository, config, files[config.digest], lambda _position: None)
 
-    async def _store(self, blob: Descriptor, fd: int, report: Callable[[int], None]) -> str:
+    async def _store(self, repository: Repository, blob: Descriptor, fd: int, report: Callable[[int], None]) -> str:
         """Have the repository store a blob, at the least cost; returns what to tell of it."""
-        outcome = await self._find(blob)
+        outcome = await self._find(repository, blob)
         if outcome is None:
-            await self._repository.upload_blob(blob, _source(fd, blob.size_bytes, self._slow, report))
+            await repository.upload_blob(blob, _source(fd, blob.size_bytes, self._slow, report))
             outcome = "Pushed"
         self._there.add(blob.digest)
-        self._origins.note(self._repository.reference, [blob.digest])
+        self._origins.note(repository.reference, [blob.digest])
         return outcome
 
-    async def _find(self, blob: Descriptor) -> str | None:
-        repository = self._repository
+    async def _find(self, repository: Repository, blob: Descriptor) -> str | None:
         if await repository.blob_exists(blob):
             return "Layer already exists"
         seen = self._origins.seen(repository.reference, blob.digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from teul.errors import System, TeulError
@@ -15,6 +16,7 @@ from teul.oci.reference import parse_reference_or_id
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.client.repository import Repository
 from teul.registry.client.searches import SearchResult
+from teul.registry.client.web_files import WebFile, parse_web_address
 from teul.registry.credentials import ANONYMOUS, Credentials, decode_auth_config, decode_registry_auth
 from teul.registry.errors import BadAnswer, InvalidRegistryAuth, NotInRegistry, Refused, RegistryError
 from teul.services.images.assemble import describe, leads_to_index
@@ -46,6 +48,13 @@ class RemoteRegistries:
     async def login(self, auth_config: bytes) -> str:
         """Check credentials. Returns the identity token that takes the password's place, or "". Raises what `RegistryClient.login` does."""
         return await self._client.login(decode_auth_config(auth_config))
+
+    def open_web_file(self, source: str) -> AbstractAsyncContextManager[WebFile]:
+        """The file that the URL `source` names, to be imported.
+
+        Raises InvalidParameter for what is no URL; NotFound, Unauthorized and Forbidden if its server says so; Remote for other trouble.
+        """
+        return self._client.open_web_file(parse_web_address(source))
 
     async def inspect(self, name: str, auth_header: str) -> InRegistry:
         """What `name` stands for. Raises `RefusedByRegistry`, and whatever else a `Repository` does."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from teul.errors import InvalidParameter
@@ -17,8 +17,8 @@ from teul.oci.digest import Digest
 from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.events import EventSink, image_event
-from teul.services.images.catalog import ImageUnknown, PlatformMismatch, blobs_of, chains_of
-from teul.services.images.disk_usage import Contents, DiskUsage, measure
+from teul.services.images.catalog import ImageUnknown, PlatformMismatch
+from teul.services.images.disk_usage import DiskUsage
 from teul.services.images.listing import (
     HistoryItem,
     ImageQuery,
@@ -29,6 +29,7 @@ from teul.services.images.listing import (
     summarize_manifests,
 )
 from teul.services.images.lookup import resolve
+from teul.services.images.measuring import measure_stored
 from teul.services.images.store import ImageStore
 from teul.services.usage import Usage
 from teul.store.metadata.database import DiskFull
@@ -109,14 +110,7 @@ class Images:
 
     async def disk_usage(self) -> DiskUsage:
         """What blobs and layers take on the disk: all of them, and those of every image in the list."""
-        store, catalog = self._store, self._store.catalog
-
-        def contents(blobs: Collection[Digest], chains: Collection[Digest]) -> Contents:
-            return Contents([store.content.path(digest) for digest in blobs], [store.layers.place_of(chain_id) for chain_id in chains])
-
-        stored = contents(catalog.blobs, catalog.snapshots)
-        images = {image.image_id: contents(blobs_of(image), chains_of(image)) for image in catalog.shown()}
-        return await store.slow.run(measure, stored, images)
+        return await measure_stored(self._store)
 
     # -- changing
 

@@ -21,7 +21,8 @@ from teul.model.image import Image, ImageManifest
 from teul.oci.digest import Digest, chain_ids
 from teul.oci.platform import Platform, host_platform
 from teul.oci.reference import Reference
-from teul.services.images.catalog import Catalog, blobs_of, blobs_of_manifest, build_catalog, chains_of, make_row, manifests_without
+from teul.services.images.catalog import Catalog, build_catalog, make_row
+from teul.services.images.leaving import Leaving, without_image, without_manifest
 from teul.services.images.new_image import NewImage, PreparedLayer
 from teul.services.images.placing import Placing
 from teul.snapshots.layers import Layers
@@ -215,63 +216,32 @@ class ImageStore:
 
     async def _delete(self, image: Image, is_used: Callable[[Digest], bool]) -> list[Digest] | None:
         async with self._lock:
-            catalog = self.catalog
-            if catalog.images.get(image.image_id) is not image or catalog.names(image.image_id):
+            if self.catalog.images.get(image.image_id) is not image or self.catalog.names(image.image_id):
                 return None
-            keep_layers = is_used(image.image_id)
-            gone = replace(image, deleted=True)
-            used = catalog.used_blobs(without=image.image_id) | (blobs_of(gone) if keep_layers else set())
-            blobs = sorted(blobs_of(image) - used)
-            kept = chains_of(image) if keep_layers else catalog.used_snapshots(without=image.image_id)
-            chain = [chain_id for chain_id in _topmost_first(image) if chain_id not in kept]
+            leaving = without_image(self.catalog, image, keep_layers=is_used(image.image_id))
 
             def forget(connection: sqlite3.Connection) -> None:
-                if keep_layers:
-                    rows.save_image(connection, make_row(gone))
+                if leaving.remains is not None:
+                    rows.save_image(connection, make_row(leaving.remains))
                 else:
                     rows.delete_image(connection, image.image_id)
 
-            await self._take_away(image, gone if keep_layers else None, blobs, chain, forget)
-            return chain
+            await self._take_away(image, leaving, forget)
+            return leaving.chain
 
     async def _delete_platform(self, image: Image, manifest: ImageManifest, is_used: Callable[[], bool]) -> list[Digest] | None:
         async with self._lock:
-            catalog = self.catalog
-            others = manifests_without(image, manifest)
-            elsewhere = catalog.used_blobs(without=image.image_id)
-            if (
-                catalog.images.get(image.image_id) is not image
-                or is_used()
-                or not any(other.ready for other in others)
-                or manifest.descriptor.digest in elsewhere
-            ):
+            if self.catalog.images.get(image.image_id) is not image or is_used():
                 return None
-            needed = elsewhere.union(*(blobs_of_manifest(other) for other in others))
-            blobs = sorted(digest for digest in blobs_of_manifest(manifest) - needed if digest in catalog.blobs)
-            kept = catalog.used_snapshots(without=image.image_id).union(*(other.chain_ids for other in others if other.ready))
-            chain = [chain_id for chain_id in reversed(manifest.chain_ids) if manifest.ready and chain_id not in kept]
-            after = replace(
-                catalog,
-                blobs={digest: size for digest, size in catalog.blobs.items() if digest not in blobs},
-                snapshots={chain_id: row for chain_id, row in catalog.snapshots.items() if chain_id not in chain},
-            )
-            documents = {digest: data for digest, data in image.documents.items() if digest not in blobs}
-            await self._take_away(image, after.assemble(make_row(image), documents), blobs, chain)
-            return chain
+            leaving = without_manifest(self.catalog, image, manifest)
+            if leaving is None:
+                return None
+            await self._take_away(image, leaving)
+            return leaving.chain
 
-    async def _take_away(
-        self,
-        image: Image,
-        remains: Image | None,
-        blobs: Sequence[Digest],
-        chain: Sequence[Digest],
-        forget: Callable[[sqlite3.Connection], None] | None = None,
-    ) -> None:
-        """Delete rows and then files: `blobs`, and the layers in `chain`, topmost first. Of the image, `remains` is left in the catalog.
-
-        `forget` is what there is to do besides, before, in the same transaction.
-        """
-        catalog = self.catalog
+    async def _take_away(self, image: Image, leaving: Leaving, forget: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Delete rows, and then files, of what of `image` is `leaving`. `forget` comes before that, in the same transaction."""
+        catalog, blobs, chain = self.catalog, leaving.blobs, leaving.chain
 
         def delete(connection: sqlite3.Connection) -> None:
             if forget is not None:
@@ -280,8 +250,8 @@ class ImageStore:
             rows.delete_blobs(connection, blobs)
 
         # Decided: whoever looks for an image to make a container of does not find what goes any more.
-        if remains is not None:
-            catalog.images[image.image_id] = remains
+        if leaving.remains is not None:
+            catalog.images[image.image_id] = leaving.remains
         else:
             del catalog.images[image.image_id]
         try:
@@ -299,12 +269,6 @@ class ImageStore:
         failpoints.reach("images.delete.blobs")
         # Deleting many files is the kernel's work, so layers go side by side.
         await asyncio.gather(*(self.slow.run(self.layers.remove, chain_id) for chain_id in chain))
-
-
-def _topmost_first(image: Image) -> list[Digest]:
-    """All layers of the image, each after those that stand on it."""
-    depths = {chain_id: depth for manifest in image.ready for depth, chain_id in enumerate(manifest.chain_ids)}
-    return sorted(depths, key=lambda chain_id: depths[chain_id], reverse=True)
 
 
 def _insert(

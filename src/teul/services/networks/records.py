@@ -92,3 +92,10 @@ def attachment_of(container: Container, network: Network) -> Attachment:
         ipv4=f"{endpoint.ipv4}/{endpoint.ipv4_prefix}" if endpoint.ipv4 else "",
         ipv6=f"{endpoint.ipv6}/{endpoint.ipv6_prefix}" if endpoint.ipv6 else "",
     )
+
+
+def names_on(container: Container, network: str) -> list[str]:
+    """A container's names on a network of the user's, the first of which stands for it. docker: buildEndpointDNSNames."""
+    settings = container.wanted_networks.get(network)
+    names = [container.name, *((settings.aliases if settings is not None else None) or ()), container.id[:12], container.config.hostname]
+    return list(dict.fromkeys(name for name in names if name))

@@ -9,6 +9,7 @@ kernel: fs/xattr.c, fs/posix_acl.c (posix_acl_valid, posix_acl_equiv_mode, __pos
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -110,3 +111,14 @@ def _check_capability(value: bytes) -> None:
 
 def _invalid(name: bytes) -> Refused:
     return Refused(f"invalid attribute {os.fsdecode(name[:_MAX_NAME_BYTES])}")
+
+
+def capability_of(parent_fd: int, base: bytes) -> dict[bytes, bytes]:
+    """The capabilities of a file, as an attribute; changes the working directory."""
+    os.fchdir(parent_fd)
+    try:
+        return {CAPABILITY: os.getxattr(base, CAPABILITY, follow_symlinks=False)}
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
+        return {}

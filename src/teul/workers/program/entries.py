@@ -84,3 +84,26 @@ def check_device(entry: Entry, name: bytes) -> None:
 def bounded_time(time_ns: int) -> int:
     """`time_ns`, or the nearest time that is kept."""
     return time_ns if _MIN_TIME_NS <= time_ns <= _MAX_TIME_NS else min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)
+
+
+def counts(status: os.stat_result) -> bool:
+    """Whether a file's size is part of its layer's."""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+
+
+def bytes_below(path: bytes) -> int:
+    """How much the layer has in a directory and nowhere else."""
+    total = 0
+    names: dict[int, int] = {}  # of a file with several, those that were seen
+    pending = [path]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(entry.path)
+                elif counts(status):
+                    names[status.st_ino] = names.get(status.st_ino, 0) + 1
+                    if names[status.st_ino] == status.st_nlink:
+                        total += status.st_size
+    return total

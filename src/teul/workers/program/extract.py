@@ -19,15 +19,13 @@ from teul.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_how
 from teul.linux.syscalls import prototype
 from teul.store.atomic import remove_tree
 from teul.wire.tar import CHARACTER, DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
-from teul.workers.program.attributes import CAPABILITY, DEFAULT_ACL, accepted
-from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
+from teul.workers.program.attributes import CAPABILITY, DEFAULT_ACL, accepted, capability_of
+from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, bytes_below, counts, make_node, set_xattrs, write_data
+from teul.workers.program.late import LateDirectories
+from teul.workers.program.names import OPAQUE, WHITEOUT, WHITEOUT_METADATA, normalize
 from teul.workers.program.streams import entries_within
 
-_MAX_PATH_BYTES = 4096
 _OPEN_DIRECTORIES = 256
-WHITEOUT = b".wh."
-OPAQUE = b".wh..wh..opq"
-WHITEOUT_METADATA = b".wh..wh."
 # A program without its file capabilities would fail much later, and nobody would know why: better to refuse the layer.
 _REQUIRED_XATTRS = frozenset({CAPABILITY})
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,9 +42,7 @@ class Extractor:
         self._limit_entries = limit_entries
         self._root_fd = os.open("/", _DIRECTORY_FLAGS)
         self._directories: dict[bytes, int] = {b"": self._root_fd}
-        self._directory_times: dict[bytes, int] = {}
-        self._set_group_id: dict[bytes, int] = {}
-        self._default_acls: dict[bytes, bytes] = {}
+        self._late = LateDirectories()
         self._whiteouts: set[bytes] = set()
         self._forgotten: list[int] = []  # descriptors that are to be closed when the entry has been written
         self._symlinked: set[bytes] = set()  # paths of directories that a symlink of the layer leads to
@@ -65,17 +61,7 @@ class Extractor:
             except OSError as error:
                 name = os.fsdecode(entry.name)
                 raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
-        # Directories get their default ACLs, set-gid bits and times at the end: an entry made in a directory would inherit its ACL, or its
-        # group if the directory is set-gid, and changes the directory's time.
-        for path, acl in self._default_acls.items():
-            self._close_old_directories()
-            self._set_default_acl(path, acl)
-        for path, mode in self._set_group_id.items():
-            self._close_old_directories()
-            self._set_directory_mode(path, mode)
-        for path, time_ns in self._directory_times.items():
-            self._close_old_directories()
-            self._set_directory_time(path, time_ns)
+        self._late.finish(self._open_old_enough)
 
     def _extract(self, entry: Entry) -> None:
         path = normalize(entry.name)
@@ -136,7 +122,7 @@ class Extractor:
         if entry.uid or entry.gid or entry.mode & 0o6000 or entry.xattrs is not None:
             self._set_directory(path, entry)
         else:
-            self._directory_times[path] = entry.mtime_ns
+            self._late.times[path] = entry.mtime_ns
 
     def _set_directory(self, path: bytes, entry: Entry) -> None:
         fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
@@ -145,15 +131,15 @@ class Extractor:
             if entry.xattrs is not None:
                 xattrs = accepted(entry.xattrs, stat.S_IFDIR)
                 if (acl := xattrs.pop(DEFAULT_ACL, None)) is not None:
-                    self._default_acls[path] = acl
+                    self._late.default_acls[path] = acl
                 set_xattrs(fd, xattrs, required=_REQUIRED_XATTRS)
             os.fchmod(fd, entry.mode & 0o5777)
         finally:
             os.close(fd)
-        self._directory_times[path] = entry.mtime_ns
-        self._set_group_id.pop(path, None)
+        self._late.times[path] = entry.mtime_ns
+        self._late.set_group_ids.pop(path, None)
         if entry.mode & 0o2000:
-            self._set_group_id[path] = entry.mode & 0o7777
+            self._late.set_group_ids[path] = entry.mode & 0o7777
 
     def _special(self, parent_fd: int, base: bytes, path: bytes, entry: Entry) -> None:
         try:
@@ -172,7 +158,7 @@ class Extractor:
         if (entry.uid, entry.gid) != (linked.st_uid, linked.st_gid):
             if entry.type == LINK:
                 # kernel: chown(2) takes the capabilities away, too, which a link's entry need not repeat.
-                xattrs = {**_capability(parent_fd, base), **xattrs}
+                xattrs = {**capability_of(parent_fd, base), **xattrs}
             os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
         if xattrs:
             os.fchdir(parent_fd)
@@ -251,8 +237,8 @@ class Extractor:
         """Make room for an entry whose name is taken: in a tar archive the later of two entries wins."""
         status = os.stat(base, dir_fd=parent_fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            self.size_bytes -= _bytes_below(b"/" + path)
-        elif status.st_nlink == 1 and _counts(status):
+            self.size_bytes -= bytes_below(b"/" + path)
+        elif status.st_nlink == 1 and counts(status):
             self.size_bytes -= status.st_size
         self._forget(path, directory=stat.S_ISDIR(status.st_mode))
         remove_tree(base, dir_fd=parent_fd)
@@ -307,6 +293,11 @@ class Extractor:
                 raise Refused(f'invalid path: "{os.fsdecode(path)}" is a symlink out of the layer') from error
             raise
 
+    def _open_old_enough(self, path: bytes) -> int:
+        """As `_open_directory`, between entries."""
+        self._close_old_directories()
+        return self._open_directory(path)
+
     def _close_old_directories(self) -> None:
         """Keep the cache of directories small. Called between entries: an entry's descriptors must stay open until it is written."""
         while self._forgotten:
@@ -330,73 +321,5 @@ class Extractor:
         self._forgotten += [self._directories.pop(old) for old in removed]
         self._whiteouts.discard(path)
         if directory:
-            for old in [old for old in self._directory_times if old == path or old.startswith(below)]:
-                del self._directory_times[old]
-                self._set_group_id.pop(old, None)
-                self._default_acls.pop(old, None)
+            self._late.forget(path)
             self.opaque = {old for old in self.opaque if old != b"/" + path and not old.startswith(b"/" + below)}
-
-    def _set_directory_mode(self, path: bytes, mode: int) -> None:
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
-        try:
-            os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
-
-    def _set_default_acl(self, path: bytes, acl: bytes) -> None:
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._open_directory(path))
-        try:
-            set_xattrs(fd, {DEFAULT_ACL: acl})
-        finally:
-            os.close(fd)
-
-    def _set_directory_time(self, path: bytes, time_ns: int) -> None:
-        time_ns = bounded_time(time_ns)
-        parent, _, base = path.rpartition(b"/")
-        os.utime(base or b".", ns=(time_ns, time_ns), dir_fd=self._open_directory(parent), follow_symlinks=False)
-
-
-def _counts(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
-
-
-def _bytes_below(path: bytes) -> int:
-    """How much the layer has in a directory and nowhere else."""
-    total = 0
-    names: dict[int, int] = {}  # of a file with several, those that were seen
-    pending = [path]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(entry.path)
-                elif _counts(status):
-                    names[status.st_ino] = names.get(status.st_ino, 0) + 1
-                    if names[status.st_ino] == status.st_nlink:
-                        total += status.st_size
-    return total
-
-
-def _capability(parent_fd: int, base: bytes) -> dict[bytes, bytes]:
-    os.fchdir(parent_fd)
-    try:
-        return {CAPABILITY: os.getxattr(base, CAPABILITY, follow_symlinks=False)}
-    except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-            raise
-        return {}
-
-
-def normalize(name: bytes) -> bytes:
-    """A name in the archive as a path below the root without "." and doubled slashes. Raises `Refused` for ".." and endless names."""
-    path = name[2:] if name.startswith(b"./") else name
-    path = path.strip(b"/")
-    if b"//" in path or b"/." in path or path.startswith(b"."):
-        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-        if b".." in parts:
-            raise Refused(f'invalid path "{os.fsdecode(name)}": is outside of the layer')
-        path = b"/".join(parts)
-    if len(path) >= _MAX_PATH_BYTES:
-        raise Refused(f'invalid path "{os.fsdecode(name[:64])}…": {os.strerror(errno.ENAMETOOLONG).lower()}')
-    return path

@@ -19,7 +19,7 @@ from teul.wire.erofs import ARCHIVE_DEVICE, BLOCK_BYTES, HEAD_BYTES, INDEX_DEVIC
 from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry, TarReader
 from teul.workers.program.attributes import ACCESS_ACL, accepted, under_mode
 from teul.workers.program.entries import Refused, bounded_time, check_device
-from teul.workers.program.extract import OPAQUE, WHITEOUT, WHITEOUT_METADATA, normalize
+from teul.workers.program.names import OPAQUE, WHITEOUT, WHITEOUT_METADATA, normalize
 from teul.workers.program.streams import entries_within
 
 _PATH_MAX = 4096  # kernel: linux/limits.h

@@ -81,7 +81,11 @@ class Packer:
             self._file(parent_fd, base, name)
         elif kind != stat.S_IFSOCK:
             entry = _describe(status, _TYPES[kind], name)
-            if kind == stat.S_IFLNK:
+            # docker: whatever has several names is packed once, not only files.
+            first = self._first_name(status, name) if kind != stat.S_IFDIR else None
+            if first is not None:
+                entry.type, entry.link = LINK, first
+            elif kind == stat.S_IFLNK:
                 entry.link = os.readlink(base, dir_fd=parent_fd)
             elif kind in (stat.S_IFCHR, stat.S_IFBLK):
                 entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
@@ -100,19 +104,25 @@ class Packer:
             if not stat.S_ISREG(status.st_mode):
                 return
             entry = _describe(status, REGULAR, name)
-            first = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
+            # docker: a link's entry has the attributes too. Whoever unpacks it sets its owner, and that takes them away.
+            entry.xattrs = _capability(fd)
+            first = self._first_name(status, name)
             if first is not None:
                 entry.type, entry.link = LINK, first
                 self._write(render_header(entry))
                 return
-            if status.st_nlink > 1:
-                self._links[status.st_dev, status.st_ino] = name
             entry.size_bytes = status.st_size
-            entry.xattrs = _capability(fd)
             self._write(render_header(entry))
             self._data(fd, status.st_size)
         finally:
             os.close(fd)
+
+    def _first_name(self, status: os.stat_result, name: bytes) -> bytes | None:
+        """The name that the file is in the archive by; None if it is `name`, which it is from now on."""
+        if status.st_nlink <= 1:
+            return None
+        first = self._links.setdefault((status.st_dev, status.st_ino), name)
+        return first if first != name else None
 
     def _data(self, fd: int, size_bytes: int) -> None:
         """Write exactly as many bytes as the header says: what a growing file gains is left out, what a shrinking one loses is zeros."""

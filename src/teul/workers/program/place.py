@@ -19,6 +19,8 @@ from teul.store.atomic import remove_tree
 from teul.wire.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from teul.workers.program.entries import CREATE_FLAGS, Refused, bounded_time, make_node, set_xattrs, write_data
 
+# kernel: with O_NONBLOCK the open of a FIFO that was put in a file's place does not wait for a writer.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # What the kernel says of an entry that cannot be where it is to be, as it is; what else it says is about the machine.
 _OF_THE_ARCHIVE = frozenset(
     (
@@ -66,7 +68,7 @@ class Placer:
             if entry.type == DIRECTORY:
                 if not merged:
                     os.mkdir(base, entry.mode & 0o777, dir_fd=parent_fd)
-                self._directory_times[name] = entry.mtime_ns
+                self._directory_times[name] = _time(entry)
             elif entry.type == SYMLINK:
                 os.symlink(entry.link, base, dir_fd=parent_fd)
             elif entry.type == LINK:
@@ -74,7 +76,7 @@ class Placer:
             else:
                 # docker: devices are made as the archive has them; whether the container may open them its device cgroup says.
                 # Nodes have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put in the node's place.
-                make_node(parent_fd, base, entry, mode=entry.mode & 0o777, name=entry.name)
+                make_node(parent_fd, base, entry, mode=entry.mode & 0o1777, name=entry.name)
             self._finish(parent_fd, base, entry)
         finally:
             os.close(parent_fd)
@@ -105,7 +107,7 @@ class Placer:
             os.fchown(fd, *self._owner_of(entry))
             os.fchmod(fd, entry.mode & 0o7777)  # chown(2) takes the set-id bits away
             set_xattrs(fd, entry.xattrs or {})
-            time_ns = bounded_time(entry.mtime_ns)
+            time_ns = _time(entry)
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
@@ -125,10 +127,11 @@ class Placer:
         security: by a descriptor, or without following a symlink.
         """
         if entry.type == LINK:
-            return  # all of these belong to the linked file, which has them already
+            self._finish_link(parent_fd, base, entry)
+            return
         uid, gid = self._owner_of(entry)
         os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
-        time_ns = bounded_time(entry.mtime_ns)
+        time_ns = _time(entry)
         if entry.type == DIRECTORY:
             fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
             try:
@@ -139,19 +142,45 @@ class Placer:
         else:
             os.utime(base, ns=(time_ns, time_ns), dir_fd=parent_fd, follow_symlinks=False)
 
+    def _finish_link(self, parent_fd: int, base: bytes, entry: Entry) -> None:
+        """Owner and attributes of a link's entry are set on the file that it is a name of.
+
+        docker: so is the owner, which takes set-id bits and capabilities away; mode and time are too where the link's target, looked up
+        from the container's root, is there, which it is if the archive is placed in the root itself. Here they are so of regular files
+        only: a node cannot be opened, and by its name chmod(2) might find something else.
+        """
+        uid, gid = self._owner_of(entry)
+        if not stat.S_ISREG(os.stat(base, dir_fd=parent_fd, follow_symlinks=False).st_mode):
+            os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+            return
+        fd = os.open(base, _FILE_FLAGS, dir_fd=parent_fd)
+        try:
+            os.fchown(fd, uid, gid)
+            set_xattrs(fd, entry.xattrs or {})
+            if not self._destination:
+                time_ns = _time(entry)
+                os.fchmod(fd, entry.mode & 0o7777)
+                os.utime(fd, ns=(time_ns, time_ns))
+        finally:
+            os.close(fd)
+
     def _owner_of(self, entry: Entry) -> tuple[int, int]:
         return self._owner or (entry.uid, entry.gid)
 
     def _set_directory_time(self, name: bytes, time_ns: int) -> None:
-        bounded = bounded_time(time_ns)
         try:
             fd = open_in_root(self._root_fd, self._path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError):
             return  # a later entry, or the container, put something else in the directory's place
         try:
-            os.utime(fd, ns=(bounded, bounded))
+            os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
+
+
+def _time(entry: Entry) -> int:
+    """docker: what is before 1970 is 1970."""
+    return bounded_time(max(entry.mtime_ns, 0))
 
 
 def _clean(name: bytes, refusal: str = "") -> bytes:

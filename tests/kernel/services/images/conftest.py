@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.services.images.test_load import Host
+from kernel.services.images.host import Host
 from teul.snapshots import erofs
 
 

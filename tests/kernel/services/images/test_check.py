@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kernel.services.images.host import BASE, MERGED, TOP, Host, tree
 from kernel.services.images.test_indexed_layers import blob, compressed_image, layer
-from kernel.services.images.test_load import BASE, MERGED, TOP, Host, load, tree
+from kernel.services.images.test_load import load
 from kernel.workers.archive_cases import saved_image
 from support.needs import needs
 from teul.errors import Conflict

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel.services.images.test_load import BASE, MERGED, TOP, Host, layout, load, oci_archive, tree
+from kernel.services.images.host import BASE, MERGED, TOP, Host, tree
+from kernel.services.images.test_load import layout, load, oci_archive
 from kernel.workers.archive_cases import saved_image, stream
 from support.needs import needs
 from teul.oci.digest import Digest

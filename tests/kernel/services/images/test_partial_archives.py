@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.services.images.test_load import BASE, MERGED, TOP, Host, load, oci_archive, tree
+from kernel.services.images.host import BASE, MERGED, TOP, Host, tree
 from kernel.services.images.test_load import layout as layout_of
+from kernel.services.images.test_load import load, oci_archive
 from kernel.workers.archive_cases import digest, saved_image
 from support.needs import needs
 from teul.errors import InvalidParameter

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.services.images.test_load import Host, tree
+from kernel.services.images.host import Host, tree
 from support import images
 from support.needs import needs
 from support.registry import FakeRegistry, stock

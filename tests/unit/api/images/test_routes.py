@@ -267,7 +267,6 @@ async def test_prune(api: Api, stored: StoredImages) -> None:
         ("fromImage=x&tag=!", 400, "invalid tag format"),
         ("fromImage=scratch", 403, "'scratch' is a reserved name"),
         ("fromImage=x&platform=no/such/plat/form", 400, '"no/such/plat/form": cannot parse platform specifier: invalid argument'),
-        ("fromSrc=http://example.test/x.tar", 501, "importing from a URL is not supported yet"),
         ("fromSrc=-&repo=UPPER", 400, "invalid reference format: repository name (library/UPPER) must be lowercase"),
     ],
 )

@@ -28,6 +28,7 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.images.service import Images
 from teul.services.networks.endpoints import Endpoints
+from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
 
@@ -51,11 +52,22 @@ class FakeProcess(Process):
         self.finish(ExitRecord(exit_code, finished_at_ns))
 
 
+class NoNetworks(Networks):
+    """These containers are on none."""
+
+    def __init__(self) -> None:
+        pass
+
+    def announce(self, container: Container, action: str) -> None:
+        pass
+
+
 class FakeLauncher(Launcher):
     """Starts are answered from `failures`, the next one first; with none left they succeed."""
 
     def __init__(self, directories: EngineDirectories) -> None:
         self.directories = directories
+        self.networks = NoNetworks()
         self.failures: list[Exception] = []
         self.cleaning_fails: Exception | None = None
         self.left: dict[str, Process] = {}  # what an earlier engine left, by the container's id

@@ -13,7 +13,8 @@ from teul.errors import InvalidParameter
 from teul.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform
-from teul.services.images.plan import ArchiveContents, PlannedImage, plan_load
+from teul.services.images.archive_contents import ArchiveContents
+from teul.services.images.plan import PlannedImage, plan_load
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Member
 

@@ -255,6 +255,8 @@ async def test_a_broken_upload_is_begun_anew(place: Place) -> None:
     await place.stored.add(place.name("a:1"), layers=[BOTTOM])
     place.registry.behaviour.upload_cuts = 1
     await place.push("a:1")
+    told = [event.action for event in place.events if isinstance(event, LayerProgress) and event.action != "Pushing"]
+    assert told == ["Preparing", "Retrying in 1 second", "Pushed"]
     assert place.registry.blobs["a"][str(Digest.of(BOTTOM))] == BOTTOM
 
 

@@ -15,7 +15,8 @@ from teul.aio import run_blocking
 from teul.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform
-from teul.services.images.plan import ArchiveContents, plan_load
+from teul.services.images.archive_contents import ArchiveContents
+from teul.services.images.plan import plan_load
 from teul.services.images.stored_members import StoredMembers
 from teul.store.content import ContentStore
 from teul.workers.client import InvalidArchive
