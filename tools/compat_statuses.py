@@ -96,7 +96,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "AttachStdout": without_effect("see AttachStdin"),
         "AttachStderr": without_effect("see AttachStdin"),
         "ArgsEscaped": without_effect(_WINDOWS),
-        "ExposedPorts": without_effect("kept, shown and filtered by; PublishAllPorts, which reads it, is not there yet"),
         "OnBuild": without_effect("for builds from an image that is made of the container"),
         "Volumes": not_yet({"Volumes": {"/data": {}}}),
     },
@@ -118,10 +117,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "ContainerIDFile": without_effect("written by the command line"),
         "VolumeDriver": without_effect("for volumes, which are not there yet"),
         "VolumesFrom": not_yet(_host(VolumesFrom=["other"])),
-        "PortBindings": not_yet(
-            _host(PortBindings={"80/tcp": [{"HostPort": "8080"}]}), note="without effect on networks other than bridge"
-        ),
-        "PublishAllPorts": not_yet(_host(PublishAllPorts=True), note="without effect on networks other than bridge"),
         "LogConfig": partly(
             "json-file and none; not compress, tag, labels-regex, env-regex",
             _host(LogConfig={"Type": "json-file", "Config": {"compress": "true"}}),

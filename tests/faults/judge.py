@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from faults.victim import EXIT_CODE, Victim
 from support import processes
 from support.polling import eventually
 from teul.model.container import Container
+from teul.network.firewall.ports import forwardings
 from teul.oci.reference import parse_reference
 from teul.services.networks.records import bridge_of
 from teul.store.metadata import containers, images, networks
@@ -130,6 +132,7 @@ def _host(victim: Victim) -> Iterator[str]:
     links = {endpoint.host_interface for row in active.values() for endpoint in row.endpoints.values()}
     yield from _differences("link", links, recorded="endpoint", found=set(victim.links()), known="link")
     yield from _networks(victim)
+    yield from _ports(victim, active.values())
     yield from _processes(victim, {row.state.pid for row in active.values()})
 
 
@@ -145,6 +148,29 @@ def _networks(victim: Victim) -> Iterator[str]:
         ["nft", "list", "set", "inet", victim.names.table, "bridges"], check=False, capture_output=True, text=True
     ).stdout
     yield from (f"network {name}: no element of the firewall" for name in wanted if f'"{name}"' not in rules)
+
+
+def _ports(victim: Victim, active: Iterable[Container]) -> Iterator[str]:
+    """What the firewall leads to containers, and what their records say."""
+    wanted = {
+        f"{each.protocol} . {each.port} : {each.target} . {each.target_port}"
+        for container in active
+        for endpoint in container.endpoints.values()
+        for each in forwardings(endpoint)
+    }
+    found: set[str] = set()
+    for name in ("ports4", "ports6"):
+        command = ["nft", "-n", "list", "map", "inet", victim.names.table, name]
+        listing = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+        elements = re.search(r"elements = \{(.*?)\}", listing, re.DOTALL)
+        found |= {_by_name(element) for element in elements[1].split(",")} if elements else set()
+    yield from _differences("port", wanted, recorded="endpoint", found=found, known="element")
+
+
+def _by_name(element: str) -> str:
+    """`nft -n` has protocols by number."""
+    number, rest = element.strip().split(" ", 1)
+    return f"{ {'6': 'tcp', '17': 'udp'}.get(number, number) } {rest}".replace("  ", " ").strip()
 
 
 def _is_frozen(cgroups: list[Path]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 
 from faults.judge import assert_ends, assert_usable, assert_whole
@@ -119,3 +120,88 @@ def test_container_is_disconnected_in_the_end(victim: Victim, point: str, way: s
     assert_ends(victim, "hit")
     victim.want(204, "DELETE", "/networks/mine")
     assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "networks.ports.reserved": "kill cancel error",
+        "networks.ports.published": "kill cancel error",
+        "containers.start.running": "kill cancel",
+        "store.transaction.worked": "kill full kill@2",
+    },
+)
+def test_port_is_published_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """As the container runs or not; and it can be had by the next."""
+    port = free_port()
+    published = {"PortBindings": {"80/tcp": [{"HostPort": str(port)}]}}
+    container = victim.create("hit", HostConfig=published)
+    response = victim.strike(point, way, "POST", f"/containers/{container}/start", occurrence=occurrence)
+    assert_whole(victim)
+    if response is not None and response.status != 204:
+        assert is_free(port), response.message
+    if victim.status("hit") != "running":
+        victim.want(204, "POST", f"/containers/{container}/start")
+    assert_whole(victim)
+    assert_published(victim, "hit", port)
+    assert_ends(victim, "hit")
+    assert is_free(port)
+    victim.run("next", HostConfig=published)
+    assert_published(victim, "next", port)
+    victim.want(204, "DELETE", "/containers/next?force=1")
+    assert_usable(victim, "hit")
+
+
+@cases({"networks.ports.withdrawn": "kill error", "networks.address.forgotten": "kill"})
+def test_port_is_given_back_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    port = free_port()
+    victim.run("hit", HostConfig={"PortBindings": {"80/tcp": [{"HostPort": str(port)}]}})
+    victim.arm(point, way, occurrence=occurrence)
+    victim.tell("hit")
+    victim.await_strike(point, way)
+    eventually(lambda: victim.status("hit") == "exited", "it has ended")
+    assert_whole(victim)
+    assert is_free(port)
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "networks.ports.reserved": "kill cancel error",
+        "networks.ports.published": "kill cancel error",
+        "store.transaction.worked": "kill full kill@2",
+    },
+)
+def test_port_leads_to_one_network_or_the_other(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """`a` comes before `bridge`: connecting makes it the way out."""
+    victim.want(201, "POST", "/networks/create", {"Name": "a"})
+    port = free_port()
+    victim.run("hit", HostConfig={"PortBindings": {"80/tcp": [{"HostPort": str(port)}]}})
+    victim.strike(point, way, "POST", "/networks/a/connect", {"Container": "hit"}, occurrence=occurrence)
+    assert_whole(victim)
+    assert_published(victim, "hit", port)
+    assert_ends(victim, "hit")
+    assert is_free(port)
+    victim.want(204, "DELETE", "/containers/hit")
+    victim.want(204, "DELETE", "/networks/a")
+    assert_usable(victim, "hit")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def assert_published(victim: Victim, name: str, port: int) -> None:
+    places = [{"HostIp": address, "HostPort": str(port)} for address in ("0.0.0.0", "::")]
+    assert victim.find(name)["NetworkSettings"]["Ports"] == {"80/tcp": places}
+    assert not is_free(port), "the engine keeps it from others"

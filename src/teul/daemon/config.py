@@ -52,6 +52,7 @@ class EngineConfig:
     certificate_directories: tuple[str, ...] = CERTIFICATE_DIRECTORIES
     proxies: Proxies = field(default_factory=Proxies)
     keeps_compressed: bool = True  # the blob of a layer whose uncompressed archive is kept is kept as well
+    host_binding: str = "0.0.0.0"  # where the default bridge publishes ports that do not say
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -92,6 +93,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         registry_mirrors=tuple(options.registry_mirror),
         insecure_registries=tuple(options.insecure_registry),
         proxies=Proxies.of_environment(environment),
+        host_binding=_check_address(options.ip),
         keeps_compressed=options.compressed_layers == _KEEP,
         tls=tls,
     )
@@ -121,6 +123,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
+    parser.add_argument("--ip", default="0.0.0.0", metavar="ADDRESS", help="host IP for port mappings from the default bridge network")
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser
 
@@ -159,6 +162,12 @@ def _split_tcp(rest: str, host: str) -> tuple[str, int]:
     if not good:
         raise InvalidParameter(f"{host!r} is not an address to listen on", hint="use tcp://ADDRESS:PORT")
     return name or "localhost", int(port) if port else 0
+
+
+def _check_address(text: str) -> str:
+    if not (_is_address(text, 4) or _is_address(text, 6)):
+        raise InvalidParameter(f"invalid IP address: {text}")
+    return text
 
 
 def _is_address(text: str, version: int) -> bool:

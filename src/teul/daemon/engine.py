@@ -248,7 +248,8 @@ class Engine:
     async def _open_networks(self, database: Database, usage: Usage[str], events: Events) -> Networks:
         config = self._config
         host = HostNetwork(names_for_root(config.root), settings_file=f"{config.run_root}/sysctls.json")
-        networks = Networks(database, host, usage, events, pools=[*DEFAULT_POOLS, local_pool(config.root)])
+        pools = [*DEFAULT_POOLS, local_pool(config.root)]
+        networks = Networks(database, host, usage, events, pools=pools, host_binding=config.host_binding)
         await networks.open()
 
         async def close() -> None:

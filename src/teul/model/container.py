@@ -16,10 +16,19 @@ from teul.model.network import BRIDGE
 from teul.model.network_config import EndpointSettings, NetworkingConfig
 
 
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of a running container that is published: where it really is on the host. `host_address` may be 0.0.0.0 or ::, for all."""
+
+    container_port: int
+    protocol: str
+    host_address: str
+    host_port: int
+
+
 class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A running container's attachment to a network: addresses without their prefix lengths, which stand apart; "" where there is none.
 
-    `interface` is its name inside, `host_interface` that of the other end.
+    `interface` is its name inside, `host_interface` that of the other end. `ports` are the container's ports that are published by it.
     """
 
     network_name: str
@@ -34,6 +43,7 @@ class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     gateway6: str = ""
     host_interface: str = ""
     interface: str = ""
+    ports: tuple[PublishedPort, ...] = ()
 
 
 class Container(msgspec.Struct, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from teul.linux.netlink.links import Plan
@@ -87,13 +87,17 @@ def gateways(endpoints_of: Sequence[ContainerEndpoint], priorities: dict[str, in
     return found
 
 
-def with_gateways(allocations: Sequence[Allocation], priorities: dict[str, int]) -> list[Plan]:
-    """The plans of a container's links, the default routes among them. `priorities` by the network's name."""
+def with_gateways(allocations: Sequence[Allocation], priorities: dict[str, int], *, publishing: Collection[str] = ()) -> list[Plan]:
+    """The plans of a container's links, the default routes among them. `priorities` by the network's name.
+
+    `publishing` are the names of the networks by which its ports are published.
+    """
     chosen = gateways([allocation.endpoint for allocation in allocations], priorities)
     plans: list[Plan] = []
     for allocation in allocations:
         plan = allocation.plan.copy()
         plan["gateway"] = allocation.endpoint.gateway if chosen.get(4) == allocation.endpoint else None
         plan["gateway6"] = allocation.endpoint.gateway6 if chosen.get(6) == allocation.endpoint else None
+        plan["hairpin"] = allocation.endpoint.network_name in publishing
         plans.append(plan)
     return plans

@@ -78,4 +78,5 @@ def make_plan(
         "gateway": gateway,
         "gateway6": gateway6,
         "isolated": isolated,
+        "hairpin": False,
     }

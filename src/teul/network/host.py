@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 
-from teul.linux import nftables
 from teul.network import bridge as bridges
 from teul.network.bridge import Bridge
-from teul.network.firewall import forward_policy
+from teul.network.firewall import forward_policy, ports, scripts
 from teul.network.firewall import table as firewall
+from teul.network.firewall.ports import Forwarding
 from teul.network.ipam import Subnet
 from teul.network.names import HostNames
 from teul.network.sysctls import Sysctls
@@ -50,29 +50,41 @@ class HostNetwork:
             return bridges.remove_other_bridges(names, group=self._group)
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
-        """Bring the firewall to what it should be for exactly these networks, without published ports."""
+        """Bring the firewall to what it should be for exactly these networks. Published ports stay as they are."""
         with self._lock:
-            nftables.run(firewall.render_table(self.names.table, networks))
+            scripts.run(firewall.render_table(self.names.table, networks))
             self._allow_loopback(networks)
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
 
     def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
         """Add one network; `networks` are all that there are then."""
         with self._lock:
-            nftables.run(firewall.render_added(self.names.table, bridge))
+            scripts.run(firewall.render_added(self.names.table, bridge))
             self._allow_loopback([bridge])
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
 
     def remove_from_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
         """Take one network out; `networks` are those that stay."""
         with self._lock:
-            nftables.run(firewall.render_removed(self.names.table, bridge))
+            scripts.run(firewall.render_removed(self.names.table, bridge))
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
 
     def ensure_forwarding(self, networks: Sequence[Bridge]) -> None:
         """Let packets pass where another firewall drops by policy; worth repeating, for dockerd sets that when it starts."""
         with self._lock:
             forward_policy.ensure_forwarding(self.names.chain, [network.name for network in networks])
+
+    # Ports are changed on the way of a start, which must not wait until iptables has been looked at: in one transaction, without the lock.
+
+    def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding]) -> None:
+        """Take ports out of the firewall and put others in. Fails, and changes nothing, with ENOENT if one is not there, or there is no
+        firewall; with EEXIST if one is led elsewhere already."""
+        table = self.names.table
+        scripts.run(ports.render_withdrawn(table, removed) + ports.render_published(table, added))
+
+    def set_published(self, wanted: Sequence[Forwarding]) -> None:
+        """Have exactly these ports published. Fails with ENOENT without a firewall."""
+        scripts.run(ports.render_exactly(self.names.table, wanted))
 
     def list_ports(self, networks: Sequence[Bridge]) -> list[str]:
         """Names of the links on the bridges of these networks."""
@@ -90,11 +102,11 @@ class HostNetwork:
         with self._lock:
             forward_policy.remove_forwarding(self.names.chain)
             try:
-                listing = nftables.run(firewall.render_user_chain(self.names.table))
+                listing = scripts.run(firewall.render_user_chain(self.names.table))
             except FileNotFoundError:
                 pass  # there is no such table
             else:
-                nftables.run(firewall.render_removal(self.names.table, keeps_user=firewall.has_rules(listing)))
+                scripts.run(firewall.render_removal(self.names.table, keeps_user=firewall.has_rules(listing)))
             bridges.remove_bridges(self._group)
             if not bridges.list_other_bridges([]):
                 self._sysctls.restore()

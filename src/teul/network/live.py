@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Collection
 from functools import partial
 
 from teul.linux import netns
@@ -38,6 +39,13 @@ def disconnect(host_interface: str, pidfd: int, routes: Routes) -> None:
         netns.run_inside(pidfd, partial(links.set_default_routes, routes))
     except ProcessLookupError:
         pass  # the container has ended meanwhile
+
+
+def let_back(host_interfaces: Collection[str]) -> None:
+    """Let what containers send come back to them by these links, by the names of their ends on the host: to ports that they publish."""
+    with Netlink() as host:
+        for name in host_interfaces:
+            host.execute(messages.set_hairpin(name=name), subject=name)
 
 
 def _configure(plan: Plan, host: Netlink, routes: Routes) -> None:

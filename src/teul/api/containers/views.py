@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from teul.model.container import Container
+from teul.model.container import Container, PublishedPort
 from teul.model.document import render
 from teul.model.health import Health, HealthStatus
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network import PREDEFINED
 from teul.model.network_config import EndpointSettings
+from teul.model.ports import port_map
 from teul.services.networks.records import names_on
 from teul.wire.jsonlog import format_time
 
@@ -238,7 +239,7 @@ def _network_settings(container: Container) -> dict[str, Any]:
         "Bridge": "",
         "SandboxID": container.id if running else "",
         "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
-        "Ports": dict.fromkeys(container.config.exposed_ports or ()) if running else {},
+        "Ports": {port: [_binding(each) for each in places] or None for port, places in port_map(container).items()},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -256,11 +257,19 @@ def _network_settings(container: Container) -> dict[str, Any]:
     }
 
 
+def _binding(port: PublishedPort) -> dict[str, str]:
+    return {"HostIp": port.host_address, "HostPort": str(port.host_port)}
+
+
 def _port_summaries(container: Container) -> list[dict[str, Any]]:
-    if not container.state.has_process:
-        return []
-    ports = (port.partition("/") for port in container.config.exposed_ports or ())
-    return [{"PrivatePort": int(number), "Type": protocol or "tcp"} for number, _, protocol in ports if number.isdecimal()]
+    summaries: list[dict[str, Any]] = []
+    for text, places in port_map(container).items():
+        number, _, protocol = text.partition("/")
+        if not number.isdecimal():
+            continue  # of an image that exposes what is no port
+        entry = {"PrivatePort": int(number), "Type": protocol}
+        summaries += [{"IP": place.host_address, **entry, "PublicPort": place.host_port} for place in places] or [entry]
+    return summaries
 
 
 def now_ns() -> int:

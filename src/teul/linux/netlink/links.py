@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         gateway: str | None  # the default route's, None for none
         gateway6: str | None
         isolated: bool  # from the bridge's other ports that are isolated
+        hairpin: bool  # what the container sends may come back to it: to a port of its own that is published on the host
 else:
     Plan = dict
 
@@ -78,6 +79,9 @@ def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None, *, netn
         requests.insert(1, messages.set_no_link_local(name=name))
     if plan.get("isolated"):
         requests.append(messages.set_isolated(name=name))
+    if plan.get("hairpin"):
+        # kernel: br_netfilter, where it is on (as for Docker), sends back what address translation has led to the same bridge by itself.
+        requests.append(messages.set_hairpin(name=name))
     try:
         host.execute(*requests, subject=name)
     except OSError as error:

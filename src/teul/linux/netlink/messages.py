@@ -46,7 +46,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 18, 19, 26, 27, 28
 _IFLA_EXT_MASK, _IFLA_CARRIER = 29, 33
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-_IFLA_BRPORT_STATE, _IFLA_BRPORT_ISOLATED, _BR_STATE_FORWARDING = 1, 33, 3
+_IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED, _BR_STATE_FORWARDING = 1, 4, 33, 3
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _VETH_INFO_PEER = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
@@ -152,8 +152,12 @@ def set_no_link_local(*, name: str) -> Message:
 
 def set_isolated(*, name: str) -> Message:
     """Keep a bridge's port from the other ports that are isolated, too; the bridge itself is still within its reach."""
-    port = _nested(_IFLA_INFO_SLAVE_DATA, _attribute(_IFLA_BRPORT_ISOLATED, b"\1"))
-    return RTM_NEWLINK, 0, _ifinfo() + _name(name) + _nested(_IFLA_LINKINFO, _attribute(_IFLA_INFO_SLAVE_KIND, b"bridge"), port)
+    return _set_port(name, _attribute(_IFLA_BRPORT_ISOLATED, b"\1"))
+
+
+def set_hairpin(*, name: str) -> Message:
+    """Let frames that came in by a bridge's port go out by it again."""
+    return _set_port(name, _attribute(_IFLA_BRPORT_MODE, b"\1"))
 
 
 def delete_link(*, index: int = 0, name: str = "") -> Message:
@@ -306,6 +310,11 @@ def _number(kind: int, value: int) -> bytes:
 
 def _name(name: str) -> bytes:
     return _attribute(_IFLA_IFNAME, name.encode("ascii") + b"\0")
+
+
+def _set_port(name: str, member: bytes) -> Message:
+    port = _nested(_IFLA_LINKINFO, _attribute(_IFLA_INFO_SLAVE_KIND, b"bridge"), _nested(_IFLA_INFO_SLAVE_DATA, member))
+    return RTM_NEWLINK, 0, _ifinfo() + _name(name) + port
 
 
 def _optional_name(name: str) -> bytes:

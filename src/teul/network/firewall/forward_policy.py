@@ -1,10 +1,11 @@
 """Living beside a firewall whose FORWARD policy is DROP: dockerd's, above all.
 
 An accept in the engine's table does not overrule a drop in another table, so containers would have no way out on a host where Docker is
-installed, too. Where the policy of iptables' FORWARD chain is DROP, a chain of the engine's own is hooked at the end of FORWARD. There
-it changes what happens to packets that no rule of anybody's has judged, and nothing else: every rule that an administrator, ufw or
-dockerd wrote comes first. Return traffic is let in, new connections from elsewhere are not. What goes to other bridges is left to the
-policy: dockerd's networks are closed to strangers by nothing else. The chain is removed when the engine closes.
+installed, too. Where the policy of iptables' FORWARD chain is DROP, or that of ip6tables', a chain of the engine's own is hooked at the end
+of FORWARD. There it changes what happens to packets that no rule of anybody's has judged, and nothing else: every rule that an
+administrator, ufw or dockerd wrote comes first. Return traffic is let in, and what address translation has sent to a published port; other
+connections from elsewhere are not. What goes to other bridges is left to the policy: dockerd's networks are closed to strangers by nothing
+else. The chain is removed when the engine closes.
 
 Only iptables' own programs write these rules: a rule written by nft may be one that iptables (and so dockerd) cannot read back.
 """
@@ -19,8 +20,8 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from teul.linux import nftables
 from teul.network.bridge import list_other_bridges
+from teul.network.firewall import scripts
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,14 @@ _DOCKER_BRIDGES = ("docker+", "br-+")  # as dockerd names the bridges that it ma
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One of the two places where iptables rules may live (nft, legacy); `program` writes them there."""
+    """One of the places where iptables rules may live (nft or legacy, IPv4 or IPv6); `program` writes them there."""
 
     name: str
     program: str
+
+
+# The programs' name, nftables' family, and the kernel's list of legacy tables.
+_VERSIONS = (("iptables", "ip", "/proc/net/ip_tables_names"), ("ip6tables", "ip6", "/proc/net/ip6_tables_names"))
 
 
 def render_rules(chain: str, bridges: Sequence[str], others: Sequence[str]) -> str:
@@ -53,7 +58,7 @@ def render_rules(chain: str, bridges: Sequence[str], others: Sequence[str]) -> s
     for bridge in bridges:
         lines += [
             f"-A {chain} -i {bridge} -j ACCEPT",
-            f"-A {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            f"-A {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
         ]
     return "\n".join([*lines, "COMMIT", ""])
 
@@ -66,7 +71,7 @@ def ensure_forwarding(chain: str, bridges: Sequence[str]) -> bool:
     rules = render_rules(chain, bridges, list_other_bridges(bridges))
     for backend in dropping:
         if not _is_hooked(backend, chain):
-            log.info("iptables (%s) drops what it forwards: letting the containers' packets pass in chain %s", backend.name, chain)
+            log.info("%s: what is forwarded is dropped; letting the containers' packets pass in chain %s", backend.name, chain)
         _run(f"{backend.program}-restore", "-w", _LOCK_SECONDS, "--noflush", script=rules)
         if not _is_hooked(backend, chain):
             _run(backend.program, "-w", _LOCK_SECONDS, "-A", "FORWARD", "-j", chain)
@@ -86,13 +91,14 @@ def remove_forwarding(chain: str) -> None:
 def _backends() -> list[Backend]:
     """The backends that are in use here: asking iptables about a table that does not exist would make the table."""
     found: list[Backend] = []
-    if _nft_forward_chain() is not None:
-        program = _which("iptables-nft") or _which("iptables")
-        if program is not None:
-            found.append(Backend("nft", program))
-    program = _which("iptables-legacy")
-    if program is not None and "filter" in _legacy_tables():
-        found.append(Backend("legacy", program))
+    for name, family, legacy_tables in _VERSIONS:
+        if _nft_forward_chain(family) is not None:
+            program = _which(f"{name}-nft") or _which(name)
+            if program is not None:
+                found.append(Backend(f"{name}, nft", program))
+        program = _which(f"{name}-legacy")
+        if program is not None and "filter" in _names_in(legacy_tables):
+            found.append(Backend(f"{name}, legacy", program))
     return found
 
 
@@ -104,18 +110,18 @@ def _is_hooked(backend: Backend, chain: str) -> bool:
     return _try(backend.program, "-w", _LOCK_SECONDS, "-C", "FORWARD", "-j", chain) is not None
 
 
-def _nft_forward_chain() -> str | None:
+def _nft_forward_chain(family: str) -> str | None:
     try:
-        return nftables.run("list chain ip filter FORWARD\n")
+        return scripts.run(f"list chain {family} filter FORWARD\n")
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
         raise
 
 
-def _legacy_tables() -> list[str]:
+def _names_in(path: str) -> list[str]:
     try:
-        with open("/proc/net/ip_tables_names", encoding="ascii") as file:
+        with open(path, encoding="ascii") as file:
             return file.read().split()
     except FileNotFoundError:
         return []

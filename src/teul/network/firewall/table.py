@@ -33,11 +33,12 @@ _ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 def render_table(table: str, bridges: Sequence[Bridge]) -> str:
     """The script that brings the table to what it should be for these networks, in one transaction: connections do not notice.
 
-    Published ports are not in it. Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
+    Published ports stay as they are (see `firewall.ports`).
+    Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
     """
     check_table_name(table)
     lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
-    lines += [f"flush {kind} inet {table} {name}" for kind, name in _flushed()]
+    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if kind != "map"]
     lines += [f"table inet {table} {{", *(f"\t{line}" for line in _RULES), "}"]
     lines += _elements("add", table, bridges)
     return "\n".join([*lines, ""])
@@ -62,9 +63,9 @@ def render_removal(table: str, *, keeps_user: bool = False) -> str:
         # `delete` fails where there is no such table, so `add` comes first.
         return f"add table inet {table}\ndelete table inet {table}\n"
     lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
-    flushed = _flushed()
-    lines += [f"flush chain inet {table} {name}" for kind, name in flushed if kind == "chain"]
-    lines += [f"delete {kind} inet {table} {name}" for kind, name in reversed(flushed)]
+    owned = _owned()
+    lines += [f"flush chain inet {table} {name}" for kind, name in owned if kind == "chain"]
+    lines += [f"delete {kind} inet {table} {name}" for kind, name in reversed(owned)]
     return "\n".join([*lines, ""])
 
 
@@ -116,6 +117,9 @@ _RULES = (
     "\tiifname @bridges ip daddr 127.0.0.0/8 drop",
     "}",
     "chain prerouting {",
+    # security: a port that is published on the host's loopback is nobody's on the wire, who could send there what has that destination.
+    "\tip daddr 127.0.0.0/8 return",
+    "\tip6 daddr ::1 return",
     *(f"\t{rule}" for rule in _TO_PORTS),
     "\tfib daddr type local dnat ip6 to meta l4proto . th dport map @ports6",
     "}",
@@ -145,7 +149,7 @@ _RULES = (
 )
 
 
-def _flushed() -> list[tuple[str, str]]:
+def _owned() -> list[tuple[str, str]]:
     """(kind, name) of everything declared but the administrator's chain."""
     found = [tuple(line.split()[:2]) for line in _DECLARATIONS]
     return [(kind, name) for kind, name in found if name != "user"]

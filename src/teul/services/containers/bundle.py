@@ -1,4 +1,5 @@
-"""The bundle of a container, and the files that the engine writes for its processes: the network's three, config.json, launch.json."""
+"""The bundle of a container, and the files that the engine writes for its processes: the network's three, config.json, launch.json,
+endpoints.json."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from typing import Any
 import msgspec
 
 from teul.errors import Integrity
+from teul.model.container import ContainerEndpoint
 from teul.oci.runtime_spec import ExecSpec, Spec
 from teul.runtime.messages import CONFIG_FILE, Launch
 from teul.services.containers.directories import EngineDirectories
 from teul.store.atomic import remove_tree, replace_file, write_new_file
 
-LAUNCH_FILE = "launch.json"
+LAUNCH_FILE, ENDPOINTS_FILE = "launch.json", "endpoints.json"
+_ENDPOINTS = msgspec.json.Decoder(dict[str, ContainerEndpoint])
 # What an engine needs to take a container over; `networks` is missing in the file of an older engine.
 _LAUNCH_MEMBERS = frozenset({"kind", "id", "directory", "spill_directory", "terminal", "stdin", "log", "cgroup", "kill_cgroup"})
 
@@ -61,6 +64,23 @@ def read_launch(bundle: str) -> Launch:
     launch.setdefault("networks", [])
     launch.setdefault("keyring", f"teul.{launch['id']}")
     return launch
+
+
+def write_endpoints(bundle: str, endpoints: Mapping[str, ContainerEndpoint]) -> None:
+    """Note what the container has of its networks, for an engine that finds it running and nothing of that in its record."""
+    write_new_file(f"{bundle}/{ENDPOINTS_FILE}", msgspec.json.encode(endpoints), durable=False)
+
+
+def read_endpoints(bundle: str) -> dict[str, ContainerEndpoint]:
+    """The inverse of `write_endpoints`; empty if nothing was noted. Raises `DamagedBundle`."""
+    path = f"{bundle}/{ENDPOINTS_FILE}"
+    try:
+        with open(path, "rb") as file:
+            return _ENDPOINTS.decode(file.read())
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DamagedBundle(f"{path} cannot be read: {error}") from error
 
 
 def read_host_file(path: str) -> str:

@@ -81,13 +81,15 @@ class Connections:
             allocation = await endpoints.allocate(network, container.id, requested=settings, taken=taken)
             settings.network_id = network.id
             after = {**container.endpoints, network.name: allocation.endpoint}
-            routes = _routes(after, {**gateway_priorities(container), network.name: settings.gw_priority})
-            await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd, routes))
+            priorities = {**gateway_priorities(container), network.name: settings.gw_priority}
+            await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd, _routes(after, priorities)))
             async with undoing(
                 partial(run_blocking, live.disconnect, allocation.endpoint.host_interface, process.pidfd, {}), "and its link stays"
             ):
                 failpoints.reach("containers.connect.linked")
-                await self._registry.change(container, attachments=attachments, endpoints=after)
+                async with undoing(partial(self._move_ports_back, container), "and its ports lead elsewhere"):
+                    after = await self._move_ports(container, after, priorities)
+                    await self._registry.change(container, attachments=attachments, endpoints=after)
         failpoints.reach("containers.connect.recorded")
         await self._files.refresh(container)
         self._events.publish(network_event(network, "connect", container=container.id))
@@ -97,7 +99,10 @@ class Connections:
         endpoint = container.endpoints.get(name)
         attachments = {other: settings for other, settings in container.wanted_networks.items() if other != name}
         after = {other: kept for other, kept in container.endpoints.items() if other != name}
-        await self._registry.change(container, attachments=attachments, endpoints=after)
+        priorities = {other: settings.gw_priority for other, settings in attachments.items()}
+        async with undoing(partial(self._move_ports_back, container), "and its ports lead elsewhere"):
+            after = await self._move_ports(container, after, priorities)
+            await self._registry.change(container, attachments=attachments, endpoints=after)
         try:
             failpoints.reach("containers.disconnect.recorded")
             if endpoint is not None and process is not None:
@@ -110,6 +115,20 @@ class Connections:
             await self._files.refresh(container)
         if network is not None:
             self._events.publish(network_event(network, "disconnect", container=container.id))
+
+    async def _move_ports(
+        self, container: Container, endpoints: dict[str, ContainerEndpoint], priorities: dict[str, int]
+    ) -> dict[str, ContainerEndpoint]:
+        """The endpoints with the ports that they publish from now on: those of the way out, which may be another one than it was."""
+        moved = await self._networks.ports.assign(container, endpoints, priorities)
+        for name, endpoint in moved.items():
+            if endpoint.ports and not (name in container.endpoints and container.endpoints[name].ports):
+                await _on_links(container, name, partial(live.let_back, [endpoint.host_interface]))
+        return moved
+
+    async def _move_ports_back(self, container: Container) -> None:
+        """The ports are published as the record has them."""
+        await self._networks.ports.assign(container, container.endpoints, gateway_priorities(container))
 
     async def _unlink(
         self, container: Container, endpoint: ContainerEndpoint, process: Process, after: dict[str, ContainerEndpoint]

@@ -14,6 +14,7 @@ from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
 from teul.model.number import parse_int64
+from teul.model.ports import port_map
 
 ACCEPTED = frozenset(
     ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since"]
@@ -135,14 +136,9 @@ def _port_condition(filters: Filters) -> Callable[[Container], bool]:
     exposed = frozenset(port for value in filters.get("expose") for port in _parse_ports("expose", value))
 
     def condition(container: Container) -> bool:
-        bindings = container.host_config.port_bindings or {}
-        public = {
-            f"{binding.host_port}/{port.rpartition('/')[2]}"
-            for port, places in bindings.items()
-            for binding in places or ()
-            if binding.host_port
-        }
-        return not exposed.isdisjoint(container.config.exposed_ports or ()) or not published.isdisjoint(public)
+        ports = port_map(container)
+        public = {f"{place.host_port}/{place.protocol}" for places in ports.values() for place in places}
+        return not exposed.isdisjoint(ports) or not published.isdisjoint(public)
 
     return condition
 

@@ -97,8 +97,9 @@ class Launcher:
         return await self._supervisor.adopt(launch)
 
     async def clean_up(self, container: Container) -> None:
-        """Give back what a run held outside of its process: addresses and the bundle; both, if one of them fails. Idempotent."""
+        """Give back what a run held outside of its process: ports, addresses and the bundle; all, if one of them fails. Idempotent."""
         try:
+            await self.networks.ports.release(container.id)
             await self.networks.endpoints.release(container.id)
             failpoints.reach("containers.cleanup.released")
         finally:
@@ -205,7 +206,14 @@ class Launcher:
             allocation = await endpoints.allocate(network, container.id, requested=settings, taken=taken)
             container.endpoints[network.name] = allocation.endpoint
             allocations.append(allocation)
-        return with_gateways(allocations, gateway_priorities(container))
+        priorities = gateway_priorities(container)
+        try:
+            container.endpoints = await self.networks.ports.assign(container, container.endpoints, priorities)
+        except System as error:
+            # docker: daemon/container_operations.go, errSetupNetworking.
+            raise System(f"failed to set up container networking: {error.message}") from error
+        publishing = [name for name, endpoint in container.endpoints.items() if endpoint.ports]
+        return with_gateways(allocations, priorities, publishing=publishing)
 
     def _wanted_networks(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
         """The networks of a container that starts, in the order of its interfaces; its record has their names from now on.
@@ -261,6 +269,8 @@ class Launcher:
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
         launch = self._describe(container, spec, networks, [*donors], layers=len(layers))
         bundles.write_bundle_files(bundle, spec, launch)
+        if container.endpoints:
+            bundles.write_endpoints(bundle, container.endpoints)
         failpoints.reach("containers.start.bundle")
         return launch, layers
 

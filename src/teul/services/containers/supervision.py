@@ -23,6 +23,7 @@ from teul.model import lifecycle
 from teul.model.container import Container, ContainerExit
 from teul.model.lifecycle import Move, Status
 from teul.runtime.engine.process import ExitRecord, Process, StartError
+from teul.services.containers.bundle import read_endpoints
 from teul.services.containers.directories import bundle_ids
 from teul.services.containers.errors import EXIT_UNKNOWN, translate_start_error
 from teul.services.containers.launch import Launcher
@@ -176,6 +177,9 @@ class Supervision:
 
     async def _ended(self, container: Container, run: ContainerRun, record: ExitRecord) -> None:
         """Everything that follows from the end of PID 1, under the lock."""
+        with _step(container, "give back its ports"):
+            # docker: whoever hears of the end may have them.
+            await self._launcher.networks.ports.release(container.id)
         run.process = None
         now_ns = record.finished_at_ns or time.time_ns()
         if record.error:
@@ -276,6 +280,8 @@ class Supervision:
                 await self._launcher.clean_up(container)
         if process is not None and not container.state.has_process:
             # The engine died between the start and its record.
+            with _step(container, "learn what it has of its networks"):
+                container.endpoints = await run_blocking(read_endpoints, self._launcher.directories.bundle(container.id))
             container.state = lifecycle.started(_startable(container.state), pid=process.pid, now_ns=time.time_ns())
             self._runs.tell(container, Move.STARTED)
             with _step(container, "record its start"):

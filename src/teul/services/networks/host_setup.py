@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from teul.errors import InvalidParameter, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.network import BRIDGE, Network
 from teul.network.bridge import Bridge, SubnetTaken
+from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, first_usable, overlaps
 from teul.services.networks.records import bridge_of, subnets_of, with_mtu, with_subnet
@@ -119,6 +121,34 @@ class HostSetup:
         async with self._lock:
             for name in await self._on_host(self._host.remove_other_bridges, names):
                 log.info("deleted bridge %s, which is no network's", name)
+
+    async def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding], everything: Sequence[Forwarding]) -> None:
+        """Take published ports out of the firewall and put others in; `everything` is what is to be in it then. Raises TeulError.
+
+        If the firewall does not have what it should have, for somebody else has flushed it, all of it is made anew.
+        """
+        if not (removed or added) or not (added or self._has_firewall):
+            return
+        with _translating():
+            try:
+                await run_to_end(run_blocking(self._host.change_published, removed, added))
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                log.warning("the firewall is not as it was left, and is made anew: %s", error)
+        async with self._lock:
+            await self._make_firewall()
+            await self._on_host(self._host.set_published, everything)
+
+    async def set_published(self, everything: Sequence[Forwarding]) -> None:
+        """Have exactly these ports published, once the work that was begun on the host is finished. Raises TeulError."""
+        await self.settle()
+        async with self._lock:
+            if everything and not self._has_firewall:
+                await self._make_firewall()
+            if self._has_firewall:
+                await self._on_host(self._host.set_published, everything)
 
     async def list_links(self) -> list[str]:
         """Names of the links on the bridges; none while there is no bridge. Raises System."""

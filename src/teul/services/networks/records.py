@@ -14,13 +14,16 @@ from teul.network.bridge import Bridge, Segment
 from teul.network.ipam import Address, AddressPool, Subnet
 from teul.network.options import BRIDGE_NAME, DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, parse_options
 
+EVERYWHERE = "0.0.0.0"
+"""The host binding of a network that publishes ports on all of the host's addresses."""
+
 
 def predefined(name: str, *, bridge_name: str) -> Network:
     """A new record of one of the networks that every engine has; `bridge_name` is the device of the default bridge."""
     network_id, now_ns = secrets.token_hex(32), time.time_ns()
     if name != BRIDGE:
         return Network(id=network_id, name=name, created_at_ns=now_ns, driver={HOST: "host", NONE: "null"}[name])
-    options = {DEFAULT_BRIDGE: "true", ICC: "true", MASQUERADE: "true", HOST_BINDING: "0.0.0.0", BRIDGE_NAME: bridge_name}
+    options = {DEFAULT_BRIDGE: "true", ICC: "true", MASQUERADE: "true", HOST_BINDING: EVERYWHERE, BRIDGE_NAME: bridge_name}
     return Network(id=network_id, name=name, created_at_ns=now_ns, driver="bridge", ipam=Ipam(ranges=[]), options=options)
 
 

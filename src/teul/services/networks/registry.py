@@ -8,8 +8,8 @@ import msgspec
 
 from teul.errors import Conflict, InvalidParameter, NotFound
 from teul.model.network import BRIDGE, PREDEFINED, Network
-from teul.network.options import BRIDGE_NAME
-from teul.services.networks.records import predefined
+from teul.network.options import BRIDGE_NAME, HOST_BINDING
+from teul.services.networks.records import EVERYWHERE, predefined
 from teul.store.metadata import networks as rows
 from teul.store.metadata.database import Database
 
@@ -31,10 +31,10 @@ class NameTaken(Conflict):
 class NetworkRegistry:
     """All networks, by name and id. Used from the event loop only."""
 
-    def __init__(self, database: Database, *, bridge_name: str) -> None:
-        """`bridge_name` is the device of the default bridge."""
+    def __init__(self, database: Database, *, bridge_name: str, host_binding: str = EVERYWHERE) -> None:
+        """`bridge_name` is the device of the default bridge, `host_binding` the address at which that publishes ports that do not say."""
         self._database = database
-        self._bridge_name = bridge_name
+        self._default_options = {BRIDGE_NAME: bridge_name, HOST_BINDING: host_binding}
         self._networks: dict[str, Network] = {}  # by name
 
     async def open(self) -> None:
@@ -42,11 +42,12 @@ class NetworkRegistry:
         self._networks = {network.name: network for network in await self._database.transact(rows.load_networks)}
         for name in PREDEFINED:
             if name not in self._networks:
-                await self.save(predefined(name, bridge_name=self._bridge_name))
+                await self.save(predefined(name, bridge_name=self._default_options[BRIDGE_NAME]))
         default = self._networks[BRIDGE]
-        if default.options.get(BRIDGE_NAME) != self._bridge_name:
-            # Of an engine that noted the name when the bridge was made; or the root has been moved.
-            await self.save(msgspec.structs.replace(default, options={**default.options, BRIDGE_NAME: self._bridge_name}))
+        options = default.options | self._default_options
+        if default.options != options:
+            # Of an engine that noted the name when the bridge was made; or the root has been moved, or the engine has other options now.
+            await self.save(msgspec.structs.replace(default, options=options))
 
     def all(self) -> Sequence[Network]:
         """All networks, in the order of their names."""

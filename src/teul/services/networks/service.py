@@ -29,7 +29,8 @@ from teul.services.networks.creation import SubnetWish, as_range, check_overlap,
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
-from teul.services.networks.records import attachment_of, subnets_of
+from teul.services.networks.ports import Ports
+from teul.services.networks.records import EVERYWHERE, attachment_of, subnets_of
 from teul.services.networks.registry import NetworkRegistry
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
@@ -40,18 +41,27 @@ _RUNNING = frozenset({Status.RUNNING, Status.PAUSED})
 
 
 class Networks:
-    """The use cases of networks. What containers get of them is in `endpoints`. Used from the event loop only."""
+    """The use cases of networks. What containers get of them is in `endpoints` and `ports`. Used from the event loop only."""
 
     def __init__(
-        self, database: Database, host: HostNetwork, usage: Usage[str], events: EventSink, *, pools: Sequence[Pool] = DEFAULT_POOLS
+        self,
+        database: Database,
+        host: HostNetwork,
+        usage: Usage[str],
+        events: EventSink,
+        *,
+        pools: Sequence[Pool] = DEFAULT_POOLS,
+        host_binding: str = EVERYWHERE,
     ) -> None:
-        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of."""
+        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of; `host_binding` is the
+        address on which the default bridge publishes ports that do not say."""
         self._usage = usage
         self._events = events
         self._tasks = Tasks()
-        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge)
+        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, host_binding=host_binding)
         self._host = HostSetup(host, self._registry, self._tasks, pools=pools)
         self.endpoints = Endpoints(database, self._host, self._tasks)
+        self.ports = Ports(self._host, self._tasks, find_network=self._registry.get)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -70,13 +80,15 @@ class Networks:
         """Stop background work; with `remove`, and if no container holds an address, leave the host as it was found."""
         await self._host.settle()  # work that was begun on the host is finished before its results are removed again
         await self._tasks.cancel()
+        self.ports.close()
         if remove and not self.endpoints.is_in_use():
             await self._host.remove()
 
     async def sweep(self, live: Collection[Container]) -> None:
-        """Take from the host what belongs to none of the `live` containers, see `Endpoints.sweep`, and to no network."""
+        """Take from the host what belongs to none of the `live` containers, see `Endpoints.sweep` and `Ports.sweep`, and to no network."""
         await self._host.sweep([network for network in self._registry.all() if network.driver == "bridge"])
         await self.endpoints.sweep(live)
+        await self.ports.sweep(live)
 
     def announce(self, container: Container, action: str) -> None:
         """Tell that a container has come to all of its networks (`connect`), or has left them (`disconnect`)."""

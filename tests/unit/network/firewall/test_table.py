@@ -70,7 +70,7 @@ def test_a_table_is_called_by_a_name(name: str) -> None:
 
 
 def test_the_chain_beside_a_dropping_firewall() -> None:
-    """Ours may leave and get answers; what goes to other bridges is left to their owners' rules."""
+    """Ours may leave and get answers, and what was sent to published ports; what goes to other bridges is left to their owners' rules."""
     assert forward_policy.render_rules("TEUL", ["teul0"], ["virbr0", "no name"]).splitlines() == [
         "*filter",
         ":TEUL - [0:0]",
@@ -78,7 +78,7 @@ def test_the_chain_beside_a_dropping_firewall() -> None:
         "-A TEUL -o br-+ -j RETURN",
         "-A TEUL -o virbr0 -j RETURN",
         "-A TEUL -i teul0 -j ACCEPT",
-        "-A TEUL -o teul0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A TEUL -o teul0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
         "COMMIT",
     ]
 

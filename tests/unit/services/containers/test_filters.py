@@ -8,7 +8,7 @@ import pytest
 
 from teul.errors import InvalidParameter, NotFound
 from teul.model.config import ContainerConfig
-from teul.model.container import Container, ContainerEndpoint
+from teul.model.container import Container, ContainerEndpoint, PublishedPort
 from teul.model.document import Document
 from teul.model.filter import Filters
 from teul.model.health import Health, HealthStatus
@@ -115,10 +115,15 @@ def test_volumes_by_source_name_and_destination() -> None:
 
 
 def test_ports() -> None:
+    """docker: of containers that run, by what is really published."""
     empty: Any = Document
     config = ContainerConfig(exposed_ports={"80/tcp": empty, "53/udp": empty})
-    host_config = HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="8080")]})
-    web = container("web", Status.RUNNING, 9, config=config, host_config=host_config)
+    host_config = HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="8000-8100")]})
+    port = PublishedPort(container_port=80, protocol="tcp", host_address="0.0.0.0", host_port=8080)
+    endpoint = ContainerEndpoint(network_name="bridge", network_id="n", endpoint_id="e", gateway="172.17.0.1", ports=(port,))
+    web = container("web", Status.RUNNING, 9, config=config, host_config=host_config, endpoints={"bridge": endpoint})
+    ended = container("ended", Status.EXITED, 9, config=config, host_config=host_config)
+    assert select([ended], all=True, expose=["80"]) == []
     assert select([web], expose=["79-81"]) == select([web], expose=["53/udp"]) == select([web], publish=["8080"]) == ["web"]
     assert select([web], expose=["53"]) == select([web], publish=["80"]) == []
 

@@ -28,6 +28,7 @@ from teul.services.containers.supervision import Supervision
 from teul.services.events import Events
 from teul.services.images.service import Images
 from teul.services.networks.endpoints import Endpoints
+from teul.services.networks.ports import Ports
 from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
@@ -52,11 +53,21 @@ class FakeProcess(Process):
         self.finish(ExitRecord(exit_code, finished_at_ns))
 
 
+class NoPorts(Ports):
+    """No container publishes any."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def release(self, container_id: str) -> None:
+        pass
+
+
 class NoNetworks(Networks):
     """These containers are on none."""
 
     def __init__(self) -> None:
-        pass
+        self.ports = NoPorts()
 
     def announce(self, container: Container, action: str) -> None:
         pass

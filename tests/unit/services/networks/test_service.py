@@ -24,6 +24,7 @@ from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
 from teul.network.bridge import Bridge, SubnetTaken
+from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Subnet, overlaps
 from teul.network.names import names_for_root
@@ -52,6 +53,7 @@ class FakeHost(HostNetwork):
         self.bridges: dict[str, Bridge] = {}
         self.ports: list[str] = []
         self.removed_ports: list[set[str]] = []
+        self.published: set[Forwarding] | None = None
 
     def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         if self.error:
@@ -82,6 +84,7 @@ class FakeHost(HostNetwork):
         self.calls.append(f"firewall {' '.join(network.name for network in networks)}")
         if self.firewall_error:
             raise self.firewall_error
+        self.published = self.published or set()
 
     def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
         self.calls.append(f"add {bridge.name}")
@@ -96,6 +99,22 @@ class FakeHost(HostNetwork):
     def ensure_forwarding(self, networks: Sequence[Bridge]) -> None:
         self.calls.append("forwarding")
 
+    def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding]) -> None:
+        if self.firewall_error:
+            raise self.firewall_error
+        present = set(self.published) if self.published is not None else None
+        if present is None or not present.issuperset(removed):
+            raise FileNotFoundError(errno.ENOENT, "nft: No such file or directory")
+        places = {(each.address, each.protocol, each.port) for each in present - set(removed)}
+        if any((each.address, each.protocol, each.port) in places for each in added):
+            raise FileExistsError(errno.EEXIST, "nft: File exists")
+        self.published = present - set(removed) | set(added)
+
+    def set_published(self, wanted: Sequence[Forwarding]) -> None:
+        if self.published is None:
+            raise FileNotFoundError(errno.ENOENT, "nft: No such file or directory")
+        self.published = set(wanted)
+
     def list_ports(self, networks: Sequence[Bridge]) -> list[str]:
         return self.ports
 
@@ -109,6 +128,7 @@ class FakeHost(HostNetwork):
         self.calls.append("remove")
         self.bridges.clear()
         self.ports = []
+        self.published = None
 
 
 @pytest.fixture
@@ -169,6 +189,7 @@ async def test_an_allocation_is_a_complete_plan(networks: Networks) -> None:
         "gateway": None,
         "gateway6": None,
         "isolated": False,
+        "hairpin": False,
     }
     assert with_gateways([allocation], {})[0]["gateway"] == "172.17.0.1"
     assert endpoint.network_id == networks.get("bridge").id

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -16,6 +17,7 @@ from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig
 from teul.model.host_config import HostConfig
 from teul.model.network_config import EndpointSettings, NetworkingConfig
+from teul.network.ports.plan import parse_host_address, parse_host_ports, parse_port
 
 DEFAULT_NETWORK = "bridge"
 _MAC = re.compile(r"[0-9a-fA-F]{2}((:[0-9a-fA-F]{2}){5}|(-[0-9a-fA-F]{2}){5})|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}")
@@ -63,7 +65,7 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
         raise InvalidParameter(
             "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
         )
-    _check_ports(host_config)
+    _check_ports(config, host_config)
     _check_endpoints(networking)
     _refuse_unsupported(host_config, networking)
     if host_config.network_mode == "host" and host_config.port_bindings:
@@ -93,29 +95,23 @@ def _check_donor(config: ContainerConfig, host_config: HostConfig) -> None:
         raise InvalidParameter("conflicting options: port exposing and the container type network mode")
 
 
-def _check_ports(host_config: HostConfig) -> None:
-    for port, bindings in (host_config.port_bindings or {}).items():
-        number = _port_number(port)
-        if number and not _is_port(number):
-            raise InvalidParameter(f"invalid port specification: {json.dumps(number)}")
+def _check_ports(config: ContainerConfig, host_config: HostConfig) -> None:
+    for port in [*(host_config.port_bindings or ()), *(config.exposed_ports or ())]:
+        _parse(parse_port, port)
+    for bindings in (host_config.port_bindings or {}).values():
         for binding in bindings or ():
-            if not _is_port_range(_port_number(binding.host_port)):
-                raise InvalidParameter(f"invalid port specification: {json.dumps(binding.host_port)}")
+            _parse(parse_host_ports, binding.host_port)
+            try:
+                parse_host_address(binding.host_ip)
+            except ValueError:
+                raise InvalidParameter(f"invalid host IP address: {json.dumps(binding.host_ip)}") from None
 
 
-def _port_number(text: str) -> str:
-    return text.partition("/")[0]
-
-
-def _is_port(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,5}", text) is not None and int(text) <= 65535
-
-
-def _is_port_range(text: str) -> bool:
-    if not text:
-        return True
-    first, dash, last = text.partition("-")
-    return _is_port(first) and (not dash or (_is_port(last) and int(first) <= int(last)))
+def _parse(parse: Callable[[str], object], text: str) -> None:
+    try:
+        parse(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid port specification: {json.dumps(text)}") from None
 
 
 def _check_endpoints(networking: NetworkingConfig) -> None:
@@ -180,9 +176,5 @@ def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -
     for name, endpoint in (networking.endpoints_config or {}).items():
         if endpoint is not None and endpoint.driver_opts:
             raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
-    mode = host_config.network_mode
     if host_config.links:
         raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")
-    if mode == DEFAULT_NETWORK and (host_config.publish_all_ports or any((host_config.port_bindings or {}).values())):
-        ports = ", ".join(host_config.port_bindings or {}) or "all that the image exposes"
-        raise NotImplementedHere(f"publishing ports is not supported yet: {ports}", hint="run with --network host, or without -p")
