@@ -184,6 +184,7 @@ KEEPER_ROOMS = ("teul.failpoints", "teul.linux", "teul.oci.runtime_spec", "teul.
 KEEPER_STDLIB = {
     "__future__",
     "_socket",
+    "_thread",
     "array",
     "collections",
     "collections.abc",
