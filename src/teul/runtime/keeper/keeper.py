@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from teul import failpoints
 from teul.linux import caps, process
+from teul.linux.loop import READ, Loop
+from teul.linux.seqpacket import Cut, receive_message, send_message
 from teul.runtime.keeper import starter
 from teul.runtime.keeper.children import Children
-from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import Started
-from teul.runtime.messages import HERE, STAYING, Cut, receive_message, send_message
+from teul.runtime.messages import HERE, STAYING
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Launch, Request, StarterWord

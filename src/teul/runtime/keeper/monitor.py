@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from teul import failpoints
 from teul.linux import cgroups, process, pty
+from teul.linux.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.client import Client
 from teul.runtime.keeper.hold import Hold
 from teul.runtime.keeper.logs import LogFile
-from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.starter import REVOKED, Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
 from teul.store.atomic import ignoring_absence, replace_file

@@ -22,8 +22,8 @@ from teul import failpoints
 from teul.linux import cgroups, process
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
+from teul.linux.seqpacket import receive_message, send_message
 from teul.runtime.child.main import Child
-from teul.runtime.messages import receive_message, send_message
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Failure, Joined, Launch, Resumption, Role, StarterWord
