@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
         layers: int  # how many mounts of layers come along, which the root's `lower` names by their number
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
+        resolver: NotRequired[bool]  # make the sockets of a DNS server in its network namespace (`linux/resolver`); False in older bundles
 
     class Resumption(TypedDict):
         """A process that runs already and whose monitor was lost; `kept` are the streams of which the engine has a descriptor."""
@@ -91,19 +92,24 @@ if TYPE_CHECKING:
         `failed`.
 
         The near ends of the process's streams ride along with the first word that there is after each was made, `streams` naming them: the
-        process may begin, and its starter be killed, before there is another word.
+        process may begin, and its starter be killed, before there is another word. So do the two sockets of the resolver, by themselves.
         """
 
         forked: int  # pid
         streams: list[Role]
+        resolver: bool
         started: int  # pid
         failed: Failure
 
     class Running(TypedDict):
-        """From a monitor to the engine: the process runs. The descriptors of `kept` ride along."""
+        """From a monitor to the engine: the process runs. The descriptors of `kept` ride along, and where there is a `resolver`, once, its
+
+        two sockets after them: they are the engine's from then on.
+        """
 
         pid: int
         kept: list[Role]
+        resolver: NotRequired[bool]
 
     class TerminalSize(TypedDict):
         """From the engine to a monitor."""

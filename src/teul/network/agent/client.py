@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class NetworkAgent:
         self._directory = directory
         self._say_everything = say_everything
         self._line: AgentLine | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0  # of the agent that this engine has started last
         self._opening = asyncio.Lock()
         self._tables: dict[str, NetworkTable] = {}  # what the agent has, as far as this engine has put it there
         self._had_something = False
@@ -78,7 +78,7 @@ class NetworkAgent:
             return None  # it was just leaving
 
     async def close(self) -> None:
-        """Part from the agent. It stays if it serves anybody."""
+        """Part from the agent. It stays if it serves anybody; else it ends, by itself and soon."""
         self._closed = True
         if self._line is not None:
             self._line.close()
@@ -127,7 +127,7 @@ class NetworkAgent:
     @property
     def pid(self) -> int:
         """The pid of the agent, if this engine has started it and it was not lost; 0 otherwise."""
-        return self._process.pid if self._process is not None and self._is_open() else 0
+        return self._pid if self._is_open() else 0
 
     # -- the line
 
@@ -176,31 +176,29 @@ class NetworkAgent:
             found = await run_blocking(start.connect, self._directory)
             if found is not None:
                 return self._adopt(found)
-            process, connection = await run_blocking(start.start, self._directory)
+            pid, connection = await run_blocking(start.start, self._directory)
         except (OSError, ImportError) as error:
             raise System(f"the network agent cannot be started: {error}") from error
-        self._process = process
-        self._tasks.start(self._reap(process), name=f"reap network agent {process.pid}")
+        self._pid = pid
+        self._tasks.start(self._reap(pid), name=f"reap network agent {pid}")
         return self._adopt(connection)
 
-    async def _reap(self, process: subprocess.Popen[bytes]) -> None:
+    async def _reap(self, pid: int) -> None:
         """Wait for the end of an agent that this engine has started, which may come much later than that of the line to it."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        try:
-            pidfd = open_pidfd(process.pid)
-        except ProcessLookupError:
-            pidfd = -1  # reaped with others that the engine has inherited
-        if pidfd >= 0:
+        with contextlib.suppress(ProcessLookupError):  # reaped already, with others that the engine has inherited
+            pidfd = open_pidfd(pid)
             loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
             try:
                 await ended
             finally:
                 loop.remove_reader(pidfd)
                 os.close(pidfd)
-        await run_blocking(process.wait)
-        if self._process is process:
-            self._process = None
+        with contextlib.suppress(ChildProcessError):
+            await run_blocking(os.waitpid, pid, 0)
+        if self._pid == pid:
+            self._pid = 0
 
     def _adopt(self, connection: socket.socket) -> AgentLine:
         self._tables.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-import subprocess
 import sys
 
 import teul
@@ -30,28 +29,31 @@ def connect(directory: str) -> socket.socket | None:
     return connection
 
 
-def start(directory: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A new agent, and the connection to it; its socket takes the place of an older one's in the engine's run directory.
+def start(directory: str) -> tuple[int, socket.socket]:
+    """A new agent's pid, and the connection to it; its socket takes the place of an older one's in the engine's run directory.
 
-    It is a session of its own, so that nobody's ^C ends it, and it outlives the engine.
+    It is in a session of its own, so that nobody's ^C ends it, and it outlives the engine. The caller reaps it. Raises `OSError`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with theirs, _listen(directory) as listener:
-            agent = subprocess.Popen(
+            inherited = (theirs.fileno(), listener.fileno())
+            pid = os.posix_spawn(
+                sys.executable,
                 # -I -S: nothing from the environment or the current directory.
-                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=_import_path()), str(theirs.fileno()), str(listener.fileno())],
-                pass_fds=(theirs.fileno(), listener.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-                env={},
+                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=_import_path()), *map(str, inherited)],
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited),  # onto itself: it stays open there
+                ],
+                setsid=True,
             )
     except BaseException:
         ours.close()
         raise
-    return agent, ours
+    return pid, ours
 
 
 def _listen(directory: str) -> socket.socket:

@@ -150,13 +150,15 @@ class Keeper:
         except (OSError, ValueError):
             received = None
         word: StarterWord = received[0] if received else {}
-        if received is not None:
+        if "resolver" in word and received is not None:
+            monitor.take_resolver(received[1])
+        elif received is not None:
             monitor.take_streams(word.get("streams", []), received[1])
         if "forked" in word:
             if monitor.pid and self._children.disown(monitor.pid) is not None:
                 self._children.let_go(monitor.pid)  # it has forked the process that stays, and ends
             self._children.know(monitor, word["forked"])
-        if "forked" in word or "streams" in word:
+        if "forked" in word or "streams" in word or "resolver" in word:
             return
         self._loop.forget(line.fileno())
         line.close()

@@ -41,7 +41,6 @@ class Deadlines(Generic[T]):
         self._loop.call_later(max(delay_seconds, self._GRAIN_SECONDS), self._look)
 
     def _look(self) -> None:
-        self._is_watching = False
         now = self._clock()
         while self._due:
             thing, due = next(iter(self._due.items()))
@@ -50,3 +49,4 @@ class Deadlines(Generic[T]):
                 return
             del self._due[thing]
             self._expire(thing)
+        self._is_watching = False
