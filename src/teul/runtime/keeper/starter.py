@@ -22,8 +22,10 @@ from teul import failpoints
 from teul.linux import cgroups, process
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
+from teul.linux.netns import being_inside
+from teul.linux.resolver import open_resolver_sockets
+from teul.linux.seqpacket import receive_message, send_message
 from teul.runtime.child.main import Child
-from teul.runtime.messages import receive_message, send_message
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Failure, Joined, Launch, Resumption, Role, StarterWord
@@ -215,11 +217,23 @@ class _Start:
                 for plan in self._launch["networks"]:
                     links.create_veth(plan, self._pid, host)
             failpoints.reach("keeper.start.linked")
+            if self._launch.get("resolver"):
+                self._make_resolver()  # before the child is told to go on: its program may ask for names at once
             sync.send(b"network")
         except OSError:
             # If the child has failed meanwhile, its namespace is gone, and what it says is the cause.
             self._raise_child_failure(sync)
             raise
+
+    def _make_resolver(self) -> None:
+        self.step = "make the resolver's sockets"
+        with being_inside(self._pidfd):
+            sockets = open_resolver_sockets()
+        try:
+            _say(self._line, {"resolver": True}, list(sockets))
+        finally:
+            for fd in sockets:
+                os.close(fd)
 
     @staticmethod
     def _raise_child_failure(sync: socket.socket) -> None:

@@ -129,6 +129,8 @@ class Supervision:
         with _step(container, "record its start"):
             await self._registry.save(container)
             failpoints.reach("containers.start.recorded")
+        with _step(container, "have it found by its names"):
+            await self._names.joined(container, process)
         self._launcher.networks.announce(container, "connect")
         self._events.publish(container_event(container, "start"))
 
@@ -203,6 +205,8 @@ class Supervision:
         if not await self._settle(container):
             self._tasks.start(self._settle_later(container, run), name=f"record the end of {container.name}")
         failpoints.reach("containers.end.recorded")
+        with _step(container, "have its names forgotten"):
+            await self._names.changed(container, left.endpoints)
         await self._restart_or_remove(container, run, decision)
 
     async def _settle(self, container: Container) -> bool:
