@@ -126,7 +126,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("request",),
         ("attachments", "spec"),
         ("devices", "filters", "network_files", "logs", "processes", "update"),
-        ("launch",),
+        ("launch", "names"),
         ("removal",),
         ("supervision",),
         ("lifecycle",),

@@ -41,6 +41,7 @@ from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
@@ -159,9 +160,12 @@ class Engine:
             tasks=tasks,
             slow=slow,
         )
-        supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
+        names = Names(registry, runs, networks, tasks, run_directory=config.run_root)
+        supervision = Supervision(registry, runs, launcher=launcher, removal=removal, names=names, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
-        containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher(), slow=slow)
+        containers = self._containers = Containers(
+            registry, runs, launcher, images, names=names, events=events, watcher=self._open_watcher(), slow=slow
+        )
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -169,6 +173,8 @@ class Engine:
         await supervision.open()
         # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
         await networks.sweep([container for container in registry.all() if container.state.counts_as_running])
+        await names.open()
+        stack.push_async_callback(names.close)
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
@@ -187,7 +193,7 @@ class Engine:
             image_pusher=pusher,
             registries=registries,
             networks=networks,
-            connections=Connections(registry, runs, networks, NetworkFiles(launcher.directories), events),
+            connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             resources=ContainerResources(registry, runs, launcher, events),

@@ -50,6 +50,7 @@ class Networked:
             "addresses": ["10.77.77.2/24"],
             "gateway": None,
             "gateway6": None,
+            "isolated": False,
         }
         self.message: dict[str, Any] = {"networks": [plan], "resolver": True}
         self.taken = contextlib.ExitStack()

@@ -31,7 +31,9 @@ from teul.services.networks.service import Networks
 class Connections:
     """The use cases of containers' networks. Used from the event loop only."""
 
-    def __init__(self, registry: ContainerRegistry, runs: Runs, networks: Networks, files: NetworkFiles, names: Names, events: Events) -> None:
+    def __init__(
+        self, registry: ContainerRegistry, runs: Runs, networks: Networks, *, files: NetworkFiles, names: Names, events: Events
+    ) -> None:
         self._registry = registry
         self._runs = runs
         self._networks = networks

@@ -17,7 +17,7 @@ from teul.linux.netns import run_inside
 from teul.linux.resolver import ResolverSockets, open_resolver_sockets
 from teul.model.container import Container
 from teul.model.network import PREDEFINED, Network
-from teul.network.agent.client import NetworkAgent, UnknownContainer
+from teul.network.agent.client import Held, NetworkAgent, UnknownContainer
 from teul.network.agent.messages import NetworkTable, View
 from teul.runtime.engine.process import Process
 from teul.services.containers.attachments import gateway_priorities
@@ -46,7 +46,12 @@ class Names:
 
     async def open(self) -> None:
         """Take over, or replace, what an earlier engine's agent serves. The containers that run are known by now."""
-        held = await self._agent.find()
+        try:
+            await self._take_over(await self._agent.find())
+        except TeulError as error:
+            log.error("containers cannot be found by their names for now: %s", error.message)
+
+    async def _take_over(self, held: Held | None) -> None:
         if held is None and not self._served():
             return
         known = {network.id for network in self._networks.list()}

@@ -26,6 +26,7 @@ from teul.runtime.engine.process import ExitRecord, Process, StartError
 from teul.services.containers.directories import bundle_ids
 from teul.services.containers.errors import EXIT_UNKNOWN, translate_start_error
 from teul.services.containers.launch import Launcher
+from teul.services.containers.names import Names
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.restart_policy import RestartDecision, decide_restart
@@ -49,6 +50,7 @@ class Supervision:
         *,
         launcher: Launcher,
         removal: Removal,
+        names: Names,
         events: Events,
         tasks: Tasks,
     ) -> None:
@@ -56,6 +58,7 @@ class Supervision:
         self._runs = runs
         self._launcher = launcher
         self._removal = removal
+        self._names = names
         self._events = events
         self._tasks = tasks
         self._closing = False
