@@ -139,17 +139,7 @@ class Engine:
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
         runs = Runs()
-        launcher = self._launcher = Launcher(
-            EngineDirectories(config.root, config.run_root),
-            cgroup_parent=config.cgroup_parent,
-            layout=layout,
-            host=await run_blocking(gather_host_facts, layout),
-            images=images,
-            networks=networks,
-            supervisor=supervisor,
-            runs=runs,
-            find_container=registry.find,
-        )
+        launcher = self._launcher = await self._make_launcher(layout, images, networks, supervisor, runs=runs, registry=registry)
         removal = Removal(
             registry,
             runs,
@@ -201,6 +191,29 @@ class Engine:
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
+
+    async def _make_launcher(
+        self,
+        layout: cgroups.Layout,
+        images: Images,
+        networks: Networks,
+        supervisor: Supervisor,
+        *,
+        runs: Runs,
+        registry: ContainerRegistry,
+    ) -> Launcher:
+        config = self._config
+        return Launcher(
+            EngineDirectories(config.root, config.run_root),
+            cgroup_parent=config.cgroup_parent,
+            layout=layout,
+            host=await run_blocking(gather_host_facts, layout),
+            images=images,
+            networks=networks,
+            supervisor=supervisor,
+            runs=runs,
+            find_container=registry.find,
+        )
 
     async def _open_supervisor(self, tasks: Tasks) -> Supervisor:
         supervisor = Supervisor(tasks)
