@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -145,13 +146,21 @@ def test_names_need_no_engine(fresh_engine: Engine) -> None:
     assert where in inside(pid, "web")
     engine.start()
     assert lookup(engine, "asker", "web") == [where]
-    [agent] = [pid for pid in processes.descendants_of(os.getpid()) if processes.command_line(pid) == "teul: network agent"]
-    processes.end([agent])
+    processes.end([agent_of(engine)])
     eventually(lambda: lookup(engine, "asker", "web") == [where], "another agent answers")
     later = run(engine, "later", "--network", "names")
     assert lookup(engine, "asker", "later") == [later]
     engine.must("rm", "-f", "web", "asker", "later")
     engine.must("network", "rm", "names")
+
+
+def agent_of(engine: Engine) -> int:
+    """The process that listens for the engine's successors."""
+    inodes = [line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if f"{engine.run_root}/agent" in line]
+    sockets = {f"socket:[{inode}]" for inode in inodes}
+    candidates = [pid for pid in processes.all_pids() if processes.command_line(pid) == "teul: network agent"]
+    [agent] = [pid for pid in candidates if sockets & set(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))]
+    return agent
 
 
 def inside(pid: int, name: str) -> str:
