@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -155,11 +154,9 @@ def test_names_need_no_engine(fresh_engine: Engine) -> None:
 
 
 def agent_of(engine: Engine) -> int:
-    """The process that listens for the engine's successors."""
-    inodes = [line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if f"{engine.run_root}/agent" in line]
-    sockets = {f"socket:[{inode}]" for inode in inodes}
-    candidates = [pid for pid in processes.all_pids() if processes.command_line(pid) == "teul: network agent"]
-    [agent] = [pid for pid in candidates if sockets & set(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))]
+    """The agent that complains into the engine's log."""
+    agents = [pid for pid in processes.all_pids() if processes.command_line(pid) == "teul: network agent"]
+    [agent] = [pid for pid in agents if os.readlink(f"/proc/{pid}/fd/2") == str(engine.log_path)]
     return agent
 
 
