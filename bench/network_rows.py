@@ -40,8 +40,7 @@ class UserNetwork(Row):
         try:
             return timed(make)
         finally:
-            contender.clean()
-            contender.call(204, "DELETE", f"/networks/{NETWORK}")
+            contender.clean()  # the network goes, too
 
 
 class StartBesidePorts(Row):
@@ -174,7 +173,7 @@ def published(port: str, contender: Contender) -> dict[str, Any]:
 def bound(ports: dict[str, int], *, network: str = "default") -> dict[str, Any]:
     """The part of a create request that publishes these ports. dockerd 20.10 publishes only what is exposed, too."""
     bindings = {port: [{"HostPort": str(number)}] for port, number in ports.items()}
-    return {"ExposedPorts": dict.fromkeys(ports, {}), "HostConfig": {"NetworkMode": network, "PortBindings": bindings}}
+    return {"ExposedPorts": {port: {} for port in ports}, "HostConfig": {"NetworkMode": network, "PortBindings": bindings}}
 
 
 def make_network(contender: Contender) -> None:
