@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from e2e.conftest import with_images
 from support import processes
 from support.engine import Engine
 from support.needs import needs
@@ -136,9 +138,16 @@ def test_a_container_that_froze_itself_can_be_ended(fresh_engine: Engine, verb: 
     assert engine.must("ps", "-q") == ""
 
 
-def test_a_container_that_paused_processes_keep_from_ending_is_told_of(fresh_engine: Engine) -> None:
+@pytest.fixture
+def impatient_engine() -> Iterator[Engine]:
+    """It waits a second only for a container's end that does not come."""
+    with Engine(hurried={"teul.services.containers.filesystem._SETTLE_SECONDS": 1.0}) as running:
+        yield with_images(running)
+
+
+def test_a_container_that_paused_processes_keep_from_ending_is_told_of(impatient_engine: Engine) -> None:
     """kernel: a first process has ended for all who look only when the last of its descendants has."""
-    engine = fresh_engine
+    engine = impatient_engine
     container = engine.must("run", "-d", "busybox", "sh", "-c", "sleep 1000 & exec sleep 1000")
     plan = cgroup_of(engine, container)
     if plan["freezer_file"] is None:
