@@ -95,10 +95,9 @@ BEFORE := .cache/host-before.json
 test: system-packages venv
 	@mkdir -p $(dir $(BEFORE))
 	@$(BIN)/python tools/leaks.py save $(BEFORE)
-	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory -j2 --output-sync=target check kernel-uml
 	$(MAKE) --no-print-directory contract
 	$(MAKE) --no-print-directory kernel
-	$(MAKE) --no-print-directory kernel-uml
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory faults
 	$(MAKE) --no-print-directory conformance
