@@ -254,7 +254,7 @@ class _Start:
             self.step = "start"
             if any(fd == self._line.fileno() for fd, _events in either.poll()):
                 raise OSError(errno.EPIPE, "the keeper is gone")
-            data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary = hear(sync)
             if not data:
                 break
             if data == b"exec":
@@ -286,6 +286,16 @@ class _Start:
         os.close(self._pidfd)
         self._pid, self._pidfd = pid, process.open_pidfd(pid)
         _say(self._line, {"forked": pid})
+
+
+def hear(sync: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    """The child's next word and what rides along; no word if it has closed its end."""
+    try:
+        data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # kernel: said once, and ahead of the words that wait, of a child that ended before it read `network` (unix_release_sock).
+        data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
+    return data, ancillary
 
 
 def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
