@@ -65,6 +65,7 @@ class Contender:
 
     def clean(self) -> None:
         self.host.remove_containers()
+        self.api.request("POST", "/networks/prune")
         # What the last measurement left to be written must not be paid for by the next one.
         os.sync()
 

@@ -14,8 +14,10 @@ from support.dockerd import Dockerd
 from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
+from support.side_by_side import alone
 
-pytestmark = [needs("root", "dockerd", "docker_cli", "busybox", "overlayfs", "nft")]
+# Forwarding, and the chains of iptables, are the whole host's.
+pytestmark = [alone, needs("root", "dockerd", "docker_cli", "busybox", "overlayfs", "nft")]
 
 _OUTSIDE = "203.0.113.1"
 _INSIDE = "203.0.113.2"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from e2e.conftest import with_images
 from support import processes
+from support.container_traces import cgroups_of, links_of
 from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
@@ -84,8 +87,8 @@ def test_container_that_ends_while_there_is_no_engine_frees_what_it_had(fresh_en
     eventually(lambda: not processes.is_alive(pid), "the container is dead")
     engine.start()
     eventually(lambda: engine.must("ps", "-aq") == "", "a container with --rm is removed by the next engine")
-    eventually(lambda: not [name for name in os.listdir("/sys/class/net") if name.startswith("veth")], "its link is gone")
-    eventually(lambda: not list(Path("/sys/fs/cgroup").rglob(f"*{container}*")), "its cgroups are gone")
+    eventually(lambda: not links_of([container]), "its link is gone")
+    eventually(lambda: not cgroups_of(container), "its cgroups are gone")
     engine.must("run", "-d", "--name", "orphan", "busybox", "true")
 
 
@@ -136,9 +139,16 @@ def test_a_container_that_froze_itself_can_be_ended(fresh_engine: Engine, verb: 
     assert engine.must("ps", "-q") == ""
 
 
-def test_a_container_that_paused_processes_keep_from_ending_is_told_of(fresh_engine: Engine) -> None:
+@pytest.fixture
+def impatient_engine() -> Iterator[Engine]:
+    """It waits a second only for a container's end that does not come."""
+    with Engine(hurried={"teul.services.containers.filesystem._SETTLE_SECONDS": 1.0}) as running:
+        yield with_images(running)
+
+
+def test_a_container_that_paused_processes_keep_from_ending_is_told_of(impatient_engine: Engine) -> None:
     """kernel: a first process has ended for all who look only when the last of its descendants has."""
-    engine = fresh_engine
+    engine = impatient_engine
     container = engine.must("run", "-d", "busybox", "sh", "-c", "sleep 1000 & exec sleep 1000")
     plan = cgroup_of(engine, container)
     if plan["freezer_file"] is None:
@@ -213,10 +223,12 @@ def test_container_outlives_what_started_it(fresh_engine: Engine) -> None:
 def test_failed_create_and_start_leave_nothing(fresh_engine: Engine) -> None:
     """A start that fails half-way takes everything back: the container can be removed, the name and address used again."""
     engine = fresh_engine
-    for _ in range(5):
-        assert engine.docker("run", "--rm", "--name", "broken", "busybox", "no-such-command").exit_code == 127
+    files = [engine.base / f"id-{number}" for number in range(5)]
+    for file in files:
+        broken = ("run", "--rm", "--cidfile", str(file), "--name", "broken", "busybox", "no-such-command")
+        assert engine.docker(*broken).exit_code == 127
     assert engine.must("ps", "-aq") == ""
-    eventually(lambda: not [name for name in os.listdir("/sys/class/net") if name.startswith("veth")], "no link is left")
+    eventually(lambda: not links_of([file.read_text() for file in files]), "no link is left")
     assert list((engine.run_root / "containers").iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from teul.store.ballast import BALLAST_BYTES, free_bytes
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
+SOON = {"teul.daemon.engine._BALLAST_SECONDS": 0.1}  # room is kept again
 _DISK = "size=200m"
 _FILL = "dd if=/dev/zero of=/fill bs=4k 2>/dev/null; while :; do echo x >>/more 2>/dev/null; sleep 0.01; done"
 _GNAW = "while :; do dd if=/dev/zero bs=64k count=1 2>/dev/null >>/more; sleep 0.01; done"
@@ -24,6 +25,9 @@ _GNAW = "while :; do dd if=/dev/zero bs=64k count=1 2>/dev/null >>/more; sleep 0
 
 class _SmallEngine(Engine):
     """Its root has a disk of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(hurried=SOON)
 
     def start(self, *, timeout_seconds: float = 30.0) -> None:
         if not self.root.exists():

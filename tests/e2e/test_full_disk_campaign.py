@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from e2e.test_full_disk import SOON
 from faults.judge import assert_ends, assert_whole
 from faults.victim import EXIT_CODE, IMAGE, Victim, small_image
 from support.docker_host import DockerHost
@@ -36,6 +37,9 @@ class _SmallVictim(Victim):
     """Its root has a disk of its own, of 200 MB, and nothing is made to go wrong but by that."""
 
     name = "small"
+
+    def __init__(self) -> None:
+        super().__init__(hurried=SOON)
 
     def command(self) -> list[str]:
         return Engine.command(self)

@@ -133,7 +133,7 @@ def test_engine_with_a_client_or_a_container_stays() -> None:
     """It waits for the last container's end, not for the last request."""
     with Engine(idle_timeout_seconds=0.5) as engine:
         engine.load(images.busybox().docker_archive())
-        container = engine.must("run", "-d", "busybox", "sleep", "3")
+        container = engine.must("run", "-d", "busybox", "sleep", "2")
         pid = engine.init_pid(container)
         process = engine._process
         assert process is not None

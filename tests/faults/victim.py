@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ class Victim(Engine):
 
     name = "faults"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, hurried: Mapping[str, float] | None = None) -> None:
+        super().__init__(hurried=hurried)
         self.is_hopeless = False  # this test is known to fail: no need to wait for what will not come
         self.is_damaged = False  # a test failed: what is left of this engine is said already
         self._armed = self.base / "armed"

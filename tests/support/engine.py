@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from support import processes
@@ -15,18 +16,27 @@ class Engine(DockerHost):
     """`teul serve` as a child process. Containers outlive `kill9` and `stop`; `close` removes them first.
 
     Its event loop is guarded (support/loop_guard.py), and `close` raises `EngineFailed` when it was ever blocked. Measurements want an
-    engine that is not.
+    engine that is not. `hurried` are seconds for constants of its modules, where a test would only wait for what the engine's own take.
     """
 
     name = "engine"
 
-    def __init__(self, *, idle_timeout_seconds: float | None = None, extra: tuple[str, ...] = (), guarded: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        idle_timeout_seconds: float | None = None,
+        extra: tuple[str, ...] = (),
+        guarded: bool = True,
+        hurried: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
+        assert guarded or not hurried, "only the guarded engine can be hurried"
         self.root = self.base / "root"
         self.run_root = self.base / "run"
         self._idle_timeout_seconds = idle_timeout_seconds
         self._extra = extra
         self._program = [str(Path(__file__).with_name("guarded_engine.py"))] if guarded else ["-m", "teul"]
+        self._program += [f"{name}={seconds:g}" for name, seconds in (hurried or {}).items()]
 
     def command(self) -> list[str]:
         return [sys.executable, *self._program, "serve", *self.options()]

@@ -78,6 +78,15 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("index",),
         ("layers", "rootfs"),
     ),
+    "teul.network.agent": (("messages",), ("program",), ("difference", "line", "start"), ("client",)),
+    "teul.network.agent.program": (
+        ("confine", "deadlines", "names"),
+        ("packets",),
+        ("streams", "upstream"),
+        ("resolver",),
+        ("orders",),
+        ("main",),
+    ),
     "teul.registry": (
         ("errors",),
         ("backoff", "certificates", "challenges", "credentials", "endpoints", "failures"),
@@ -117,7 +126,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("request",),
         ("attachments", "spec"),
         ("devices", "filters", "network_files", "logs", "processes", "update"),
-        ("launch",),
+        ("launch", "names"),
         ("removal",),
         ("supervision",),
         ("lifecycle",),
@@ -226,9 +235,16 @@ WORKER_ROOM = "teul.workers.program"
 WORKER_ROOMS = ("teul.linux", "teul.wire", "teul.store.atomic", WORKER_ROOM)
 WORKER_LIBRARIES = ("isal", "zstandard")
 
+# What runs inside the network agent handles foreign bytes, too, and stays in memory: it loads little, and nothing that decides. The
+# library that reads DNS messages is loaded there only, by one module.
+AGENT_ROOM = "teul.network.agent.program"
+AGENT_ROOMS = ("teul.linux", "teul.network.agent.messages", AGENT_ROOM)
+AGENT_LIBRARIES = {"dnslib": "teul.network.agent.program.packets"}
+
 # Who may read the environment and the command line, end the process and set up logging.
 PROCESS_ROOMS = ("teul.cli", "teul.daemon", "teul.__main__")
 PROCESS_EXCEPTIONS = {
+    ("teul.network.agent.program.main", "sys.argv"): "a program of its own, started by the engine",
     ("teul.runtime.keeper.keeper", "sys.argv"): "a program of its own, started by the engine",
 }
 
@@ -241,6 +257,7 @@ WHOLE_FILE_EXCEPTIONS = {
     ("teul.daemon.lock", "os.O_CREAT"): "the lock file: locked, never written",
     ("teul.linux.paths", "os.O_CREAT"): "an empty file for a mount to cover, made inside of a root by descriptors",
     ("teul.network.sysctls", "open(..., 'w')"): "a setting of the kernel, in /proc",
+    ("teul.network.agent.start", "os.rename"): "the agent's socket: bound under another name, and seen when it is listened to",
     ("teul.runtime.keeper.logs", "os.O_CREAT"): "the log: appended to for as long as its container runs",
     ("teul.runtime.keeper.logs", "os.rename"): "the log's rotation",
     ("teul.runtime.keeper.monitor", "os.rename"): "the monitor's socket: bound under another name, and seen when it is listened to",
@@ -493,6 +510,24 @@ def test_workers_load_little() -> None:
         violations,
         f"{WORKER_ROOM} imports the standard library, {', '.join(WORKER_LIBRARIES)} and {', '.join(WORKER_ROOMS)} only; "
         "decide at the engine's end and put the decision into the order (workers/program/messages.py):",
+    )
+
+
+def test_what_runs_inside_the_agent_loads_little() -> None:
+    """Its modules import the standard library, linux/ and each other; and nobody else loads its library."""
+    violations = []
+    for module in modules():
+        for node, name in imports(module):
+            library = AGENT_LIBRARIES.get(name.partition(".")[0])
+            fits = library in {None, module.name}
+            if is_inside(module.name, (AGENT_ROOM,)) and library is None:
+                fits = name.partition(".")[0] in sys.stdlib_module_names or name == "teul" or is_inside(name, AGENT_ROOMS)
+            if not fits:
+                violations.append(f"{module.at(node)}: {module.name} imports {name}")
+    report(
+        violations,
+        f"{AGENT_ROOM} imports the standard library and {', '.join(AGENT_ROOMS)} only, and a library where AGENT_LIBRARIES says; "
+        "decide at the engine's end and put the decision into the order (network/agent/messages.py):",
     )
 
 

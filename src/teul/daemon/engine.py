@@ -41,6 +41,7 @@ from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
@@ -138,17 +139,7 @@ class Engine:
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
         runs = Runs()
-        launcher = self._launcher = Launcher(
-            EngineDirectories(config.root, config.run_root),
-            cgroup_parent=config.cgroup_parent,
-            layout=layout,
-            host=await run_blocking(gather_host_facts, layout),
-            images=images,
-            networks=networks,
-            supervisor=supervisor,
-            runs=runs,
-            find_container=registry.find,
-        )
+        launcher = self._launcher = await self._make_launcher(layout, images, networks, supervisor, runs=runs, registry=registry)
         removal = Removal(
             registry,
             runs,
@@ -159,9 +150,12 @@ class Engine:
             tasks=tasks,
             slow=slow,
         )
-        supervision = Supervision(registry, runs, launcher=launcher, removal=removal, events=events, tasks=tasks)
+        names = Names(registry, runs, networks, tasks, run_directory=config.run_root)
+        supervision = Supervision(registry, runs, launcher=launcher, removal=removal, names=names, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
-        containers = self._containers = Containers(registry, runs, launcher, images, events, watcher=self._open_watcher(), slow=slow)
+        containers = self._containers = Containers(
+            registry, runs, launcher, images, names=names, events=events, watcher=self._open_watcher(), slow=slow
+        )
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -169,6 +163,8 @@ class Engine:
         await supervision.open()
         # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
         await networks.sweep([container for container in registry.all() if container.state.counts_as_running])
+        await names.open()
+        stack.push_async_callback(names.close)
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
@@ -187,7 +183,7 @@ class Engine:
             image_pusher=pusher,
             registries=registries,
             networks=networks,
-            connections=Connections(registry, runs, networks, NetworkFiles(launcher.directories), events),
+            connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             resources=ContainerResources(registry, runs, launcher, events),
@@ -195,6 +191,29 @@ class Engine:
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
+
+    async def _make_launcher(
+        self,
+        layout: cgroups.Layout,
+        images: Images,
+        networks: Networks,
+        supervisor: Supervisor,
+        *,
+        runs: Runs,
+        registry: ContainerRegistry,
+    ) -> Launcher:
+        config = self._config
+        return Launcher(
+            EngineDirectories(config.root, config.run_root),
+            cgroup_parent=config.cgroup_parent,
+            layout=layout,
+            host=await run_blocking(gather_host_facts, layout),
+            images=images,
+            networks=networks,
+            supervisor=supervisor,
+            runs=runs,
+            find_container=registry.find,
+        )
 
     async def _open_supervisor(self, tasks: Tasks) -> Supervisor:
         supervisor = Supervisor(tasks)

@@ -6,8 +6,8 @@
     engine  <-- Running + descriptors, Failure, ExitDocument (frames, see teul.wire.monitor) --  monitor in the keeper
     engine  -- Wants, TerminalSize (frames) -->  monitor in the keeper
 
-On the wire the documents are JSON objects, one to a message, with descriptors riding along. The shapes exist for the type checker only:
-the keeper pays for every class with memory. stdlib only.
+On the wire the documents are JSON objects, one to a message, with descriptors riding along (`linux/seqpacket`). The shapes exist for the
+type checker only: the keeper pays for every class with memory. stdlib only.
 
 Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins` and the mounts of
 `layers`, or for a `resume` the process's pidfd and the descriptors that `kept` names. A `Launch` has those from the pidfds on.
@@ -15,16 +15,9 @@ Descriptors of a `Request`, in order: the control connection, one per `attach`, 
 
 from __future__ import annotations
 
-import array
-import errno
-import json
-import os
-import socket
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Literal, NotRequired, TypedDict
+    from typing import Literal, NotRequired, TypedDict
 
     from teul.linux.cgroups import Plan as CgroupPlan
     from teul.linux.netlink.links import Plan as LinkPlan
@@ -66,6 +59,7 @@ if TYPE_CHECKING:
         joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
         layers: int  # how many mounts of layers come along, which the root's `lower` names by their number
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
+        resolver: NotRequired[bool]  # make the sockets of a DNS server in its network namespace (`linux/resolver`); False in older bundles
 
     class Resumption(TypedDict):
         """A process that runs already and whose monitor was lost; `kept` are the streams of which the engine has a descriptor."""
@@ -98,19 +92,24 @@ if TYPE_CHECKING:
         `failed`.
 
         The near ends of the process's streams ride along with the first word that there is after each was made, `streams` naming them: the
-        process may begin, and its starter be killed, before there is another word.
+        process may begin, and its starter be killed, before there is another word. So do the two sockets of the resolver, by themselves.
         """
 
         forked: int  # pid
         streams: list[Role]
+        resolver: bool
         started: int  # pid
         failed: Failure
 
     class Running(TypedDict):
-        """From a monitor to the engine: the process runs. The descriptors of `kept` ride along."""
+        """From a monitor to the engine: the process runs. The descriptors of `kept` ride along, and where there is a `resolver`, once, its
+
+        two sockets after them: they are the engine's from then on.
+        """
 
         pid: int
         kept: list[Role]
+        resolver: NotRequired[bool]
 
     class TerminalSize(TypedDict):
         """From the engine to a monitor."""
@@ -145,53 +144,7 @@ else:
 HERE = b"here"
 STAYING = b"staying"  # the last one: there are processes to watch over
 
-MAX_DESCRIPTORS = 253  # linux/net/scm.h, SCM_MAX_FD
-_DESCRIPTOR_ROOM = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
-# As plain numbers: `|` and `&` of an enum's members build new members, 5 us a time.
-_MSG_SIZE = int(socket.MSG_PEEK | socket.MSG_TRUNC)
-_MSG_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-
 EXIT_FILE = "exit.json"
 PROCESS_FILE = "pid.json"
 SOCKET_FILE = "monitor.sock"
 CONFIG_FILE = "config.json"
-
-
-def send_message(connection: socket.socket, message: Mapping[str, object], descriptors: list[int]) -> None:
-    """Send one message. Raises `OSError` when the peer is gone (EPIPE) or busy (EAGAIN), or the message is too large (EMSGSIZE)."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    connection.sendmsg([json.dumps(message).encode()], ancillary)
-
-
-class Cut(OSError):
-    """A message or its descriptors did not fit; the descriptors that did arrive are closed."""
-
-
-def receive_message(connection: socket.socket) -> tuple[Any, list[int]] | None:
-    """Receive one message and its descriptors (close-on-exec); None at the end of the connection. Raises `Cut`, `ValueError`.
-
-    Which document it is, the caller knows: a connection carries one kind in each direction.
-    """
-    # Room for the message that is there and no more: a buffer for the largest one would stay in the process's memory.
-    size = connection.recv_into(bytearray(1), 0, _MSG_SIZE)
-    data, ancillary, flags, _address = connection.recvmsg(size, _DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC)
-    descriptors = [fd for level, kind, raw in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) for fd in _unpack(raw)]
-    if not data or flags & _MSG_CUT:
-        for fd in descriptors:
-            os.close(fd)
-        if data:
-            raise Cut(errno.EMSGSIZE, "a launch message was cut off")
-        return None
-    try:
-        message = json.loads(data)
-    except ValueError:
-        for fd in descriptors:
-            os.close(fd)
-        raise
-    return message, descriptors
-
-
-def _unpack(raw: bytes) -> list[int]:
-    numbers = array.array("i")
-    numbers.frombytes(raw[: len(raw) - len(raw) % numbers.itemsize])
-    return list(numbers)

@@ -144,7 +144,7 @@ SCENES = (
                 "busybox",
                 "sh",
                 "-c",
-                "(sleep 1; for i in 1 2 3 4 5 6 7 8; do sleep 5 & done) 2>&1 | grep -c fork",
+                "(sleep 1; for i in 1 2 3 4 5 6 7 8; do sleep 2 & done) 2>&1 | grep -c fork",
             ),
             docker(
                 "run",

@@ -23,8 +23,8 @@ from support.needs import needs
 from teul.linux import cgroups
 from teul.linux.cgroups import Layout, Plan, files
 from teul.linux.cgroups.members import freezing
+from teul.linux.loop import Loop
 from teul.linux.process import open_pidfd
-from teul.runtime.keeper.loop import Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import LOST, Started
 from teul.runtime.messages import Request

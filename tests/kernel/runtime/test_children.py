@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from teul.linux.loop import Loop
 from teul.runtime.keeper.children import Children
-from teul.runtime.keeper.loop import Loop
 
 
 def _raise(_owner: object, error: Exception) -> None:

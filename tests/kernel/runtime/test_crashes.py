@@ -137,7 +137,8 @@ async def start_that_waits(bench: Bench, *args: str) -> tuple[asyncio.Future[Run
 
     await eventually(lambda: not children("teul: starter"), "those of earlier starts have left")
     starting = asyncio.ensure_future(bench.start(*(args or ("true",)), change=change))
-    [starter] = await eventually(lambda: children("teul: starter container-"), "the starter works")
+    # A child has its starter's title for a moment.
+    [starter] = await eventually(lambda: found if len(found := children("teul: starter container-")) == 1 else [], "the starter works")
     [child] = await eventually(lambda: children("teul-init"), "the child waits")
     return starting, starter, child
 

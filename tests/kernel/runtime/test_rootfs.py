@@ -12,6 +12,7 @@ import pytest
 
 from kernel.runtime.bare_containers import Bench, Spec, bind, mount
 from support.needs import needs
+from support.side_by_side import alone
 from teul.runtime.engine.process import StartError
 
 pytestmark = [needs("root", "busybox", "overlayfs"), pytest.mark.asyncio(loop_scope="session")]
@@ -220,6 +221,7 @@ async def test_kernel_file_systems_go_to_directories_only(bench: Bench, name: st
     assert caught.value.step == f"mount /{name}"
 
 
+@alone
 @pytest.mark.parametrize("goal", ["/elsewhere", "../../../../../../../../../../../../dev"])
 async def test_terminal_comes_from_the_containers_own_devpts(bench: Bench, goal: str) -> None:
     """Also where the image has made a link of /dev: never from the host's."""

@@ -793,6 +793,7 @@ async def test_an_image_archive_is_taken_apart(tmp_path: Path, compress: Callabl
         (b"this is no archive" * 100, Limits(), "invalid tar header"),
         (gzip.compress(b"x" * 1000)[:-3], Limits(), "invalid tar header|unexpected EOF"),
     ],
+    ids=["device", "many entries", "large", "padded", "zstd padded", "cut short", "sparse", "text", "cut gzip"],
 )
 async def test_wrong_image_archives_are_refused(tmp_path: Path, data: bytes, limits: Limits, message: str) -> None:
     with pytest.raises(InvalidArchive, match=message):

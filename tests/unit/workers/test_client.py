@@ -97,6 +97,7 @@ async def test_a_bug_is_for_the_log_only(opened: list[Worker], caplog: pytest.Lo
         (LAYERS, f"the worker {os.getpid()} that unpacks the archive died"),
         (ROOTFS, "the worker that reads the container's files died"),
     ],
+    ids=["layers", "rootfs"],
 )
 @pytest.mark.parametrize("rest", [b"", b'{"done": {'], ids=["silent", "in the middle of a word"])
 async def test_a_worker_that_ends_without_a_last_line_died(opened: list[Worker], program: Program, message: str, rest: bytes) -> None:

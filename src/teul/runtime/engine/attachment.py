@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from collections import deque
 from collections.abc import AsyncIterator
 
 from teul.runtime.messages import Wants
@@ -27,6 +28,7 @@ class Attachment:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._frames = wire.FrameReader()
+        self._received: deque[tuple[int, bytes]] = deque()
         self._ended = False
         self._input_cut = False
 
@@ -57,19 +59,23 @@ class Attachment:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         assert self._reader is not None
-        while not self._ended:
+        while True:
+            # Taken out one by one: whoever leaves the iteration finds the rest, and the end, when he comes back.
+            while self._received and not self._ended:
+                kind, payload = self._received.popleft()
+                if kind == wire.EXITED:
+                    self._ended = True  # the monitor waits until this end is closed
+                elif kind in (wire.STDOUT, wire.STDERR):
+                    yield kind, payload
+            if self._ended:
+                return
             try:
                 data = await self._reader.read(_READ_BYTES)
             except ConnectionResetError:
                 return
             if not data:
                 return
-            for kind, payload in self._frames.feed(data):
-                if kind == wire.EXITED:
-                    self._ended = True  # the monitor waits until this end is closed
-                    return
-                if kind in (wire.STDOUT, wire.STDERR):
-                    yield kind, payload
+            self._received.extend(self._frames.feed(data))
 
     async def write(self, data: bytes) -> None:
         """Write to the process's input; waits until there is room. What a process does not read any more is dropped."""

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 from teul.aio import run_blocking
 from teul.linux.process import open_pidfd
-from teul.runtime.messages import STAYING, Question, Request, send_message
+from teul.linux.seqpacket import send_message
+from teul.runtime.messages import STAYING, Question, Request
 
 
 class KeeperLine:

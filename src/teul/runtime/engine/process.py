@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 from teul.errors import Integrity, System
 from teul.linux.process import open_pidfd
+from teul.linux.resolver import ResolverSockets
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.messages import EXIT_FILE, SOCKET_FILE, ExitDocument, Failure, Role, Running, TerminalSize, Wants
 from teul.wire import monitor as wire
 
 _RECEIVE_BYTES = 64 * 1024
 _MAX_KEPT = 4
+_MAX_RECEIVED = _MAX_KEPT + 2  # and the resolver's sockets
 _RESCUE_MEMORY_SECONDS = 300.0
 
 
@@ -79,6 +81,7 @@ class Process:
         self.pid = 0
         self.pidfd = -1
         self.kept: dict[Role, int] = {}  # role → our copy of the stream's descriptor, for another monitor that must take over
+        self._resolver: ResolverSockets | None = None
         self.started: asyncio.Future[None] = loop.create_future()
         self._rescued_at_seconds: list[float] = []
         self.exit: asyncio.Future[ExitRecord] = loop.create_future()
@@ -132,8 +135,18 @@ class Process:
         if not self.started.done():
             self.started.set_result(None)
 
+    def take_resolver_sockets(self) -> ResolverSockets | None:
+        """The sockets of its container's resolver that were made with it, once; they are the caller's from then on.
+
+        None where none were asked for, where they were taken, and for a process that was adopted: then others can be made (`linux/netns`).
+        """
+        sockets, self._resolver = self._resolver, None
+        return sockets
+
     def forget(self) -> None:
         """Let go of every descriptor; the process and its monitor go on."""
+        for fd in self.take_resolver_sockets() or ():
+            os.close(fd)
         if self._connection.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             self._connection.close()
@@ -182,7 +195,7 @@ class Process:
     def _receive(self) -> None:
         try:
             data, ancillary, _flags, _address = self._connection.recvmsg(
-                _RECEIVE_BYTES, socket.CMSG_LEN(_MAX_KEPT * 4), socket.MSG_CMSG_CLOEXEC
+                _RECEIVE_BYTES, socket.CMSG_LEN(_MAX_RECEIVED * 4), socket.MSG_CMSG_CLOEXEC
             )
         except (BlockingIOError, InterruptedError):
             return
@@ -205,6 +218,8 @@ class Process:
                 os.close(fd)
             # Fewer descriptors than named arrive only when the engine's table is full: then there is less to rescue with, and no more harm.
             self.kept = dict(zip(report["kept"], descriptors, strict=False))
+            if report.get("resolver"):
+                self._take_resolver(descriptors[len(report["kept"]) :])
             if self.pidfd < 0:
                 self._open_pidfd()
             if not self.started.done():
@@ -221,6 +236,13 @@ class Process:
                 os.close(fd)
         elif kind == wire.EXITED:
             self.finish(ExitRecord.parse(payload))
+
+    def _take_resolver(self, descriptors: list[int]) -> None:
+        if len(descriptors) == len(ResolverSockets._fields):
+            self._resolver = ResolverSockets(*descriptors)
+        else:  # the engine's table is full: one of them is worth nothing
+            for fd in descriptors:
+                os.close(fd)
 
     def _open_pidfd(self) -> None:
         try:

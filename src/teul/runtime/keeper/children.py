@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from teul.linux import process
 
 if TYPE_CHECKING:
-    from teul.runtime.keeper.loop import Loop
+    from teul.linux.loop import Loop
     from teul.runtime.keeper.monitor import Monitor
 
 # How long a starter may take to tell of a process that it has started and that has ended already. It takes microseconds.

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from teul import failpoints
 from teul.linux import caps, process
+from teul.linux.loop import READ, Loop
+from teul.linux.seqpacket import Cut, receive_message, send_message
 from teul.runtime.keeper import starter
 from teul.runtime.keeper.children import Children
-from teul.runtime.keeper.loop import READ, Loop
 from teul.runtime.keeper.monitor import Monitor
 from teul.runtime.keeper.starter import Started
-from teul.runtime.messages import HERE, STAYING, Cut, receive_message, send_message
+from teul.runtime.messages import HERE, STAYING
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Launch, Request, StarterWord
@@ -149,13 +150,15 @@ class Keeper:
         except (OSError, ValueError):
             received = None
         word: StarterWord = received[0] if received else {}
-        if received is not None:
+        if "resolver" in word and received is not None:
+            monitor.take_resolver(received[1])
+        elif received is not None:
             monitor.take_streams(word.get("streams", []), received[1])
         if "forked" in word:
             if monitor.pid and self._children.disown(monitor.pid) is not None:
                 self._children.let_go(monitor.pid)  # it has forked the process that stays, and ends
             self._children.know(monitor, word["forked"])
-        if "forked" in word or "streams" in word:
+        if "forked" in word or "streams" in word or "resolver" in word:
             return
         self._loop.forget(line.fileno())
         line.close()

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from teul import failpoints
 from teul.linux import cgroups, process, pty
+from teul.linux.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.client import Client
 from teul.runtime.keeper.hold import Hold
 from teul.runtime.keeper.logs import LogFile
-from teul.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.starter import REVOKED, Started
 from teul.runtime.messages import EXIT_FILE, PROCESS_FILE, SOCKET_FILE
 from teul.store.atomic import ignoring_absence, replace_file
@@ -63,6 +63,7 @@ class Monitor:
         self._log: LogFile | None = None
         self._trouble: Failure | None = None  # why the process must not run, though it can be made
         self._streams: dict[Role, int] = {}  # of the process that is being made
+        self._resolver: list[int] = []  # sockets on their way from the starter to the engine
         self._pidfd = -1
         self._terminal = False
         self._input_fd = -1
@@ -89,6 +90,10 @@ class Monitor:
     def take_streams(self, roles: list[Role], descriptors: list[int]) -> None:
         """Near ends of the streams of the process that is being made; they are the monitor's from now on."""
         self._streams.update(zip(roles, descriptors, strict=True))
+
+    def take_resolver(self, descriptors: list[int]) -> None:
+        """The sockets of the container's resolver; they are handed on to the engine when the process runs, and not kept."""
+        self._resolver += descriptors
 
     def give_streams(self) -> dict[Role, int]:
         """What `take_streams` has taken, for `begin`; it is the caller's from now on."""
@@ -195,6 +200,7 @@ class Monitor:
             self._release(client)
         self._stop_listening()
         self._close_input()
+        self._close_resolver()
         for fd in {self._pidfd, *self._outputs, *self.give_streams().values()}:
             if fd >= 0:
                 self._loop.forget(fd)
@@ -264,6 +270,12 @@ class Monitor:
         for client in list(self._clients.values()):
             if client.control:
                 self._send_started(client)
+        # Without an engine nobody takes them; the next engine makes others. Here they would keep the container's network namespace alive.
+        self._close_resolver()
+
+    def _close_resolver(self) -> None:
+        while self._resolver:
+            os.close(self._resolver.pop())
 
     def _send_started(self, client: Client) -> None:
         """Tell the engine, and leave copies of the streams' descriptors with it: if this monitor dies, another goes on with them."""
@@ -271,7 +283,10 @@ class Monitor:
         kept = list(dict.fromkeys(kept))
         roles = [self._role(fd) for fd in kept]
         running: Running = {"pid": self.pid, "kept": roles}
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", kept))] if kept else []
+        if self._resolver:
+            running["resolver"] = True
+        descriptors = kept + self._resolver
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
             client.socket.sendmsg([wire.frame(wire.STARTED, json.dumps(running).encode())], rights)
         except OSError:

@@ -22,8 +22,10 @@ from teul import failpoints
 from teul.linux import cgroups, process
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
+from teul.linux.netns import being_inside
+from teul.linux.resolver import open_resolver_sockets
+from teul.linux.seqpacket import receive_message, send_message
 from teul.runtime.child.main import Child
-from teul.runtime.messages import receive_message, send_message
 
 if TYPE_CHECKING:
     from teul.runtime.messages import Failure, Joined, Launch, Resumption, Role, StarterWord
@@ -215,11 +217,23 @@ class _Start:
                 for plan in self._launch["networks"]:
                     links.create_veth(plan, self._pid, host)
             failpoints.reach("keeper.start.linked")
+            if self._launch.get("resolver"):
+                self._make_resolver()  # before the child is told to go on: its program may ask for names at once
             sync.send(b"network")
         except OSError:
             # If the child has failed meanwhile, its namespace is gone, and what it says is the cause.
             self._raise_child_failure(sync)
             raise
+
+    def _make_resolver(self) -> None:
+        self.step = "make the resolver's sockets"
+        with being_inside(self._pidfd):
+            sockets = open_resolver_sockets()
+        try:
+            _say(self._line, {"resolver": True}, list(sockets))
+        finally:
+            for fd in sockets:
+                os.close(fd)
 
     @staticmethod
     def _raise_child_failure(sync: socket.socket) -> None:
@@ -240,7 +254,7 @@ class _Start:
             self.step = "start"
             if any(fd == self._line.fileno() for fd, _events in either.poll()):
                 raise OSError(errno.EPIPE, "the keeper is gone")
-            data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary = hear(sync)
             if not data:
                 break
             if data == b"exec":
@@ -272,6 +286,16 @@ class _Start:
         os.close(self._pidfd)
         self._pid, self._pidfd = pid, process.open_pidfd(pid)
         _say(self._line, {"forked": pid})
+
+
+def hear(sync: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    """The child's next word and what rides along; no word if it has closed its end."""
+    try:
+        data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # kernel: said once, and ahead of the words that wait, of a child that ended before it read `network` (unix_release_sock).
+        data, ancillary, _flags, _address = sync.recvmsg(65536, _ANCILLARY_ROOM, socket.MSG_CMSG_CLOEXEC)
+    return data, ancillary
 
 
 def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:

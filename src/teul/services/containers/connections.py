@@ -20,6 +20,7 @@ from teul.network.allocation import gateways
 from teul.network.live import Routes
 from teul.runtime.engine.process import Process
 from teul.services.containers.attachments import check_alive, check_connect, gateway_priorities
+from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import Runs
@@ -30,11 +31,14 @@ from teul.services.networks.service import Networks
 class Connections:
     """The use cases of containers' networks. Used from the event loop only."""
 
-    def __init__(self, registry: ContainerRegistry, runs: Runs, networks: Networks, files: NetworkFiles, events: Events) -> None:
+    def __init__(
+        self, registry: ContainerRegistry, runs: Runs, networks: Networks, *, files: NetworkFiles, names: Names, events: Events
+    ) -> None:
         self._registry = registry
         self._runs = runs
         self._networks = networks
         self._files = files
+        self._names = names
         self._events = events
 
     async def connect(self, reference: str, request: ConnectRequest) -> None:
@@ -91,6 +95,7 @@ class Connections:
                     after = await self._move_ports(container, after, priorities)
                     await self._registry.change(container, attachments=attachments, endpoints=after)
         failpoints.reach("containers.connect.recorded")
+        await self._names.changed(container, [network.name])
         await self._files.refresh(container)
         self._events.publish(network_event(network, "connect", container=container.id))
 
@@ -113,6 +118,7 @@ class Connections:
                 await self._networks.endpoints.release_one(endpoint.network_id, container.id)
         if endpoint is not None:
             await self._files.refresh(container)
+            await self._names.changed(container, [name])
         if network is not None:
             self._events.publish(network_event(network, "disconnect", container=container.id))
 

@@ -38,7 +38,7 @@ from teul.services.containers.run import Runs
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
 from teul.services.containers.spec.namespaces import namespace_donors
-from teul.services.containers.spec.network_files import render_container_files
+from teul.services.containers.spec.network_files import render_container_files, uses_resolver
 from teul.services.host import HostFacts
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
@@ -310,6 +310,7 @@ class Launcher:
             "joins": joins,
             "layers": layers,
             "networks": networks,
+            "resolver": uses_resolver(container),
         }
 
     def _log_options(self, container: Container) -> LogOptions | None:

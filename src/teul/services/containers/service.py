@@ -24,6 +24,7 @@ from teul.services.containers.directories import discard, make_container_directo
 from teul.services.containers.errors import NotRunning
 from teul.services.containers.launch import Launcher
 from teul.services.containers.logs import read_log
+from teul.services.containers.names import Names
 from teul.services.containers.processes import Listing, list_processes
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.check import check_name, check_request
@@ -46,8 +47,9 @@ class Containers:
         runs: Runs,
         launcher: Launcher,
         images: Images,
-        events: Events,
         *,
+        names: Names,
+        events: Events,
         watcher: DirectoryWatcher,
         slow: SlowWork,
     ) -> None:
@@ -55,6 +57,7 @@ class Containers:
         self._runs = runs
         self._launcher = launcher
         self._images = images
+        self._names = names
         self._events = events
         self._watcher = watcher
         self._slow = slow
@@ -141,6 +144,7 @@ class Containers:
             self._registry.release_name(new_name)
             raise
         self._registry.release_name(old_name)
+        await self._names.changed(container, container.endpoints)
         self._events.publish(container_event(container, "rename", oldName=f"/{old_name}"))
 
     # -- watching

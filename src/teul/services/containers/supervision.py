@@ -27,6 +27,7 @@ from teul.services.containers.bundle import read_endpoints
 from teul.services.containers.directories import bundle_ids
 from teul.services.containers.errors import EXIT_UNKNOWN, translate_start_error
 from teul.services.containers.launch import Launcher
+from teul.services.containers.names import Names
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.restart_policy import RestartDecision, decide_restart
@@ -50,6 +51,7 @@ class Supervision:
         *,
         launcher: Launcher,
         removal: Removal,
+        names: Names,
         events: Events,
         tasks: Tasks,
     ) -> None:
@@ -57,6 +59,7 @@ class Supervision:
         self._runs = runs
         self._launcher = launcher
         self._removal = removal
+        self._names = names
         self._events = events
         self._tasks = tasks
         self._closing = False
@@ -130,6 +133,8 @@ class Supervision:
         with _step(container, "record its start"):
             await self._registry.save(container)
             failpoints.reach("containers.start.recorded")
+        with _step(container, "have it found by its names"):
+            await self._names.joined(container, process)
         self._launcher.networks.announce(container, "connect")
         self._events.publish(container_event(container, "start"))
 
@@ -207,6 +212,8 @@ class Supervision:
         if not await self._settle(container):
             self._tasks.start(self._settle_later(container, run), name=f"record the end of {container.name}")
         failpoints.reach("containers.end.recorded")
+        with _step(container, "have its names forgotten"):
+            await self._names.changed(container, left.endpoints)
         await self._restart_or_remove(container, run, decision)
 
     async def _settle(self, container: Container) -> bool:

@@ -108,6 +108,14 @@ class Networks:
         """Find by id, name or unique beginning of the id, in this order. Raises NoSuchNetwork, InvalidParameter if the id is ambiguous."""
         return self._registry.get(reference, scope=scope)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a network of this name."""
+        return self._registry.has(name)
+
+    def users(self, network: Network) -> Sequence[Container]:
+        """The containers that are on a network, newest first."""
+        return self._usage.users(network.id)
+
     def attachments(self, network: Network) -> Sequence[Attachment]:
         """The running containers on a network."""
         return [attachment_of(container, network) for container in self._usage.users(network.id) if container.state.status in _RUNNING]

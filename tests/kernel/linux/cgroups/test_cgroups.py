@@ -63,12 +63,16 @@ def cgroup(layout: Layout, resources: dict[str, Any] | None = None, name: str = 
         cgroups.remove(plan)
 
 
+_forked: list[int] = []
+
+
 class Inside:
     """A child of this process in the cgroup that runs `function` and leaves with its result."""
 
     def __init__(self, plan: Plan, function: Callable[[], int]) -> None:
         read_fd, write_fd = os.pipe()
         self.pid = os.fork()
+        _forked.append(self.pid)
         if self.pid == 0:
             status = 99
             try:
@@ -84,13 +88,15 @@ class Inside:
 
     def wait(self) -> int:
         """The exit code, negative for a signal."""
+        _forked.remove(self.pid)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
+    """Only what was forked here: other modules' keepers are children of this process, too, and live to its end."""
+    while _forked:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(_forked.pop(), 0)
 
 
 def eventually(condition: Callable[[], bool]) -> None:

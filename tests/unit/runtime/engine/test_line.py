@@ -10,9 +10,10 @@ from typing import cast
 
 import pytest
 
+from teul.linux.seqpacket import receive_message, send_message
 from teul.runtime.engine import line as module
 from teul.runtime.engine.line import KeeperLine
-from teul.runtime.messages import HERE, STAYING, Request, receive_message, send_message
+from teul.runtime.messages import HERE, STAYING, Request
 
 REQUEST = cast("Request", {"launch": {"directory": "x" * 1000}})
 

@@ -38,7 +38,7 @@ from teul.services.images.remove import ImageInUse
 from teul.services.usage import Usage
 from teul.services.watching import DirectoryWatcher
 from unit.services.containers.cases import HOST
-from unit.services.containers.world import FakeLauncher, NoAddresses
+from unit.services.containers.world import FakeLauncher, NoAddresses, NoNames
 
 T = TypeVar("T")
 
@@ -81,7 +81,9 @@ class Case:
         self.registry = ContainerRegistry(stored.database, image_usage=stored.usage, network_usage=Usage())
         self.launcher = LookingLauncher(self.directories, stored)
         runs, events = Runs(), Events()
-        self.containers = Containers(self.registry, runs, self.launcher, stored.images, events, watcher=DirectoryWatcher(), slow=slow)
+        self.containers = Containers(
+            self.registry, runs, self.launcher, stored.images, names=NoNames(), events=events, watcher=DirectoryWatcher(), slow=slow
+        )
         self.removal = Removal(
             self.registry,
             runs,
@@ -92,7 +94,9 @@ class Case:
             tasks=tasks,
             slow=slow,
         )
-        supervision = Supervision(self.registry, runs, launcher=self.launcher, removal=self.removal, events=events, tasks=tasks)
+        supervision = Supervision(
+            self.registry, runs, launcher=self.launcher, removal=self.removal, names=NoNames(), events=events, tasks=tasks
+        )
         self.lifecycle = Lifecycle(
             self.registry, runs, launcher=self.launcher, removal=self.removal, supervision=supervision, events=events, slow=slow
         )

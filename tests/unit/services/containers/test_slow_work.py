@@ -70,7 +70,14 @@ async def start_one(engine: World) -> None:
 async def test_containers_start_while_sizes_are_measured(engine: World, gate: Gate) -> None:
     """However many ask for them."""
     containers = Containers(
-        engine.registry, engine.runs, engine.launcher, engine.images, engine.events, watcher=DirectoryWatcher(), slow=engine.slow
+        engine.registry,
+        engine.runs,
+        engine.launcher,
+        engine.images,
+        names=engine.names,
+        events=engine.events,
+        watcher=DirectoryWatcher(),
+        slow=engine.slow,
     )
     container = await engine.add()
     sizes = [asyncio.create_task(containers.size(container)) for _ in range(MANY)]

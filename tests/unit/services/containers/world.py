@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from teul.runtime.engine.supervisor import PendingAttachment
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.names import Names
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.run import ContainerRun, Runs
@@ -70,6 +71,19 @@ class NoNetworks(Networks):
         self.ports = NoPorts()
 
     def announce(self, container: Container, action: str) -> None:
+        pass
+
+
+class NoNames(Names):
+    """These containers are found by none."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def joined(self, container: Container, process: Process) -> None:
+        pass
+
+    async def changed(self, container: Container, networks: Iterable[str]) -> None:
         pass
 
 
@@ -177,8 +191,9 @@ class World:
             tasks=tasks,
             slow=slow,
         )
+        self.names = NoNames()
         self.supervision = Supervision(
-            self.registry, self.runs, launcher=self.launcher, removal=self.removal, events=self.events, tasks=tasks
+            self.registry, self.runs, launcher=self.launcher, removal=self.removal, names=self.names, events=self.events, tasks=tasks
         )
         self.lifecycle = Lifecycle(
             self.registry,

@@ -64,7 +64,7 @@ def uses_resolver(container: Container) -> bool:
 
 def upstream_servers(host_text: str, servers: Sequence[str]) -> list[str]:
     """Whom the embedded resolver asks: `--dns` where it is given, the host's own name servers where it is not."""
-    return [*servers] or _parse_resolv_conf(host_text)[0]
+    return [server for server in ([*servers] or _parse_resolv_conf(host_text)[0]) if server != RESOLVER_ADDRESS]
 
 
 def with_own_addresses(hosts: str, container: Container) -> str:

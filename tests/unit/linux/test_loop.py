@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from teul.runtime.keeper.loop import READ, Loop
+from teul.linux.loop import READ, Loop
 
 
 def fail(_owner: object, error: Exception) -> None:

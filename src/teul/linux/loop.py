@@ -1,6 +1,6 @@
-"""The keeper's event loop: descriptors and what to call when they are ready, and calls that are due later. stdlib only.
+"""The event loop of small processes: descriptors and what to call when they are ready, and calls that are due later. stdlib only.
 
-asyncio would bring threads, a wake-up pipe and some three megabytes into the process that everything is forked from.
+asyncio would bring threads, a wake-up pipe and some three megabytes into the keeper, from which everything is forked, and into the agent.
 """
 
 from __future__ import annotations

@@ -1,0 +1,254 @@
+"""The engine's end of the network agent: has one where one is needed, tells it what to serve, and starts another if it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from teul.aio import Tasks, run_blocking, run_to_end
+from teul.errors import NotFound, System
+from teul.linux.process import open_pidfd
+from teul.linux.resolver import ResolverSockets
+from teul.network.agent import start
+from teul.network.agent.difference import names_orders
+from teul.network.agent.line import AgentLine, LineLost
+
+if TYPE_CHECKING:
+    from teul.network.agent.messages import Answer, NetworkTable, Order, View
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+# An agent that does not stay alive is started again less and less often.
+_MEMORY_SECONDS = 300.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 10.0
+
+
+class UnknownContainer(NotFound):
+    """The agent does not serve this container: it has ended, or another agent has taken the place of the one that did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an agent holds: ids of containers that it serves, and of networks whose names it knows."""
+
+    containers: frozenset[str]
+    networks: frozenset[str]
+
+
+class NetworkAgent:
+    """The agent of one engine. Every method returns when the agent has done what it was told; all of them may be repeated.
+
+    An agent is started by the first method that needs one, and lives as long as it serves anybody or the engine lives. `say_everything`
+    is called, as a task of its own, whenever an agent that had something was lost: it puts all networks and all containers again, with new
+    sockets, and whatever the methods do meanwhile is valid, too. Methods raise `System` where no agent can be started.
+    """
+
+    def __init__(self, tasks: Tasks, directory: str, say_everything: Callable[[], Awaitable[None]]) -> None:
+        """`directory`: the engine's run directory, where the agent listens for the next engine."""
+        self._tasks = tasks
+        self._directory = directory
+        self._say_everything = say_everything
+        self._line: AgentLine | None = None
+        self._pid = 0  # of the agent that this engine has started last
+        self._opening = asyncio.Lock()
+        self._tables: dict[str, NetworkTable] = {}  # what the agent has, as far as this engine has put it there
+        self._had_something = False
+        self._lost_at_seconds: list[float] = []
+        self._closed = False
+
+    async def find(self) -> Held | None:
+        """Connect to the agent that an earlier engine has left; returns what it holds, None if there is none. Starts nothing."""
+        async with self._opening:
+            if self._line is None or not self._line.is_open:
+                connection = await run_blocking(start.connect, self._directory)
+                if connection is None:
+                    return None
+                self._adopt(connection)
+        try:
+            return await self.held()
+        except LineLost:
+            return None  # it was just leaving
+
+    async def close(self) -> None:
+        """Part from the agent. It stays if it serves anybody; else it ends, by itself and soon."""
+        self._closed = True
+        if self._line is not None:
+            self._line.close()
+
+    async def put_network(self, table: NetworkTable) -> None:
+        """Have the network's names be these and no others. The table is the agent's from now on: it is not to be changed any more.
+
+        Costs what is different from the table before. Containers see all of the change at once.
+        """
+        await self._retry(lambda line: self._put_network(line, table))
+
+    async def drop_network(self, network_id: str) -> None:
+        """Forget the network's names."""
+        self._tables.pop(network_id, None)
+        if self._is_open():
+            await self._order({"order": "drop network", "id": network_id})
+
+    async def put_container(self, container_id: str, view: View, *, pidfd: int, sockets: ResolverSockets) -> None:
+        """Serve a container: its queries arrive at `sockets`, where those that came earlier wait, until the process of `pidfd` has ended.
+
+        All descriptors stay the caller's, who closes the sockets, since they keep the container's network namespace alive; the agent, which
+        has copies, does so by itself.
+        """
+        await self._order(
+            {"order": "container", "id": container_id, "view": _numbered(view), "sockets": True}, (pidfd, sockets.udp_fd, sockets.tcp_fd)
+        )
+
+    async def update_view(self, container_id: str, view: View) -> None:
+        """Answer a container's queries by another view from now on. Raises `UnknownContainer`: put it, with sockets."""
+        if not self._is_open():
+            raise UnknownContainer(f"no agent serves container {container_id}")
+        await self._order({"order": "container", "id": container_id, "view": _numbered(view), "sockets": False})
+
+    async def drop_container(self, container_id: str) -> None:
+        """Serve a container no more; the agent lets go of its sockets."""
+        if self._is_open():
+            await self._order({"order": "drop container", "id": container_id})
+
+    async def held(self) -> Held:
+        """What the agent holds now; nothing if there is none."""
+        if not self._is_open():
+            return Held(frozenset(), frozenset())
+        answer = await self._order({"order": "list"})
+        return Held(frozenset(answer["containers"]), frozenset(answer["networks"]))
+
+    @property
+    def pid(self) -> int:
+        """The pid of the agent, if this engine has started it and it was not lost; 0 otherwise."""
+        return self._pid if self._is_open() else 0
+
+    # -- the line
+
+    def _is_open(self) -> bool:
+        return self._line is not None and self._line.is_open
+
+    async def _order(self, order: Order, descriptors: Sequence[int] = ()) -> Answer:
+        return await self._retry(lambda line: _carry_out(line, order, descriptors))
+
+    async def _retry(self, work: Callable[[AgentLine], Awaitable[Answer]]) -> Answer:
+        for _attempt in range(_ATTEMPTS):
+            line = await self._open()
+            try:
+                answer = await work(line)
+            except LineLost:
+                continue
+            except OSError as error:
+                raise System(f"the network agent cannot be reached: {error}") from error
+            self._had_something = True
+            return answer
+        raise System("the network agent does not stay alive")
+
+    async def _put_network(self, line: AgentLine, table: NetworkTable) -> Answer:
+        orders = names_orders(self._tables.get(table["id"]), table)
+        # Noted before the agent has it: another put that begins meanwhile is sent after this one, and so is different from this table.
+        self._tables[table["id"]] = table
+        answers: list[Answer] = []
+        try:
+            answers = await asyncio.gather(*(_carry_out(line, order) for order in orders))
+        except BaseException:
+            self._tables.pop(table["id"], None)  # nobody knows what it has: the next time all is said
+            raise
+        return answers[-1] if answers else {}
+
+    async def _open(self) -> AgentLine:
+        """The line to the agent, which is started if there is none."""
+        async with self._opening:
+            if self._line is not None and self._line.is_open:
+                return self._line
+            if self._closed:
+                raise System("the network agent is not needed any more")
+            return await run_to_end(self._find_or_start())
+
+    async def _find_or_start(self) -> AgentLine:
+        try:
+            found = await run_blocking(start.connect, self._directory)
+            if found is not None:
+                return self._adopt(found)
+            pid, connection = await run_blocking(start.start, self._directory)
+        except (OSError, ImportError) as error:
+            raise System(f"the network agent cannot be started: {error}") from error
+        self._pid = pid
+        self._tasks.start(self._reap(pid), name=f"reap network agent {pid}")
+        return self._adopt(connection)
+
+    async def _reap(self, pid: int) -> None:
+        """Wait for the end of an agent that this engine has started, which may come much later than that of the line to it."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        with contextlib.suppress(ProcessLookupError):  # reaped already, with others that the engine has inherited
+            pidfd = open_pidfd(pid)
+            loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
+            try:
+                await ended
+            finally:
+                loop.remove_reader(pidfd)
+                os.close(pidfd)
+        with contextlib.suppress(ChildProcessError):
+            await run_blocking(os.waitpid, pid, 0)
+        if self._pid == pid:
+            self._pid = 0
+
+    def _adopt(self, connection: socket.socket) -> AgentLine:
+        self._tables.clear()
+        self._line = AgentLine(connection, on_loss=self._lost)
+        return self._line
+
+    def _lost(self) -> None:
+        self._tables.clear()
+        if self._closed or not self._had_something:
+            return
+        self._had_something = False
+        now = time.monotonic()
+        self._lost_at_seconds = [*(at for at in self._lost_at_seconds if now - at < _MEMORY_SECONDS), now]
+        pause_seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (len(self._lost_at_seconds) - 1), _LONGEST_PAUSE_SECONDS)
+        log.warning("the network agent ended; all it has served is put to another one")
+        self._tasks.start(self._recover(pause_seconds), name="put everything to another network agent")
+
+    async def _recover(self, pause_seconds: float) -> None:
+        while not self._closed:
+            await asyncio.sleep(pause_seconds)
+            try:
+                await self._say_everything()
+            except System as error:
+                log.error("what a network agent has served cannot be put to another one yet: %s", error.message)
+                pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+
+async def _carry_out(line: AgentLine, order: Order, descriptors: Sequence[int] = ()) -> Answer:
+    answer = await line.ask(order, descriptors)
+    error = answer.get("error")
+    if error is None:
+        return answer
+    if order["order"] == "container" and not order["sockets"] and error.startswith("Refused: no container"):
+        raise UnknownContainer(f"the agent does not serve container {order['id']}")
+    raise System(f"the network agent refuses an order: {error}")
+
+
+def _numbered(view: View) -> View:
+    """The view with the zones of link-local servers as numbers: the agent may not ask the kernel which interface a name means."""
+    return {**view, "servers": [_numbered_zone(server) for server in view["servers"]]}
+
+
+def _numbered_zone(server: str) -> str:
+    head, percent, rest = server.partition("%")
+    zone, bracket, port = rest.partition("]")
+    if not percent or zone.isdecimal():
+        return server
+    try:
+        return f"{head}%{socket.if_nametoindex(zone)}{bracket}{port}"
+    except OSError:
+        return server  # there is no such interface, nor a way to that server; the agent finds that out

@@ -1,0 +1,102 @@
+"""The engine's line to its agent: orders go out one after the other, and each gets its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from teul.linux.seqpacket import receive_message, send_message
+
+if TYPE_CHECKING:
+    from teul.network.agent.messages import Answer, Order
+
+
+class LineLost(Exception):
+    """The agent is gone. Whether the order was carried out does not matter: what the agent held is gone with it."""
+
+
+class AgentLine:
+    """A connection to an agent. To be made on the running loop, and used from there only. `on_loss` is called once: the agent is gone."""
+
+    def __init__(self, connection: socket.socket, *, on_loss: Callable[[], None]) -> None:
+        self._connection = connection
+        self._connection.setblocking(False)
+        self._on_loss = on_loss
+        self._loop = asyncio.get_running_loop()
+        self._sending = asyncio.Lock()
+        self._writable: asyncio.Future[None] | None = None
+        self._expected: deque[asyncio.Future[Answer]] = deque()
+        self._loop.add_reader(connection.fileno(), self._hear)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the agent was there when it was last heard of."""
+        return self._connection.fileno() >= 0
+
+    async def ask(self, order: Order, descriptors: Sequence[int] = ()) -> Answer:
+        """Send an order and return its answer. The descriptors stay the caller's. Raises `LineLost`, `OSError` for what cannot be sent."""
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        await self._send(order, list(descriptors), answer)
+        return await answer
+
+    def close(self) -> None:
+        """Part from the agent, which goes on while it serves anybody. Who still waits for an answer hears `LineLost`."""
+        if not self.is_open:
+            return
+        self._loop.remove_reader(self._connection.fileno())
+        self._loop.remove_writer(self._connection.fileno())
+        self._connection.close()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        while self._expected:
+            answer = self._expected.popleft()
+            if not answer.done():
+                answer.set_exception(LineLost())
+
+    async def _send(self, order: Order, descriptors: list[int], answer: asyncio.Future[Answer]) -> None:
+        async with self._sending:
+            while True:
+                if not self.is_open:
+                    raise LineLost
+                try:
+                    send_message(self._connection, order, descriptors)
+                except BlockingIOError:
+                    await self._wait_for_room()
+                except (BrokenPipeError, ConnectionResetError):
+                    self._lose()
+                else:
+                    self._expected.append(answer)  # in one step with the sending: the answers come in this order
+                    return
+
+    async def _wait_for_room(self) -> None:
+        fd = self._connection.fileno()
+        self._writable = writable = self._loop.create_future()
+        self._loop.add_writer(fd, lambda: None if writable.done() else writable.set_result(None))
+        try:
+            await writable
+        finally:
+            self._writable = None
+            if self._connection.fileno() == fd:
+                self._loop.remove_writer(fd)
+
+    def _hear(self) -> None:
+        try:
+            received = receive_message(self._connection)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            self._lose()
+            return
+        answer = self._expected.popleft()
+        if not answer.done():  # else its asker was cancelled
+            answer.set_result(received[0])
+
+    def _lose(self) -> None:
+        if self.is_open:
+            self.close()
+            self._on_loss()

@@ -1,0 +1,80 @@
+"""What an engine and its network agent tell each other, written down once for both ends.
+
+    engine  -- Order (+ descriptors) -->  agent
+    engine  <-- Answer --  agent                    one to each order, in their order
+
+The documents are JSON objects, one to a message (`linux/seqpacket`). The connection is as old as the agent, for the engine that has started
+it, or made by way of the listening socket, by engines that come later. No order is lost or doubled: an agent that ends takes all it holds
+along, and whoever starts the next one says everything again.
+
+A network's names come as a difference from what the agent holds, and in several messages where they are many, for a message has bounds
+(net.core.wmem_max); they are in force from the last one of them on. stdlib only.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, NotRequired, TypedDict
+
+    class NetworkTable(TypedDict):
+        """What names there are in a network, and what they stand for."""
+
+        id: str
+        name: str
+        names: dict[str, list[str]]  # name or alias → IPv4 and IPv6 addresses of all that are called so
+        reverse: dict[str, str]  # address → "name.network"
+
+    class View(TypedDict):
+        """What a container sees of the networks, and who is asked what no network knows."""
+
+        networks: list[str]  # ids, in the order in which they are asked
+        links: dict[str, dict[str, list[str]]]  # network id → alias → addresses; none while what is linked does not run
+        servers: list[str]  # of upstream servers, in the order in which they are asked: "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353"
+        forwards: bool  # False on internal networks only: what no network knows is answered with a failure
+
+    class NamesOrder(TypedDict):
+        """Change the table of a network, or make it. An empty list, or an empty name in `reverse`, takes the entry away."""
+
+        order: Literal["names"]
+        id: str
+        name: str
+        names: dict[str, list[str]]
+        reverse: dict[str, str]
+        begin: bool  # from an empty table, not from the one that is there
+        end: bool  # in force from now on; until then more is to come
+
+    class DropNetworkOrder(TypedDict):
+        order: Literal["drop network"]
+        id: str
+
+    class ContainerOrder(TypedDict):
+        """Serve a container, or give it another view. Where `sockets` is True three descriptors ride along, which replace those before:
+
+        a pidfd of the container's first process, the UDP socket and the TCP one (`linux/resolver`).
+        """
+
+        order: Literal["container"]
+        id: str
+        view: View
+        sockets: bool
+
+    class DropContainerOrder(TypedDict):
+        order: Literal["drop container"]
+        id: str
+
+    class ListOrder(TypedDict):
+        order: Literal["list"]
+
+    Order = NamesOrder | DropNetworkOrder | ContainerOrder | DropContainerOrder | ListOrder
+
+    class Answer(TypedDict):
+        """`error`: why nothing was done. Containers and networks are the answer to "list"."""
+
+        error: NotRequired[str]
+        containers: NotRequired[list[str]]
+        networks: NotRequired[list[str]]
+else:
+    NetworkTable = View = NamesOrder = DropNetworkOrder = ContainerOrder = DropContainerOrder = ListOrder = Order = Answer = dict
+
+SOCKET_FILE = "agent.sock"

@@ -1,0 +1,1 @@
+"""What runs in the agent's process, and nowhere else."""
