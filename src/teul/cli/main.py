@@ -157,15 +157,15 @@ def _run_command(path: str, command: Command, context: Context, arguments: list[
         return command.function(context, Options(command.options, {}), arguments)
     try:
         options, rest = parse_options(command.options, arguments, interspersed=command.interspersed)
+        if options.flag("help"):
+            from teul.cli.format.help import command_help
+
+            context.streams.write(command_help(context.program, path, command, _width(context.streams)))
+            return 0
+        command.check_arguments(path, usage, rest)
+        return command.function(context, options, rest)
     except UsageError as error:
         raise CliError(f"{error.message}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information", error.status) from None
-    if options.flag("help"):
-        from teul.cli.format.help import command_help
-
-        context.streams.write(command_help(context.program, path, command, _width(context.streams)))
-        return 0
-    command.check_arguments(path, usage, rest)
-    return command.function(context, options, rest)
 
 
 def _width(streams: Streams) -> int:

@@ -108,6 +108,18 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "rm": ("manifest", "REMOVE", "Delete one or more manifest lists from local storage"),
         },
     ),
+    "network": (
+        "Manage networks",
+        {
+            "connect": ("network", "CONNECT", "Connect a container to a network"),
+            "create": ("network", "CREATE", "Create a network"),
+            "disconnect": ("network", "DISCONNECT", "Disconnect a container from a network"),
+            "inspect": ("network", "INSPECT", "Display detailed information on one or more networks"),
+            "ls": ("network", "LIST", "List networks"),
+            "prune": ("network", "PRUNE", "Remove all unused networks"),
+            "rm": ("network", "REMOVE", "Remove one or more networks"),
+        },
+    ),
     "system": (
         "Manage Teul",
         {
@@ -128,4 +140,6 @@ ALIASES = {
     ("container", "remove"): "rm",
     ("image", "list"): "ls",
     ("image", "remove"): "rm",
+    ("network", "list"): "ls",
+    ("network", "remove"): "rm",
 }

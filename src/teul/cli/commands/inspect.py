@@ -33,6 +33,8 @@ _ABSENT: dict[str, dict[str, object]] = {
         "Comment": "",
         "Author": "",
         "Variant": "",
+        "Peers": [],
+        "Services": {},
     },
     "State": {"Health": None},
     "Config": {

@@ -82,15 +82,16 @@ def build_config(options: Options, arguments: list[str], environment: Mapping[st
     return {**config, "HostConfig": host_config, "NetworkingConfig": {"EndpointsConfig": endpoints}}
 
 
-def checked(options: Options, name: str, parse: Callable[[str], T]) -> list[T]:
+def checked(options: Options, name: str, parse: Callable[[str], T], *, spelling: str = "") -> list[T]:
     """The values of a repeated option, parsed; the refusal of a value is a `UsageError` as the option parser's own."""
     parsed: list[T] = []
     for text in options.texts(name):
         try:
             parsed.append(parse(text))
         except ValueError as error:
-            spelling = {"env": "-e, --env", "label": "-l, --label", "attach": "-a, --attach"}.get(name, f"--{name}")
-            raise UsageError(f'invalid argument "{text}" for "{spelling}" flag: {error}') from None
+            spelling = spelling or {"env": "-e, --env", "label": "-l, --label", "attach": "-a, --attach"}.get(name, f"--{name}")
+            quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+            raise UsageError(f'invalid argument "{quoted}" for "{spelling}" flag: {error}') from None
     return parsed
 
 
@@ -346,24 +347,21 @@ def _read_profile(path: str) -> str:
 
 
 def _endpoints(options: Options, host_config: Document) -> Document:
-    """The endpoints that the user asked for, by network; sets the network mode. Nothing is said about a network without special wishes."""
-    names = options.texts("network")
-    advanced = names[1:] or any("=" in name for name in names)
-    single = ("ip", "ip6", "mac-address")
-    if (
-        not advanced
-        and not any(options.text(name) for name in single)
-        and not options.texts("network-alias") + options.texts("link-local-ip")
-    ):
-        host_config["NetworkMode"] = names[0] if names else "default"
+    """The endpoints that the user asked for, by network; sets the network mode."""
+    given = ("network", "link", "network-alias", "link-local-ip", "ip", "ip6", "mac-address")
+    if not any(options.given(name) for name in given):
+        host_config["NetworkMode"] = "default"
         return {}
-    from teul.cli.creation.networks import build_endpoints, parse_network
+    from teul.cli.creation.networks import build_endpoints, check_link, check_mac_address, parse_network
 
     parsed = checked(options, "network", parse_network)
+    checked(options, "link", check_link)
+    if options.text("mac-address"):
+        check_mac_address(options.text("mac-address"))
     host_config["NetworkMode"] = parsed[0]["Target"] if parsed else "default"
     return build_endpoints(
         parsed,
-        {name: options.text(name) for name in single},
+        {name: options.text(name) for name in ("ip", "ip6", "mac-address")},
         aliases=options.texts("network-alias"),
         links=options.texts("link"),
         link_local=options.texts("link-local-ip"),

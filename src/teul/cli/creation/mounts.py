@@ -179,7 +179,8 @@ def split_csv(value: str) -> list[str]:
             end = len(value) if end < 0 else end
             field, position = value[position:end], end
             if '"' in field:
-                raise ValueError(f'parse error on line 1, column {end}: bare " in non-quoted-field')
+                column = position - len(field) + field.index('"') + 1
+                raise ValueError(f'parse error on line 1, column {column}: bare " in non-quoted-field')
         fields.append(field)
         if position == len(value):
             return fields

@@ -25,8 +25,12 @@ INSPECT_FORMAT_HELP = (
 
 
 class Row:
-    """One entry of a list. `FIELDS` maps the names that templates use to functions of the row; `METHODS` are those with arguments."""
+    """One entry of a list. `FIELDS` maps the names that templates use to functions of the row; `METHODS` are those with arguments.
 
+    `KIND` is what docker calls the type, in its messages; "" for one that is called as its neighbours are.
+    """
+
+    KIND: ClassVar[str] = ""
     FIELDS: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
     METHODS: ClassVar[Mapping[str, Callable[..., str]]] = {}
 
@@ -41,8 +45,8 @@ class Row:
             return lambda *arguments: method(self, *arguments)
         from teul.cli.templates.template import TemplateError
 
-        kind = type(self).__name__.replace("Row", "Context")  # as docker's types are called
-        raise TemplateError(f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *formatter.{kind}')
+        kind = self.KIND or f"formatter.{type(self).__name__.replace('Row', 'Context')}"
+        raise TemplateError(f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *{kind}')
 
     def json_value(self, name: str) -> object:
         """What a field is in JSON, where that may differ from its text."""

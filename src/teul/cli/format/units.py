@@ -46,6 +46,15 @@ def go_time(seconds: int) -> str:
     return strftime("%Y-%m-%d %H:%M:%S %z %Z", localtime(seconds))
 
 
+def go_timestamp(text: str) -> str:
+    """A point in time out of a document (RFC 3339), as Go prints it: `2006-01-02 15:04:05.123456 +0000 UTC`."""
+    date, _, rest = text.partition("T")
+    if rest.endswith("Z"):
+        return f"{date} {rest[:-1]} +0000 UTC"
+    zone = rest[-6:].replace(":", "")
+    return f"{date} {rest[:-6]} {zone} {zone}"
+
+
 def rfc3339(seconds: int, nanoseconds: int | None = None) -> str:
     """`2006-01-02T15:04:05+02:00` in local time, with nine decimals when `nanoseconds` are given."""
     local = localtime(seconds)

@@ -221,14 +221,17 @@ def test_a_relative_bind_starts_at_the_current_directory() -> None:
             {"net1": {"Aliases": ["a"], "IPAMConfig": {"IPv4Address": "10.0.0.2"}}},
         ),
         (
-            ["--network", "name=net1,alias=a,alias=b,ip6=::2,mac-address=m,gw-priority=3,driver-opt=x=y,link-local-ip=fe80::1"],
+            [
+                "--network",
+                "name=net1,alias=a,alias=b,ip6=::2,mac-address=02-42-00-00-00-09,gw-priority=3,driver-opt=x=y,link-local-ip=fe80::1",
+            ],
             "net1",
             {
                 "net1": {
                     "Aliases": ["a", "b"],
                     "DriverOpts": {"x": "y"},
                     "GwPriority": 3,
-                    "MacAddress": "m",
+                    "MacAddress": "02-42-00-00-00-09",
                     "IPAMConfig": {"IPv6Address": "::2", "LinkLocalIPs": ["fe80::1"]},
                 }
             },
@@ -336,7 +339,7 @@ def test_contradictions_are_refused(arguments: list[str], message: str) -> None:
         (["--device-read-iops", "/dev/x:1k"], "invalid rate for device"),
         (["--blkio-weight-device", "/dev/x:5"], "invalid weight for device"),
         (["--mount", "type=foo"], "target is required"),
-        (["--network", "name="], "network name/id is not specified"),
+        (["--network", "alias=a"], "network name/id is not specified"),
         (["--network", "name=a,foo=b"], "invalid field key foo"),
         (["--network", "name=a,b"], "invalid field b"),
         (["--network", "name=a,gw-priority=x"], "invalid gw-priority (x)"),
