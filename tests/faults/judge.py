@@ -163,12 +163,14 @@ def _processes(victim: Victim, inits: set[int]) -> Iterator[str]:
     keepers = [pid for pid in processes.children_of(victim.pid) if processes.command_line(pid) == "teul: keeper"]
     wanted = {processes.namespace_of(pid, "pid") for pid in inits}
     own = processes.namespace_of(os.getpid(), "pid")
+    has_agent = False
     for pid in processes.descendants_of(os.getpid()):
         title, namespace = processes.command_line(pid), processes.namespace_of(pid, "pid")
         if pid in {victim.pid, *keepers[-1:]} or title == "teul: standby" or not processes.is_alive(pid) or namespace is None:
             continue
-        # The agent answers containers' questions for names, and may outlive its engine with them.
-        guards = bool(inits) and title == "teul: network agent"
-        guards = guards or (title == "teul: keeper" and bool(inits & set(processes.descendants_of(pid))))
+        if title == "teul: network agent" and not has_agent:
+            has_agent = True  # the engine's only one, for as long as there is an engine
+            continue
+        guards = title == "teul: keeper" and inits & set(processes.descendants_of(pid))
         if not guards and (namespace == own or namespace not in wanted):
             yield f"process {pid} ({title}) serves no running container"

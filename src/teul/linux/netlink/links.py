@@ -40,6 +40,7 @@ else:
     Plan = dict
 
 _FORWARDING_SECONDS = 0.25
+_PREDECESSOR_SECONDS = 2.0
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _LOOPBACK_INDEX = 1  # linux/net_namespace.h, LOOPBACK_IFINDEX
 
@@ -71,13 +72,17 @@ def create_child(plan: Plan, netns_pid: int, host: Netlink, *, netns_fd: int = -
     parent = host.get_link(name=plan["parent"])
     if parent is None:
         raise OSError(errno.ENODEV, f"the requested parent interface {plan['parent']} was not found on the Docker host")
+    name = plan["container_name"]
+    # kernel: what says that somebody is alone on the parent already.
+    taken = errno.EINVAL if plan["mode"] == "passthru" else 0
     try:
-        host.execute(_new_child(plan, plan["container_name"], parent.ifindex, netns_pid, netns_fd), subject=plan["container_name"])
+        try:
+            _execute_patiently(host, [_new_child(plan, name, parent.ifindex, netns_pid, netns_fd)], name, taken)
+        except FileExistsError:
+            # kernel: before 6.15 the name must be free where the request is made, and there is an eth0 on most hosts.
+            _execute_patiently(host, [_new_child(plan, plan["host_name"], parent.ifindex, netns_pid, netns_fd)], name, taken)
     except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise OSError(error.errno, f"failed to create the {plan['kind']} port: {error.strerror}") from error
-        # kernel: before 6.15 the name must be free where the request is made, and there is an eth0 on most hosts.
-        host.execute(_new_child(plan, plan["host_name"], parent.ifindex, netns_pid, netns_fd), subject=plan["container_name"])
+        raise OSError(error.errno, f"failed to create the {plan['kind']} port: {error.strerror}") from error
 
 
 def create_veth(plan: Plan, netns_pid: int, host: Netlink | None = None, *, netns_fd: int = -1) -> None:
@@ -130,10 +135,10 @@ def configure_inside(plans: Sequence[Plan], host: Netlink | None = None) -> None
         name = plan["container_name"]
         index = _settle_child(plan) if "kind" in plan else socket.if_nametoindex(name)
         _ensure_ipv6(name, is_on=_wants_ipv6(plan))
-        for text in plan["addresses"]:
-            address, _, length = text.partition("/")
-            requests.append(messages.new_address(link_index=index, address=address, prefix_length=int(length)))
-        requests.append(messages.set_link(index=index, is_up=True))
+        if "kind" in plan:
+            _enable_child(plan, index)
+        else:
+            requests += _enabling(plan, index)
         # After the link is up, for only then is the gateway within reach.
         requests += [messages.new_default_route(link_index=index, gateway=gateway) for gateway in _gateways(plan)]
         for version in plan.get("device_routes", ()):
@@ -212,6 +217,37 @@ def _settle_child(plan: Plan) -> int:
         if link.name != name or (mac and link.mac != mac):
             inside.execute(messages.set_identity(index=link.ifindex, name="" if link.name == name else name, mac=mac), subject=name)
     return link.ifindex
+
+
+def _enable_child(plan: Plan, index: int) -> None:
+    with Netlink() as inside:
+        _execute_patiently(inside, _enabling(plan, index), plan["container_name"], errno.EADDRINUSE)
+
+
+def _execute_patiently(netlink: Netlink, requests: list[messages.Message], name: str, taken: int) -> None:
+    """Repeat requests that may be repeated, as long as they fail with errno `taken`, for a while.
+
+    A container that is started again has the addresses of its last run, or the parent for itself, and the kernel may not have taken down
+    that run's link: it does so in the background.
+    """
+    deadline = time.monotonic() + _PREDECESSOR_SECONDS
+    while True:
+        try:
+            netlink.execute(*requests, subject=name)
+        except OSError as error:
+            if error.errno != taken or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(0.002)
+
+
+def _enabling(plan: Plan, index: int) -> list[messages.Message]:
+    requests = []
+    for text in plan["addresses"]:
+        address, _, length = text.partition("/")
+        requests.append(messages.new_address(link_index=index, address=address, prefix_length=int(length)))
+    return [*requests, messages.set_link(index=index, is_up=True)]
 
 
 def _gateways(plan: Plan) -> list[str]:
