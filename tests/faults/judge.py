@@ -17,7 +17,7 @@ from support.polling import eventually
 from teul.model.container import Container
 from teul.network.firewall.ports import forwardings
 from teul.oci.reference import parse_reference
-from teul.services.networks.records import bridge_of
+from teul.services.networks.records import bridge_of, wire_of
 from teul.store.metadata import containers, images, networks
 
 _PATIENCE_SECONDS = 5.0  # for what the engine removes in the background, and the kernel
@@ -129,7 +129,7 @@ def _host(victim: Victim) -> Iterator[str]:
             yield f"container {row.name} is {row.state.status}, its process {row.state.pid} is not there"
         elif (is_paused := row.state.status == "paused") != _is_frozen(victim.cgroups().get(row.id, [])):
             yield f"container {row.name} is {row.state.status}, and {'not ' if is_paused else ''}frozen"
-    links = {endpoint.host_interface for row in active.values() for endpoint in row.endpoints.values()}
+    links = {endpoint.host_interface for row in active.values() for endpoint in row.endpoints.values()} - {""}
     yield from _differences("link", links, recorded="endpoint", found=set(victim.links()), known="link")
     yield from _networks(victim)
     yield from _ports(victim, active.values())
@@ -144,6 +144,9 @@ def _networks(victim: Victim) -> Iterator[str]:
     yield from _differences("network", set(recorded), recorded="record", found=told, known="answer")
     wanted = {bridge_of(network).name for network in recorded.values() if network.driver == "bridge" and not network.config_only}
     yield from _differences("network", wanted, recorded="record", found=victim.bridges(), known="bridge")
+    made = {wire_of(network).parent for network in recorded.values() if network.is_wire and not network.config_only}
+    made = {name for name in made if "." in name or name.startswith(("dm-", "di-"))}
+    yield from _differences("network", made, recorded="record", found=victim.parents(), known="parent")
     rules = subprocess.run(
         ["nft", "list", "set", "inet", victim.names.table, "bridges"], check=False, capture_output=True, text=True
     ).stdout
@@ -186,9 +189,13 @@ def _processes(victim: Victim, inits: set[int]) -> Iterator[str]:
     keepers = [pid for pid in processes.children_of(victim.pid) if processes.command_line(pid) == "teul: keeper"]
     wanted = {processes.namespace_of(pid, "pid") for pid in inits}
     own = processes.namespace_of(os.getpid(), "pid")
+    has_agent = False
     for pid in processes.descendants_of(os.getpid()):
         title, namespace = processes.command_line(pid), processes.namespace_of(pid, "pid")
         if pid in {victim.pid, *keepers[-1:]} or title == "teul: standby" or not processes.is_alive(pid) or namespace is None:
+            continue
+        if title == "teul: network agent" and not has_agent:
+            has_agent = True  # the engine's only one, for as long as there is an engine
             continue
         guards = title == "teul: keeper" and inits & set(processes.descendants_of(pid))
         if not guards and (namespace == own or namespace not in wanted):

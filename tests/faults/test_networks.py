@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import subprocess
+from collections.abc import Iterator
+
+import pytest
 
 from faults.judge import assert_ends, assert_usable, assert_whole
 from faults.victim import Victim, cases
-from support.needs import needs
+from support.needs import missing, needs
 from support.polling import eventually
 
 pytestmark = [needs("root", "busybox", "overlayfs", "nft")]
@@ -205,3 +210,80 @@ def assert_published(victim: Victim, name: str, port: int) -> None:
     places = [{"HostIp": address, "HostPort": str(port)} for address in ("0.0.0.0", "::")]
     assert victim.find(name)["NetworkSettings"]["Ports"] == {"80/tcp": places}
     assert not is_free(port), "the engine keeps it from others"
+
+
+@pytest.fixture
+def parent() -> Iterator[str]:
+    """The name of an interface of the host; where the kernel has VLANs, of one on it, that is not there yet."""
+    name = f"tlw{os.getpid() % 100000}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
+    try:
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield name if missing("vlan") else f"{name}.50"
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+@contextlib.contextmanager
+def without_network(victim: Victim, name: str) -> Iterator[None]:
+    """Its parent goes before the network can be removed by the victim's own end."""
+    try:
+        yield
+    finally:
+        if victim.knows_network(name):
+            victim.want(204, "DELETE", f"/networks/{name}")
+
+
+@needs("macvlan")
+@cases(
+    {"networks.parent.made": "kill cancel error", "networks.create.recorded": "kill cancel error", "store.transaction.worked": "kill full"}
+)
+def test_network_without_a_bridge_is_made_or_not(victim: Victim, parent: str, point: str, way: str, occurrence: int) -> None:
+    """The parent that was made for it is there as long as the network is."""
+    wanted = {"Name": "mine", "Driver": "macvlan", "Options": {"parent": parent}, "IPAM": {"Config": [{"Subnet": "192.0.2.0/24"}]}}
+    response = victim.strike(point, way, "POST", "/networks/create", wanted, occurrence=occurrence)
+    if response is not None and response.status != 201:
+        assert not victim.knows_network("mine"), response.message
+    assert_whole(victim)
+    if not victim.knows_network("mine"):
+        victim.want(201, "POST", "/networks/create", wanted)
+    with without_network(victim, "mine"):
+        victim.run("hit", HostConfig={"NetworkMode": "mine"})
+        assert_whole(victim)
+        assert_ends(victim, "hit")
+        victim.want(204, "DELETE", "/containers/hit")
+    assert_whole(victim)
+    assert_usable(victim, "hit")
+
+
+@needs("macvlan")
+@cases({"networks.remove.forgotten": "kill cancel", "store.transaction.worked": "kill"})
+def test_network_without_a_bridge_is_removed_in_the_end(victim: Victim, parent: str, point: str, way: str, occurrence: int) -> None:
+    wanted = {"Name": "mine", "Driver": "macvlan", "Options": {"parent": parent}, "IPAM": {"Config": [{"Subnet": "192.0.2.0/24"}]}}
+    victim.want(201, "POST", "/networks/create", wanted)
+    with without_network(victim, "mine"):
+        victim.strike(point, way, "DELETE", "/networks/mine", occurrence=occurrence)
+    assert_whole(victim)
+    assert_usable(victim, "hit")
+
+
+@needs("macvlan")
+@cases({"containers.connect.linked": "kill cancel error", "containers.disconnect.recorded": "kill cancel error"})
+def test_link_without_an_end_on_the_host_comes_and_goes(victim: Victim, parent: str, point: str, way: str, occurrence: int) -> None:
+    """Inside there is a link for each network of the record, when it is connected and disconnected again."""
+    wanted = {"Name": "mine", "Driver": "macvlan", "Options": {"parent": parent}, "IPAM": {"Config": [{"Subnet": "192.0.2.0/24"}]}}
+    victim.want(201, "POST", "/networks/create", wanted)
+    with without_network(victim, "mine"):
+        victim.run("hit")
+        verbs = ("connect", "disconnect")
+        for verb in verbs:
+            if point.split(".")[1] == verb:
+                victim.strike(point, way, "POST", f"/networks/mine/{verb}", {"Container": "hit"}, occurrence=occurrence)
+            connected = "mine" in victim.find("hit")["NetworkSettings"]["Networks"]
+            if connected != (verb == "connect"):
+                victim.want(200, "POST", f"/networks/mine/{verb}", {"Container": "hit"})
+            assert_whole(victim)
+        assert_ends(victim, "hit")
+        victim.want(204, "DELETE", "/containers/hit")
+    assert_whole(victim)
+    assert_usable(victim, "hit")

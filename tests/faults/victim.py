@@ -21,6 +21,7 @@ from support.unix_http import Response
 from teul.linux.netlink.socket import Netlink
 from teul.network.bridge import group_of, list_ports, remove_bridges
 from teul.network.names import HostNames, names_for_root
+from teul.network.wire import MADE_KINDS
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -177,6 +178,12 @@ class Victim(Engine):
         group = group_of(self.names.table)
         with Netlink() as host:
             return {link.name for link in host.list_links() if link.kind == "bridge" and link.group == group}
+
+    def parents(self) -> set[str]:
+        """The links that the engine has made for networks without a bridge."""
+        group = group_of(self.names.table)
+        with Netlink() as host:
+            return {link.name for link in host.list_links() if link.kind in MADE_KINDS and link.group == group}
 
     def links(self) -> list[str]:
         """What hangs on the bridges."""

@@ -113,7 +113,8 @@ def echo_server(address: str, port: int = 8000, *, inside: Member | None = None)
         if inside is not None:
             fd = os.open(f"/proc/{inside.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             process.setns(fd, process.CLONE_NEWNET)
-        with socket.create_server((address, port)) as server:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, port), family=family) as server:
             os.write(ready_write_fd, b"!")
             while True:
                 connection, client = server.accept()

@@ -70,6 +70,18 @@ def _docker_cli_28() -> bool:
     return found is not None and int(found[1]) >= 28
 
 
+def _link_kind(*arguments: str) -> Callable[[], bool]:
+    """Whether the kernel makes links of a kind, tried in a network namespace that is gone afterwards."""
+
+    @cache
+    def is_there() -> bool:
+        pair = "ip link add below type veth peer name far && ip link set below up"
+        script = f"{pair} && ip link add tried {' '.join(arguments)}"
+        return subprocess.run(["unshare", "-n", "sh", "-c", script], capture_output=True, check=False).returncode == 0
+
+    return is_there
+
+
 CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "the tests do not run as root"),
     "dockerd": (dockerd.is_installed, "dockerd is not installed (Debian package docker.io)"),
@@ -84,5 +96,9 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "cgroup1": (lambda: _mounted("cgroup"), "no cgroup v1 hierarchy is mounted"),
     "cgroup2": (lambda: _mounted("cgroup2"), "no cgroup v2 hierarchy is mounted"),
     "userns": (lambda: Path("/proc/self/ns/user").exists(), "the kernel has no user namespaces"),
+    "macvlan": (_link_kind("link", "below", "type", "macvlan"), "the kernel has no macvlan links"),
+    "ipvlan": (_link_kind("link", "below", "type", "ipvlan"), "the kernel has no ipvlan links"),
+    "vlan": (_link_kind("link", "below", "type", "vlan", "id", "5"), "the kernel has no VLANs (802.1Q)"),
+    "dummy": (_link_kind("type", "dummy"), "the kernel has no dummy links"),
     "seccomp": (lambda: Path("/proc/sys/kernel/seccomp/actions_avail").exists(), "the kernel has no seccomp filters"),
 }

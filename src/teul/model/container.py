@@ -28,7 +28,8 @@ class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
 class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A running container's attachment to a network: addresses without their prefix lengths, which stand apart; "" where there is none.
 
-    `interface` is its name inside, `host_interface` that of the other end. `ports` are the container's ports that are published by it.
+    `interface` is its name inside, `host_interface` that of the other end, "" if that is not on the host. `ports` are the container's ports
+    that are published by it. With `is_routed` the interface itself leads out, without a gateway.
     """
 
     network_name: str
@@ -44,6 +45,12 @@ class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     host_interface: str = ""
     interface: str = ""
     ports: tuple[PublishedPort, ...] = ()
+    is_routed: bool = False
+
+    def leads_out(self, version: int) -> bool:
+        """Whether it is a way to the rest of the world for this IP version."""
+        gateway, address = (self.gateway, self.ipv4) if version == 4 else (self.gateway6, self.ipv6)
+        return bool(gateway or (self.is_routed and address))
 
 
 class Container(msgspec.Struct, kw_only=True):
@@ -95,7 +102,7 @@ class Container(msgspec.Struct, kw_only=True):
     def gateway_endpoint(self) -> ContainerEndpoint | None:
         """The attachment by which the container reaches the outside: the first with a gateway, else the first; None without any."""
         candidates = self.endpoints.values()
-        return next((endpoint for endpoint in candidates if endpoint.gateway or endpoint.gateway6), next(iter(candidates), None))
+        return next((endpoint for endpoint in candidates if endpoint.leads_out(4) or endpoint.leads_out(6)), next(iter(candidates), None))
 
     @property
     def health_status(self) -> str:

@@ -9,6 +9,8 @@ import msgspec
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
 """Networks that every engine has, and nobody may make or remove."""
+WIRE_DRIVERS = ("macvlan", "ipvlan")
+"""Drivers whose networks have no bridge: containers are on the wire of one of the host's interfaces."""
 
 
 class AddressRange(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,7 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """One network. `driver` is Docker's name: bridge, host, null (for `none`)."""
+    """One network. `driver` is Docker's name: bridge, macvlan, ipvlan, host, null (for `none`)."""
 
     id: str
     name: str
@@ -51,6 +53,21 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     def is_predefined(self) -> bool:
         """Whether it is one of the networks that every engine has."""
         return self.name in PREDEFINED
+
+    @property
+    def has_links(self) -> bool:
+        """Whether its containers get a link, and addresses that the engine keeps account of."""
+        return self.driver == "bridge" or self.is_wire
+
+    @property
+    def is_wire(self) -> bool:
+        """Whether it is of a driver without a bridge."""
+        return self.driver in WIRE_DRIVERS
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing leads out of it: as was asked, or since the wire that it is on goes nowhere."""
+        return self.internal or (self.is_wire and not self.options.get("parent"))
 
     def encode(self) -> bytes:
         """The record as JSON, for the database."""

@@ -11,6 +11,7 @@ from teul.model.network import Network
 from teul.network import endpoints
 from teul.network.bridge import Bridge, Segment
 from teul.network.ipam import Address
+from teul.network.wire import Wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Allocation:
 
 def describe(
     network: Network,
-    bridge: Bridge,
+    side: Bridge | Wire,
     container_id: str,
     addresses: Sequence[Address],
     *,
@@ -32,12 +33,13 @@ def describe(
     container_interface: str,
     link_local: Sequence[str] = (),
 ) -> Allocation:
-    """The allocation of `addresses`, one of each IP version at most, on `network`, whose bridge is `bridge`.
+    """The allocation of `addresses`, one of each IP version at most, on `network`, which has this `side` on the host.
 
-    Its plan has no default route: which of a container's networks is the way out, `with_gateways` says. `link_local` are addresses that the
+    On a wire there is no end of the link on the host, and `host_interface` only a name for the time that the link's own may not be had. Its
+    plan has no default route: which of a container's networks is the way out, `with_gateways` says. `link_local` are addresses that the
     client chose, with prefix lengths.
     """
-    segments = {address.version: (address, segment_of(bridge, address)) for address in addresses}
+    segments = {address.version: (address, segment_of(side, address)) for address in addresses}
     ipv4, segment4 = segments.get(4, (None, None))
     ipv6, segment6 = segments.get(6, (None, None))
     endpoint = ContainerEndpoint(
@@ -51,37 +53,40 @@ def describe(
         ipv6=str(ipv6 or ""),
         ipv6_prefix=segment6.subnet.prefixlen if segment6 else 0,
         gateway6=str((segment6 and segment6.gateway) or ""),
-        host_interface=host_interface,
+        host_interface=host_interface if isinstance(side, Bridge) else "",
         interface=container_interface,
+        is_routed=isinstance(side, Wire) and side.is_routed and not side.is_internal,
     )
     plan = endpoints.make_plan(
         host_name=host_interface,
-        bridge=bridge.name,
+        bridge=side.name if isinstance(side, Bridge) else "",
         mac=mac,
-        mtu=bridge.mtu,
+        mtu=side.mtu,
         container_name=container_interface,
         addresses=[*(f"{address}/{segment.subnet.prefixlen}" for address, segment in segments.values()), *link_local],
         gateway=None,
         gateway6=None,
-        isolated=not bridge.has_icc,
+        isolated=isinstance(side, Bridge) and not side.has_icc,
     )
+    if isinstance(side, Wire):
+        plan.update({"kind": side.kind, "parent": side.parent, "mode": side.mode, "flag": side.flag})
     return Allocation(endpoint=endpoint, plan=plan)
 
 
-def segment_of(bridge: Bridge, address: Address) -> Segment:
-    """The subnet of the bridge that an address is of. Raises StopIteration if it is of none."""
-    return next(segment for segment in bridge.segments if segment.subnet.version == address.version and address in segment.subnet)
+def segment_of(side: Bridge | Wire, address: Address) -> Segment:
+    """The network's subnet that an address is of. Raises StopIteration if it is of none."""
+    return next(segment for segment in side.segments if segment.subnet.version == address.version and address in segment.subnet)
 
 
 def gateways(endpoints_of: Sequence[ContainerEndpoint], priorities: dict[str, int]) -> dict[int, ContainerEndpoint]:
     """By IP version, the endpoint by which a container with these endpoints reaches the rest of the world.
 
-    docker: of those with a gateway the one of the highest priority (by the network's name), then the first by the network's name.
+    docker: of those that lead out the one of the highest priority (by the network's name), then the first by the network's name.
     """
     ordered = sorted(endpoints_of, key=lambda endpoint: (-priorities.get(endpoint.network_name, 0), endpoint.network_name))
     found: dict[int, ContainerEndpoint] = {}
     for version in (4, 6):
-        chosen = next((endpoint for endpoint in ordered if (endpoint.gateway if version == 4 else endpoint.gateway6)), None)
+        chosen = next((endpoint for endpoint in ordered if endpoint.leads_out(version)), None)
         if chosen is not None:
             found[version] = chosen
     return found
@@ -99,5 +104,8 @@ def with_gateways(allocations: Sequence[Allocation], priorities: dict[str, int],
         plan["gateway"] = allocation.endpoint.gateway if chosen.get(4) == allocation.endpoint else None
         plan["gateway6"] = allocation.endpoint.gateway6 if chosen.get(6) == allocation.endpoint else None
         plan["hairpin"] = allocation.endpoint.network_name in publishing
+        routed = [version for version in (4, 6) if allocation.endpoint.is_routed and chosen.get(version) == allocation.endpoint]
+        if routed:
+            plan["device_routes"] = routed
         plans.append(plan)
     return plans

@@ -60,7 +60,7 @@ class Bridge:
 
 
 def group_of(owner: str) -> int:
-    """The number of a group of links (ip-link(8)) in which an engine's bridges are, so that they can be told and deleted together."""
+    """The number of a group of links (ip-link(8)) in which all are that an engine makes, so that they can be told and deleted together."""
     return 0x7E000000 | int.from_bytes(hashlib.sha256(owner.encode()).digest()[:3], "big")
 
 
@@ -103,7 +103,7 @@ def remove_bridge(name: str, *, group: int) -> None:
 
 
 def remove_bridges(group: int) -> None:
-    """Delete all bridges of the group together, which takes hardly longer than one. Raises `OSError`."""
+    """Delete all links of the group together, which takes hardly longer than one. Raises `OSError`."""
     with Netlink() as host:
         try:
             host.execute(messages.delete_links(group=group), subject=f"group {group:#x}")
@@ -112,10 +112,10 @@ def remove_bridges(group: int) -> None:
                 raise
 
 
-def remove_other_bridges(names: Sequence[str], *, group: int) -> list[str]:
-    """Delete the bridges of the group that are not among `names`; returns theirs. Raises `OSError`."""
+def remove_other_links(names: Sequence[str], *, group: int) -> list[str]:
+    """Delete the links of the group that are not among `names`; returns theirs. Raises `OSError`."""
     with Netlink() as host:
-        others = [link for link in host.list_links() if link.kind == "bridge" and link.group == group and link.name not in names]
+        others = [link for link in host.list_links() if link.group == group and link.name not in names]
         for link in others:
             _delete(host, link.ifindex, link.name)
     return [link.name for link in others]

@@ -41,6 +41,11 @@ def mac_for(address: Address) -> str:
     return (b"\x02\x42" + address.packed[-4:]).hex(":")
 
 
+def mac_for_endpoint(endpoint_id: str) -> str:
+    """A locally administered MAC address for an endpoint without an IP address, the same at every start."""
+    return (b"\x02\x42" + bytes.fromhex(endpoint_id)[:4]).hex(":")
+
+
 def parse_mac(text: str) -> str | None:
     """A client's MAC address in our spelling, or None if it is not one a network card can have (six bytes, not a group's)."""
     parts = text.replace("-", ":").split(":")

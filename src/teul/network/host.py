@@ -17,6 +17,7 @@ from teul.network.firewall.ports import Forwarding
 from teul.network.ipam import Subnet
 from teul.network.names import HostNames
 from teul.network.sysctls import Sysctls
+from teul.network.wire import Wire, ensure_parent, remove_parent
 
 
 class HostNetwork:
@@ -44,10 +45,20 @@ class HostNetwork:
         with self._lock:
             bridges.remove_bridge(bridge.name, group=self._group)
 
-    def remove_other_bridges(self, names: Sequence[str]) -> list[str]:
-        """Delete the bridges that the engine has made and that are not among `names`; returns theirs."""
+    def ensure_parent(self, wire: Wire) -> Wire:
+        """See `wire.ensure_parent`. Raises ParentUnusable, too."""
         with self._lock:
-            return bridges.remove_other_bridges(names, group=self._group)
+            return ensure_parent(wire, group=self._group)
+
+    def remove_parent(self, wire: Wire) -> None:
+        """Delete the parent of a network if the engine has made it. Idempotent."""
+        with self._lock:
+            remove_parent(wire.parent, group=self._group)
+
+    def remove_other_links(self, names: Sequence[str]) -> list[str]:
+        """Delete the bridges and parents that the engine has made and that are not among `names`; returns theirs."""
+        with self._lock:
+            return bridges.remove_other_links(names, group=self._group)
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
         """Bring the firewall to what it should be for exactly these networks. Published ports stay as they are."""

@@ -11,9 +11,10 @@ from teul.linux import netns
 from teul.linux.netlink import links, messages
 from teul.linux.netlink.links import Plan
 from teul.linux.netlink.socket import Netlink
+from teul.model.container import ContainerEndpoint
 
 Routes = dict[int, tuple[str, str]]
-"""By IP version: the name of the link inside, and the gateway's address."""
+"""By IP version: the name of the link inside, and the gateway's address ("": the link itself leads out)."""
 
 
 def connect(plan: Plan, pidfd: int, routes: Routes) -> None:
@@ -21,21 +22,27 @@ def connect(plan: Plan, pidfd: int, routes: Routes) -> None:
     netns_fd = netns.run_inside(pidfd, netns.open_own)
     try:
         with Netlink() as host:
-            links.create_veth(plan, 0, host, netns_fd=netns_fd)
+            links.create_link(plan, 0, host, netns_fd=netns_fd)
             try:
                 netns.run_inside(netns_fd, partial(_configure, plan, host, routes))
             except BaseException:
-                _delete(host, plan["host_name"])
+                if "kind" in plan:
+                    netns.run_inside(netns_fd, partial(_delete_child, plan))
+                else:
+                    _delete(host, plan["host_name"])
                 raise
     finally:
         os.close(netns_fd)
 
 
-def disconnect(host_interface: str, pidfd: int, routes: Routes) -> None:
-    """Take a link away, by the name of its end on the host, and have the container use these ways out. Idempotent."""
-    with Netlink() as host:
-        _delete(host, host_interface)
+def disconnect(endpoint: ContainerEndpoint, pidfd: int, routes: Routes) -> None:
+    """Take an endpoint's link away, by its end on the host if it has one, and have the container use these ways out. Idempotent."""
+    if endpoint.host_interface:
+        with Netlink() as host:
+            _delete(host, endpoint.host_interface)
     try:
+        if not endpoint.host_interface:
+            netns.run_inside(pidfd, partial(links.delete_inside, endpoint.interface))
         netns.run_inside(pidfd, partial(links.set_default_routes, routes))
     except ProcessLookupError:
         pass  # the container has ended meanwhile
@@ -51,6 +58,11 @@ def let_back(host_interfaces: Collection[str]) -> None:
 def _configure(plan: Plan, host: Netlink, routes: Routes) -> None:
     links.configure_inside([plan], host)
     links.set_default_routes(routes)
+
+
+def _delete_child(plan: Plan) -> None:
+    for name in (plan["container_name"], plan["host_name"]):
+        links.delete_inside(name)
 
 
 def _delete(host: Netlink, name: str) -> None:

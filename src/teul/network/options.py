@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from teul.errors import InvalidParameter, NotImplementedHere
 
-_PREFIX = "com.docker.network."
+DOCKER_PREFIX = "com.docker.network."
 BRIDGE_NAME = "com.docker.network.bridge.name"
 MTU = "com.docker.network.driver.mtu"
 ICC = "com.docker.network.bridge.enable_icc"
@@ -50,11 +50,11 @@ def parse_options(options: Mapping[str, str]) -> BridgeOptions:
     """
     known = {name: options.get(name, "") for name in _KNOWN}
     for name in options:
-        if name.startswith(_PREFIX) and name not in _KNOWN and name != DEFAULT_BRIDGE:
+        if name.startswith(DOCKER_PREFIX) and name not in _KNOWN and name != DEFAULT_BRIDGE:
             raise NotImplementedHere(f"network option {name} is not supported by this engine")
     return BridgeOptions(
         name=_name(known[BRIDGE_NAME]),
-        mtu=_mtu(known[MTU]),
+        mtu=parse_mtu(known[MTU]),
         icc=_boolean(ICC, known[ICC], default=True),
         masquerade=_boolean(MASQUERADE, known[MASQUERADE], default=True),
         host_binding=_address(HOST_BINDING, known[HOST_BINDING]),
@@ -69,6 +69,19 @@ def parse_boolean(name: str, value: str) -> bool:
     if value not in _BOOLEANS:
         raise InvalidParameter(f'driver-opt "{name}" is not a valid bool')
     return _BOOLEANS[value]
+
+
+def parse_mtu(value: str) -> int:
+    """0 where nothing is given. Raises InvalidParameter."""
+    if not value:
+        return 0
+    try:
+        mtu = int(value)
+    except ValueError:
+        raise _parse_error(MTU, value, f'strconv.Atoi: parsing "{value}": invalid syntax') from None
+    if mtu < 0 or (mtu and not _SMALLEST_MTU <= mtu <= _LARGEST_MTU):
+        raise InvalidParameter(f"invalid MTU number: {mtu}")
+    return mtu
 
 
 _KNOWN = frozenset(
@@ -97,18 +110,6 @@ def _boolean(name: str, value: str, *, default: bool) -> bool:
     if value not in _BOOLEANS:
         raise _parse_error(name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
     return _BOOLEANS[value]
-
-
-def _mtu(value: str) -> int:
-    if not value:
-        return 0
-    try:
-        mtu = int(value)
-    except ValueError:
-        raise _parse_error(MTU, value, f'strconv.Atoi: parsing "{value}": invalid syntax') from None
-    if mtu < 0 or (mtu and not _SMALLEST_MTU <= mtu <= _LARGEST_MTU):
-        raise InvalidParameter(f"invalid MTU number: {mtu}")
-    return mtu
 
 
 def _address(name: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from support.bridges import make_bridge
 from support.needs import needs
 from teul.network.bridge import SubnetTaken
 from teul.network.host import HostNetwork
-from unit.services.networks.test_service import NAMES, FakeHost
+from teul.network.wire import ParentUnusable, Wire
+from unit.services.networks.test_service import NAMES, PARENT_MAC, FakeHost
 
 Check = Callable[[HostNetwork], None]
 BRIDGE = make_bridge(NAMES.bridge, "172.17.0.0/16")
@@ -71,9 +73,55 @@ def test_networks_come_and_go_one_by_one(on_host: Callable[[Check], None]) -> No
         host.remove_from_firewall(second, [first])
         host.remove_bridge(second)
         host.remove_bridge(second)
-        assert host.remove_other_bridges([BRIDGE.name]) == []
+        assert host.remove_other_links([BRIDGE.name]) == []
         host.ensure_bridge(OTHER)
-        assert host.remove_other_bridges([BRIDGE.name]) == [OTHER.name]
+        assert host.remove_other_links([BRIDGE.name]) == [OTHER.name]
+
+    on_host(check)
+
+
+WIRE = Wire(kind="macvlan", parent="uplink", mode="bridge")
+
+
+def test_a_parent_that_is_there_is_used_and_stays(on_host: Callable[[Check], None]) -> None:
+    def check(host: HostNetwork) -> None:
+        if not isinstance(host, FakeHost):
+            subprocess.run(["ip", "link", "add", "uplink", "address", PARENT_MAC, "type", "veth", "peer", "name", "wire"], check=True)
+        assert host.ensure_parent(WIRE).parent_mac == PARENT_MAC
+        host.remove_parent(WIRE)
+        assert host.remove_other_links([]) == []
+        assert host.ensure_parent(WIRE).parent == "uplink"
+
+    on_host(check)
+
+
+def test_a_parent_that_cannot_be_is_told_in_dockers_words(on_host: Callable[[Check], None]) -> None:
+    def check(host: HostNetwork) -> None:
+        with pytest.raises(ParentUnusable, match=r"^-o parent interface was not found on the host: absent$"):
+            host.ensure_parent(dataclasses.replace(WIRE, parent="absent.50"))
+        host.remove_parent(dataclasses.replace(WIRE, parent="absent.50"))
+
+    on_host(check)
+
+
+@pytest.mark.parametrize("on_host", ["fake", pytest.param("real", marks=needs("root", "vlan", "dummy"))], indirect=True)
+def test_parents_that_were_made_go_with_their_networks(on_host: Callable[[Check], None]) -> None:
+    vlan = dataclasses.replace(WIRE, parent="uplink.50")
+    dummy = Wire(kind="ipvlan", parent="di-0123456789ab", mode="l2", is_dummy=True)
+
+    def check(host: HostNetwork) -> None:
+        if not isinstance(host, FakeHost):
+            subprocess.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "wire"], check=True)
+            subprocess.run(["ip", "link", "set", "uplink", "up"], check=True)
+        for _time in range(2):
+            host.ensure_parent(vlan)
+            host.ensure_parent(dummy)
+        host.remove_parent(vlan)
+        host.remove_parent(vlan)
+        assert host.remove_other_links([dummy.parent]) == []
+        host.ensure_parent(vlan)
+        assert host.remove_other_links([dummy.parent]) == [vlan.parent]
+        assert host.remove_other_links([]) == [dummy.parent]
 
     on_host(check)
 

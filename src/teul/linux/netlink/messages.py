@@ -36,19 +36,25 @@ NAMES = {
     RTM_NEWROUTE: "RTM_NEWROUTE",
     RTM_GETROUTE: "RTM_GETROUTE",
 }
-_RTN_UNICAST = 1
+_RTN_UNICAST, _RT_SCOPE_LINK = 1, 253
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL, _RTPROT_BOOT = 254, 255, 3
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RTEXT_FILTER_SKIP_STATS = 8
 
 # linux/if_link.h, linux/if_addr.h, linux/veth.h, linux/if.h
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 18, 19, 26, 27, 28
 _IFLA_EXT_MASK, _IFLA_CARRIER = 29, 33
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED, _BR_STATE_FORWARDING = 1, 4, 33, 3
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _VETH_INFO_PEER = 1
+_IFLA_VLAN_ID = 1
+_IFLA_MACVLAN_MODE = 1
+_MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+_IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS = 1, 2
+_IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+_IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _IFA_F_NODAD = 0x02
 _IFF_UP = 0x1
@@ -58,6 +64,7 @@ _NLATTR = struct.Struct("=HH")  # length, type
 _IFINFOMSG = struct.Struct("=BxHiII")  # family, device type, index, flags, change mask
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst and src length, tos, table, protocol, scope, type, flags
+_U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 _S32 = struct.Struct("=i")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -128,11 +135,48 @@ def new_veth(*, name: str, mtu: int, peer_name: str, peer_mac: str, peer_netns_p
     return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + _name(name) + _number(_IFLA_MTU, mtu) + info
 
 
+def new_macvlan(*, name: str, parent: int, mode: str, mac: str = "", mtu: int = 0, netns_pid: int = 0, netns_fd: int = -1) -> Message:
+    """A link, down, by which somebody in another namespace is on the wire of link `parent` with a MAC address of his own.
+
+    `mode` is bridge, private, vepa or passthru. Without `mac` the kernel chooses one (passthru: the parent's, whatever is given); `mtu` 0
+    is the parent's. The namespace is as of `new_veth`, and so is what is gained by being born in it.
+    """
+    data = _attribute(_IFLA_MACVLAN_MODE, _U32.pack(_MACVLAN_MODES[mode]))
+    body = _born_of(name, parent, mtu, netns_pid, netns_fd) + (_mac(mac) if mac else b"") + _info(b"macvlan", data)
+    return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body
+
+
+def new_ipvlan(*, name: str, parent: int, mode: str, flag: str, mtu: int = 0, netns_pid: int = 0, netns_fd: int = -1) -> Message:
+    """As `new_macvlan`, but under the parent's MAC address: packets are told apart by their IP addresses.
+
+    `mode` is l2, l3 or l3s, `flag` bridge, private or vepa. All links of a parent have one mode and one flag: those of the youngest.
+    """
+    data = _attribute(_IFLA_IPVLAN_MODE, _U16.pack(_IPVLAN_MODES[mode])) + _attribute(_IFLA_IPVLAN_FLAGS, _U16.pack(_IPVLAN_FLAGS[flag]))
+    return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _born_of(name, parent, mtu, netns_pid, netns_fd) + _info(b"ipvlan", data)
+
+
+def new_vlan(*, name: str, parent: int, vlan: int, group: int = 0) -> Message:
+    """A link, down, that is on VLAN number `vlan` (802.1Q) of the parent's wire."""
+    body = _ifinfo() + _name(name) + _number(_IFLA_LINK, parent) + (_number(_IFLA_GROUP, group) if group else b"")
+    return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + _info(b"vlan", _attribute(_IFLA_VLAN_ID, _U16.pack(vlan)))
+
+
+def new_dummy(*, name: str, mtu: int = 0, group: int = 0) -> Message:
+    """A link, down, that leads nowhere: what links born of it have in common."""
+    body = _ifinfo() + _name(name) + (_number(_IFLA_MTU, mtu) if mtu else b"") + (_number(_IFLA_GROUP, group) if group else b"")
+    return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + _info(b"dummy")
+
+
 def new_bridge(*, name: str, mac: str, mtu: int, group: int = 0) -> Message:
     """A bridge, up. A fixed `mac`, or the bridge would take that of its lowest port and change it as containers come and go."""
     body = _ifinfo(flags=_IFF_UP, change=_IFF_UP) + _name(name) + _mac(mac) + _number(_IFLA_MTU, mtu)
     body += (_number(_IFLA_GROUP, group) if group else b"") + _info(b"bridge")
     return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body
+
+
+def set_identity(*, index: int, name: str = "", mac: str = "") -> Message:
+    """Give a link that is down another name, or MAC address, or both."""
+    return RTM_NEWLINK, 0, _ifinfo(index=index) + _optional_name(name) + (_mac(mac) if mac else b"")
 
 
 def set_link(*, index: int = 0, name: str = "", is_up: bool | None = None, master: int | None = None, mtu: int | None = None) -> Message:
@@ -198,14 +242,21 @@ def delete_address(prefix: Prefix) -> Message:
     return RTM_DELADDR, 0, body
 
 
-def new_default_route(*, link_index: int, gateway: str, replaces: bool = False) -> Message:
-    """The default route of the gateway's family, in place of the one that is there if it `replaces` it."""
-    family, packed = pack_address(gateway)
-    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0)
+def new_default_route(*, link_index: int, gateway: str, family: int = 0, replaces: bool = False) -> Message:
+    """The default route of the gateway's family, in place of the one that is there if it `replaces` it.
+
+    With no gateway, "", everybody is taken to be on the link itself; `family` says of which IP version then.
+    """
+    packed = b""
+    if gateway:
+        family, packed = pack_address(gateway)
+    # kernel: IPv6 has no scopes of routes, and ignores this.
+    scope = 0 if gateway else _RT_SCOPE_LINK
+    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
     return (
         RTM_NEWROUTE,
         NLM_F_CREATE | (NLM_F_REPLACE if replaces else NLM_F_EXCL),
-        body + _attribute(_RTA_GATEWAY, packed) + _number(_RTA_OIF, link_index),
+        body + (_attribute(_RTA_GATEWAY, packed) if gateway else b"") + _number(_RTA_OIF, link_index),
     )
 
 
@@ -293,6 +344,11 @@ def parse_route(body: bytes) -> Prefix | None:
     found = parse_attributes(body, _RTMSG.size)
     empty = bytes(16 if family == socket.AF_INET6 else 4)
     return Prefix(family, found.get(_RTA_DST, empty), length, _u32(found.get(_RTA_OIF)), found.get(_RTA_GATEWAY, b""))
+
+
+def _born_of(name: str, parent: int, mtu: int, netns_pid: int, netns_fd: int) -> bytes:
+    namespace = _number(_IFLA_NET_NS_PID, netns_pid) if netns_fd < 0 else _number(_IFLA_NET_NS_FD, netns_fd)
+    return _ifinfo() + _name(name) + _number(_IFLA_LINK, parent) + (_number(_IFLA_MTU, mtu) if mtu else b"") + namespace
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:

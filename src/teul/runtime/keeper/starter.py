@@ -215,7 +215,7 @@ class _Start:
         try:
             with Netlink() as host:
                 for plan in self._launch["networks"]:
-                    links.create_veth(plan, self._pid, host)
+                    links.create_link(plan, self._pid, host)
             failpoints.reach("keeper.start.linked")
             if self._launch.get("resolver"):
                 self._make_resolver()  # before the child is told to go on: its program may ask for names at once

@@ -76,7 +76,7 @@ class Connections:
     async def _connect_locked(self, container: Container, network: Network, settings: EndpointSettings) -> None:
         process = self._runs.of(container.id).process if container.state.has_process else None
         attachments = {**container.wanted_networks, network.name: settings}
-        if process is None or network.driver != "bridge":
+        if process is None or not network.has_links:
             await self._registry.change(container, attachments=attachments)
             return
         endpoints = self._networks.endpoints
@@ -87,9 +87,7 @@ class Connections:
             after = {**container.endpoints, network.name: allocation.endpoint}
             priorities = {**gateway_priorities(container), network.name: settings.gw_priority}
             await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd, _routes(after, priorities)))
-            async with undoing(
-                partial(run_blocking, live.disconnect, allocation.endpoint.host_interface, process.pidfd, {}), "and its link stays"
-            ):
+            async with undoing(partial(run_blocking, live.disconnect, allocation.endpoint, process.pidfd, {}), "and its link stays"):
                 failpoints.reach("containers.connect.linked")
                 async with undoing(partial(self._move_ports_back, container), "and its ports lead elsewhere"):
                     after = await self._move_ports(container, after, priorities)
@@ -139,9 +137,9 @@ class Connections:
     async def _unlink(
         self, container: Container, endpoint: ContainerEndpoint, process: Process, after: dict[str, ContainerEndpoint]
     ) -> None:
-        if endpoint.host_interface:
+        if endpoint.interface or endpoint.host_interface:
             routes = _routes(after, gateway_priorities(container))
-            await _on_links(container, endpoint.network_name, partial(live.disconnect, endpoint.host_interface, process.pidfd, routes))
+            await _on_links(container, endpoint.network_name, partial(live.disconnect, endpoint, process.pidfd, routes))
 
 
 def _routes(endpoints: dict[str, ContainerEndpoint], priorities: dict[str, int]) -> Routes:

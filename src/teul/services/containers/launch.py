@@ -199,7 +199,7 @@ class Launcher:
         container.endpoints = {}
         allocations: list[Allocation] = []
         for network, settings in self._wanted_networks(container):
-            if network.driver != "bridge":
+            if not network.has_links:
                 container.endpoints[network.name] = endpoints.nominal(network, container.id)
                 continue
             taken = [endpoint.interface for endpoint in container.endpoints.values()]

@@ -168,7 +168,7 @@ class Names:
             "networks": [network.id for network in networks if network.name not in PREDEFINED],
             "links": {network.id: links for network in networks if (links := self._links(container, network))},
             "servers": upstream_servers(host_resolv_conf, container.host_config.dns or ()),
-            "forwards": any(not network.internal for network in networks),
+            "forwards": any(not network.is_closed for network in networks),
         }
 
     def _links(self, container: Container, network: Network) -> dict[str, list[str]]:

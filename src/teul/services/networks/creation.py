@@ -11,11 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from teul.errors import Forbidden, InvalidParameter, NotFound, NotImplementedHere, System
-from teul.model.network import PREDEFINED, AddressRange, Ipam, Network
+from teul.errors import Forbidden, InvalidParameter, NotFound, System
+from teul.model.network import PREDEFINED, WIRE_DRIVERS, AddressRange, Ipam, Network
 from teul.model.network_config import CreateNetwork, IpamConfig
 from teul.network.ipam import Address, Subnet, first_usable, unusable
 from teul.network.options import ENABLE_IPV4, ENABLE_IPV6, parse_boolean, parse_options
+from teul.network.wire import dummy_name
+from teul.services.networks.records import wire_of
 
 _DEFAULT_IPAM = "default"
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/64")
@@ -53,9 +55,6 @@ def check_request(request: CreateNetwork) -> tuple[Network, list[SubnetWish]]:
     _check_operators(request)
     if not request.config_only:
         _check_driver(driver, request.ipam.driver if request.ipam is not None else "")
-        parse_options(options)
-        if not ipv4 and not ipv6:
-            raise InvalidParameter("IPv4 or IPv6 must be enabled")
     network = Network(
         id=secrets.token_hex(32),
         name=request.name,
@@ -71,7 +70,9 @@ def check_request(request: CreateNetwork) -> tuple[Network, list[SubnetWish]]:
         options=options,
         labels=dict(request.labels or {}),
     )
-    return network, _complete(wishes, ipv4=ipv4, ipv6=ipv6)
+    if not network.config_only and not network.config_from:
+        check_options(network)
+    return network, _complete(network, wishes)
 
 
 def wishes_of(network: Network) -> list[SubnetWish]:
@@ -86,7 +87,36 @@ def wishes_of(network: Network) -> list[SubnetWish]:
         )
         for entry in network.ipam.ranges or ()
     ]
-    return _complete(wishes, ipv4=network.enable_ipv4, ipv6=network.enable_ipv6)
+    return _complete(network, wishes)
+
+
+def check_options(network: Network) -> None:
+    """Raise as Docker does for options that the network's driver does not take."""
+    if network.is_wire:
+        wire_of(network)
+        return
+    parse_options(network.options)
+    if not network.enable_ipv4 and not network.enable_ipv6:
+        raise InvalidParameter("IPv4 or IPv6 must be enabled")
+
+
+def check_parent(network: Network, others: Sequence[Network]) -> None:
+    """Raise System, as Docker does, if one of the other networks does not leave room on the wire that this one is to be on.
+
+    docker: each of the two drivers knows of its own networks only; where both have one parent, the kernel refuses a container's link.
+    """
+    if not network.is_wire or network.config_only:
+        return
+    wire = wire_of(network)
+    for other in others:
+        if other.driver != network.driver or other.config_only or wire_of(other).parent != wire.parent:
+            continue
+        if wire.kind == "ipvlan":
+            raise System(f"network {dummy_name(wire.kind, other.id)} is already using parent interface {wire.parent}")
+        if wire.mode == "passthru":
+            raise System(f"cannot use mode passthru, macvlan network {other.id} is already using parent interface {wire.parent}")
+        if wire_of(other).mode == "passthru":
+            raise System(f"macvlan network {other.id} is already using parent interface {wire.parent} in mode passthru")
 
 
 def check_overlap(wish: SubnetWish, own: Sequence[Subnet]) -> None:
@@ -153,12 +183,10 @@ def _check_dependent(request: CreateNetwork) -> None:
 
 
 def _check_driver(driver: str, ipam_driver: str) -> None:
-    if driver in ("macvlan", "ipvlan"):
-        raise NotImplementedHere(f"network driver {driver} is not supported by this engine yet")
     if driver in ("host", "null"):
         # docker: only the engine itself makes these, once each.
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver != "bridge":
+    if driver != "bridge" and driver not in WIRE_DRIVERS:
         raise NotFound(f'plugin "{driver}" not found')
     if ipam_driver not in ("", _DEFAULT_IPAM):
         raise NotFound(f'plugin "{ipam_driver}" not found')
@@ -169,9 +197,6 @@ def _check_ipam(configs: Sequence[IpamConfig], *, ipv6: bool) -> list[SubnetWish
     wishes = [wish for config in configs if (wish := _parse_wish(config, problems, ipv6=ipv6)) is not None]
     if problems:
         raise InvalidParameter("invalid network config:\n" + "\n".join(problems))
-    for version in (4, 6):
-        if len([wish for wish in wishes if wish.version == version]) > 1:
-            raise Forbidden("bridge driver doesn't support multiple subnets")
     return wishes
 
 
@@ -267,7 +292,13 @@ def _ipv6_problems(subnet: Subnet) -> list[str]:
     return []
 
 
-def _complete(wishes: Sequence[SubnetWish], *, ipv4: bool, ipv6: bool) -> list[SubnetWish]:
-    """One wish for each IP version that the network has."""
-    found = {wish.version: wish for wish in wishes}
-    return [found.get(version, SubnetWish(version=version)) for version, is_on in ((4, ipv4), (6, ipv6)) if is_on]
+def _complete(network: Network, wishes: Sequence[SubnetWish]) -> list[SubnetWish]:
+    """The wishes for each IP version that the network has: any subnet where none is wished for."""
+    found: list[SubnetWish] = []
+    for version, is_on in ((4, network.enable_ipv4), (6, network.enable_ipv6)):
+        of_version = [wish for wish in wishes if wish.version == version]
+        if len(of_version) > 1 and network.driver == "bridge":
+            raise Forbidden("bridge driver doesn't support multiple subnets")
+        if is_on:
+            found += of_version or [SubnetWish(version=version)]
+    return found

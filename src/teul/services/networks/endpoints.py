@@ -19,7 +19,7 @@ from itertools import count
 
 from teul import failpoints
 from teul.aio import Tasks, undoing
-from teul.errors import InvalidParameter
+from teul.errors import InvalidParameter, System
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
@@ -27,6 +27,7 @@ from teul.network import allocation, endpoints
 from teul.network.allocation import Allocation
 from teul.network.bridge import Bridge
 from teul.network.ipam import Address
+from teul.network.wire import Wire
 from teul.services.networks.addresses import Addresses, addresses_of
 from teul.services.networks.host_setup import HostSetup
 from teul.store.metadata import networks as rows
@@ -67,17 +68,23 @@ class Endpoints:
     async def allocate(
         self, network: Network, container_id: str, *, requested: EndpointSettings | None = None, taken: Collection[str] = ()
     ) -> Allocation:
-        """Give a container addresses on `network`, a bridge; recorded when this returns. `taken` are the names of its other interfaces.
+        """Give a container addresses on `network`; recorded when this returns. `taken` are the names of its other interfaces.
 
         A container that holds addresses there already keeps them. Raises InvalidParameter, Forbidden if the address is taken, Unavailable
         or System if the host does not let us.
         """
-        if network.driver != "bridge":
+        if not network.has_links:
             raise InvalidParameter(f"network {network.name} has no addresses to give")
         mac = _requested_mac(requested)
+        if mac and network.driver == "ipvlan":
+            raise System("ipvlan interfaces do not support custom mac address assignment")
         self._owed.discard((network.id, container_id))
         await self._release_owed()
-        network, bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
+        side: Bridge | Wire
+        if network.is_wire:
+            side = await self._host.ensure_wire(network)
+        else:
+            network, side = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
         held = self._take(network, container_id, requested)
         # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
         async with undoing(partial(self._give_back, [(network.id, container_id)]), "and the address stays taken"):
@@ -85,7 +92,7 @@ class Endpoints:
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
         link_local = (requested.ipam_config.link_local_ips if requested is not None and requested.ipam_config is not None else None) or []
-        return self._describe(network, bridge, held, mac=mac, interface=_free_name(bridge, taken), link_local=link_local)
+        return self._describe(network, side, held, mac=mac, interface=_free_name(side, taken), link_local=link_local)
 
     def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:
         """What inspection shows of a container on a network where there is nothing to allocate (none, host)."""
@@ -168,17 +175,18 @@ class Endpoints:
         return held
 
     def _describe(
-        self, network: Network, bridge: Bridge, held: rows.HeldAddresses, *, mac: str | None, interface: str, link_local: Sequence[str]
+        self, network: Network, side: Bridge | Wire, held: rows.HeldAddresses, *, mac: str | None, interface: str, link_local: Sequence[str]
     ) -> Allocation:
         name = self._free_link(held.container_id)
-        self._links[network.id, held.container_id] = name
+        if isinstance(side, Bridge):
+            self._links[network.id, held.container_id] = name
         addresses: list[Address] = addresses_of(held)
         return allocation.describe(
             network,
-            bridge,
+            side,
             held.container_id,
             addresses,
-            mac=mac or endpoints.mac_for(addresses[0]),
+            mac=mac or _mac(side, addresses, endpoints.endpoint_id(network.id, held.container_id)),
             host_interface=name,
             container_interface=interface,
             link_local=[f"{address}/{32 if '.' in address else 128}" for address in link_local],
@@ -213,8 +221,19 @@ def _is_on_record(container: Container, network_id: str) -> bool:
     return not container.endpoints or any(endpoint.network_id == network_id for endpoint in container.endpoints.values())
 
 
-def _free_name(bridge: Bridge, taken: Collection[str]) -> str:
-    return next(name for number in count() if (name := f"{bridge.interface_prefix}{number}") not in taken)
+def _free_name(side: Bridge | Wire, taken: Collection[str]) -> str:
+    prefix = side.interface_prefix if isinstance(side, Bridge) else "eth"
+    return next(name for number in count() if (name := f"{prefix}{number}") not in taken)
+
+
+def _mac(side: Bridge | Wire, addresses: Sequence[Address], endpoint_id: str) -> str:
+    """The MAC address of a link whose container did not ask for one; "" where that is not ours to choose, nor Docker's to show."""
+    if isinstance(side, Wire):
+        if side.kind == "ipvlan":
+            return ""
+        if side.mode == "passthru":
+            return side.parent_mac  # the two have one, and a container's choice would change the host's
+    return endpoints.mac_for(addresses[0]) if addresses else endpoints.mac_for_endpoint(endpoint_id)
 
 
 def _requested_mac(requested: EndpointSettings | None) -> str | None:

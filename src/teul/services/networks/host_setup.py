@@ -19,7 +19,8 @@ from teul.network.bridge import Bridge, SubnetTaken
 from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, first_usable, overlaps
-from teul.services.networks.records import bridge_of, subnets_of, with_mtu, with_subnet
+from teul.network.wire import ParentUnusable, Wire
+from teul.services.networks.records import bridge_of, subnets_of, wire_of, with_mtu, with_subnet
 from teul.services.networks.registry import NetworkRegistry
 
 log = logging.getLogger(__name__)
@@ -104,8 +105,19 @@ class HostSetup:
             self._tasks.start(self._on_host(self._host.ensure_forwarding, self._all()), name="forward policy")
         return self._registry.current(network), bridge
 
+    async def ensure_wire(self, network: Network) -> Wire:
+        """The wire of a network without a bridge, once its parent is there. Raises System."""
+        async with self._lock:
+            wire = await self._on_host(self._host.ensure_parent, wire_of(network))
+            with _translating():
+                failpoints.reach("networks.parent.made")
+            return wire
+
     async def withdraw(self, network: Network) -> None:
         """Take a network, which no container is on, from the host. Idempotent. Raises System."""
+        if network.is_wire:
+            await self._withdraw_wire(network)
+            return
         async with self._lock:
             bridge = self._bridges.pop(network.id, None) or bridge_of(network)
             try:
@@ -115,12 +127,23 @@ class HostSetup:
             finally:
                 await self._on_host(self._host.remove_bridge, bridge)
 
-    async def sweep(self, networks: Sequence[Network]) -> None:
-        """Delete bridges that are the engine's and no network's: of an engine that was killed while it removed one. Raises System."""
-        names = [bridge_of(network).name for network in networks]
+    async def _withdraw_wire(self, network: Network) -> None:
         async with self._lock:
-            for name in await self._on_host(self._host.remove_other_bridges, names):
-                log.info("deleted bridge %s, which is no network's", name)
+            wire = wire_of(network)
+            # Also of a network that is only being made: its name is taken before its parent is.
+            users = [other for other in self._registry.all() if other.is_wire and other.id != network.id and not other.config_only]
+            if all(wire_of(other).parent != wire.parent for other in users):
+                await self._on_host(self._host.remove_parent, wire)
+
+    async def sweep(self, networks: Sequence[Network]) -> None:
+        """Delete bridges and parents that are the engine's and none of these networks': of an engine that was killed while it removed one.
+
+        Raises System.
+        """
+        names = [wire_of(network).parent if network.is_wire else bridge_of(network).name for network in networks if network.has_links]
+        async with self._lock:
+            for name in await self._on_host(self._host.remove_other_links, names):
+                log.info("deleted link %s, which is no network's", name)
 
     async def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding], everything: Sequence[Forwarding]) -> None:
         """Take published ports out of the firewall and put others in; `everything` is what is to be in it then. Raises TeulError.
@@ -166,10 +189,13 @@ class HostSetup:
 
     async def _prepare(self, networks: Sequence[Network], is_in_use: Callable[[str], bool]) -> None:
         for network in networks:
-            if network.driver != "bridge":
+            if not network.has_links:
                 continue
             try:
-                await self._ensure_bridge(network, is_in_use=is_in_use(network.id))
+                if network.is_wire:
+                    await self.ensure_wire(network)
+                else:
+                    await self._ensure_bridge(network, is_in_use=is_in_use(network.id))
             except TeulError as error:
                 log.warning("network %s is not ready: %s", network.name, error.message)
         try:
@@ -255,6 +281,8 @@ def _translating() -> Iterator[None]:
         yield
     except OSError as error:
         raise _translated(error) from error
+    except ParentUnusable as error:
+        raise System(str(error)) from error
 
 
 def _translated(error: OSError) -> TeulError:

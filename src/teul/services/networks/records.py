@@ -13,6 +13,8 @@ from teul.model.network import BRIDGE, HOST, NONE, AddressRange, Attachment, Ipa
 from teul.network.bridge import Bridge, Segment
 from teul.network.ipam import Address, AddressPool, Subnet
 from teul.network.options import BRIDGE_NAME, DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, parse_options
+from teul.network.wire import Kind, Wire, dummy_name
+from teul.network.wire_options import parse_wire_options
 
 EVERYWHERE = "0.0.0.0"
 """The host binding of a network that publishes ports on all of the host's addresses."""
@@ -61,6 +63,32 @@ def bridge_of(network: Network) -> Bridge:
         has_icc=options.icc,
         is_masqueraded=options.masquerade,
         interface_prefix=options.interface_prefix,
+    )
+
+
+def wire_of(network: Network) -> Wire:
+    """The wire of a network whose driver is macvlan or ipvlan."""
+    kind: Kind = "macvlan" if network.driver == "macvlan" else "ipvlan"
+    options = parse_wire_options(kind, network.options)
+    is_routed = options.mode in ("l3", "l3s")
+    segments = [
+        Segment(
+            subnet=ipaddress.ip_network(entry.subnet),
+            # docker: where packets find their way by addresses alone, a gateway that was given is nobody.
+            gateway=ipaddress.ip_address(entry.gateway) if entry.gateway and not network.is_closed and not is_routed else None,
+            host_address=None,
+        )
+        for entry in network.ipam.ranges or ()
+    ]
+    return Wire(
+        kind=kind,
+        parent=options.parent or dummy_name(kind, network.id),
+        mode=options.mode,
+        flag=options.flag,
+        mtu=options.mtu,
+        segments=tuple(segments),
+        is_dummy=not options.parent,
+        is_internal=network.is_closed,
     )
 
 

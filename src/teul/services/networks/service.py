@@ -18,14 +18,14 @@ from teul.model.container import Container
 from teul.model.event import Event
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
-from teul.model.network import Attachment, Network
+from teul.model.network import AddressRange, Attachment, Network
 from teul.model.network_config import CreateNetwork
 from teul.network.bridge import SubnetTaken
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Pool
 from teul.network.options import parse_options
 from teul.services.events import EventSink, network_event
-from teul.services.networks.creation import SubnetWish, as_range, check_overlap, check_request, wishes_of
+from teul.services.networks.creation import SubnetWish, as_range, check_options, check_overlap, check_parent, check_request, wishes_of
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
@@ -86,7 +86,7 @@ class Networks:
 
     async def sweep(self, live: Collection[Container]) -> None:
         """Take from the host what belongs to none of the `live` containers, see `Endpoints.sweep` and `Ports.sweep`, and to no network."""
-        await self._host.sweep([network for network in self._registry.all() if network.driver == "bridge"])
+        await self._host.sweep(self._registry.all())
         await self.endpoints.sweep(live)
         await self.ports.sweep(live)
 
@@ -126,6 +126,9 @@ class Networks:
         if network.config_from:
             network = self._with_configuration(network)
             wishes = wishes_of(network)
+            check_options(network)
+        if not self._registry.has(network.name):
+            check_parent(network, self._registry.all())
         self._registry.reserve(network)
         return await run_to_end(self._make(network, wishes))
 
@@ -182,6 +185,9 @@ class Networks:
                 failpoints.reach("networks.create.recorded")
                 if network.config_only:
                     break
+                if network.is_wire:
+                    await self._host.ensure_wire(network)
+                    break
                 try:
                     is_exclusive = any(wish.subnet is None for wish in wishes) and attempt + 1 < CHOICES
                     await self._host.ensure(network, is_in_use=False, is_exclusive=is_exclusive)
@@ -195,23 +201,26 @@ class Networks:
         others = [
             subnet for other in self._registry.all() if other.id != network.id and not other.config_only for subnet in subnets_of(other)
         ]
-        isolated = parse_options(network.options).isolated
+        isolated = parse_options(network.options).isolated if network.driver == "bridge" else frozenset()
         if isolated and not network.internal:
             raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
-        ranges = []
+        # docker: on a wire the gateway is somebody else, so only one that was given is left alone.
+        has_gateways = not network.config_only and not network.is_wire
+        ranges: list[AddressRange] = []
         for wish in wishes:
             if not network.config_only:
                 check_overlap(wish, others)
             if wish.subnet is None and network.config_only:
                 continue
-            subnet = wish.subnet or await self._host.choose(wish.version, wish.size, [])
-            ranges.append(as_range(wish, subnet, is_routed=not network.config_only and wish.version not in isolated))
+            subnet = wish.subnet or await self._host.choose(wish.version, wish.size, others)
+            others.append(subnet)
+            ranges.append(as_range(wish, subnet, is_routed=has_gateways and wish.version not in isolated))
         return msgspec.structs.replace(network, ipam=msgspec.structs.replace(network.ipam, ranges=ranges))
 
     async def _give_up(self, network: Network) -> None:
         current = self._registry.current(network)
         try:
-            if not current.config_only and current.ipam.ranges:
+            if not current.config_only and (current.ipam.ranges or current.is_wire):
                 await self._host.withdraw(current)
         finally:
             await self._registry.delete(current)
@@ -229,7 +238,7 @@ class Networks:
         await self._registry.delete(network)
         failpoints.reach("networks.remove.forgotten")
         self.endpoints.forget_network(network.id)
-        if network.driver == "bridge":
+        if network.has_links:
             await self._host.withdraw(network)
         if not network.config_only:
             self._events.publish(network_event(network, "destroy"))

@@ -28,6 +28,7 @@ from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Subnet, overlaps
 from teul.network.names import names_for_root
+from teul.network.wire import ParentUnusable, Wire
 from teul.services.events import Events
 from teul.services.networks import endpoints as endpoints_module
 from teul.services.networks import host_setup
@@ -38,6 +39,7 @@ from teul.store.metadata import networks as store
 from teul.store.metadata.database import Database, DiskFull
 
 NAMES = names_for_root("/test")
+PARENT_MAC = "02:00:00:00:00:09"
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
 
@@ -51,6 +53,8 @@ class FakeHost(HostNetwork):
         self.firewall_error: Exception | None = None
         self.claims: list[Subnet] = []
         self.bridges: dict[str, Bridge] = {}
+        self.interfaces = {"uplink"}
+        self.parents: set[str] = set()  # that were made
         self.ports: list[str] = []
         self.removed_ports: list[set[str]] = []
         self.published: set[Forwarding] | None = None
@@ -74,11 +78,27 @@ class FakeHost(HostNetwork):
         self.calls.append(f"remove {bridge.name}")
         self.bridges.pop(bridge.name, None)
 
-    def remove_other_bridges(self, names: Sequence[str]) -> list[str]:
-        others = [name for name in self.bridges if name not in names]
+    def remove_other_links(self, names: Sequence[str]) -> list[str]:
+        others = [name for name in (*self.bridges, *self.parents) if name not in names]
         for name in others:
-            del self.bridges[name]
+            self.bridges.pop(name, None)
+            self.parents.discard(name)
         return others
+
+    def ensure_parent(self, wire: Wire) -> Wire:
+        self.calls.append(f"parent {wire.parent}")
+        if self.error:
+            raise self.error
+        if wire.parent not in self.interfaces:
+            below, _dot, _vlan = wire.parent.partition(".")
+            if not wire.is_dummy and below not in self.interfaces:
+                raise ParentUnusable(f"-o parent interface was not found on the host: {below}")
+            self.parents.add(wire.parent)
+        return dataclasses.replace(wire, parent_mac=PARENT_MAC)
+
+    def remove_parent(self, wire: Wire) -> None:
+        self.calls.append(f"no parent {wire.parent}")
+        self.parents.discard(wire.parent)
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
         self.calls.append(f"firewall {' '.join(network.name for network in networks)}")
@@ -127,6 +147,7 @@ class FakeHost(HostNetwork):
     def remove(self) -> None:
         self.calls.append("remove")
         self.bridges.clear()
+        self.parents.clear()
         self.ports = []
         self.published = None
 
