@@ -51,6 +51,7 @@ class Networked:
             "gateway": None,
             "gateway6": None,
             "isolated": False,
+            "hairpin": False,
         }
         self.message: dict[str, Any] = {"networks": [plan], "resolver": True}
         self.taken = contextlib.ExitStack()
