@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from kernel.netns import isolated
 from support.bridges import make_bridge
 from support.needs import needs
 from teul.network.bridge import SubnetTaken
+from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.wire import ParentUnusable, Wire
 from unit.services.networks.test_service import NAMES, PARENT_MAC, FakeHost
@@ -156,6 +158,32 @@ def test_only_ports_are_removed_and_what_was_removed_is_told(on_host: Callable[[
         assert sorted(host.remove_ports([BRIDGE], {"one", "three", "lo", "gone"})) == ["one", "three"]
         assert host.list_ports([BRIDGE]) == ["two"]
         assert host.remove_ports([BRIDGE], {"one"}) == []
+
+    on_host(check)
+
+
+def test_ports_are_led_to_containers_all_of_them_or_none(on_host: Callable[[Check], None]) -> None:
+    def forwarding(port: int, target: str = "172.17.0.2", address: str = "0.0.0.0") -> Forwarding:
+        return Forwarding(
+            address=ipaddress.ip_address(address), protocol="tcp", port=port, target=ipaddress.ip_address(target), target_port=80
+        )
+
+    def check(host: HostNetwork) -> None:
+        with pytest.raises(FileNotFoundError):
+            host.change_published([], [forwarding(1)])
+        bridge = host.ensure_bridge(BRIDGE)
+        host.ensure_firewall([bridge])
+        host.change_published([], [forwarding(1), forwarding(2), forwarding(1, address="192.0.2.1")])
+        with pytest.raises(FileExistsError):
+            host.change_published([], [forwarding(3), forwarding(1, "172.17.0.3")])
+        with pytest.raises(FileNotFoundError):
+            host.change_published([forwarding(2), forwarding(3)], [])
+        host.ensure_firewall([bridge])
+        host.change_published([forwarding(2)], [forwarding(2, "172.17.0.3")])
+        host.set_published([forwarding(3), forwarding(1)])
+        host.change_published([forwarding(3), forwarding(1)], [])
+        with pytest.raises(FileNotFoundError):
+            host.change_published([forwarding(1)], [])
 
     on_host(check)
 

@@ -334,16 +334,17 @@ async def test_one_container_cannot_have_more_than_so_many_queries_on_their_way(
             client.connect((ADDRESS, 53))
             for number in range(resolver.MAX_PENDING + 20):
                 client.send(DNSRecord.question(f"n{number}.example.org").pack())
-                if number >= resolver.MAX_PENDING:
-                    code = DNSRecord.parse(client.recv(512)).header.rcode
-                    counts[code] = counts.get(code, 0) + 1
-            client.send(DNSRecord.question("web").pack())
-            assert len(DNSRecord.parse(client.recv(512)).rr) == 1
+            known = DNSRecord.question("web")
+            client.send(known.pack())
+            while (answer := DNSRecord.parse(client.recv(512))).header.id != known.header.id:
+                # Some seconds later the others are given up: on a machine that is very slow, before this is over.
+                counts[answer.header.rcode] = counts.get(answer.header.rcode, 0) + 1
+            assert len(answer.rr) == 1
 
     with server(lambda _query: []) as silent:
         await agent.update_view(served.id, view(silent.address))
         await served.run(flood)
-    assert counts == {RCODE.REFUSED: 20}
+    assert counts[RCODE.REFUSED] == 20
     assert resolver.MAX_PENDING * 2 < upstream.MAX_PENDING
 
 
