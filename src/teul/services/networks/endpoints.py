@@ -11,6 +11,7 @@ every other start needs, where namespaces that die together are taken down toget
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import secrets
 from collections.abc import Collection, Sequence
@@ -19,7 +20,7 @@ from itertools import count
 
 from teul import failpoints
 from teul.aio import Tasks, undoing
-from teul.errors import InvalidParameter
+from teul.errors import Forbidden, InvalidParameter
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
@@ -77,6 +78,7 @@ class Endpoints:
         mac = _requested_mac(requested)
         self._owed.discard((network.id, container_id))
         await self._release_owed()
+        link_local = _requested_link_local(requested)
         network, bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
         held = self._take(network, container_id, requested)
         # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
@@ -84,11 +86,12 @@ class Endpoints:
             failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
-        link_local = (requested.ipam_config.link_local_ips if requested is not None and requested.ipam_config is not None else None) or []
         return self._describe(network, bridge, held, mac=mac, interface=_free_name(bridge, taken), link_local=link_local)
 
     def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:
-        """What inspection shows of a container on a network where there is nothing to allocate (none, host)."""
+        """What inspection shows of a container on a network where there is nothing to allocate (none, host). Raises Forbidden."""
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         identifier = endpoints.endpoint_id(network.id, container_id)
         return ContainerEndpoint(network_name=network.name, network_id=network.id, endpoint_id=identifier)
 
@@ -181,7 +184,7 @@ class Endpoints:
             mac=mac or endpoints.mac_for(addresses[0]),
             host_interface=name,
             container_interface=interface,
-            link_local=[f"{address}/{32 if '.' in address else 128}" for address in link_local],
+            link_local=[f"{address}/{16 if '.' in address else 64}" for address in link_local],
         )
 
     def _free_link(self, container_id: str) -> str:
@@ -215,6 +218,14 @@ def _is_on_record(container: Container, network_id: str) -> bool:
 
 def _free_name(bridge: Bridge, taken: Collection[str]) -> str:
     return next(name for number in count() if (name := f"{bridge.interface_prefix}{number}") not in taken)
+
+
+def _requested_link_local(requested: EndpointSettings | None) -> list[str]:
+    given = (requested.ipam_config.link_local_ips if requested is not None and requested.ipam_config is not None else None) or []
+    for text in given:
+        if not ipaddress.ip_address(text).is_link_local:
+            raise InvalidParameter(f"invalid link local IP address: {text}")
+    return given
 
 
 def _requested_mac(requested: EndpointSettings | None) -> str | None:

@@ -25,7 +25,7 @@ from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Pool
 from teul.network.options import parse_options
 from teul.services.events import EventSink, network_event
-from teul.services.networks.creation import SubnetWish, as_range, check_overlap, check_request, wishes_of
+from teul.services.networks.creation import SubnetWish, as_range, check_bridge_name, check_overlap, check_request, wishes_of
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
@@ -122,7 +122,7 @@ class Networks:
         is_wanted = prune_filter(filters, now_ns=time.time_ns())
         removed: list[str] = []
         for network in self._registry.all():
-            if network.is_predefined or self._usage.is_used(network.id) or self._is_configuration_of_others(network):
+            if network.is_predefined or network.config_only or self._usage.is_used(network.id):
                 continue
             if not is_wanted(network):
                 continue
@@ -172,12 +172,13 @@ class Networks:
         return network
 
     async def _with_subnets(self, network: Network, wishes: Sequence[SubnetWish]) -> Network:
-        others = [
-            subnet for other in self._registry.all() if other.id != network.id and not other.config_only for subnet in subnets_of(other)
-        ]
+        others_here = [other for other in self._registry.all() if other.id != network.id and not other.config_only]
+        others = [subnet for other in others_here for subnet in subnets_of(other)]
         isolated = parse_options(network.options).isolated
         if isolated and not network.internal:
             raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+        if not network.config_only:
+            check_bridge_name(network, [other for other in others_here if other.driver == "bridge"])
         ranges = []
         for wish in wishes:
             if not network.config_only:
