@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
+from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import Self
 
@@ -43,14 +44,24 @@ class Networks:
     """The use cases of networks. What containers get of them is in `endpoints`. Used from the event loop only."""
 
     def __init__(
-        self, database: Database, host: HostNetwork, usage: Usage[str], events: EventSink, *, pools: Sequence[Pool] = DEFAULT_POOLS
+        self,
+        database: Database,
+        host: HostNetwork,
+        usage: Usage[str],
+        events: EventSink,
+        *,
+        pools: Sequence[Pool] = DEFAULT_POOLS,
+        bridge_address: IPv4Interface | None = None,
     ) -> None:
-        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of."""
+        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of.
+
+        `bridge_address` is the default bridge's own; None: the first of a subnet that is free.
+        """
         self._usage = usage
         self._events = events
         self._tasks = Tasks()
         self._registry = NetworkRegistry(database, bridge_name=host.names.bridge)
-        self._host = HostSetup(host, self._registry, self._tasks, pools=pools)
+        self._host = HostSetup(host, self._registry, self._tasks, pools=pools, bridge_address=bridge_address)
         self.endpoints = Endpoints(database, self._host, self._tasks)
 
     async def __aenter__(self) -> Self:

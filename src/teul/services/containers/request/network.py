@@ -45,6 +45,9 @@ def normalise_networking(
         host_config.network_mode = DEFAULT_NETWORK
         if "default" in endpoints:
             endpoints[DEFAULT_NETWORK] = endpoints.pop("default")
+    elif host_config.network_mode not in _PREDEFINED and network_donor(host_config) is None:
+        # docker: on a network of the user's a link is an alias of the endpoint, which has it for itself.
+        host_config.links = None
     warnings: list[str] = []
     if config.mac_address:
         if host_config.network_mode not in ("host", "none") and network_donor(host_config) is None:
@@ -181,7 +184,7 @@ def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -
         if endpoint is not None and endpoint.driver_opts:
             raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
     mode = host_config.network_mode
-    if host_config.links:
+    if host_config.links and mode == DEFAULT_NETWORK:
         raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")
     if mode == DEFAULT_NETWORK and (host_config.publish_all_ports or any((host_config.port_bindings or {}).values())):
         ports = ", ".join(host_config.port_bindings or {}) or "all that the image exposes"
