@@ -9,7 +9,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from teul.daemon.address_pools import parse_bridge_address, parse_pool
 from teul.errors import InvalidParameter
+from teul.network.ipam import Pool
 from teul.registry.proxies import Proxies
 
 _DEFAULT_ROOT = "/var/lib/teul"
@@ -53,6 +55,8 @@ class EngineConfig:
     proxies: Proxies = field(default_factory=Proxies)
     keeps_compressed: bool = True  # the blob of a layer whose uncompressed archive is kept is kept as well
     host_binding: str = "0.0.0.0"  # where the default bridge publishes ports that do not say
+    bridge_address: ipaddress.IPv4Interface | None = None  # the default bridge's own; None: the first of a subnet that is free
+    address_pools: tuple[Pool, ...] = ()  # what networks get subnets of that ask for none; () for Docker's
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -95,6 +99,8 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         proxies=Proxies.of_environment(environment),
         host_binding=_check_address(options.ip),
         keeps_compressed=options.compressed_layers == _KEEP,
+        bridge_address=parse_bridge_address(options.bip) if options.bip else None,
+        address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
         tls=tls,
     )
 
@@ -124,6 +130,10 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
     parser.add_argument("--ip", default="0.0.0.0", metavar="ADDRESS", help="host IP for port mappings from the default bridge network")
+    parser.add_argument("--bip", default="", metavar="CIDR", help="IPv4 address for the default bridge")
+    parser.add_argument(
+        "--default-address-pool", action="append", default=[], metavar="base=CIDR,size=BITS", help="default address pools for networks"
+    )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser
 

@@ -267,8 +267,18 @@ class Engine:
     async def _open_networks(self, database: Database, usage: Usage[str], events: Events) -> Networks:
         config = self._config
         host = HostNetwork(names_for_root(config.root), settings_file=f"{config.run_root}/sysctls.json")
-        pools = [*DEFAULT_POOLS, local_pool(config.root)]
-        networks = Networks(database, host, usage, events, pools=pools, host_binding=config.host_binding)
+        pools = config.address_pools or DEFAULT_POOLS
+        if not any(pool.base.version == 6 for pool in pools):
+            pools = (*pools, local_pool(config.root))
+        networks = Networks(
+            database,
+            host,
+            usage,
+            events,
+            pools=pools,
+            host_binding=config.host_binding,
+            bridge_address=config.bridge_address,
+        )
         await networks.open()
 
         async def close() -> None:

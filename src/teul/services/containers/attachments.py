@@ -36,7 +36,7 @@ def check_connect(container: Container, network: Network, settings: EndpointSett
             raise InvalidParameter(_SHARED)
         if NONE in (other, network.name):
             raise InvalidParameter("container cannot be connected to multiple networks with one of the networks in private (none) mode")
-    if network.config_only:
+    if network.config_only and container.state.has_process:  # docker: of a container that does not run, its start finds out
         raise Forbidden("cannot create endpoint on configuration-only network")
     return True
 

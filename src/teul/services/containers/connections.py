@@ -43,19 +43,27 @@ class Connections:
 
     async def connect(self, reference: str, request: ConnectRequest) -> None:
         """Put a container on one more network. Raises as Docker does."""
-        container = self._registry.get(request.container)
+        container = self._get(request.container)
         settings = request.endpoint_config or EndpointSettings()
         async with self._runs.of(container.id).lock:
             self._registry.get(container.id)  # the container may have been removed while we waited
             check_alive(container)
-            network = self._networks.get(reference)
+            try:
+                network = self._networks.get(reference)
+            except NotFound:
+                if container.state.has_process:
+                    raise
+                # docker: a network that is not there is missed when the container starts.
+                attachments = {**container.wanted_networks, reference: settings}
+                await self._registry.change(container, attachments=attachments)
+                return
             if not check_connect(container, network, settings):
                 return
             await run_to_end(self._connect_locked(container, network, settings))
 
     async def disconnect(self, reference: str, request: DisconnectRequest) -> None:
         """Take a container off a network. Raises as Docker does; with `force`, a network that is gone is none to complain of."""
-        container = self._registry.get(request.container)
+        container = self._get(request.container)
         async with self._runs.of(container.id).lock:
             self._registry.get(container.id)
             check_alive(container)
@@ -67,11 +75,16 @@ class Connections:
                 network = None
             name = network.name if network is not None else reference
             if name not in container.wanted_networks:
-                article = "" if container.state.has_process else "the "
+                article = "" if container.state.has_process and network is not None else "the "
                 raise System(f"container {container.id} is not connected to {article}network {name}")
             if name == HOST and container.state.has_process:
                 raise InvalidParameter("cannot disconnect container from host network - container was created in host network mode")
             await run_to_end(self._disconnect_locked(container, name, network))
+
+    def _get(self, reference: str) -> Container:
+        if not reference:
+            raise InvalidParameter('invalid name or ID supplied: ""')
+        return self._registry.get(reference)
 
     async def _connect_locked(self, container: Container, network: Network, settings: EndpointSettings) -> None:
         process = self._runs.of(container.id).process if container.state.has_process else None
@@ -117,7 +130,7 @@ class Connections:
         if endpoint is not None:
             await self._files.refresh(container)
             await self._names.changed(container, [name])
-        if network is not None:
+        if network is not None and process is not None:
             self._events.publish(network_event(network, "disconnect", container=container.id))
 
     async def _move_ports(

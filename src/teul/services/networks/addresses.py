@@ -30,6 +30,9 @@ class Addresses:
         is left; then nothing was taken.
         """
         wanted = _wanted(requested)
+        for version, is_enabled in ((4, network.enable_ipv4), (6, network.enable_ipv6)):
+            if version in wanted and not is_enabled:
+                raise InvalidParameter(f"invalid endpoint settings:\nno configured subnet contains IP address {wanted[version]}")
         taken: list[tuple[AddressPool, Address]] = []
         try:
             for version, is_enabled in ((4, network.enable_ipv4), (6, network.enable_ipv6)):

@@ -15,9 +15,9 @@ from teul.errors import Forbidden, InvalidParameter, NotFound, System
 from teul.model.network import PREDEFINED, WIRE_DRIVERS, AddressRange, Ipam, Network
 from teul.model.network_config import CreateNetwork, IpamConfig
 from teul.network.ipam import Address, Subnet, first_usable, unusable
-from teul.network.options import ENABLE_IPV4, ENABLE_IPV6, parse_boolean, parse_options
+from teul.network.options import BRIDGE_NAME, ENABLE_IPV4, ENABLE_IPV6, parse_boolean, parse_options
 from teul.network.wire import dummy_name
-from teul.services.networks.records import wire_of
+from teul.services.networks.records import bridge_of, wire_of
 
 _DEFAULT_IPAM = "default"
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/64")
@@ -37,7 +37,7 @@ class SubnetWish:
 
 def check_request(request: CreateNetwork) -> tuple[Network, list[SubnetWish]]:
     """The record, without its subnets, and what it wants of those. Raises as Docker does."""
-    if request.name in PREDEFINED:
+    if request.name in (*PREDEFINED, "default"):
         # docker: the text ends in a space.
         raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
     driver = request.driver or "bridge"
@@ -123,6 +123,16 @@ def check_overlap(wish: SubnetWish, own: Sequence[Subnet]) -> None:
     """Raise Forbidden if the subnet that is wished for is, or overlaps, one that the engine's networks (`own`) have."""
     if wish.subnet is not None and any(wish.subnet.version == other.version and wish.subnet.overlaps(other) for other in own):
         raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+
+
+def check_bridge_name(network: Network, own: Sequence[Network]) -> None:
+    """Raise Forbidden if one of the engine's networks (`own`) has the device that is asked for."""
+    name = network.options.get(BRIDGE_NAME)
+    other = next((each for each in own if name and bridge_of(each).name == name), None)
+    if other is not None:
+        raise Forbidden(
+            f"cannot create network {network.id} ({name}): conflicts with network {other.id} ({name}): networks have same bridge name"
+        )
 
 
 def as_range(wish: SubnetWish, subnet: Subnet, *, is_routed: bool) -> AddressRange:

@@ -11,6 +11,7 @@ every other start needs, where namespaces that die together are taken down toget
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import secrets
 from collections.abc import Collection, Sequence
@@ -19,7 +20,7 @@ from itertools import count
 
 from teul import failpoints
 from teul.aio import Tasks, undoing
-from teul.errors import InvalidParameter, System
+from teul.errors import Forbidden, InvalidParameter, System
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
@@ -80,6 +81,7 @@ class Endpoints:
             raise System("ipvlan interfaces do not support custom mac address assignment")
         self._owed.discard((network.id, container_id))
         await self._release_owed()
+        link_local = _requested_link_local(requested)
         side: Bridge | Wire
         if network.is_wire:
             side = await self._host.ensure_wire(network)
@@ -91,11 +93,12 @@ class Endpoints:
             failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
-        link_local = (requested.ipam_config.link_local_ips if requested is not None and requested.ipam_config is not None else None) or []
         return self._describe(network, side, held, mac=mac, interface=_free_name(side, taken), link_local=link_local)
 
     def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:
-        """What inspection shows of a container on a network where there is nothing to allocate (none, host)."""
+        """What inspection shows of a container on a network where there is nothing to allocate (none, host). Raises Forbidden."""
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         identifier = endpoints.endpoint_id(network.id, container_id)
         return ContainerEndpoint(network_name=network.name, network_id=network.id, endpoint_id=identifier)
 
@@ -189,7 +192,7 @@ class Endpoints:
             mac=mac or _mac(side, addresses, endpoints.endpoint_id(network.id, held.container_id)),
             host_interface=name,
             container_interface=interface,
-            link_local=[f"{address}/{32 if '.' in address else 128}" for address in link_local],
+            link_local=[f"{address}/{16 if '.' in address else 64}" for address in link_local],
         )
 
     def _free_link(self, container_id: str) -> str:
@@ -234,6 +237,14 @@ def _mac(side: Bridge | Wire, addresses: Sequence[Address], endpoint_id: str) ->
         if side.mode == "passthru":
             return side.parent_mac  # the two have one, and a container's choice would change the host's
     return endpoints.mac_for(addresses[0]) if addresses else endpoints.mac_for_endpoint(endpoint_id)
+
+
+def _requested_link_local(requested: EndpointSettings | None) -> list[str]:
+    given = (requested.ipam_config.link_local_ips if requested is not None and requested.ipam_config is not None else None) or []
+    for text in given:
+        if not ipaddress.ip_address(text).is_link_local:
+            raise InvalidParameter(f"invalid link local IP address: {text}")
+    return given
 
 
 def _requested_mac(requested: EndpointSettings | None) -> str | None:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import IPv4Interface
 from typing import ParamSpec, TypeVar
 
 from teul import failpoints
@@ -36,12 +37,21 @@ CHOICES = 10
 class HostSetup:
     """What the host has of this engine's networks. A host that refuses is complained of when a container needs a network."""
 
-    def __init__(self, host: HostNetwork, registry: NetworkRegistry, tasks: Tasks, *, pools: Sequence[Pool]) -> None:
-        """`pools` are those that networks without a subnet of their own get one of."""
+    def __init__(
+        self,
+        host: HostNetwork,
+        registry: NetworkRegistry,
+        tasks: Tasks,
+        *,
+        pools: Sequence[Pool],
+        bridge_address: IPv4Interface | None = None,
+    ) -> None:
+        """`pools` are those that networks without a subnet of their own get one of; `bridge_address` is the default bridge's own."""
         self._host = host
         self._registry = registry
         self._tasks = tasks
         self._pools = pools
+        self._bridge_address = bridge_address
         self._bridges: dict[str, Bridge] = {}  # by the network's id
         self._has_firewall = False
         self._forwarding_checked_at = 0.0
@@ -235,7 +245,12 @@ class HostSetup:
             return bridge
 
     async def _ensure_default(self, network: Network, *, is_in_use: bool) -> Bridge:
-        """The default bridge keeps its subnet unless something else on the host has taken those addresses and no container holds any."""
+        """The default bridge keeps its subnet unless something else on the host has taken those addresses and no container holds any.
+
+        An address that the engine was given is taken as it is, but not from under containers.
+        """
+        if self._bridge_address is not None:
+            return await self._ensure_given(network, self._bridge_address, is_in_use=is_in_use)
         for _attempt in range(CHOICES):
             changed = network
             if not network.ipam.ranges or not (is_in_use or await self._is_free(network)):
@@ -244,19 +259,35 @@ class HostSetup:
                 bridge = await self._on_host(self._host.ensure_bridge, bridge_of(changed), is_exclusive=not is_in_use)
             except SubnetTaken:
                 continue
-            changed = with_mtu(changed, bridge)
-            if changed != network:
-                await self._registry.save(changed)
-            failpoints.reach("networks.bridge.recorded")
+            await self._note_default(network, with_mtu(changed, bridge))
             return bridge
         raise _no_more_subnets()
+
+    async def _ensure_given(self, network: Network, address: IPv4Interface, *, is_in_use: bool) -> Bridge:
+        changed = with_subnet(network, address.network, address.ip)
+        if is_in_use and changed != network:
+            log.warning("the default bridge keeps its address, not %s, as long as containers are on it", address)
+            changed = network
+        elif any(address.network.overlaps(subnet) for subnet in self._subnets_of_others(network) if subnet.version == 4):
+            raise InvalidParameter(f"the default bridge cannot have {address}: a network of this engine has these addresses")
+        bridge = await self._on_host(self._host.ensure_bridge, bridge_of(changed))
+        await self._note_default(network, with_mtu(changed, bridge))
+        return bridge
+
+    async def _note_default(self, before: Network, network: Network) -> None:
+        if network != before:
+            await self._registry.save(network)
+        failpoints.reach("networks.bridge.recorded")
+
+    def _subnets_of_others(self, network: Network) -> list[Subnet]:
+        return [subnet for other in self._registry.all() if other.id != network.id for subnet in subnets_of(other)]
 
     async def _is_free(self, network: Network) -> bool:
         claimed = await self._on_host(self._host.claimed_subnets, except_bridge=bridge_of(network).name)
         return not any(overlaps(subnet, claimed) for subnet in subnets_of(network))
 
     async def _with_default_subnet(self, network: Network) -> Network:
-        others = [subnet for other in self._registry.all() if other.id != network.id for subnet in subnets_of(other)]
+        others = self._subnets_of_others(network)
         try:
             claimed = await self._on_host(self._host.claimed_subnets, except_bridge=bridge_of(network).name)
             subnet = choose_subnet(self._pools, [*claimed, *others])

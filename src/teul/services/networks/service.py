@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
+from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,16 @@ from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Pool
 from teul.network.options import parse_options
 from teul.services.events import EventSink, network_event
-from teul.services.networks.creation import SubnetWish, as_range, check_options, check_overlap, check_parent, check_request, wishes_of
+from teul.services.networks.creation import (
+    SubnetWish,
+    as_range,
+    check_bridge_name,
+    check_options,
+    check_overlap,
+    check_parent,
+    check_request,
+    wishes_of,
+)
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
@@ -52,14 +62,18 @@ class Networks:
         *,
         pools: Sequence[Pool] = DEFAULT_POOLS,
         host_binding: str = EVERYWHERE,
+        bridge_address: IPv4Interface | None = None,
     ) -> None:
         """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of; `host_binding` is the
-        address on which the default bridge publishes ports that do not say."""
+        address on which the default bridge publishes ports that do not say.
+
+        `bridge_address` is the default bridge's own; None: the first of a subnet that is free.
+        """
         self._usage = usage
         self._events = events
         self._tasks = Tasks()
         self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, host_binding=host_binding)
-        self._host = HostSetup(host, self._registry, self._tasks, pools=pools)
+        self._host = HostSetup(host, self._registry, self._tasks, pools=pools, bridge_address=bridge_address)
         self.endpoints = Endpoints(database, self._host, self._tasks)
         self.ports = Ports(self._host, self._tasks, find_network=self._registry.get)
 
@@ -145,7 +159,7 @@ class Networks:
         is_wanted = prune_filter(filters, now_ns=time.time_ns())
         removed: list[str] = []
         for network in self._registry.all():
-            if network.is_predefined or self._usage.is_used(network.id) or self._is_configuration_of_others(network):
+            if network.is_predefined or network.config_only or self._usage.is_used(network.id):
                 continue
             if not is_wanted(network):
                 continue
@@ -198,12 +212,13 @@ class Networks:
         return network
 
     async def _with_subnets(self, network: Network, wishes: Sequence[SubnetWish]) -> Network:
-        others = [
-            subnet for other in self._registry.all() if other.id != network.id and not other.config_only for subnet in subnets_of(other)
-        ]
+        others_here = [other for other in self._registry.all() if other.id != network.id and not other.config_only]
+        others = [subnet for other in others_here for subnet in subnets_of(other)]
         isolated = parse_options(network.options).isolated if network.driver == "bridge" else frozenset()
         if isolated and not network.internal:
             raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+        if network.driver == "bridge" and not network.config_only:
+            check_bridge_name(network, [other for other in others_here if other.driver == "bridge"])
         # docker: on a wire the gateway is somebody else, so only one that was given is left alone.
         has_gateways = not network.config_only and not network.is_wire
         ranges: list[AddressRange] = []

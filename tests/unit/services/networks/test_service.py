@@ -333,6 +333,26 @@ async def test_a_host_that_uses_every_pool_is_complained_of_by_those_who_need_on
         assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
 
 
+async def test_the_default_bridge_has_the_address_that_it_was_given(database: Database, host: FakeHost) -> None:
+    """Whatever the host uses; but containers keep their addresses, and so does their bridge."""
+    async with open_networks(database, host) as networks:
+        await allocate(networks, A)
+    host.claims = [ipaddress.ip_network("10.9.0.0/16")]
+    given = ipaddress.IPv4Interface("10.9.0.5/24")
+    async with Networks(database, host, Usage(), Events(), bridge_address=given) as networks:
+        assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
+        await networks.endpoints.release(A)
+    async with Networks(database, host, Usage(), Events(), bridge_address=given) as networks:
+        endpoint = (await allocate(networks, A)).endpoint
+        assert (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) == ("10.9.0.1", 24, "10.9.0.5")
+        await networks.create(CreateNetwork(name="other", ipam=IpamRequest(config=[IpamConfig(subnet="10.8.0.0/24")])))
+        await networks.endpoints.release(A)
+    clash = ipaddress.IPv4Interface("10.8.0.1/16")
+    async with Networks(database, host, Usage(), Events(), bridge_address=clash) as networks:
+        with pytest.raises(InvalidParameter, match="a network of this engine has these addresses"):
+            await allocate(networks, A)
+
+
 async def test_a_subnet_that_somebody_took_meanwhile_is_given_up_unless_it_is_in_use(database: Database, host: FakeHost) -> None:
     async with open_networks(database, host) as networks:
         await allocate(networks, A)

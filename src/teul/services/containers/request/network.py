@@ -47,6 +47,9 @@ def normalise_networking(
         host_config.network_mode = DEFAULT_NETWORK
         if "default" in endpoints:
             endpoints[DEFAULT_NETWORK] = endpoints.pop("default")
+    elif host_config.network_mode not in _PREDEFINED and network_donor(host_config) is None:
+        # docker: on a network of the user's a link is an alias of the endpoint, which has it for itself.
+        host_config.links = None
     warnings: list[str] = []
     if config.mac_address:
         if host_config.network_mode not in ("host", "none") and network_donor(host_config) is None:
@@ -176,5 +179,6 @@ def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -
     for name, endpoint in (networking.endpoints_config or {}).items():
         if endpoint is not None and endpoint.driver_opts:
             raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
-    if host_config.links:
+    mode = host_config.network_mode
+    if host_config.links and mode == DEFAULT_NETWORK:
         raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")

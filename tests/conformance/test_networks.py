@@ -1,0 +1,110 @@
+"""Networks of the user's: each engine is told the same, and says and shows the same; where later Dockers say otherwise, as they do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conformance.network_differences import expected, normalise, with_known_members
+from conformance.network_scenes import SCENES, Request, Step
+from support import images
+from support.docker_host import DockerHost
+from support.dockerd import Dockerd
+from support.engine import Engine
+from support.needs import needs
+
+pytestmark = [needs("root", "docker_cli", "dockerd", "busybox", "overlayfs")]
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[DockerHost, DockerHost]]:
+    """New ones for each scene: 20.10 keeps the addresses of a network that it refused in the end."""
+    with Dockerd() as dockerd, Engine() as engine:
+        for host in (dockerd, engine):
+            host.load(images.busybox().docker_archive())
+        yield dockerd, engine
+
+
+def outcome(host: DockerHost, step: Step) -> Any:
+    """What a step came to, with what differs from run to run taken out."""
+    if isinstance(step, Request):
+        with host.api() as api:
+            answer = api.request(step.method, step.path, step.body)
+            return answer.status, normalise(answer.body.decode())
+    output = host.docker(*shlex.split(step))
+    stdout: Any = output.stdout
+    if stdout.startswith(("{", "[")):
+        stdout = with_known_members(json.loads(stdout))
+        return output.exit_code, json.loads(normalise(json.dumps(stdout))), normalise(output.stderr)
+    return output.exit_code, normalise(stdout), normalise(output.stderr)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_both_engines_do_the_same(hosts: tuple[DockerHost, DockerHost], scene: str) -> None:
+    """Every difference is one that `network_differences` names, with its reason."""
+    problems: list[str] = []
+    for step in SCENES[scene]:
+        title = step if isinstance(step, str) else step.title
+        docker, teul = (outcome(host, step) for host in hosts)
+        wanted = expected(scene, title, docker)
+        if wanted is not None and teul != wanted:
+            problems.append(f"$ {title}\n  docker {docker}\n  teul   {teul}" + (f"\n  newer  {wanted}" if wanted != docker else ""))
+    assert not problems, "\n" + "\n".join(problems)
+
+
+EVENTFUL = (
+    "network create --subnet 10.181.0.0/24 one",
+    "network create --subnet 10.181.1.0/24 two",
+    "create --name box --network one busybox sleep 300",
+    "network connect two box",
+    "start box",
+    "network disconnect two box",
+    "network connect two box",
+    "network connect bridge box",
+    "kill box",
+    "wait box",
+    "start box",
+    "restart -t 0 box",
+    "rm -f box",
+    "network rm one",
+    "network prune -f",
+)
+
+
+def test_events(hosts: tuple[DockerHost, DockerHost]) -> None:
+    """What happens to networks and containers is told in Docker's order; several networks of one container come in any."""
+    seen = []
+    for host in hosts:
+        began = time.time()
+        for step in EVENTFUL:
+            host.must(*shlex.split(step))
+        format_ = "{{.Type}} {{.Action}} {{json .Actor.Attributes}}"
+        lines = host.must("events", "--since", f"{began:.9f}", "--until", f"{time.time():.9f}", "--format", format_).splitlines()
+        seen.append(_in_order([_event(line) for line in lines]))
+    # 20.10 tells twice that a running container leaves a network.
+    twice = 'network disconnect {"container": "<id>", "name": "two", "type": "bridge"}'
+    seen[0].remove(twice)
+    assert seen[1] == seen[0]
+
+
+def _event(line: str) -> str:
+    kind, action, attributes = line.split(" ", 2)
+    wanted = {key: value for key, value in json.loads(attributes).items() if key in ("name", "type", "container", "signal", "exitCode")}
+    return normalise(f"{kind} {action} {json.dumps(wanted, sort_keys=True)}")
+
+
+def _in_order(events: list[str]) -> list[str]:
+    """The same, with neighbours of one kind sorted."""
+    ordered: list[str] = []
+    run: list[str] = []
+    for event in [*events, ""]:
+        if run and run[0].split(" ")[:2] != event.split(" ")[:2]:
+            ordered += sorted(run)
+            run = []
+        run.append(event)
+    return ordered
