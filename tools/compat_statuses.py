@@ -64,7 +64,7 @@ _ANSWER = "an answer's property, ignored in a request"
 
 # Operations that have a handler of their own and are refused all the same; the request that shows it.
 OPERATIONS: dict[str, Entry] = {
-    "POST /networks/create": partly("bridges; no macvlan and ipvlan yet, no swarm"),
+    "POST /networks/create": partly("bridge, macvlan and ipvlan; no swarm"),
     "GET /volumes": partly("always the empty list: there are no volumes yet"),
     "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
     "DELETE /volumes/{name}": partly("always 404: there are no volumes yet"),

@@ -28,7 +28,11 @@ _DUMMY_PREFIXES: dict[Kind, str] = {"macvlan": "dm-", "ipvlan": "di-"}
 
 
 class ParentUnusable(Exception):
-    """The interface that a network asks for is not there and cannot be made; says so in Docker's words."""
+    """The interface that a network asks for cannot be its parent; says why, in Docker's words where Docker has some."""
+
+
+class ParentMissing(ParentUnusable):
+    """It is not there and cannot be made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +100,18 @@ def _make_dummy(host: Netlink, wire: Wire, group: int) -> Link:
 def _make_vlan(host: Netlink, wire: Wire, group: int) -> Link:
     name = wire.parent
     if "." not in name:
-        raise ParentUnusable(f"invalid subinterface vlan name {name}, example formatting is eth0.10")
+        raise ParentMissing(f"invalid subinterface vlan name {name}, example formatting is eth0.10")
     parts = name.split(".")
     if len(parts) != 2:
-        raise ParentUnusable(f"required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received {name}")
+        raise ParentMissing(f"required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received {name}")
     if not re.fullmatch(r"[+-]?[0-9]+", parts[1], re.ASCII):
-        raise ParentUnusable(f"unable to parse a valid vlan id from: {parts[1]} (ex. eth0.10 for vlan 10)")
+        raise ParentMissing(f"unable to parse a valid vlan id from: {parts[1]} (ex. eth0.10 for vlan 10)")
     vlan = int(parts[1])
     below = _find(host, parts[0])
     if below is None:
-        raise ParentUnusable(f"-o parent interface was not found on the host: {parts[0]}")
+        raise ParentMissing(f"-o parent interface was not found on the host: {parts[0]}")
     if vlan not in _VLANS:
-        raise ParentUnusable(f"vlan id must be between 1-4094, received: {vlan}")
+        raise ParentMissing(f"vlan id must be between 1-4094, received: {vlan}")
     try:
         host.execute(messages.new_vlan(name=name, parent=below.ifindex, vlan=vlan, group=group), subject=name)
     except OSError as error:

@@ -20,7 +20,7 @@ from teul.network.bridge import Bridge, SubnetTaken
 from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, first_usable, overlaps
-from teul.network.wire import ParentUnusable, Wire
+from teul.network.wire import ParentMissing, ParentUnusable, Wire
 from teul.services.networks.records import bridge_of, subnets_of, wire_of, with_mtu, with_subnet
 from teul.services.networks.registry import NetworkRegistry
 
@@ -115,13 +115,21 @@ class HostSetup:
             self._tasks.start(self._on_host(self._host.ensure_forwarding, self._all()), name="forward policy")
         return self._registry.current(network), bridge
 
-    async def ensure_wire(self, network: Network) -> Wire:
-        """The wire of a network without a bridge, once its parent is there. Raises System."""
+    async def ensure_wire(self, network: Network, *, is_new: bool = False) -> Wire:
+        """The wire of a network without a bridge, once its parent is there: of one that is being made, or that there is. Raises System."""
+        wire = wire_of(network)
         async with self._lock:
-            wire = await self._on_host(self._host.ensure_parent, wire_of(network))
-            with _translating():
+            try:
+                made = await run_to_end(run_blocking(self._host.ensure_parent, wire))
                 failpoints.reach("networks.parent.made")
-            return wire
+            except ParentUnusable as error:
+                if isinstance(error, ParentMissing) and not is_new:
+                    # docker: a network that there is was right once, and what is wrong with the name now is not told.
+                    raise System(f"the requested parent interface {wire.parent} was not found on the Docker host") from error
+                raise System(str(error)) from error
+            except OSError as error:
+                raise System(error.strerror or str(error)) from error
+            return made
 
     async def withdraw(self, network: Network) -> None:
         """Take a network, which no container is on, from the host. Idempotent. Raises System."""
@@ -312,8 +320,6 @@ def _translating() -> Iterator[None]:
         yield
     except OSError as error:
         raise _translated(error) from error
-    except ParentUnusable as error:
-        raise System(str(error)) from error
 
 
 def _translated(error: OSError) -> TeulError:

@@ -200,7 +200,7 @@ class Networks:
                 if network.config_only:
                     break
                 if network.is_wire:
-                    await self._host.ensure_wire(network)
+                    await self._host.ensure_wire(network, is_new=True)
                     break
                 try:
                     is_exclusive = any(wish.subnet is None for wish in wishes) and attempt + 1 < CHOICES

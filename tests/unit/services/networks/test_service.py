@@ -28,7 +28,7 @@ from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Subnet, overlaps
 from teul.network.names import names_for_root
-from teul.network.wire import ParentUnusable, Wire
+from teul.network.wire import ParentMissing, Wire
 from teul.services.events import Events
 from teul.services.networks import endpoints as endpoints_module
 from teul.services.networks import host_setup
@@ -92,7 +92,7 @@ class FakeHost(HostNetwork):
         if wire.parent not in self.interfaces:
             below, _dot, _vlan = wire.parent.partition(".")
             if not wire.is_dummy and below not in self.interfaces:
-                raise ParentUnusable(f"-o parent interface was not found on the host: {below}")
+                raise ParentMissing(f"-o parent interface was not found on the host: {below}")
             self.parents.add(wire.parent)
         return dataclasses.replace(wire, parent_mac=PARENT_MAC)
 
