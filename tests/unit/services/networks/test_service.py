@@ -124,6 +124,9 @@ class FakeHost(HostNetwork):
         self.ports = [name for name in self.ports if name not in names]
         return removed
 
+    def close(self) -> None:
+        pass
+
     def remove(self) -> None:
         self.calls.append("remove")
         self.bridges.clear()
