@@ -10,6 +10,11 @@ import ctypes
 import errno
 import functools
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
 # nftables/libnftables.h
 _NFT_CTX_DEFAULT = 0
 _NFT_CTX_OUTPUT_STATELESS = 1 << 1
@@ -20,27 +25,53 @@ class LibraryMissing(OSError):
     """libnftables is not installed."""
 
 
+class Session:
+    """A line to nftables in the network namespace of who opens it, for several scripts; not for several threads at once.
+
+    kernel: a line that is closed after something was deleted waits for the end of that, ten milliseconds and more. One that stays does not.
+    """
+
+    def __init__(self) -> None:
+        self._library = _load()
+        self._context = self._library.nft_ctx_new(_NFT_CTX_DEFAULT)
+        if not self._context:
+            raise OSError(errno.ENOMEM, "nft_ctx_new: no context")
+        for prepare in (self._library.nft_ctx_buffer_output, self._library.nft_ctx_buffer_error):
+            if prepare(self._context):
+                self.close()
+                raise OSError(errno.ENOMEM, f"{prepare.__name__}: no buffer")
+        self._library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_STATELESS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def run(self, script: str) -> str:
+        """As `run`."""
+        failed = self._library.nft_run_cmd_from_buffer(self._context, script.encode())
+        # Fetching a buffer empties it: neither is left to the next script.
+        complaint: bytes = self._library.nft_ctx_get_error_buffer(self._context)
+        output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
+        if failed:
+            raise _failure(complaint.decode("utf-8", "replace"))
+        return output.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._context:
+            self._library.nft_ctx_free(self._context)
+            self._context = None
+
+
 def run(script: str) -> str:
     """Apply `script`, in nft's own language, as one transaction in the caller's network namespace; returns what it prints.
 
     Blocks. Raises `OSError` with nft's first complaint (errno ENOENT if something that it names does not exist), `LibraryMissing`.
     """
-    library = _load()
-    context = library.nft_ctx_new(_NFT_CTX_DEFAULT)
-    if not context:
-        raise OSError(errno.ENOMEM, "nft_ctx_new: no context")
-    try:
-        for prepare in (library.nft_ctx_buffer_output, library.nft_ctx_buffer_error):
-            if prepare(context):
-                raise OSError(errno.ENOMEM, f"{prepare.__name__}: no buffer")
-        library.nft_ctx_output_set_flags(context, _NFT_CTX_OUTPUT_STATELESS)
-        failed = library.nft_run_cmd_from_buffer(context, script.encode())
-        if failed:
-            raise _failure(library.nft_ctx_get_error_buffer(context).decode("utf-8", "replace"))
-        output: bytes = library.nft_ctx_get_output_buffer(context)
-        return output.decode("utf-8", "replace")
-    finally:
-        library.nft_ctx_free(context)
+    with Session() as session:
+        return session.run(script)
 
 
 def ensure_available() -> None:

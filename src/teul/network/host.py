@@ -30,6 +30,7 @@ class HostNetwork:
         self._group = bridges.group_of(names.table)
         # A caller that is cancelled leaves its call running in a thread; making and removing must not cross.
         self._lock = threading.Lock()
+        self._port_session = scripts.Session()
 
     def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         """What the host uses, see `bridge.claimed_subnets`."""
@@ -91,11 +92,15 @@ class HostNetwork:
         """Take ports out of the firewall and put others in. Fails, and changes nothing, with ENOENT if one is not there, or there is no
         firewall; with EEXIST if one is led elsewhere already."""
         table = self.names.table
-        scripts.run(ports.render_withdrawn(table, removed) + ports.render_published(table, added))
+        self._port_session.run(ports.render_withdrawn(table, removed) + ports.render_published(table, added))
 
     def set_published(self, wanted: Sequence[Forwarding]) -> None:
         """Have exactly these ports published. Fails with ENOENT without a firewall."""
-        scripts.run(ports.render_exactly(self.names.table, wanted))
+        self._port_session.run(ports.render_exactly(self.names.table, wanted))
+
+    def close(self) -> None:
+        """Let go of what is kept open for changes of ports. Blocks."""
+        self._port_session.close()
 
     def list_ports(self, networks: Sequence[Bridge]) -> list[str]:
         """Names of the links on the bridges of these networks."""

@@ -181,6 +181,7 @@ def test_ports_are_led_to_containers_all_of_them_or_none(on_host: Callable[[Chec
         host.ensure_firewall([bridge])
         host.change_published([forwarding(2)], [forwarding(2, "172.17.0.3")])
         host.set_published([forwarding(3), forwarding(1)])
+        host.close()
         host.change_published([forwarding(3), forwarding(1)], [])
         with pytest.raises(FileNotFoundError):
             host.change_published([forwarding(1)], [])

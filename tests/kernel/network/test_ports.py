@@ -148,6 +148,7 @@ def two_networks(program: Callable[[], None] = lambda: None) -> Iterator[tuple[H
     host.ensure_firewall([home, other])
     yield host, home, other
     host.remove()
+    host.close()
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

@@ -13,3 +13,24 @@ def run(script: str) -> str:
     """As `teul.linux.nftables.run`."""
     with _lock:
         return nftables.run(script)
+
+
+class Session:
+    """A line to nftables that stays, see `teul.linux.nftables.Session`; opened with the first script, in the caller's network namespace."""
+
+    def __init__(self) -> None:
+        self._session: nftables.Session | None = None
+
+    def run(self, script: str) -> None:
+        """As `teul.linux.nftables.run`."""
+        with _lock:
+            if self._session is None:
+                self._session = nftables.Session()
+            self._session.run(script)
+
+    def close(self) -> None:
+        """Idempotent; another script opens the line again."""
+        with _lock:
+            session, self._session = self._session, None
+            if session is not None:
+                session.close()

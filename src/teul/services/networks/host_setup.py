@@ -77,6 +77,10 @@ class HostSetup:
         if self._preparing is not None:
             await asyncio.wait([self._preparing])
 
+    async def close(self) -> None:
+        """Let go of the host, which stays as it is."""
+        await run_blocking(self._host.close)
+
     async def remove(self) -> None:
         """Leave the host as it was found."""
         async with self._lock:

@@ -97,6 +97,7 @@ class Networks:
         self.ports.close()
         if remove and not self.endpoints.is_in_use():
             await self._host.remove()
+        await self._host.close()
 
     async def sweep(self, live: Collection[Container]) -> None:
         """Take from the host what belongs to none of the `live` containers, see `Endpoints.sweep` and `Ports.sweep`, and to no network."""

@@ -144,6 +144,9 @@ class FakeHost(HostNetwork):
         self.ports = [name for name in self.ports if name not in names]
         return removed
 
+    def close(self) -> None:
+        pass
+
     def remove(self) -> None:
         self.calls.append("remove")
         self.bridges.clear()
