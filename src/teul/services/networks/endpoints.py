@@ -20,8 +20,9 @@ from itertools import count
 
 from teul import failpoints
 from teul.aio import Tasks, undoing
-from teul.errors import Forbidden, InvalidParameter
+from teul.errors import Forbidden, InvalidParameter, System
 from teul.model.container import Container, ContainerEndpoint
+from teul.model.link import parse_link
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
 from teul.network import allocation, endpoints
@@ -79,6 +80,7 @@ class Endpoints:
         self._owed.discard((network.id, container_id))
         await self._release_owed()
         link_local = _requested_link_local(requested)
+        _check_links(requested)
         network, bridge = await self._host.ensure(network, is_in_use=self.is_in_use(network.id))
         held = self._take(network, container_id, requested)
         # Cancelled, too: the row may be written all the same, so it is deleted afterwards.
@@ -218,6 +220,14 @@ def _is_on_record(container: Container, network_id: str) -> bool:
 
 def _free_name(bridge: Bridge, taken: Collection[str]) -> str:
     return next(name for number in count() if (name := f"{bridge.interface_prefix}{number}") not in taken)
+
+
+def _check_links(requested: EndpointSettings | None) -> None:
+    try:
+        for link in (requested.links if requested is not None else None) or ():
+            parse_link(link)
+    except ValueError as error:
+        raise System(str(error)) from None
 
 
 def _requested_link_local(requested: EndpointSettings | None) -> list[str]:
