@@ -259,7 +259,7 @@ def _newer(document: Any, *, is_internal: bool) -> Any:
     match document:
         case {"Aliases": aliases, "Gateway": gateway}:
             # Since 25 the short id and the host name are among DNSNames instead.
-            kept = [alias for alias in aliases or [] if alias not in ("<short-id>", "inside")]
+            kept = [alias for alias in aliases or [] if alias not in ("<short-id>", "inside", "box")]
             return {**document, "Aliases": kept or None, "Gateway": "" if is_internal and gateway.startswith("10.181") else gateway}
         case {"Subnet": subnet} if "Gateway" not in document:
             # Since 27 the gateway is chosen, and shown, when the network is made: the first address, of the range if there is one.

@@ -366,6 +366,22 @@ LOCAL: list[Step] = [
     "network rm net other",
 ]
 
+LINKS: list[Step] = [
+    f"network create --subnet {SUBNET} net",
+    "run -d --name store -h store --network net busybox sleep 300",
+    "run -d --name box -h box --network net --link store:db --link store busybox sleep 300",
+    FOUND + "box",
+    "inspect -f '{{json .HostConfig.Links}}' box",
+    "run -d --name free -h free busybox sleep 300",
+    "network connect --link store:db net free",
+    "inspect -f '{{json .NetworkSettings.Networks.net.Links}}' free",
+    "network disconnect net free",
+    _connect("net", "free", Links=["a:b:c"]),
+    _connect("net", "free", Links=[""]),
+    "rm -f box free store",
+    "network rm net",
+]
+
 SCENES: dict[str, list[Step]] = {
     "creations": [step for options in CREATIONS for step in (f"network create {options} net", LOOK, "network rm net")],
     "bad creations": [each for step in BAD_CREATIONS for each in (step, "network prune -f")],
@@ -377,4 +393,5 @@ SCENES: dict[str, list[Step]] = {
     "refusals": REFUSALS,
     "names": NAMES,
     "link-local": LOCAL,
+    "links": LINKS,
 }

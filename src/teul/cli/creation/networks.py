@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from teul.cli.creation.mounts import split_csv
+from teul.model.link import parse_link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +23,7 @@ def is_user_defined(name: str) -> bool:
 
 def check_link(text: str) -> str:
     """A link as it is given, `container` or `container:alias`. Raises `ValueError`."""
-    if not text:
-        raise ValueError("empty string specified for links")
-    if text.count(":") > 1:
-        raise ValueError(f"bad format for links: {text}")
+    parse_link(text)
     return text
 
 

@@ -22,6 +22,7 @@ from teul import failpoints
 from teul.aio import Tasks, undoing
 from teul.errors import Forbidden, InvalidParameter, System
 from teul.model.container import Container, ContainerEndpoint
+from teul.model.link import parse_link
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
 from teul.network import allocation, endpoints
@@ -82,6 +83,7 @@ class Endpoints:
         self._owed.discard((network.id, container_id))
         await self._release_owed()
         link_local = _requested_link_local(requested)
+        _check_links(requested)
         side: Bridge | Wire
         if network.is_wire:
             side = await self._host.ensure_wire(network)
@@ -237,6 +239,14 @@ def _mac(side: Bridge | Wire, addresses: Sequence[Address], endpoint_id: str) ->
         if side.mode == "passthru":
             return side.parent_mac  # the two have one, and a container's choice would change the host's
     return endpoints.mac_for(addresses[0]) if addresses else endpoints.mac_for_endpoint(endpoint_id)
+
+
+def _check_links(requested: EndpointSettings | None) -> None:
+    try:
+        for link in (requested.links if requested is not None else None) or ():
+            parse_link(link)
+    except ValueError as error:
+        raise System(str(error)) from None
 
 
 def _requested_link_local(requested: EndpointSettings | None) -> list[str]:

@@ -109,10 +109,12 @@ class Ports:
         plan: dict[str, list[PortGroup]] = {}
         for name, endpoint in endpoints.items():
             versions = endpoint_versions(endpoint, ways_out)
-            if versions and (endpoint.ipv4 or endpoint.ipv6):
+            network = self._find_network(endpoint.network_id) if versions and (endpoint.ipv4 or endpoint.ipv6) else None
+            # docker: on a wire, where nothing passes the host, nothing is published.
+            if network is not None and not network.is_wire:
                 # IPv4 leads to a container that has IPv4, and to no other.
                 versions -= set() if endpoint.ipv4 else {4}
-                options = parse_options(self._find_network(endpoint.network_id).options)
+                options = parse_options(network.options)
                 plan[name] = group_ports(requests, versions, default_addresses(options.host_binding, has_ipv6=has_ipv6))
         return plan
 

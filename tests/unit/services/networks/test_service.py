@@ -618,3 +618,48 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"ipam_config": EndpointIPAMConfig(ipv6_address="fd00::7")}, InvalidParameter, "no configured subnet contains IP address fd00::7"),
+        ({"ipam_config": EndpointIPAMConfig(link_local_ips=["10.0.0.1"])}, InvalidParameter, "invalid link local IP address: 10.0.0.1"),
+        ({"links": ["a:b:c"]}, System, "bad format for links: a:b:c"),
+        ({"links": [""]}, System, "empty string specified for links"),
+    ],
+)
+async def test_what_an_endpoint_cannot_have(networks: Networks, settings: dict[str, Any], kind: type[TeulError], message: str) -> None:
+    """And nothing of it is held afterwards."""
+    with pytest.raises(kind, match=message):
+        await allocate(networks, A, **settings)
+    assert not networks.endpoints.is_in_use()
+
+
+async def test_link_local_addresses_have_the_prefixes_of_their_kind(networks: Networks) -> None:
+    allocation = await allocate(networks, A, ipam_config=EndpointIPAMConfig(link_local_ips=["169.254.9.9", "fe80::9"]))
+    assert allocation.plan["addresses"] == ["172.17.0.2/16", "169.254.9.9/16", "fe80::9/64"]
+
+
+async def test_two_networks_do_not_share_a_bridge(networks: Networks) -> None:
+    options = {"com.docker.network.bridge.name": "shared0"}
+    first = await networks.create(CreateNetwork(name="one", options=options))
+    with pytest.raises(Forbidden) as caught:
+        await networks.create(CreateNetwork(name="two", options=options))
+    assert re.fullmatch(
+        rf"cannot create network \w{{64}} \(shared0\): conflicts with network {first.id} \(shared0\): networks have same bridge name",
+        caught.value.message,
+    )
+    assert [network.name for network in networks.list()] == ["bridge", "host", "none", "one"]
+
+
+async def test_a_configuration_is_neither_pruned_nor_joined(networks: Networks) -> None:
+    network = await networks.create(CreateNetwork(name="conf", config_only=True))
+    assert await networks.prune(Filters({})) == []
+    with pytest.raises(Forbidden, match="cannot create endpoint on configuration-only network"):
+        networks.endpoints.nominal(network, A)
+
+
+async def test_default_is_no_name_for_a_network(networks: Networks) -> None:
+    with pytest.raises(Forbidden, match="operation is not permitted on predefined default network"):
+        await networks.create(CreateNetwork(name="default"))
