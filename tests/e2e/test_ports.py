@@ -259,3 +259,33 @@ def test_what_is_no_port_is_refused_at_once(docker_py: docker.DockerClient, bind
     with pytest.raises(APIError) as refused:
         docker_py.api.create_container("busybox", "true", host_config=config)
     assert (refused.value.status_code, refused.value.explanation) == (400, message)
+
+
+def test_ports_are_published_and_taken_back_while_the_container_runs(fresh_engine: Engine) -> None:
+    port, other = free_port(), free_port()
+    fresh_engine.must("run", "-d", "--name", "web", *_SERVE)
+    assert fresh_engine.teul("port", "add", "web", f"{port}:80", f"127.0.0.1:{other}:80").exit_code == 0
+    for each in (port, other):
+        await_answer("127.0.0.1", each)
+    shown = f"80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}\n80/tcp -> 127.0.0.1:{other}\n"
+    assert sorted(fresh_engine.teul("port", "web").stdout.splitlines()) == sorted(shown.splitlines())
+    assert len(fresh_engine.inspect("web")["HostConfig"]["PortBindings"]["80/tcp"]) == 2
+    fresh_engine.stop()
+    fresh_engine.start()
+    assert fresh_engine.teul("port", "rm", "web", f"{port}:80").exit_code == 0
+    assert fresh_engine.teul("port", "web", "80").stdout == f"127.0.0.1:{other}\n"
+    with listener(port):
+        refused = fresh_engine.teul("port", "add", "web", f"{port}:80")
+    assert "address already in use" in refused.stderr
+    assert fresh_engine.teul("port", "web").stdout == f"80/tcp -> 127.0.0.1:{other}\n"
+    await_answer("127.0.0.1", other)
+    gateway = fresh_engine.inspect("web")["NetworkSettings"]["Gateway"]
+    assert fresh_engine.teul("port", "add", "web", f"{port}:80").exit_code == 0
+    assert "200 OK" in fresh_engine.must("exec", "web", "sh", "-c", f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {gateway} {port}")
+    fresh_engine.must("stop", "-t", "0", "web")
+    assert fresh_engine.teul("port", "rm", "web", "80").exit_code == 0
+    assert "is not published" in fresh_engine.teul("port", "rm", "web", "80").stderr
+    assert fresh_engine.teul("port", "add", "web", f"{port}:80").exit_code == 0
+    fresh_engine.must("start", "web")
+    await_answer("127.0.0.1", port)
+    assert "no public port '81/tcp' published for web" in fresh_engine.teul("port", "web", "81").stderr

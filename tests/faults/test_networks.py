@@ -191,6 +191,22 @@ def test_port_leads_to_one_network_or_the_other(victim: Victim, point: str, way:
     assert_usable(victim, "hit")
 
 
+@cases({"containers.ports.moved": "kill cancel error", "store.transaction.worked": "kill full", "networks.ports.reserved": "kill"})
+def test_port_is_published_later_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    port = free_port()
+    victim.run("hit")
+    body = {"Add": {"80/tcp": [{"HostPort": str(port)}]}}
+    victim.strike(point, way, "POST", "/teul/containers/hit/ports", body, occurrence=occurrence)
+    assert_whole(victim)
+    if not victim.find("hit")["HostConfig"]["PortBindings"]:
+        assert is_free(port)
+        victim.want(200, "POST", "/teul/containers/hit/ports", body)
+    assert_published(victim, "hit", port)
+    assert_whole(victim)
+    assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))

@@ -43,6 +43,7 @@ from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
+from teul.services.containers.ports import PortEdits
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.resources import ContainerResources
@@ -186,6 +187,7 @@ class Engine:
             connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
+            port_edits=PortEdits(registry, runs, networks),
             resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)

@@ -6,9 +6,12 @@ so an engine that was killed leaves nothing that the next one could not take ove
 
 from __future__ import annotations
 
+import logging
+import socket
 import threading
 from collections.abc import Collection, Sequence
 
+from teul.linux.netlink import conntrack
 from teul.network import bridge as bridges
 from teul.network.bridge import Bridge
 from teul.network.firewall import forward_policy, ports, scripts
@@ -18,6 +21,8 @@ from teul.network.ipam import Subnet
 from teul.network.names import HostNames
 from teul.network.sysctls import Sysctls
 from teul.network.wire import Wire, ensure_parent, remove_parent
+
+log = logging.getLogger(__name__)
 
 
 class HostNetwork:
@@ -93,6 +98,7 @@ class HostNetwork:
         firewall; with EEXIST if one is led elsewhere already."""
         table = self.names.table
         self._port_session.run(ports.render_withdrawn(table, removed) + ports.render_published(table, added))
+        self._forget_senders({each.port for each in (*removed, *added) if each.protocol == "udp"})
 
     def set_published(self, wanted: Sequence[Forwarding]) -> None:
         """Have exactly these ports published. Fails with ENOENT without a firewall."""
@@ -126,6 +132,14 @@ class HostNetwork:
             bridges.remove_bridges(self._group)
             if not bridges.list_other_bridges([]):
                 self._sysctls.restore()
+
+    def _forget_senders(self, udp_ports: set[int]) -> None:
+        """Who was sending to these ports before is led to where they lead now."""
+        if udp_ports:
+            try:
+                conntrack.forget(socket.IPPROTO_UDP, udp_ports)
+            except OSError as error:
+                log.warning("who sends to UDP ports that were published or given up may not notice at once: %s", error)
 
     def _allow_loopback(self, networks: Sequence[Bridge]) -> None:
         # What the firewall's chain `loopback` makes safe: answers to the host's own 127.0.0.1 by way of a published port.

@@ -274,6 +274,37 @@ def test_ports_stay_when_the_table_is_made_anew_and_are_replaced_in_one_go() -> 
 
 
 @isolated
+def test_who_keeps_sending_reaches_the_container_that_has_the_port_now() -> None:
+    """UDP: before anybody has it, and after it has gone from one container to another."""
+    with (
+        machine() as outside,
+        two_networks() as (host, home, _other),
+        container(home) as first,
+        container(home, 3) as second,
+        server(first, protocol="udp"),
+    ):
+        here, there = (forwarding("0.0.0.0", target, protocol="udp") for target in (HOME4, "172.17.0.3"))
+
+        def keep_sending() -> str:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind(("", 5353))
+                client.settimeout(0.7)
+                client.sendto(b"?", (HOST4, PORT))
+                try:
+                    return client.recv(64).decode()
+                except OSError:
+                    return ""
+
+        assert outside.run(keep_sending) == ""
+        host.change_published([], [here])
+        assert outside.run(keep_sending) == OUTSIDE4
+        host.change_published([here], [there])
+        assert outside.run(keep_sending) == "", "there is no server yet"
+        with server(second, protocol="udp"):
+            assert outside.run(keep_sending) == OUTSIDE4
+
+
+@isolated
 def test_the_administrators_chain_has_the_first_word() -> None:
     with machine() as outside, two_networks() as (host, home, _other), container(home) as box, server(box):
         host.change_published([], [forwarding("0.0.0.0", HOME4), forwarding("::", HOME6)])

@@ -239,7 +239,7 @@ def _network_settings(container: Container) -> dict[str, Any]:
         "Bridge": "",
         "SandboxID": container.id if running else "",
         "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
-        "Ports": {port: [_binding(each) for each in places] or None for port, places in port_map(container).items()},
+        "Ports": ports(container),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -255,6 +255,11 @@ def _network_settings(container: Container) -> dict[str, Any]:
         "MacAddress": bridge.get("MacAddress", ""),
         "Networks": attached,
     }
+
+
+def ports(container: Container) -> dict[str, list[dict[str, str]] | None]:
+    """The container's ports with the places where they are published; None where they are not."""
+    return {port: [_binding(each) for each in places] or None for port, places in port_map(container).items()}
 
 
 def _binding(port: PublishedPort) -> dict[str, str]:

@@ -12,6 +12,7 @@ from teul.services.containers.connections import Connections
 from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.ports import PortEdits
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
@@ -50,6 +51,7 @@ class Services:
     connections: Connections
     events: Events
     system: System
+    port_edits: PortEdits
     resources: ContainerResources
 
 

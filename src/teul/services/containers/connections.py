@@ -22,6 +22,7 @@ from teul.runtime.engine.process import Process
 from teul.services.containers.attachments import check_alive, check_connect, gateway_priorities
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
+from teul.services.containers.ports import PortMoves
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import Runs
 from teul.services.events import Events, network_event
@@ -37,6 +38,7 @@ class Connections:
         self._registry = registry
         self._runs = runs
         self._networks = networks
+        self._port_moves = PortMoves(networks)
         self._files = files
         self._names = names
         self._events = events
@@ -102,8 +104,8 @@ class Connections:
             await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd, _routes(after, priorities)))
             async with undoing(partial(run_blocking, live.disconnect, allocation.endpoint, process.pidfd, {}), "and its link stays"):
                 failpoints.reach("containers.connect.linked")
-                async with undoing(partial(self._move_ports_back, container), "and its ports lead elsewhere"):
-                    after = await self._move_ports(container, after, priorities)
+                async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
+                    after = await self._port_moves.move(container, after, priorities)
                     await self._registry.change(container, attachments=attachments, endpoints=after)
         failpoints.reach("containers.connect.recorded")
         await self._names.changed(container, [network.name])
@@ -116,8 +118,8 @@ class Connections:
         attachments = {other: settings for other, settings in container.wanted_networks.items() if other != name}
         after = {other: kept for other, kept in container.endpoints.items() if other != name}
         priorities = {other: settings.gw_priority for other, settings in attachments.items()}
-        async with undoing(partial(self._move_ports_back, container), "and its ports lead elsewhere"):
-            after = await self._move_ports(container, after, priorities)
+        async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
+            after = await self._port_moves.move(container, after, priorities)
             await self._registry.change(container, attachments=attachments, endpoints=after)
         try:
             failpoints.reach("containers.disconnect.recorded")
@@ -132,20 +134,6 @@ class Connections:
             await self._names.changed(container, [name])
         if network is not None and process is not None:
             self._events.publish(network_event(network, "disconnect", container=container.id))
-
-    async def _move_ports(
-        self, container: Container, endpoints: dict[str, ContainerEndpoint], priorities: dict[str, int]
-    ) -> dict[str, ContainerEndpoint]:
-        """The endpoints with the ports that they publish from now on: those of the way out, which may be another one than it was."""
-        moved = await self._networks.ports.assign(container, endpoints, priorities)
-        for name, endpoint in moved.items():
-            if endpoint.ports and not (name in container.endpoints and container.endpoints[name].ports):
-                await _on_links(container, name, partial(live.let_back, [endpoint.host_interface]))
-        return moved
-
-    async def _move_ports_back(self, container: Container) -> None:
-        """The ports are published as the record has them."""
-        await self._networks.ports.assign(container, container.endpoints, gateway_priorities(container))
 
     async def _unlink(
         self, container: Container, endpoint: ContainerEndpoint, process: Process, after: dict[str, ContainerEndpoint]

@@ -68,7 +68,7 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
         raise InvalidParameter(
             "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
         )
-    _check_ports(config, host_config)
+    check_ports(config, host_config)
     _check_endpoints(networking)
     _refuse_unsupported(host_config, networking)
     if host_config.network_mode == "host" and host_config.port_bindings:
@@ -98,7 +98,8 @@ def _check_donor(config: ContainerConfig, host_config: HostConfig) -> None:
         raise InvalidParameter("conflicting options: port exposing and the container type network mode")
 
 
-def _check_ports(config: ContainerConfig, host_config: HostConfig) -> None:
+def check_ports(config: ContainerConfig, host_config: HostConfig) -> None:
+    """Raise InvalidParameter for what is no port, no range of ports, or no address."""
     for port in [*(host_config.port_bindings or ()), *(config.exposed_ports or ())]:
         _parse(parse_port, port)
     for bindings in (host_config.port_bindings or {}).values():
