@@ -45,6 +45,8 @@ def outcome(host: DockerHost, step: Step) -> Any:
     if stdout.startswith(("{", "[")):
         stdout = with_known_members(json.loads(stdout))
         return output.exit_code, json.loads(normalise(json.dumps(stdout))), normalise(output.stderr)
+    if "prune" in step:
+        stdout = "".join(sorted(stdout.splitlines(keepends=True)))  # docker: in any order
     return output.exit_code, normalise(stdout), normalise(output.stderr)
 
 

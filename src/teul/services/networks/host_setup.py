@@ -271,8 +271,7 @@ class HostSetup:
                 bridge = await self._on_host(self._host.ensure_bridge, bridge_of(changed), is_exclusive=not is_in_use)
             except SubnetTaken:
                 continue
-            await self._note_default(network, with_mtu(changed, bridge))
-            return bridge
+            return await self._recorded(network, changed, bridge)
         raise _no_more_subnets()
 
     async def _ensure_given(self, network: Network, address: IPv4Interface, *, is_in_use: bool) -> Bridge:
@@ -282,14 +281,15 @@ class HostSetup:
             changed = network
         elif any(address.network.overlaps(subnet) for subnet in self._subnets_of_others(network) if subnet.version == 4):
             raise InvalidParameter(f"the default bridge cannot have {address}: a network of this engine has these addresses")
-        bridge = await self._on_host(self._host.ensure_bridge, bridge_of(changed))
-        await self._note_default(network, with_mtu(changed, bridge))
-        return bridge
+        return await self._recorded(network, changed, await self._on_host(self._host.ensure_bridge, bridge_of(changed)))
 
-    async def _note_default(self, before: Network, network: Network) -> None:
-        if network != before:
-            await self._registry.save(network)
+    async def _recorded(self, network: Network, changed: Network, bridge: Bridge) -> Bridge:
+        """The default bridge, once its record says how it was made."""
+        changed = with_mtu(changed, bridge)
+        if changed != network:
+            await self._registry.save(changed)
         failpoints.reach("networks.bridge.recorded")
+        return bridge
 
     def _subnets_of_others(self, network: Network) -> list[Subnet]:
         return [subnet for other in self._registry.all() if other.id != network.id for subnet in subnets_of(other)]
