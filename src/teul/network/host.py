@@ -46,20 +46,18 @@ class HostNetwork:
         with self._lock:
             return bridges.ensure_bridge(bridge, self._sysctls, group=self._group, is_exclusive=is_exclusive)
 
-    def remove_bridge(self, bridge: Bridge) -> None:
-        """Take a network from the host and out of the firewall; a bridge that the engine did not make stays. Idempotent."""
-        with self._lock:
-            bridges.remove_bridge(bridge.name, group=self._group)
-
     def ensure_parent(self, wire: Wire) -> Wire:
         """See `wire.ensure_parent`. Raises ParentUnusable, too."""
         with self._lock:
             return ensure_parent(wire, group=self._group)
 
-    def remove_parent(self, wire: Wire) -> None:
-        """Delete the parent of a network if the engine has made it. Idempotent."""
+    def remove_link(self, side: Bridge | Wire) -> None:
+        """Take a network's bridge, or its parent, from the host; one that the engine did not make stays. Idempotent."""
         with self._lock:
-            remove_parent(wire.parent, group=self._group)
+            if isinstance(side, Bridge):
+                bridges.remove_bridge(side.name, group=self._group)
+            else:
+                remove_parent(side.parent, group=self._group)
 
     def remove_other_links(self, names: Sequence[str]) -> list[str]:
         """Delete the bridges and parents that the engine has made and that are not among `names`; returns theirs."""

@@ -73,8 +73,8 @@ def test_networks_come_and_go_one_by_one(on_host: Callable[[Check], None]) -> No
         host.ensure_firewall([first])
         host.add_to_firewall(second, [first, second])
         host.remove_from_firewall(second, [first])
-        host.remove_bridge(second)
-        host.remove_bridge(second)
+        host.remove_link(second)
+        host.remove_link(second)
         assert host.remove_other_links([BRIDGE.name]) == []
         host.ensure_bridge(OTHER)
         assert host.remove_other_links([BRIDGE.name]) == [OTHER.name]
@@ -90,7 +90,7 @@ def test_a_parent_that_is_there_is_used_and_stays(on_host: Callable[[Check], Non
         if not isinstance(host, FakeHost):
             subprocess.run(["ip", "link", "add", "uplink", "address", PARENT_MAC, "type", "veth", "peer", "name", "wire"], check=True)
         assert host.ensure_parent(WIRE).parent_mac == PARENT_MAC
-        host.remove_parent(WIRE)
+        host.remove_link(WIRE)
         assert host.remove_other_links([]) == []
         assert host.ensure_parent(WIRE).parent == "uplink"
 
@@ -101,7 +101,7 @@ def test_a_parent_that_cannot_be_is_told_in_dockers_words(on_host: Callable[[Che
     def check(host: HostNetwork) -> None:
         with pytest.raises(ParentUnusable, match=r"^-o parent interface was not found on the host: absent$"):
             host.ensure_parent(dataclasses.replace(WIRE, parent="absent.50"))
-        host.remove_parent(dataclasses.replace(WIRE, parent="absent.50"))
+        host.remove_link(dataclasses.replace(WIRE, parent="absent.50"))
 
     on_host(check)
 
@@ -118,8 +118,8 @@ def test_parents_that_were_made_go_with_their_networks(on_host: Callable[[Check]
         for _time in range(2):
             host.ensure_parent(vlan)
             host.ensure_parent(dummy)
-        host.remove_parent(vlan)
-        host.remove_parent(vlan)
+        host.remove_link(vlan)
+        host.remove_link(vlan)
         assert host.remove_other_links([dummy.parent]) == []
         host.ensure_parent(vlan)
         assert host.remove_other_links([dummy.parent]) == [vlan.parent]

@@ -176,7 +176,7 @@ def test_a_bridge_of_somebody_elses_is_used_and_left_behind() -> None:
     host = host_network()
     host.ensure_bridge(make_bridge("mine", "172.18.0.0/16"))
     assert {"192.0.2.1", "172.18.0.1"} <= set(addresses_of("mine"))
-    host.remove_bridge(make_bridge("mine", "172.18.0.0/16"))
+    host.remove_link(make_bridge("mine", "172.18.0.0/16"))
     host.remove()
     assert "mine" in os_links()
 

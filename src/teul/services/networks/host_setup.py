@@ -147,7 +147,7 @@ class HostSetup:
                     await self._remove_from_firewall(bridge)
                     failpoints.reach("networks.withdrawn.firewall")
             finally:
-                await self._on_host(self._host.remove_bridge, bridge)
+                await self._on_host(self._host.remove_link, bridge)
 
     async def _withdraw_wire(self, network: Network) -> None:
         async with self._lock:
@@ -155,7 +155,7 @@ class HostSetup:
             # Also of a network that is only being made: its name is taken before its parent is.
             users = [other for other in self._registry.all() if other.is_wire and other.id != network.id and not other.config_only]
             if all(wire_of(other).parent != wire.parent for other in users):
-                await self._on_host(self._host.remove_parent, wire)
+                await self._on_host(self._host.remove_link, wire)
 
     async def sweep(self, networks: Sequence[Network]) -> None:
         """Delete bridges and parents that are the engine's and none of these networks': of an engine that was killed while it removed one.

@@ -74,10 +74,6 @@ class FakeHost(HostNetwork):
         self.bridges[bridge.name] = dataclasses.replace(bridge, mtu=bridge.mtu or 1400)
         return self.bridges[bridge.name]
 
-    def remove_bridge(self, bridge: Bridge) -> None:
-        self.calls.append(f"remove {bridge.name}")
-        self.bridges.pop(bridge.name, None)
-
     def remove_other_links(self, names: Sequence[str]) -> list[str]:
         others = [name for name in (*self.bridges, *self.parents) if name not in names]
         for name in others:
@@ -96,9 +92,13 @@ class FakeHost(HostNetwork):
             self.parents.add(wire.parent)
         return dataclasses.replace(wire, parent_mac=PARENT_MAC)
 
-    def remove_parent(self, wire: Wire) -> None:
-        self.calls.append(f"no parent {wire.parent}")
-        self.parents.discard(wire.parent)
+    def remove_link(self, side: Bridge | Wire) -> None:
+        if isinstance(side, Bridge):
+            self.calls.append(f"remove {side.name}")
+            self.bridges.pop(side.name, None)
+        else:
+            self.calls.append(f"no parent {side.parent}")
+            self.parents.discard(side.parent)
 
     def ensure_firewall(self, networks: Sequence[Bridge]) -> None:
         self.calls.append(f"firewall {' '.join(network.name for network in networks)}")
