@@ -125,7 +125,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("bundle", "log_files"),
         ("request",),
         ("attachments", "spec"),
-        ("devices", "filters", "network_files", "ports", "logs", "processes", "update"),
+        ("devices", "filters", "network_files", "logs", "ports", "processes", "update"),
         ("launch", "names"),
         ("removal",),
         ("supervision",),
