@@ -68,5 +68,9 @@ class System(TeulError):
     """The kernel or the disk said no."""
 
 
+class Refusal(System):
+    """What was asked for cannot be had, and nothing is wrong with this engine. docker: told as a failure of the engine's all the same."""
+
+
 class Remote(System):
     """Somebody else's failure, a registry's: nothing is wrong with this engine. docker: told as a failure of the engine's all the same."""

@@ -1,7 +1,4 @@
-"""Docker Compose brings up, looks at, changes and takes down a project: each engine says and shows the same.
-
-Of what a project may ask for, names by DNS and published ports are not here: they would stand in PROJECT, and be asked for in STEPS.
-"""
+"""Docker Compose brings up, looks at, changes and takes down a project: each engine says and shows the same."""
 
 from __future__ import annotations
 
@@ -31,13 +28,20 @@ services:
       interval: 1s
   web:
     image: busybox
-    command: sh -c 'trap "exit 0" TERM; while :; do sleep 0.1; done'
+    command: sh -c 'trap "exit 0" TERM; httpd -p 80 -h /etc; while :; do sleep 0.1; done'
     hostname: web
+    ports: ["127.0.0.1:38180:80"]
     environment: {ROLE: web}
     labels: {own: label}
     depends_on:
       store: {condition: service_healthy}
     networks: [front, back]
+  replica:
+    image: busybox
+    command: sleep 1000
+    init: true
+    scale: 3
+    networks: [back]
   once:
     image: busybox
     command: echo done
@@ -60,6 +64,13 @@ STEPS = (
     ("exec", "-T", "web", "cat", "/etc/hosts"),
     ("exec", "-T", "store", "hostname"),
     ("exec", "-T", "web", "sh", "-c", "echo $ROLE; exit 3"),
+    ("exec", "-T", "web", "nslookup", "-type=a", "db"),
+    ("exec", "-T", "store", "wget", "-qO-", "http://web/hostname"),
+    ("exec", "-T", "web", "sh", "-c", "nslookup -type=a replica | grep -c Address"),
+    ("port", "web", "80"),
+    ("up", "-d", "--scale", "replica=5"),
+    ("exec", "-T", "web", "sh", "-c", "nslookup -type=a replica | grep -c Address"),
+    ("up", "-d", "--scale", "replica=1"),
     ("exec", "-T", "store", "ip", "-o", "-4", "addr", "show", "dev", "eth0"),
     ("up", "-d"),
     ("restart", "-t", "2", "web"),
@@ -113,7 +124,8 @@ class Project:
             network: (endpoint["IPAMConfig"], sorted(_chosen(endpoint["Aliases"], document["Config"]["Hostname"])))
             for network, endpoint in document["NetworkSettings"]["Networks"].items()
         }
-        return name, document["State"]["Status"], document["HostConfig"]["NetworkMode"], document["Config"]["Env"], endpoints
+        ports = document["NetworkSettings"]["Ports"]
+        return name, document["State"]["Status"], document["HostConfig"]["NetworkMode"], document["Config"]["Env"], ports, endpoints
 
 
 def _chosen(aliases: list[str] | None, hostname: str) -> list[str]:

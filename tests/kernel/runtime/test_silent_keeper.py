@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,13 +25,21 @@ __all__ = ["engine"]
 
 pytestmark = [needs("root", "busybox", "overlayfs"), pytest.mark.asyncio(loop_scope="session")]
 
-_PATIENCE_SECONDS = 0.3
+_LEAST_PATIENCE_SECONDS = 0.3
 _ALLOW_ALL = bytes.fromhex("060000000000ff7f")  # a filter of one instruction
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def supervisor() -> AsyncIterator[Supervisor]:
-    async with opened_supervisor(patience_seconds=_PATIENCE_SECONDS) as supervisor:
+async def patience_seconds(bench: Bench) -> float:
+    """Short, and yet long enough for a start: under an emulator that takes seconds."""
+    began = time.monotonic()
+    await bench.run("true")
+    return max(_LEAST_PATIENCE_SECONDS, 4 * (time.monotonic() - began))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def supervisor(patience_seconds: float) -> AsyncIterator[Supervisor]:
+    async with opened_supervisor(patience_seconds=patience_seconds) as supervisor:
         yield supervisor
 
 
@@ -112,22 +121,22 @@ async def test_an_exec_that_is_half_made_is_given_up(bench: Bench, supervisor: S
     await container.kill()
 
 
-async def test_a_start_that_takes_long_is_not_given_up(bench: Bench, supervisor: Supervisor) -> None:
+async def test_a_start_that_takes_long_is_not_given_up(bench: Bench, supervisor: Supervisor, patience_seconds: float) -> None:
     """A mount may hang for minutes, and then go on: the keeper is there, and says so whenever it is asked."""
     fifo = bench.base / "fifo"
     os.mkfifo(fifo)
     starting = asyncio.ensure_future(
         bench.start("echo", "late", change=lambda spec: spec["teul"].update(seccomp_bpf=str(fifo)), supervisor=supervisor)
     )
-    await asyncio.wait({starting}, timeout=5 * _PATIENCE_SECONDS)
+    await asyncio.wait({starting}, timeout=5 * patience_seconds)
     assert not starting.done()
     await asyncio.to_thread(fifo.write_bytes, _ALLOW_ALL)
     assert (await (await within(starting)).ended()).out == "late\n"
 
 
-async def test_the_engine_leaves_without_it(bench: Bench) -> None:
+async def test_the_engine_leaves_without_it(bench: Bench, patience_seconds: float) -> None:
     """The containers stay, as with an engine that is killed; the keeper finds out, and keeps its part."""
-    async with opened_supervisor(patience_seconds=_PATIENCE_SECONDS) as supervisor:
+    async with opened_supervisor(patience_seconds=patience_seconds) as supervisor:
         running = await bench.start("sh", "-c", "read line; exit 9", stdin="open", attach=False, supervisor=supervisor)
         assert supervisor._line is not None
         keeper = supervisor._line.keeper
@@ -140,8 +149,8 @@ async def test_the_engine_leaves_without_it(bench: Bench) -> None:
     await within(asyncio.to_thread(keeper.wait), "the keeper's leaving with its last container")
 
 
-async def test_an_idle_one_is_not_waited_for_either(bench: Bench) -> None:
-    async with opened_supervisor(patience_seconds=_PATIENCE_SECONDS) as supervisor:
+async def test_an_idle_one_is_not_waited_for_either(patience_seconds: float) -> None:
+    async with opened_supervisor(patience_seconds=patience_seconds) as supervisor:
         assert supervisor._line is not None
         keeper = supervisor._line.keeper
         with standing_still(keeper.pid):

@@ -32,6 +32,7 @@ STATUS: dict[type[errors.TeulError], int] = {
     errors.Cancelled: 500,
     errors.Deadline: 500,
     errors.System: 500,
+    errors.Refusal: 500,
     errors.Remote: 500,
     # The base itself is raised by nobody; it stands here so that every kind has a row.
     errors.TeulError: 500,
@@ -68,7 +69,7 @@ def describe(error: Exception) -> tuple[int, str]:
     """Status and message of any exception that a handler let through; logs errors that nobody foresaw, and failures of the engine."""
     if isinstance(error, errors.TeulError):
         status = status_of(error)
-        if isinstance(error, errors.Remote):
+        if isinstance(error, (errors.Refusal, errors.Remote)):
             log.info("%s", error.message)
         elif status == 500:
             log.error("%s%s", error.message, f" ({error.hint})" if error.hint else "", exc_info=error.__cause__)

@@ -7,6 +7,7 @@ wait for it for ever, and nothing is lost: its containers run on, and when it go
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -113,16 +114,21 @@ class KeeperLine:
 
     async def _end_of_keeper(self) -> None:
         """Wait for the end of the process, and reap it."""
-        if self.keeper.returncode is None:
-            pidfd = open_pidfd(self.keeper.pid)
-            ended: asyncio.Future[None] = self._loop.create_future()
-            self._loop.add_reader(pidfd, _wake, ended)
-            try:
-                await ended
-            finally:
-                self._loop.remove_reader(pidfd)
-                os.close(pidfd)
+        # It may be gone: an earlier caller's thread, which nobody waits for any more, is reaping it.
+        with contextlib.suppress(ProcessLookupError):
+            if self.keeper.returncode is None:
+                await self._await_end(open_pidfd(self.keeper.pid))
         await run_blocking(self.keeper.wait)
+
+    async def _await_end(self, pidfd: int) -> None:
+        """Wait until the process has ended; closes the descriptor."""
+        ended: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(pidfd, _wake, ended)
+        try:
+            await ended
+        finally:
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from teul.errors import Forbidden, InvalidParameter, System
+from teul.errors import Forbidden, InvalidParameter, Refusal
 from teul.model.container import Container
 from teul.model.lifecycle import Status
 from teul.model.network import HOST, NONE, Network
@@ -42,9 +42,9 @@ def check_connect(container: Container, network: Network, settings: EndpointSett
 
 
 def check_alive(container: Container) -> None:
-    """Raise System, as Docker does, for a container that is about to be no more."""
+    """Raise Refusal, as Docker does, for a container that is about to be no more."""
     if container.state.status in (Status.REMOVING, Status.DEAD):
-        raise System(f"Container {container.id} is marked for removal and cannot be connected or disconnected to the network")
+        raise Refusal(f"Container {container.id} is marked for removal and cannot be connected or disconnected to the network")
 
 
 _SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"

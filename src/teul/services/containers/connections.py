@@ -11,7 +11,7 @@ from functools import partial
 
 from teul import failpoints
 from teul.aio import run_blocking, run_to_end, undoing
-from teul.errors import InvalidParameter, NotFound, System
+from teul.errors import InvalidParameter, NotFound, Refusal, System
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.network import HOST, Network
 from teul.model.network_config import ConnectRequest, DisconnectRequest, EndpointSettings
@@ -78,7 +78,7 @@ class Connections:
             name = network.name if network is not None else reference
             if name not in container.wanted_networks:
                 article = "" if container.state.has_process and network is not None else "the "
-                raise System(f"container {container.id} is not connected to {article}network {name}")
+                raise Refusal(f"container {container.id} is not connected to {article}network {name}")
             if name == HOST and container.state.has_process:
                 raise InvalidParameter("cannot disconnect container from host network - container was created in host network mode")
             await run_to_end(self._disconnect_locked(container, name, network))

@@ -14,7 +14,7 @@ import msgspec
 
 from teul import failpoints
 from teul.aio import run_blocking, run_to_end, undoing
-from teul.errors import Conflict, NotFound, System
+from teul.errors import Conflict, NotFound, Refusal, System
 from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
@@ -211,7 +211,8 @@ class Launcher:
             container.endpoints = await self.networks.ports.assign(container, container.endpoints, priorities)
         except System as error:
             # docker: daemon/container_operations.go, errSetupNetworking.
-            raise System(f"failed to set up container networking: {error.message}") from error
+            kind = Refusal if isinstance(error, Refusal) else System
+            raise kind(f"failed to set up container networking: {error.message}") from error
         publishing = [name for name, endpoint in container.endpoints.items() if endpoint.ports]
         return with_gateways(allocations, priorities, publishing=publishing)
 

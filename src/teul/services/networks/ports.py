@@ -19,7 +19,7 @@ import msgspec
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import System, TeulError
+from teul.errors import Refusal, TeulError
 from teul.model.container import Container, ContainerEndpoint, PublishedPort
 from teul.model.network import Network
 from teul.network.allocation import gateways
@@ -224,9 +224,9 @@ def _with_ports(endpoint: ContainerEndpoint, reserved: _Reserved) -> ContainerEn
     return msgspec.structs.replace(endpoint, ports=tuple(ports))
 
 
-def _failure(container: Container, endpoint: ContainerEndpoint, error: PortAllocated | NoFreePort | BindError) -> System:
+def _failure(container: Container, endpoint: ContainerEndpoint, error: PortAllocated | NoFreePort | BindError) -> Refusal:
     where = f"driver failed programming external connectivity on endpoint {container.name} ({endpoint.endpoint_id})"
-    return System(f"{where}: {_reason(error)}")
+    return Refusal(f"{where}: {_reason(error)}")
 
 
 def _reason(error: PortAllocated | NoFreePort | BindError) -> str:
