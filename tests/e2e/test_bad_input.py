@@ -288,7 +288,7 @@ def test_labels_are_the_clients_own(engine: Engine) -> None:
         ({"DeviceCgroupRules": ["c 99999999999:1 r"]}, "invalid device cgroup rule: number 99999999999: value out of range"),
         ({"LogConfig": {"Type": "json-file", "Config": {"max-size": LONG}}}, f"invalid size: '{LONG}'"),
         ({"LogConfig": {"Type": "json-file", "Config": {"max-file": LONG}}}, f'invalid max-file: "{LONG}"'),
-        ({"PortBindings": {f"{LONG}/tcp": [{}]}}, f'invalid port specification: "{LONG}"'),
+        ({"PortBindings": {f"{LONG}/tcp": [{}]}}, f'invalid port specification: "{LONG}/tcp"'),
     ],
     ids=["rule", "rule of 11 digits", "max-size", "max-file", "port"],
 )
