@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ def main() -> int:
     ensure_installed("busybox", "busybox-static")
     if "dockerd" in options.engines:
         ensure_installed("docker", "docker.io")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the engines are ended, too
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="teul-bench-")))
         contenders = [_start(name, stack) for name in options.engines]

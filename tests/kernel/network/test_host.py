@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,6 +32,7 @@ pytestmark = needs("root")
 
 NAMES = HostNames(bridge="teul-test", table="teul_test", chain="TEUL-test")
 BRIDGE = make_bridge(NAMES.bridge, "172.17.0.0/16")
+SETTINGS = tempfile.TemporaryDirectory(prefix="judge-settings-")  # goes with the process that imports this
 OUTSIDE, UPLINK = "203.0.113.2", "203.0.113.1"
 
 
@@ -84,7 +86,7 @@ def container(bridge: Bridge, number: int = 2) -> Iterator[Member]:
 
 
 def host_network(names: HostNames = NAMES) -> HostNetwork:
-    return HostNetwork(names, settings_file=f"/tmp/{names.bridge}.{os.getpid()}.sysctls")
+    return HostNetwork(names, settings_file=f"{SETTINGS.name}/{names.bridge}.{os.getpid()}")
 
 
 def ensure(host: HostNetwork, bridge: Bridge = BRIDGE) -> Bridge:
