@@ -190,6 +190,8 @@ class _Body:
             async for chunk in self._source():
                 limit.reschedule(loop.time() + self._silence_seconds)
                 yield chunk
+                if limit.expired():
+                    return  # the peer took it at last, when whoever sends had been told to give up
                 limit.reschedule(None)
         except Exception as error:
             self.failure = error

@@ -20,7 +20,7 @@ from teul.registry.certificates import load_client_context
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.errors import BadAnswer, ConnectionFailed, InvalidRegistryConfig, Refused, Unreachable
 from teul.registry.proxies import Proxies
-from teul.registry.transport import Options, Request, Transport, resolve_location
+from teul.registry.transport import Options, Request, Transport, _Body, resolve_location
 
 BASE = URL("https://registry.example/v2/x/blobs/y")
 
@@ -254,6 +254,30 @@ async def test_a_peer_that_takes_no_bytes_is_given_up() -> None:
             with pytest.raises(ConnectionFailed, match="timeout"):
                 await transport.send(Request("PATCH", URL(f"http://127.0.0.1:{port}/"), body=without_end, body_bytes=1 << 40), None)
         taken.set()
+
+
+async def test_a_peer_that_takes_the_bytes_just_as_it_is_given_up_gets_no_more() -> None:
+    """The limit has been reached, and whoever sends is about to hear of it: it can be put off no more."""
+
+    class Reached:
+        is_reached = False
+
+        def expired(self) -> bool:
+            return self.is_reached
+
+        def reschedule(self, when: float | None) -> None:
+            assert not self.is_reached
+
+    async def two() -> AsyncIterator[bytes]:
+        yield b"first"
+        yield b"second"
+
+    body, limit = _Body(two, silence_seconds=1.0), Reached()
+    chunks = body.chunks(cast("asyncio.Timeout", limit))
+    assert await anext(chunks) == b"first"
+    limit.is_reached = True
+    assert [chunk async for chunk in chunks] == []
+    assert body.failure is None
 
 
 async def test_a_registry_that_keeps_silent_at_first_is_given_up_soon(options: Options) -> None:
