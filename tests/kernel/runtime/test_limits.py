@@ -113,7 +113,9 @@ async def test_frozen_container_can_be_killed(bench: Bench) -> None:
     running = await bench.start("sleep", "1000")
     cgroups.freeze(running.plan)
     running.process.signal(9)
-    cgroups.thaw(running.plan)
+    # kernel: under v2 it dies frozen as it is, and its cgroup may be gone already.
+    with contextlib.suppress(FileNotFoundError):
+        cgroups.thaw(running.plan)
     assert (await running.ended()).code == 137
 
 
