@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Sequence
@@ -47,6 +48,8 @@ from teul.store.metadata.database import Database
 
 log = logging.getLogger(__name__)
 
+# How long a container that ended may take to give back what it held: its end is told before that, and a full disk may hold it up for good.
+_GIVING_BACK_SECONDS = 2.0
 _RUNNING = frozenset({Status.RUNNING, Status.PAUSED})
 
 
@@ -248,7 +251,7 @@ class Networks:
         if attached:
             named = ", ".join(f'name:"{each.container_name}" id:"{each.endpoint_id[:12]}"' for each in attached)
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({named})")
-        if self.endpoints.is_in_use(network.id):
+        if not await self._is_given_back(network):
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ()")
         # The row first: a bridge without a network is removed by the next engine, a network without a bridge would get a new one.
         await self._registry.delete(network)
@@ -258,6 +261,15 @@ class Networks:
             await self._host.withdraw(network)
         if not network.config_only:
             self._events.publish(network_event(network, "destroy"))
+
+    async def _is_given_back(self, network: Network) -> bool:
+        """Whether no container holds addresses of a network on which none runs; one that has just ended is waited for."""
+        deadline = time.monotonic() + _GIVING_BACK_SECONDS
+        while self.endpoints.is_in_use(network.id):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_GIVING_BACK_SECONDS / 100)
+        return True
 
     def _is_configuration_of_others(self, network: Network) -> bool:
         return network.config_only and any(other.config_from == network.name for other in self._registry.all())
