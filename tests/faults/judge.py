@@ -129,6 +129,13 @@ def _host(victim: Victim) -> Iterator[str]:
             yield f"container {row.name} is {row.state.status}, its process {row.state.pid} is not there"
         elif (is_paused := row.state.status == "paused") != _is_frozen(victim.cgroups().get(row.id, [])):
             yield f"container {row.name} is {row.state.status}, and {'not ' if is_paused else ''}frozen"
+    for row in active.values():
+        route = subprocess.run(
+            ["nsenter", "-t", str(row.state.pid), "-n", "ip", "-4", "route", "show", "default"], capture_output=True, check=False
+        )
+        gateways = {endpoint.gateway for endpoint in row.endpoints.values()} - {""}
+        if gateways and not any(f"via {gateway} ".encode() in route.stdout for gateway in gateways):
+            yield f"container {row.name} has no way out by a network that it is on: {route.stdout!r}"
     links = {endpoint.host_interface for row in active.values() for endpoint in row.endpoints.values()} - {""}
     yield from _differences("link", links, recorded="endpoint", found=set(victim.links()), known="link")
     yield from _networks(victim)

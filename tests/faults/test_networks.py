@@ -91,39 +91,40 @@ def test_network_is_removed_in_the_end(victim: Victim, point: str, way: str, occ
     },
 )
 def test_container_is_connected_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
-    """Whichever it is, its record, its links and its addresses agree, and it goes on to run."""
-    victim.want(201, "POST", "/networks/create", {"Name": "mine"})
+    """Whichever it is, its record, its links and its addresses agree, and it goes on to run. The network, by its name, becomes its way out."""
+    victim.want(201, "POST", "/networks/create", {"Name": "away"})
     victim.run("hit")
-    response = victim.strike(point, way, "POST", "/networks/mine/connect", {"Container": "hit"}, occurrence=occurrence)
+    response = victim.strike(point, way, "POST", "/networks/away/connect", {"Container": "hit"}, occurrence=occurrence)
     assert_whole(victim)
     networks = victim.find("hit")["NetworkSettings"]["Networks"]
     if response is not None and response.status != 200:
         assert set(networks) == {"bridge"}, response.message
-    if "mine" not in networks:
-        victim.want(200, "POST", "/networks/mine/connect", {"Container": "hit"})
+    if "away" not in networks:
+        victim.want(200, "POST", "/networks/away/connect", {"Container": "hit"})
     assert_whole(victim)
     assert_ends(victim, "hit")
-    victim.want(204, "DELETE", "/networks/mine")
+    victim.want(204, "DELETE", "/networks/away")
     assert_usable(victim, "hit")
 
 
 @cases(
     {
         "store.transaction.worked": "kill full kill@2",
+        "containers.disconnect.routed": "kill cancel error",
         "containers.disconnect.recorded": "kill cancel error",
         "networks.address.forgotten": "kill",
     },
 )
 def test_container_is_disconnected_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
-    victim.want(201, "POST", "/networks/create", {"Name": "mine"})
-    victim.run("hit", HostConfig={"NetworkMode": "mine"})
+    victim.want(201, "POST", "/networks/create", {"Name": "away"})
+    victim.run("hit", HostConfig={"NetworkMode": "away"})
     victim.want(200, "POST", "/networks/bridge/connect", {"Container": "hit"})
-    victim.strike(point, way, "POST", "/networks/mine/disconnect", {"Container": "hit"}, occurrence=occurrence)
-    if "mine" in victim.find("hit")["NetworkSettings"]["Networks"]:
-        victim.want(200, "POST", "/networks/mine/disconnect", {"Container": "hit"})
+    victim.strike(point, way, "POST", "/networks/away/disconnect", {"Container": "hit"}, occurrence=occurrence)
+    if "away" in victim.find("hit")["NetworkSettings"]["Networks"]:
+        victim.want(200, "POST", "/networks/away/disconnect", {"Container": "hit"})
     assert_whole(victim)
     assert_ends(victim, "hit")
-    victim.want(204, "DELETE", "/networks/mine")
+    victim.want(204, "DELETE", "/networks/away")
     assert_usable(victim, "hit")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Collection
@@ -17,14 +18,14 @@ Routes = dict[int, tuple[str, str]]
 """By IP version: the name of the link inside, and the gateway's address ("": the link itself leads out)."""
 
 
-def connect(plan: Plan, pidfd: int, routes: Routes) -> None:
-    """Give the container whose first process is `pidfd` one more link, and these ways out; all of it or nothing."""
+def connect(plan: Plan, pidfd: int) -> None:
+    """Give the container whose first process is `pidfd` one more link, all of it or nothing. Its ways out stay as they are."""
     netns_fd = netns.run_inside(pidfd, netns.open_own)
     try:
         with Netlink() as host:
             links.create_link(plan, 0, host, netns_fd=netns_fd)
             try:
-                netns.run_inside(netns_fd, partial(_configure, plan, host, routes))
+                netns.run_inside(netns_fd, partial(links.configure_inside, [plan], host))
             except BaseException:
                 if "kind" in plan:
                     netns.run_inside(netns_fd, partial(_delete_child, plan))
@@ -35,17 +36,20 @@ def connect(plan: Plan, pidfd: int, routes: Routes) -> None:
         os.close(netns_fd)
 
 
-def disconnect(endpoint: ContainerEndpoint, pidfd: int, routes: Routes) -> None:
-    """Take an endpoint's link away, by its end on the host if it has one, and have the container use these ways out. Idempotent."""
+def disconnect(endpoint: ContainerEndpoint, pidfd: int) -> None:
+    """Take an endpoint's link away, by its end on the host if it has one. A way out by it goes, too. Idempotent."""
     if endpoint.host_interface:
         with Netlink() as host:
             _delete(host, endpoint.host_interface)
-    try:
-        if not endpoint.host_interface:
-            netns.run_inside(pidfd, partial(links.delete_inside, endpoint.interface))
+        return
+    with contextlib.suppress(ProcessLookupError):  # the container has ended meanwhile
+        netns.run_inside(pidfd, partial(links.delete_inside, endpoint.interface))
+
+
+def lead_out(pidfd: int, routes: Routes) -> None:
+    """Have the container use these ways out; those of a version that is not among them stay."""
+    with contextlib.suppress(ProcessLookupError):
         netns.run_inside(pidfd, partial(links.set_default_routes, routes))
-    except ProcessLookupError:
-        pass  # the container has ended meanwhile
 
 
 def let_back(host_interfaces: Collection[str]) -> None:
@@ -53,11 +57,6 @@ def let_back(host_interfaces: Collection[str]) -> None:
     with Netlink() as host:
         for name in host_interfaces:
             host.execute(messages.set_hairpin(name=name), subject=name)
-
-
-def _configure(plan: Plan, host: Netlink, routes: Routes) -> None:
-    links.configure_inside([plan], host)
-    links.set_default_routes(routes)
 
 
 def _delete_child(plan: Plan) -> None:

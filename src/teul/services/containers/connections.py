@@ -2,7 +2,7 @@
 
 A container's lock orders this with everything else that happens to it. When something is added, the host has it before the record does;
 when something is taken away, the record loses it first: what an engine that was killed leaves on the host and in no record, the next one
-takes away.
+takes away. The way out never leads by a link that is in no record: it moves to a new one last, and away from an old one first.
 """
 
 from __future__ import annotations
@@ -101,13 +101,14 @@ class Connections:
             settings.network_id = network.id
             after = {**container.endpoints, network.name: allocation.endpoint}
             priorities = {**gateway_priorities(container), network.name: settings.gw_priority}
-            await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd, _routes(after, priorities)))
-            async with undoing(partial(run_blocking, live.disconnect, allocation.endpoint, process.pidfd, {}), "and its link stays"):
+            await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd))
+            async with undoing(partial(run_blocking, live.disconnect, allocation.endpoint, process.pidfd), "and its link stays"):
                 failpoints.reach("containers.connect.linked")
                 async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
                     after = await self._port_moves.move(container, after, priorities)
                     await self._registry.change(container, attachments=attachments, endpoints=after)
         failpoints.reach("containers.connect.recorded")
+        await _on_links(container, network.name, partial(live.lead_out, process.pidfd, _routes(after, priorities)))
         await self._names.changed(container, [network.name])
         await self._files.refresh(container)
         self._events.publish(network_event(network, "connect", container=container.id))
@@ -118,13 +119,17 @@ class Connections:
         attachments = {other: settings for other, settings in container.wanted_networks.items() if other != name}
         after = {other: kept for other, kept in container.endpoints.items() if other != name}
         priorities = {other: settings.gw_priority for other, settings in attachments.items()}
-        async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
-            after = await self._port_moves.move(container, after, priorities)
-            await self._registry.change(container, attachments=attachments, endpoints=after)
+        async with undoing(partial(self._lead_back, container, process), "and its way out is another one"):
+            if process is not None:
+                await _on_links(container, name, partial(live.lead_out, process.pidfd, _routes(after, priorities)))
+            failpoints.reach("containers.disconnect.routed")
+            async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
+                after = await self._port_moves.move(container, after, priorities)
+                await self._registry.change(container, attachments=attachments, endpoints=after)
         try:
             failpoints.reach("containers.disconnect.recorded")
-            if endpoint is not None and process is not None:
-                await self._unlink(container, endpoint, process, after)
+            if endpoint is not None and process is not None and (endpoint.interface or endpoint.host_interface):
+                await _on_links(container, name, partial(live.disconnect, endpoint, process.pidfd))
         finally:
             if endpoint is not None:
                 # A link that is still there is deleted with its address.
@@ -135,12 +140,10 @@ class Connections:
         if network is not None and process is not None:
             self._events.publish(network_event(network, "disconnect", container=container.id))
 
-    async def _unlink(
-        self, container: Container, endpoint: ContainerEndpoint, process: Process, after: dict[str, ContainerEndpoint]
-    ) -> None:
-        if endpoint.interface or endpoint.host_interface:
-            routes = _routes(after, gateway_priorities(container))
-            await _on_links(container, endpoint.network_name, partial(live.disconnect, endpoint, process.pidfd, routes))
+    async def _lead_back(self, container: Container, process: Process | None) -> None:
+        """The ways out are those of the record."""
+        if process is not None:
+            await run_blocking(live.lead_out, process.pidfd, _routes(container.endpoints, gateway_priorities(container)))
 
 
 def _routes(endpoints: dict[str, ContainerEndpoint], priorities: dict[str, int]) -> Routes:
