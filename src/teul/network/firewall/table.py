@@ -125,7 +125,7 @@ _RULES = (
     "}",
     "chain output {",
     *(f"\t{rule}" for rule in _TO_PORTS),
-    # kernel: what has ::1 for its source never leaves the host; such connections are relayed.
+    # kernel: what has ::1 for its source never leaves the host, so it is led nowhere.
     "\tip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6",
     "}",
     "chain forward {",

@@ -100,10 +100,12 @@ class Launcher:
         """Give back what a run held outside of its process: ports, addresses and the bundle; all, if one of them fails. Idempotent."""
         try:
             await self.networks.ports.release(container.id)
-            await self.networks.endpoints.release(container.id)
-            failpoints.reach("containers.cleanup.released")
         finally:
-            await run_blocking(bundles.remove_bundle, self.directories, container.id)
+            try:
+                await self.networks.endpoints.release(container.id)
+                failpoints.reach("containers.cleanup.released")
+            finally:
+                await run_blocking(bundles.remove_bundle, self.directories, container.id)
 
     async def _give_back(self, container: Container, attach: list[PendingAttachment]) -> None:
         container.endpoints = {}

@@ -16,6 +16,7 @@ from teul.errors import TeulError
 from teul.linux.netns import run_inside
 from teul.linux.resolver import ResolverSockets, open_resolver_sockets
 from teul.model.container import Container
+from teul.model.link import parse_link
 from teul.model.network import PREDEFINED, Network
 from teul.network.agent.client import Held, NetworkAgent, UnknownContainer
 from teul.network.agent.messages import NetworkTable, View
@@ -54,11 +55,12 @@ class Names:
     async def _take_over(self, held: Held | None) -> None:
         if held is None and not self._served():
             return
-        known = {network.id for network in self._networks.list()}
-        for network_id in held.networks - known if held is not None else ():
-            await self._agent.drop_network(network_id)
-        for container_id in held.containers - {container.id for container in self._served()} if held is not None else ():
-            await self._agent.drop_container(container_id)
+        if held is not None:
+            served = self._served()
+            for network_id in held.networks - {network.id for network in self._named_networks(served)}:
+                await self._agent.drop_network(network_id)
+            for container_id in held.containers - {container.id for container in served}:
+                await self._agent.drop_container(container_id)
         await self.say_everything()
 
     async def close(self) -> None:
@@ -80,8 +82,7 @@ class Names:
             if uses_resolver(container):
                 await self._tell(container, set(container.endpoints), sockets)
         finally:
-            for fd in sockets or ():
-                os.close(fd)
+            _close(sockets or ())
 
     async def changed(self, container: Container, networks: Iterable[str]) -> None:
         """A container has come to these `networks` (by name), or has left them, or is called otherwise."""
@@ -99,7 +100,11 @@ class Names:
 
     async def _tell_locked(self, container: Container, named: list[Network], sockets: ResolverSockets | None) -> None:
         for network in named:
-            await self._agent.put_network(self._table(network))
+            table = self._table(network)
+            if table["names"]:
+                await self._agent.put_network(table)
+            else:
+                await self._agent.drop_network(network.id)  # nobody is on it any more; it may be about to be removed
         if self._process(container) is None:
             pass  # the agent has seen its end by itself
         elif uses_resolver(container):
@@ -117,22 +122,21 @@ class Names:
         process = self._process(container)
         if process is None:
             return
-        view = await run_blocking(read_host_file, "/etc/resolv.conf")
+        view = self._view(container, await run_blocking(read_host_file, "/etc/resolv.conf"))
         if sockets is not None:
-            await self._agent.put_container(container.id, self._view(container, view), pidfd=process.pidfd, sockets=sockets)
+            await self._agent.put_container(container.id, view, pidfd=process.pidfd, sockets=sockets)
             return
         try:
-            await self._agent.update_view(container.id, self._view(container, view))
+            await self._agent.update_view(container.id, view)
         except UnknownContainer:
             try:
-                sockets = await run_blocking(run_inside, process.pidfd, open_resolver_sockets)
+                made = await run_blocking(run_inside, process.pidfd, open_resolver_sockets)
             except ProcessLookupError:
                 return  # it has just ended
             try:
-                await self._agent.put_container(container.id, self._view(container, view), pidfd=process.pidfd, sockets=sockets)
+                await self._agent.put_container(container.id, view, pidfd=process.pidfd, sockets=made)
             finally:
-                for fd in sockets:
-                    os.close(fd)
+                _close(made)
 
     def _process(self, container: Container) -> Process | None:
         process = self._runs.of(container.id).process if container.state.has_process else None
@@ -176,9 +180,14 @@ class Names:
         settings = container.wanted_networks.get(network.name)
         links: dict[str, list[str]] = {}
         for link in (settings.links if settings is not None else None) or ():
-            reference, _, alias = link.partition(":")
+            reference, alias = parse_link(link)
             target = self._registry.find(reference)
             endpoint = target.endpoints.get(network.name) if target is not None else None
             if endpoint is not None:
-                links[(alias or reference).lower()] = [address for address in (endpoint.ipv4, endpoint.ipv6) if address]
+                links[alias.lower()] = [address for address in (endpoint.ipv4, endpoint.ipv6) if address]
         return links
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

@@ -27,8 +27,7 @@ class NetworkFiles:
 
     async def refresh(self, container: Container) -> None:
         """Have the files of a container say what its endpoints are now; what the container wrote into them otherwise stays."""
-        if container.endpoints or container.attachments is not None:
-            await run_blocking(self._refresh, container)
+        await run_blocking(self._refresh, container)
 
     def _refresh(self, container: Container) -> None:
         directory = self._directories.container(container.id)
@@ -44,10 +43,10 @@ class NetworkFiles:
 
 
 def _read(path: str) -> str | None:
-    """The file's text, in which undecodable bytes are kept; None if it is gone, or larger than any that the engine wrote."""
+    """The file's text, in which undecodable bytes are kept; None if there is none, or it is larger than any that the engine wrote."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
         if os.fstat(fd).st_size > _LARGEST_HOSTS_BYTES:
@@ -59,6 +58,6 @@ def _write_in_place(path: str, text: str) -> None:
     data = text.encode("utf-8", "surrogateescape")
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     with os.fdopen(fd, "wb") as file:
-        # Longer first and then shorter: a reader finds the end of the old text rather than none.
+        # Not truncated before: a reader in between finds the end of the old text rather than nothing.
         file.write(data)
         file.truncate(len(data))

@@ -92,11 +92,10 @@ class HostSetup:
                 log.warning("could not remove the networks' bridge and rules: %s", error)
 
     async def choose(self, version: int, size: int | None, taken: Sequence[Subnet]) -> Subnet:
-        """A subnet out of the pools that neither the host nor a network of this engine uses, nor is `taken`. Raises TeulError."""
-        own = [subnet for network in self._registry.all() for subnet in subnets_of(network)]
+        """A subnet out of the pools that the host does not use, and that is not `taken`. Raises TeulError."""
         try:
             claimed = await self._on_host(self._host.claimed_subnets)
-            return choose_subnet(self._pools, [*claimed, *own, *taken], version=version, size=size)
+            return choose_subnet(self._pools, [*claimed, *taken], version=version, size=size)
         except NoSuchPool:
             raise InvalidParameter("invalid address pool") from None
         except NoFreeSubnet:
@@ -106,8 +105,9 @@ class HostSetup:
         """The bridge of `network`, once everything on the host is in place; at once, unless something went wrong before.
 
         `is_in_use`: containers hold addresses of it, so its subnet must stay. With the bridge comes the record, as it is now.
-        Raises TeulError, and SubnetTaken if it is to be `is_exclusive`.
+        Raises TeulError, NoSuchNetwork if it is removed meanwhile, and SubnetTaken if it is to be `is_exclusive`.
         """
+        self._registry.get(network.id)  # what was removed is not made again
         bridge = self._bridges.get(network.id)
         if bridge is None or not self._has_firewall:
             bridge = await self._ensure_bridge(network, is_in_use=is_in_use, is_exclusive=is_exclusive)
@@ -117,7 +117,8 @@ class HostSetup:
         elif time.monotonic() - self._forwarding_checked_at > _FORWARDING_AGE_SECONDS:
             self._forwarding_checked_at = time.monotonic()
             self._tasks.start(self._on_host(self._host.ensure_forwarding, self._all()), name="forward policy")
-        return self._registry.current(network), bridge
+        # By its id: it may have been removed meanwhile, and another one made of its name.
+        return self._registry.get(network.id), bridge
 
     async def ensure_wire(self, network: Network, *, is_new: bool = False) -> Wire:
         """The wire of a network without a bridge, once its parent is there: of one that is being made, or that there is. Raises System."""

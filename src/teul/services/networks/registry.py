@@ -93,6 +93,10 @@ class NetworkRegistry:
         await self._database.transact(lambda connection: rows.save_network(connection, network))
 
     async def delete(self, network: Network) -> None:
-        """Forget a network; the row goes first."""
-        await self._database.transact(lambda connection: rows.delete_network(connection, network.id), frees=True)
+        """Forget a network. It is not found any more from now on, so that nobody comes to it while its row is deleted."""
         self.give_up(network)
+        try:
+            await self._database.transact(lambda connection: rows.delete_network(connection, network.id), frees=True)
+        except BaseException:
+            self._networks.setdefault(network.name, network)
+            raise

@@ -526,6 +526,31 @@ async def test_a_network_is_made_used_and_removed(database: Database, host: Fake
         assert {network.name for network in networks.list()} == {"bridge", "host", "none"}
 
 
+async def test_a_network_that_was_removed_gives_nothing_and_is_not_made_again(networks: Networks, host: FakeHost) -> None:
+    made = await networks.create(CreateNetwork(name="mine"))
+    await networks.remove("mine")
+    with pytest.raises(NoSuchNetwork):
+        await networks.endpoints.allocate(made, A)
+    assert not networks.endpoints.is_in_use(made.id)
+    assert [*host.bridges] == [NAMES.bridge]
+
+
+async def test_a_network_whose_removal_cannot_be_written_down_stays(
+    networks: Networks, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await networks.create(CreateNetwork(name="mine"))
+    with monkeypatch.context() as context:
+
+        async def full(*_arguments: Any, **_options: Any) -> None:
+            raise DiskFull("teul.db")
+
+        context.setattr(database, "transact", full)
+        with pytest.raises(DiskFull):
+            await networks.remove("mine")
+    assert networks.get("mine") == made
+    assert (await networks.endpoints.allocate(made, A)).endpoint.ipv4 == "172.18.0.2"
+
+
 async def test_both_versions_of_ip(networks: Networks) -> None:
     subnets = [
         IpamConfig(subnet="10.9.0.0/24", ip_range="10.9.0.128/25", auxiliary_addresses={"x": "10.9.0.129"}),
