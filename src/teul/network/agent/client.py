@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
+# How long an agent may be silent that was told something: starts and ends of containers wait for it.
+_PATIENCE_SECONDS = 5.0
 # An agent that does not stay alive is started again less and less often.
 _MEMORY_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 10.0
@@ -48,11 +51,20 @@ class NetworkAgent:
 
     An agent is started by the first method that needs one, and lives as long as it serves anybody or the engine lives. `say_everything`
     is called, as a task of its own, whenever an agent that had something was lost: it puts all networks and all containers again, with new
-    sockets, and whatever the methods do meanwhile is valid, too. Methods raise `System` where no agent can be started.
+    sockets, and whatever the methods do meanwhile is valid, too. Methods raise `System` where no agent can be started, or the one that an
+    earlier engine has left does not answer; one of this engine's that does not is ended, and another takes its place.
     """
 
-    def __init__(self, tasks: Tasks, directory: str, say_everything: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        directory: str,
+        say_everything: Callable[[], Awaitable[None]],
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
         """`directory`: the engine's run directory, where the agent listens for the next engine."""
+        self._patience_seconds = patience_seconds
         self._tasks = tasks
         self._directory = directory
         self._say_everything = say_everything
@@ -141,14 +153,27 @@ class NetworkAgent:
         for _attempt in range(_ATTEMPTS):
             line = await self._open()
             try:
-                answer = await work(line)
+                async with asyncio.timeout(self._patience_seconds):
+                    answer = await work(line)
             except LineLost:
+                continue
+            except TimeoutError:
+                self._give_up(line)
                 continue
             except OSError as error:
                 raise System(f"the network agent cannot be reached: {error}") from error
             self._had_something = True
             return answer
         raise System("the network agent does not stay alive")
+
+    def _give_up(self, line: AgentLine) -> None:
+        """The agent is silent: end it, if it is this engine's child. Raises System if it is not."""
+        if not self._pid:
+            line.close()
+            raise System("the network agent does not answer")
+        log.warning("the network agent does not answer, and is ended")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
 
     async def _put_network(self, line: AgentLine, table: NetworkTable) -> Answer:
         orders = names_orders(self._tables.get(table["id"]), table)
@@ -195,10 +220,10 @@ class NetworkAgent:
             finally:
                 loop.remove_reader(pidfd)
                 os.close(pidfd)
+        if self._pid == pid:
+            self._pid = 0  # before the number can be another process's
         with contextlib.suppress(ChildProcessError):
             await run_blocking(os.waitpid, pid, 0)
-        if self._pid == pid:
-            self._pid = 0
 
     def _adopt(self, connection: socket.socket) -> AgentLine:
         self._tables.clear()

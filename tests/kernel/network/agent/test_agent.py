@@ -20,6 +20,7 @@ from kernel.netns import member
 from support import processes
 from support.needs import needs
 from teul.aio import Tasks
+from teul.errors import System
 from teul.linux import netns
 from teul.linux.process import open_pidfd
 from teul.linux.resolver import ADDRESS, open_resolver_sockets
@@ -471,12 +472,50 @@ async def test_another_agent_takes_the_place_of_one_that_was_killed(tmp_path: Pa
         await client.drop_container(container.id)
 
 
+async def test_one_that_is_silent_is_ended_and_another_takes_its_place(tmp_path: Path, container: Container) -> None:
+    """Whoever starts or ends a container does not wait for it for ever."""
+    async with Tasks() as tasks:
+        client = NetworkAgent(tasks, str(tmp_path), lambda: container.serve(client, view()), patience_seconds=0.5)
+        await client.put_network(FRONT)
+        await container.serve(client, view())
+        silent = client.pid
+        os.kill(silent, signal.SIGSTOP)
+        await client.put_network({"id": "n1", "name": "front", "names": {"other": ["10.0.0.9"]}, "reverse": {}})
+        assert client.pid != silent
+        await eventually(lambda: not processes.is_alive(silent), "it is ended")
+        async with asyncio.timeout(SECONDS):
+            while (await client.held()).containers != {container.id}:
+                await asyncio.sleep(0.01)
+        assert await container.addresses("other") == ["10.0.0.9"]
+        await client.close()
+
+
+async def test_one_of_an_earlier_engine_that_is_silent_is_told_of(tmp_path: Path, container: Container) -> None:
+    async with Tasks() as tasks:
+        first = NetworkAgent(tasks, str(tmp_path), _nothing)
+        await first.put_network(FRONT)
+        await container.serve(first, view())
+        second = NetworkAgent(tasks, str(tmp_path), _nothing, patience_seconds=0.2)
+        assert await second.find() is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        with pytest.raises(System, match="the network agent does not answer"):
+            await second.put_network({"id": "n1", "name": "front", "names": {}, "reverse": {}})
+        os.kill(first.pid, signal.SIGCONT)
+        await second.put_network(FRONT)
+        await first.close()
+        await second.close()
+
+
+async def _nothing() -> None:
+    pass
+
+
 async def test_an_order_that_meets_the_agents_end_is_carried_out_by_the_next(tmp_path: Path, container: Container) -> None:
     async def nothing() -> None:
         return
 
     async with engine(tmp_path, nothing) as client:
-        await client.put_network({**FRONT, "names": {}})
+        await client.put_network({"id": "n1", "name": "front", "names": {}, "reverse": {}})
         os.kill(client.pid, signal.SIGKILL)
         await client.put_network(FRONT)
         await container.serve(client, view())
