@@ -6,6 +6,7 @@ import os
 import resource
 
 from teul.linux import mounts
+from teul.linux.call_numbers import numbers_of
 from teul.linux.caps import drop_bounding, set_capabilities
 from teul.linux.process import (
     CLONE_NEWCGROUP,
@@ -24,58 +25,55 @@ _NOBODY = 2_000_000_053
 _ADDRESS_SPACE_BYTES = 1 << 30
 _EMPTY_ROOT = mounts.MOUNT_ATTR_RDONLY | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
 
-# By architecture: (x86-64, AArch64); asm/unistd.h. None: the architecture has no such call. No call that opens a file, makes a process,
-# sends a signal, or changes what this process may do.
-_CALLS: dict[str, tuple[int, int | None]] = {
-    "read": (0, 63),
-    "write": (1, 64),
-    "close": (3, 57),
-    "fstat": (5, 80),
-    "lseek": (8, 62),
-    "mmap": (9, 222),
-    "mprotect": (10, 226),
-    "munmap": (11, 215),
-    "brk": (12, 214),
-    "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135),
-    "rt_sigreturn": (15, 139),
-    "sched_yield": (24, 124),
-    "mremap": (25, 216),
-    "madvise": (28, 233),
-    "dup": (32, 23),
-    "getpid": (39, 172),
-    "socket": (41, 198),
-    "connect": (42, 203),
-    "sendto": (44, 206),
-    "recvfrom": (45, 207),
-    "sendmsg": (46, 211),
-    "recvmsg": (47, 212),
-    "shutdown": (48, 210),
-    "getsockname": (51, 204),
-    "getpeername": (52, 205),
-    "setsockopt": (54, 208),
-    "getsockopt": (55, 209),
-    "exit": (60, 93),
-    "fcntl": (72, 25),
-    "sigaltstack": (131, 132),
-    "gettid": (186, 178),
-    "futex": (202, 98),
-    "restart_syscall": (219, 128),
-    "clock_gettime": (228, 113),
-    "exit_group": (231, 94),
-    "epoll_wait": (232, None),
-    "epoll_ctl": (233, 21),
-    "epoll_pwait": (281, 22),
-    "accept4": (288, 242),
-    "getrandom": (318, 278),
-}
-_COLUMNS = {"x86_64": 0, "aarch64": 1}
+# No call that opens a file, makes a process, sends a signal, or changes what this process may do.
+_CALLS = [
+    "read",
+    "write",
+    "close",
+    "fstat",
+    "lseek",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "brk",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_yield",
+    "mremap",
+    "madvise",
+    "dup",
+    "getpid",
+    "socket",
+    "connect",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "shutdown",
+    "getsockname",
+    "getpeername",
+    "setsockopt",
+    "getsockopt",
+    "exit",
+    "fcntl",
+    "sigaltstack",
+    "gettid",
+    "futex",
+    "restart_syscall",
+    "clock_gettime",
+    "exit_group",
+    "epoll_wait",
+    "epoll_ctl",
+    "epoll_pwait",
+    "accept4",
+    "getrandom",
+]
 
 
 def allowed_calls(machine: str) -> dict[str, int]:
     """The allowed calls by name, with their numbers on `machine`; nothing for a machine that is not known here."""
-    column = _COLUMNS.get(machine)
-    return {name: number for name, numbers in _CALLS.items() if column is not None and (number := numbers[column]) is not None}
+    return numbers_of(_CALLS, machine)
 
 
 def confine() -> None:
