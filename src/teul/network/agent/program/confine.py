@@ -26,49 +26,13 @@ _ADDRESS_SPACE_BYTES = 1 << 30
 _EMPTY_ROOT = mounts.MOUNT_ATTR_RDONLY | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC
 
 # No call that opens a file, makes a process, sends a signal, or changes what this process may do.
-_CALLS = [
-    "read",
-    "write",
-    "close",
-    "fstat",
-    "lseek",
-    "mmap",
-    "mprotect",
-    "munmap",
-    "brk",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "rt_sigreturn",
-    "sched_yield",
-    "mremap",
-    "madvise",
-    "dup",
-    "getpid",
-    "socket",
-    "connect",
-    "sendto",
-    "recvfrom",
-    "sendmsg",
-    "recvmsg",
-    "shutdown",
-    "getsockname",
-    "getpeername",
-    "setsockopt",
-    "getsockopt",
-    "exit",
-    "fcntl",
-    "sigaltstack",
-    "gettid",
-    "futex",
-    "restart_syscall",
-    "clock_gettime",
-    "exit_group",
-    "epoll_wait",
-    "epoll_ctl",
-    "epoll_pwait",
-    "accept4",
-    "getrandom",
-]
+_CALLS = (
+    *("read", "write", "close", "fstat", "lseek", "mmap", "mprotect", "munmap", "brk", "rt_sigaction", "rt_sigprocmask"),
+    *("rt_sigreturn", "sched_yield", "mremap", "madvise", "dup", "getpid", "socket", "connect", "sendto", "recvfrom"),
+    *("sendmsg", "recvmsg", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt", "exit", "fcntl"),
+    *("sigaltstack", "gettid", "futex", "restart_syscall", "clock_gettime", "exit_group", "epoll_wait", "epoll_ctl"),
+    *("epoll_pwait", "accept4", "getrandom"),
+)
 
 
 def allowed_calls(machine: str) -> dict[str, int]:
