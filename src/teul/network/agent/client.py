@@ -134,7 +134,7 @@ class NetworkAgent:
         if not self._is_open():
             return Held(frozenset(), frozenset())
         answer = await self._order({"order": "list"})
-        return Held(frozenset(answer["containers"]), frozenset(answer["networks"]))
+        return Held(frozenset(answer.get("containers", ())), frozenset(answer.get("networks", ())))
 
     @property
     def pid(self) -> int:

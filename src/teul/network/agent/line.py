@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from teul.linux.seqpacket import receive_message, send_message
 
@@ -89,14 +90,25 @@ class AgentLine:
             return
         except (OSError, ValueError):
             received = None
-        if received is None:
+        message, descriptors = received or (None, [])
+        for fd in descriptors:
+            os.close(fd)  # nobody asked for any
+        # security: whoever has got the better of the agent speaks to the engine, which hears answers to its orders and nothing else.
+        if not (self._expected and _is_answer(message)):
             self._lose()
             return
         answer = self._expected.popleft()
         if not answer.done():  # else its asker was cancelled
-            answer.set_result(received[0])
+            answer.set_result(cast("Answer", message))
 
     def _lose(self) -> None:
         if self.is_open:
             self.close()
             self._on_loss()
+
+
+def _is_answer(message: object) -> bool:
+    if not isinstance(message, dict) or not isinstance(message.get("error", ""), str):
+        return False
+    lists = [message.get(name, []) for name in ("containers", "networks")]
+    return all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists)

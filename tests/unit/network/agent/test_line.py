@@ -1,0 +1,63 @@
+"""What an engine takes for an answer of its agent's: whoever is at the other end, it is not harmed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from teul.linux.seqpacket import send_message
+from teul.network.agent.line import AgentLine, LineLost
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        yield ours, theirs
+
+
+async def test_answers_come_in_the_order_of_the_orders(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    line = AgentLine(ours, on_loss=lambda: None)
+    asked = [asyncio.ensure_future(line.ask({"order": "list"})) for _ in range(2)]
+    await asyncio.sleep(0)
+    send_message(theirs, {"containers": ["a"], "networks": []}, [])
+    send_message(theirs, {"error": "Refused: no"}, [])
+    assert await asked[0] == {"containers": ["a"], "networks": []}
+    assert await asked[1] == {"error": "Refused: no"}
+    line.close()
+
+
+@pytest.mark.parametrize(
+    "message", [[], "text", 7, None, {"error": 7}, {"containers": "a"}, {"containers": [["a"]]}, {"networks": {"a": "b"}}], ids=str
+)
+async def test_what_is_no_answer_ends_the_line(ends: tuple[socket.socket, socket.socket], message: Any) -> None:
+    ours, theirs = ends
+    lost: list[bool] = []
+    line = AgentLine(ours, on_loss=lambda: lost.append(True))
+    asked = asyncio.ensure_future(line.ask({"order": "list"}))
+    await asyncio.sleep(0)
+    theirs.send(json.dumps(message).encode())
+    with pytest.raises(LineLost):
+        await asked
+    assert lost == [True]
+    assert not line.is_open
+
+
+async def test_what_nobody_asked_for_ends_the_line_and_its_descriptors_are_closed(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    lost = asyncio.Event()
+    AgentLine(ours, on_loss=lost.set)
+    reading, writing = os.pipe()
+    send_message(theirs, {"containers": []}, [writing])
+    os.close(writing)
+    async with asyncio.timeout(5):
+        await lost.wait()
+    assert os.read(reading, 1) == b"", "nobody has the other end any more"
+    os.close(reading)
