@@ -329,23 +329,28 @@ async def test_one_container_cannot_have_more_than_so_many_queries_on_their_way(
     """A server that does not answer; what is too much is refused at once, and names of the network are answered as before."""
     counts: dict[int, int] = {}
 
+    def await_name(client: socket.socket) -> None:
+        known = DNSRecord.question("web")
+        client.send(known.pack())
+        while (answer := DNSRecord.parse(client.recv(512))).header.id != known.header.id:
+            counts[answer.header.rcode] = counts.get(answer.header.rcode, 0) + 1
+        assert len(answer.rr) == 1
+
     def flood() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(SECONDS)
             client.connect((ADDRESS, 53))
             for number in range(resolver.MAX_PENDING + 20):
                 client.send(DNSRecord.question(f"n{number}.example.org").pack())
-            known = DNSRecord.question("web")
-            client.send(known.pack())
-            while (answer := DNSRecord.parse(client.recv(512))).header.id != known.header.id:
-                # Some seconds later the others are given up: on a machine that is very slow, before this is over.
-                counts[answer.header.rcode] = counts.get(answer.header.rcode, 0) + 1
-            assert len(answer.rr) == 1
+                if number % 32 == 0:
+                    await_name(client)  # as many as are sent fill the socket of an agent that is not scheduled, and the rest is lost
+            await_name(client)
 
     with server(lambda _query: []) as silent:
         await agent.update_view(served.id, view(silent.address))
         await served.run(flood)
-    assert counts[RCODE.REFUSED] == 20
+    given_up = counts.get(RCODE.SERVFAIL, 0)  # some seconds later: on a machine that is very slow, before this is over
+    assert 20 - given_up <= counts.get(RCODE.REFUSED, 0) <= 20
     assert resolver.MAX_PENDING * 2 < upstream.MAX_PENDING
 
 
