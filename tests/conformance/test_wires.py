@@ -67,6 +67,7 @@ def shown(output: Output) -> Output:
 def inspected(engine: DockerHost, name: str) -> Any:
     """What is said of a network, without what is an engine's own, or only newer Dockers say."""
     [document] = json.loads(engine.must("network", "inspect", name))
+    document["IPAM"]["Config"].sort(key=lambda entry: entry["Subnet"])  # docker: the command line sends several in any order
     return {key: value for key, value in document.items() if key not in {"Id", "Created", "EnableIPv4", "Containers"}}
 
 
