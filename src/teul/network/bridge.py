@@ -85,6 +85,9 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
             host.execute(messages.new_bridge(name=bridge.name, mac=_mac_of(bridge), mtu=bridge.mtu, group=group), subject=bridge.name)
             link = host.get_link(name=bridge.name)
             assert link is not None
+            # kernel: nothing is forwarded to neighbours that are yet to be found while the address that asks for them is being checked, for
+            # more than a second after the first container has come. Nobody else is on this bridge who could have it.
+            sysctls.ensure(f"net/ipv6/conf/{bridge.name}/accept_dad", "0", is_kept=False)
             # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
         elif not link.is_up or (link.group == group and link.mtu != bridge.mtu):
