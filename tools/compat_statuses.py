@@ -65,9 +65,7 @@ _ANSWER = "an answer's property, ignored in a request"
 # Operations that have a handler of their own and are refused all the same; the request that shows it.
 OPERATIONS: dict[str, Entry] = {
     "POST /networks/create": partly("bridge, macvlan and ipvlan; no swarm"),
-    "GET /volumes": partly("always the empty list: there are no volumes yet"),
-    "GET /volumes/{name}": partly("always 404: there are no volumes yet"),
-    "DELETE /volumes/{name}": partly("always 404: there are no volumes yet"),
+    "POST /volumes/create": partly("the driver local; no swarm"),
     "PUT /volumes/{name}": refused("Swarm's cluster volumes"),
 }
 
@@ -98,7 +96,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "AttachStderr": without_effect("see AttachStdin"),
         "ArgsEscaped": without_effect(_WINDOWS),
         "OnBuild": without_effect("for builds from an image that is made of the container"),
-        "Volumes": not_yet({"Volumes": {"/data": {}}}),
     },
     "Resources": {
         "DeviceRequests": refused(
@@ -111,13 +108,8 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "IOMaximumBandwidth": refused(_WINDOWS, _host(IOMaximumBandwidth=1)),
     },
     "HostConfig": {
-        "Binds": partly("directories and files of the host; no volumes yet", _host(Binds=["name:/there"])),
-        "Mounts": partly(
-            "bind and tmpfs", _mount(Type="volume", Source="name"), _mount(Type="volume"), _mount(Type="image", Source="busybox")
-        ),
+        "Mounts": partly("bind, tmpfs and volume", _mount(Type="image", Source="busybox")),
         "ContainerIDFile": without_effect("written by the command line"),
-        "VolumeDriver": without_effect("for volumes, which are not there yet"),
-        "VolumesFrom": not_yet(_host(VolumesFrom=["other"])),
         "LogConfig": partly(
             "json-file and none; not compress, tag, labels-regex, env-regex",
             _host(LogConfig={"Type": "json-file", "Config": {"compress": "true"}}),
@@ -152,7 +144,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
     },
     "Mount": {
         "Consistency": without_effect("Docker Desktop on macOS only"),
-        "VolumeOptions": not_yet(_mount(Type="volume", Source="name", VolumeOptions={"NoCopy": True})),
         "ImageOptions": not_yet(_mount(Type="image", Source="busybox", ImageOptions={"Subpath": "etc"})),
         "BindOptions": partly(
             "not propagation shared and rshared",

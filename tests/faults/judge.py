@@ -97,7 +97,19 @@ def _records_and_files(victim: Victim) -> Iterator[str]:
     bundles = set(os.listdir(victim.run_root / "containers"))
     yield from _differences("container", active, recorded="running container", found=bundles, known="bundle")
     yield from _images(victim, rows)
+    yield from _volumes(victim)
     yield from (f"unfinished: {name}" for name in os.listdir(victim.root / "tmp"))
+
+
+def _volumes(victim: Victim) -> Iterator[str]:
+    """Every volume that is known has its directory, with nothing unfinished in it, and there is no other; what is mounted there is in use."""
+    told = {item["Name"] for item in victim.want(200, "GET", "/volumes").json()["Volumes"]}
+    yield from _differences("volume", told, recorded="answer", found=set(os.listdir(victim.root / "volumes")), known="directory")
+    for name in told:
+        yield from (f"unfinished: {name}/{entry}" for entry in os.listdir(victim.root / "volumes" / name) if entry != "_data")
+    for item in victim.want(200, "GET", "/containers/json?all=1").json():
+        missing = {mount["Name"] for mount in item["Mounts"] if mount["Type"] == "volume"} - told
+        yield from (f"volume {name} of a container is not there" for name in missing)
 
 
 def _images(victim: Victim, rows: images.Rows) -> Iterator[str]:

@@ -27,6 +27,7 @@ from teul.api.images import routes as images
 from teul.api.networks import routes as networks
 from teul.api.system import check as system_check
 from teul.api.system import routes as system
+from teul.api.volumes import routes as volumes
 from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +48,7 @@ _MODULES = (
     networks,
     system,
     system_check,
+    volumes,
     unsupported,
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from teul.api.http.query import json_response
-from teul.errors import NotFound, NotImplementedHere, Unavailable
+from teul.errors import NotImplementedHere, Unavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,16 +27,6 @@ async def no_manager(_: web.Request) -> web.StreamResponse:
 async def no_plugins(_: web.Request) -> web.StreamResponse:
     """An empty list: there are no plugins."""
     return json_response([])
-
-
-async def no_volumes(_: web.Request) -> web.StreamResponse:
-    """An empty list: there are no volumes."""
-    return json_response({"Volumes": [], "Warnings": None})
-
-
-async def no_such_volume(request: web.Request) -> web.StreamResponse:
-    """404: there are no volumes."""
-    raise NotFound(f"get {request.match_info['name']}: no such volume")
 
 
 def unsupported(what: str) -> Handler:
@@ -60,8 +50,6 @@ _UNSUPPORTED = (
     ("GET", "/containers/{name}/checkpoints", "checkpoints"),
     ("POST", "/containers/{name}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}", "checkpoints"),
-    ("POST", "/volumes/create", "creating volumes"),
-    ("POST", "/volumes/prune", "pruning volumes"),
     ("GET", "/plugins/privileges", "plugins"),
     ("POST", "/plugins/pull", "plugins"),
     ("POST", "/plugins/create", "plugins"),
@@ -78,7 +66,4 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     *((method, path, unsupported(what)) for method, path, what in _UNSUPPORTED),
     *((method, f"/{noun}{rest}", no_manager) for noun in _SWARM for method in ("GET", "POST", "DELETE") for rest in ("", "/{path:.+}")),
     ("GET", "/plugins", no_plugins),
-    ("GET", "/volumes", no_volumes),
-    ("GET", "/volumes/{name}", no_such_volume),
-    ("DELETE", "/volumes/{name}", no_such_volume),
 )

@@ -50,6 +50,7 @@ from teul.services.containers.resources import ContainerResources
 from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
 from teul.services.containers.supervision import Supervision
+from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
 from teul.services.images.archives import ImageArchives
@@ -66,6 +67,8 @@ from teul.services.images.store import ImageStore
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
+from teul.services.volumes.local import VolumeFiles
+from teul.services.volumes.service import Volumes
 from teul.services.watching import DirectoryWatcher
 from teul.store.atomic import replace_file
 from teul.store.ballast import Ballast, is_full
@@ -134,18 +137,23 @@ class Engine:
         image_usage: Usage[Digest] = Usage()
         image_store = await self._open_image_store(database, ballast, slow)
         puller, pusher, registries = await self._open_registries(image_store, events)
-        images, network_usage = Images(image_store, events, image_usage), Usage[str]()
+        images, network_usage, volume_usage = Images(image_store, events, image_usage), Usage[str](), Usage[str]()
+        volumes = await self._open_volumes(database, volume_usage, events, slow)
         networks = await self._open_networks(database, network_usage, events)
         stack.push_async_callback(self._leave_host)
-        registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
+        registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage, volume_usage=volume_usage)
         await registry.open()
         runs = Runs()
-        launcher = self._launcher = await self._make_launcher(layout, images, networks, supervisor, runs=runs, registry=registry)
+        launcher = self._launcher = await self._make_launcher(
+            layout, images, networks, supervisor, volumes=volumes, runs=runs, registry=registry
+        )
+        container_volumes = ContainerVolumes(volumes, images, launcher.directories)
         removal = Removal(
             registry,
             runs,
             directories=launcher.directories,
             images=images,
+            volumes=container_volumes,
             endpoints=networks.endpoints,
             events=events,
             tasks=tasks,
@@ -155,15 +163,13 @@ class Engine:
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, names=names, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
         containers = self._containers = Containers(
-            registry, runs, launcher, images, names=names, events=events, watcher=self._open_watcher(), slow=slow
+            registry, runs, launcher, images, volumes=container_volumes, names=names, events=events, watcher=self._open_watcher(), slow=slow
         )
         await images.release_unused()
         await self._sweep(launcher, registry)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
         health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
-        await supervision.open()
-        # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
-        await networks.sweep([container for container in registry.all() if container.state.counts_as_running])
+        await self._take_over(registry, supervision, networks, volumes)
         await names.open()
         stack.push_async_callback(names.close)
         stack.callback(supervision.close)
@@ -184,6 +190,7 @@ class Engine:
             image_pusher=pusher,
             registries=registries,
             networks=networks,
+            volumes=volumes,
             connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
@@ -194,6 +201,14 @@ class Engine:
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
 
+    async def _take_over(self, registry: ContainerRegistry, supervision: Supervision, networks: Networks, volumes: Volumes) -> None:
+        """Find the containers that run, and take from the host what belongs to none of them."""
+        await supervision.open()
+        # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
+        live = [container for container in registry.all() if container.state.counts_as_running]
+        await networks.sweep(live)
+        await volumes.sweep(live)
+
     async def _make_launcher(
         self,
         layout: cgroups.Layout,
@@ -201,6 +216,7 @@ class Engine:
         networks: Networks,
         supervisor: Supervisor,
         *,
+        volumes: Volumes,
         runs: Runs,
         registry: ContainerRegistry,
     ) -> Launcher:
@@ -212,6 +228,7 @@ class Engine:
             host=await run_blocking(gather_host_facts, layout),
             images=images,
             networks=networks,
+            volumes=volumes,
             supervisor=supervisor,
             runs=runs,
             find_container=registry.find,
@@ -260,6 +277,12 @@ class Engine:
         await store.open()
         self._stack.push_async_callback(store.close)
         return store
+
+    async def _open_volumes(self, database: Database, usage: Usage[str], events: Events, slow: SlowWork) -> Volumes:
+        files = VolumeFiles(f"{self._config.root}/volumes", f"{self._config.root}/tmp")
+        volumes = Volumes(database, files, usage, events, slow)
+        await volumes.open()
+        return volumes
 
     def _open_watcher(self) -> DirectoryWatcher:
         watcher = DirectoryWatcher()

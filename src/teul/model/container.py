@@ -11,7 +11,7 @@ from teul.model.config import ContainerConfig
 from teul.model.health import NO_HEALTH, Health
 from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState
-from teul.model.mount import MountPoint
+from teul.model.mount import MountPoint, PlannedMount
 from teul.model.network import BRIDGE
 from teul.model.network_config import EndpointSettings, NetworkingConfig
 
@@ -58,11 +58,13 @@ class Container(msgspec.Struct, kw_only=True):
 
     `name` has no slash. `path` and `args` are what PID 1 executes. `config` and `host_config` are complete: the image's
     configuration is merged in and Docker's defaults are filled. `attachments` are the networks that it is to be on, by name; None in
-    records from before there were several. `endpoints` are what it has of them, by the network's name and in the order of the container's
-    interfaces, and empty while the container does not run. `image_reference` is what the client wrote, `image_manifest` the descriptor of
-    the image's manifest for the container's platform (OCI image-spec descriptor.md), None in records from before there was a choice.
-    `state` is replaced as a whole, by the functions of `model.lifecycle`, `health` by those of `model.health`; `health` is None as long as
-    nothing was ever probed. `manually_stopped` keeps `unless-stopped` from starting the container again.
+    records from before there were several. `planned` are its mounts, and `mounts` what inspection shows of them; `planned` is None in
+    records from before there were volumes, whose mounts follow from `host_config`. `endpoints` are what it has of the networks, by the
+    network's name and in the order of the container's interfaces, and empty while the container does not run. `image_reference` is what the
+    client wrote, `image_manifest` the descriptor of the image's manifest for the container's platform (OCI image-spec descriptor.md), None
+    in records from before there was a choice. `state` is replaced as a whole, by the functions of `model.lifecycle`, `health` by those of
+    `model.health`; `health` is None as long as nothing was ever probed. `manually_stopped` keeps `unless-stopped` from starting the
+    container again.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Container(msgspec.Struct, kw_only=True):
     driver: str = "overlay2"
     platform: str = "linux"
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
+    planned: list[PlannedMount] | None = None
     attachments: dict[str, EndpointSettings] | None = None
     endpoints: dict[str, ContainerEndpoint] = msgspec.field(default_factory=dict)
     manually_stopped: bool = False

@@ -1,8 +1,10 @@
-"""Mounts as a request asks for them (`Mount`) and as inspection reports them (`MountPoint`)."""
+"""Mounts as a request asks for them (`Mount`), as a container has them (`PlannedMount`), and as inspection reports them (`MountPoint`)."""
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+import msgspec
 
 from teul.model.document import Document
 
@@ -90,3 +92,31 @@ class MountPoint(Document):
     mode: str = ""
     rw: bool = False
     propagation: str = ""
+
+
+class PlannedMount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A mount that a container has whenever it runs. `point` is what inspection shows; None for HostConfig.Tmpfs, which is not listed.
+
+    `source` is a host path, for binds; a volume has a `name` instead, also one that nobody has named (`is_anonymous`), and `driver`,
+    `driver_options` and `labels` to make it with; `subpath` is the place in it. `create_source`: a missing host directory is made at start.
+    `no_copy`: the volume gets nothing of the image's. `tmpfs_options` is the text of a tmpfs's options.
+    """
+
+    type: str
+    destination: str
+    source: str = ""
+    name: str = ""
+    is_anonymous: bool = False
+    driver: str = ""
+    driver_options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    no_copy: bool = False
+    subpath: str = ""
+    read_only: bool = False
+    propagation: str = ""
+    non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+    create_source: bool = False
+    tmpfs_options: str = ""
+    point: MountPoint | None = None

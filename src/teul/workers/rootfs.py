@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         ExportOrder,
         PackOrder,
         PlaceOrder,
+        PopulateOrder,
+        PopulateResult,
         RootView,
         Stat,
         StatLine,
@@ -144,6 +146,23 @@ async def placing(view: View, placement: Placement, stream: AsyncIterator[bytes]
             yield
             await worker.result()
             await feed.finish()
+
+
+async def populate(view: View, targets: Sequence[tuple[str, int]]) -> list[str]:
+    """Copy what the root has at each path into a directory that is empty: pairs of the path and a descriptor of the directory's mount.
+
+    Returns for each what was there: a directory, a file or nothing. Raises `System`.
+    """
+    order: PopulateOrder = {
+        "job": "populate",
+        "parent_pid": os.getpid(),
+        "view": _root_view(view, read_only=True),
+        "targets": [*targets],
+    }
+    pass_fds = (*_passed(view), *(mount_fd for _, mount_fd in targets))
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=pass_fds) as worker:
+        done: PopulateResult = await worker.result()
+    return [*done["found"]]
 
 
 async def list_changes(upper: str, lower: list[str | int]) -> list[Change]:

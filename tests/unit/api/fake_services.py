@@ -14,11 +14,13 @@ from teul.linux.cgroups import Layout
 from teul.model.config import ContainerConfig
 from teul.model.container import Container, ContainerEndpoint, ContainerExit, CreateContainer, CreatedContainer
 from teul.model.exec import Exec, ExecConfig
+from teul.model.filter import Filters
 from teul.model.host_config import HostConfig, LogConfig
 from teul.model.image import Image
 from teul.model.lifecycle import ContainerState, Move, Status, exited, paused, started, unpaused
 from teul.model.log import LogEntry, LogQuery
 from teul.model.signals import parse_signal
+from teul.model.volume import CreateVolume, Volume, VolumeUsage
 from teul.oci.digest import Digest
 from teul.oci.image_config import ImageDocument, RootFS
 from teul.oci.platform import Platform
@@ -47,6 +49,8 @@ from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System
+from teul.services.volumes.request import NoSuchVolume
+from teul.services.volumes.service import Volumes
 
 IMAGE_ID = "sha256:" + "1" * 64
 NOW_NS = 1_700_000_000_123_456_789
@@ -444,6 +448,43 @@ def _image(image_id: Digest) -> Image:
     return image_of(document, image_id=image_id, size_bytes=4096, stored_at_ns=NOW_NS)
 
 
+class FakeVolumes(Volumes):
+    """Volumes without files; each takes 4096 bytes, and one container has it."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Volume] = {}
+        self.pruned_by: list[Filters] = []
+
+    def list(self, filters: Filters | None = None) -> Sequence[Volume]:
+        return [volume for volume in self.made.values() if filters is None or filters.matches("name", volume.name)]
+
+    def get(self, name: str) -> Volume:
+        if name not in self.made:
+            raise NoSuchVolume(name)
+        return self.made[name]
+
+    def mountpoint(self, name: str) -> str:
+        return f"/root/volumes/{name}/_data"
+
+    async def disk_usage(self) -> Sequence[VolumeUsage]:
+        return [VolumeUsage(volume=volume, size_bytes=4096, containers=1) for volume in self.made.values()]
+
+    async def create(self, request: CreateVolume) -> Volume:
+        volume = Volume(name=request.name, created_at_ns=NOW_NS, options=request.driver_opts, labels=request.labels)
+        return self.made.setdefault(request.name, volume)
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        if not force:
+            self.get(name)
+        self.made.pop(name, None)
+
+    async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
+        self.pruned_by.append(filters)
+        removed = [*self.made]
+        self.made.clear()
+        return removed, 4096 * len(removed)
+
+
 @dataclass
 class FakeServices:
     """Takes the place of `teul.api.http.context.Services`; a test may replace each of them while the API is served."""
@@ -460,6 +501,7 @@ class FakeServices:
     image_pusher: ImagePusher = field(init=False)
     registries: RemoteRegistries = field(init=False)
     networks: Networks = field(init=False)
+    volumes: Volumes = field(default_factory=FakeVolumes)
     connections: Connections = field(init=False)
     resources: ContainerResources = field(init=False)
     containers: FakeContainers = field(init=False)

@@ -28,6 +28,7 @@ from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.system import API_VERSION as NEWEST_VERSION
 from teul.services.system import System, render_version
+from teul.services.volumes.service import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Services:
     image_pusher: ImagePusher
     registries: RemoteRegistries
     networks: Networks
+    volumes: Volumes
     connections: Connections
     events: Events
     system: System

@@ -13,6 +13,7 @@ from teul.api.http.context import api_version, services
 from teul.api.http.query import json_response
 from teul.api.http.streaming import json_stream, while_connected
 from teul.api.images.views import summary_view
+from teul.api.volumes.routes import render_volume
 from teul.errors import InvalidParameter
 from teul.model.event import Event
 from teul.services.containers.request.check import RUNTIMES
@@ -72,7 +73,7 @@ async def disk_usage(request: web.Request) -> web.StreamResponse:
     if "container" in chosen:
         document["Containers"] = await _containers_on_disk(request)
     if "volume" in chosen:
-        document["Volumes"] = []
+        document["Volumes"] = [render_volume(usage.volume, found.volumes, usage) for usage in await found.volumes.disk_usage()]
     if "build-cache" in chosen:
         document["BuildCache"] = []
     return json_response(document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from teul.cli.options.values import parse_memory
+from teul.model.size import parse_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ The kind of an option is the word that the help shows for its value; it also say
 from __future__ import annotations
 
 from teul.cli.errors import UsageError
-from teul.cli.options.values import parse_bool, parse_cpus, parse_duration_ns, parse_integer, parse_memory
+from teul.cli.options.values import parse_bool, parse_cpus, parse_duration_ns, parse_integer
+from teul.model.size import parse_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
-"""Values as people write them, to numbers: sizes, durations, booleans. The refusals are Go's and Docker's texts.
+"""Values as people write them, to numbers: durations, booleans. The refusals are Go's and Docker's texts.
 
 Pure, and free of `re`: this is on the path of every command.
 """
 
 from __future__ import annotations
 
+from teul.model.size import is_decimal
+
 _TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
-_BINARY = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4, "p": 1024**5}
 # Go's time.ParseDuration
 _DURATION_UNITS_NS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _INT64_MAX = 2**63 - 1
@@ -36,36 +37,12 @@ def parse_integer(text: str, *, minimum: int = -_INT64_MAX - 1, maximum: int = _
     return value
 
 
-def _is_decimal(text: str) -> bool:
-    whole, _, fraction = text.partition(".")
-    return text.isascii() and (whole + fraction).isdigit()
-
-
-def parse_memory(text: str) -> int:
-    """Bytes, as in `64m`, `1.5g`, `10MiB` (go-units RAMInBytes: powers of 1024, case and a final b do not matter)."""
-    last = max((index for index, character in enumerate(text) if character in "0123456789. "), default=-1)
-    if last < 0:
-        raise ValueError(f"invalid size: '{text}'")
-    number = text[: last + 1].removesuffix(" ") if text[last] == " " else text[: last + 1]
-    suffix = text[last + 1 :]
-    if number[:1] == "-" and _is_decimal(number[1:]):
-        raise ValueError(f"invalid size: '{text}'")
-    if not _is_decimal(number.removeprefix("+")):
-        raise ValueError(f'strconv.ParseFloat: parsing "{number}": invalid syntax')
-    unit = suffix.lower()
-    if unit in ("", "b"):
-        return int(float(number))
-    if unit[0] not in _BINARY or unit[1:] not in ("", "b", "ib"):
-        raise ValueError(f"invalid suffix: '{unit if len(suffix) <= 3 else suffix}'")
-    return int(float(number) * _BINARY[unit[0]])
-
-
 def parse_cpus(text: str) -> int:
     """Billionths of a processor, exactly: `1.5` is 1500000000."""
     sign = -1 if text[:1] == "-" else 1
     digits = text.lstrip("+-") if len(text) - len(text.lstrip("+-")) <= 1 else ""
     numerator, slash, denominator = digits.partition("/")
-    if not _is_decimal(numerator) or (slash and not (denominator.isdigit() and int(denominator))):
+    if not is_decimal(numerator) or (slash and not (denominator.isdigit() and int(denominator))):
         raise ValueError(f"failed to parse {text} as a rational number")
     whole, _, fraction = numerator.partition(".")
     scale: int = 10 ** len(fraction) * (int(denominator) if slash else 1)
@@ -89,7 +66,7 @@ def parse_duration_ns(text: str) -> int:
         number, rest = rest[:count], rest[count:]
         length = next((index for index, character in enumerate(rest) if character in "0123456789."), len(rest))
         unit, rest = rest[:length], rest[length:]
-        if not _is_decimal(number):
+        if not is_decimal(number):
             raise invalid
         if not unit:
             raise ValueError(f'time: missing unit in duration "{text}"')

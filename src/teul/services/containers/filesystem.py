@@ -19,7 +19,7 @@ from teul.model.filesystem import Change, PathStat
 from teul.model.lifecycle import Status
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
-from teul.services.containers.request.mounts import plan_mounts
+from teul.services.containers.request.mounts import mounts_of, source_of
 from teul.services.containers.run import ContainerRun, Runs
 from teul.services.containers.spec.namespaces import namespace_donors
 from teul.services.events import Events, container_event
@@ -146,6 +146,8 @@ class Filesystems:
                 settled = run.settled
                 if run.process is None or run.process.pidfd >= 0:
                     pidfd = _own_pidfd(run, attempt)
+                    if binds:
+                        await attempt.enter_async_context(self._launcher.volumes.lent(container))
                     lower = await self._lower(container, attempt) if pidfd is None else []
                     view = await self._view(container, pidfd, lower, binds=binds)
                     if pidfd is None:
@@ -186,11 +188,11 @@ class Filesystems:
             self._launcher.make_bind_sources(container)
         except OSError as error:
             raise System(str(error)) from error
-        planned = plan_mounts(container.host_config)
+        planned = mounts_of(container)
         found = [
-            Bind(mount.source, mount.destination, read_only=mount.read_only, recursive=not mount.non_recursive)
+            Bind(source_of(mount), mount.destination, read_only=mount.read_only, recursive=not mount.non_recursive)
             for mount in planned
-            if mount.type == "bind"
+            if mount.type in ("bind", "volume")
         ]
         taken = {mount.destination for mount in planned}
         directory = self._network_directory(container)

@@ -33,7 +33,7 @@ from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
-from teul.services.containers.request.mounts import plan_mounts
+from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
@@ -42,6 +42,7 @@ from teul.services.containers.spec.network_files import render_container_files, 
 from teul.services.host import HostFacts
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
+from teul.services.volumes.service import Volumes
 from teul.store.atomic import replace_file
 
 # What a log may grow to when a container does not say: a limit by default, unlike Docker.
@@ -61,6 +62,7 @@ class Launcher:
         host: HostFacts,
         images: Images,
         networks: Networks,
+        volumes: Volumes,
         supervisor: Supervisor,
         runs: Runs,
         find_container: Callable[[str], Container | None],
@@ -71,6 +73,7 @@ class Launcher:
         self._cgroup_parent = cgroup_parent
         self._images = images
         self.networks = networks
+        self.volumes = volumes
         self._supervisor = supervisor
         self._runs = runs
         self._find_container = find_container
@@ -97,15 +100,16 @@ class Launcher:
         return await self._supervisor.adopt(launch)
 
     async def clean_up(self, container: Container) -> None:
-        """Give back what a run held outside of its process: ports, addresses and the bundle; all, if one of them fails. Idempotent."""
-        try:
-            await self.networks.ports.release(container.id)
-        finally:
-            try:
-                await self.networks.endpoints.release(container.id)
-                failpoints.reach("containers.cleanup.released")
-            finally:
-                await run_blocking(bundles.remove_bundle, self.directories, container.id)
+        """Give back what a run held outside of its process, all of it, if one of them fails. Idempotent."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(run_blocking, bundles.remove_bundle, self.directories, container.id)
+            stack.push_async_callback(self.volumes.unmount, container)
+            stack.push_async_callback(self._release_addresses, container)
+            stack.push_async_callback(self.networks.ports.release, container.id)
+
+    async def _release_addresses(self, container: Container) -> None:
+        await self.networks.endpoints.release(container.id)
+        failpoints.reach("containers.cleanup.released")
 
     async def _give_back(self, container: Container, attach: list[PendingAttachment]) -> None:
         container.endpoints = {}
@@ -174,6 +178,7 @@ class Launcher:
             # docker: a container that joins another's network takes its names as well.
             donor = donors["network"].config
             container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
+        await self.volumes.mount(container)
         networks = await self._allocate(container)
         with contextlib.ExitStack() as stack:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
@@ -279,7 +284,7 @@ class Launcher:
 
     def make_bind_sources(self, container: Container) -> None:
         """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
-        for mount in plan_mounts(container.host_config):
+        for mount in mounts_of(container):
             if mount.type != "bind":
                 continue
             if mount.create_source:

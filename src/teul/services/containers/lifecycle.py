@@ -143,10 +143,10 @@ class Lifecycle:
         reference: str,
         *,
         force: bool = False,
-        volumes: bool = False,  # noqa: ARG002 - containers have no anonymous volumes to remove yet
+        volumes: bool = False,
         link: bool = False,
     ) -> None:
-        """Remove a stopped container, or with `force` also a running one."""
+        """Remove a stopped container, or with `force` also a running one; with `volumes` also the volumes that nobody has named."""
         container = self._registry.get(reference)
         if link:
             raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
@@ -167,7 +167,7 @@ class Lifecycle:
                     return
                 if container.state.counts_as_running:
                     continue  # the container was being started when we came
-                await self._removal.remove_locked(container, run)
+                await self._removal.remove_locked(container, run, volumes=volumes)
                 return
 
     async def _pause_locked(self, container: Container, run: ContainerRun) -> None:

@@ -45,11 +45,12 @@ class NameTaken(Conflict):
 class ContainerRegistry:
     """The records, and what they declare to use. Names are reserved in memory first, so two requests cannot both get the same."""
 
-    def __init__(self, database: Database, *, image_usage: Usage[Digest], network_usage: Usage[str]) -> None:
-        """`image_usage` is by image id, `network_usage` by the id of the network."""
+    def __init__(self, database: Database, *, image_usage: Usage[Digest], network_usage: Usage[str], volume_usage: Usage[str]) -> None:
+        """`image_usage` is by image id, `network_usage` by the id of the network, `volume_usage` by the volume's name."""
         self._database = database
         self._image_usage = image_usage
         self._network_usage = network_usage
+        self._volume_usage = volume_usage
         self._containers: dict[str, Container] = {}
         self._ids: dict[str, str] = {}  # name → id
         self._unreadable: set[str] = set()  # ids
@@ -117,14 +118,16 @@ class ContainerRegistry:
         """Give a reserved name back."""
         self._ids.pop(name, None)
 
-    def hold_image(self, container: Container) -> None:
-        """Keep the image of a container that is being made; to be called in the step that looked the image up."""
+    def hold(self, container: Container) -> None:
+        """Keep the image and the volumes of a container that is being made; to be called in the step that looked the image up."""
         self._image_usage.declare(container, [Digest(container.image_id)])
+        self._volume_usage.declare(container, _volumes_of(container))
 
     def give_up(self, container: Container) -> None:
-        """Give back the name and the image of a container that could not be made."""
+        """Give back the name, the image and the volumes of a container that could not be made."""
         self.release_name(container.name)
         self._image_usage.withdraw(container)
+        self._volume_usage.withdraw(container)
 
     async def add(self, container: Container) -> None:
         """Keep a new record, whose name was reserved."""
@@ -166,6 +169,7 @@ class ContainerRegistry:
         self._unreadable.discard(container.id)
         self._image_usage.withdraw(container)
         self._network_usage.withdraw(container)
+        self._volume_usage.withdraw(container)
         self.release_name(container.name)
 
     def _refuse_unreadable(self, container: Container) -> None:
@@ -178,11 +182,15 @@ class ContainerRegistry:
 
     def _keep(self, container: Container) -> None:
         self._containers[container.id] = container
-        self._image_usage.declare(container, [Digest(container.image_id)])
+        self.hold(container)
         self._declare_networks(container)
 
     def _declare_networks(self, container: Container) -> None:
         self._network_usage.declare(container, [endpoint.network_id for endpoint in container.endpoints.values()])
+
+
+def _volumes_of(container: Container) -> list[str]:
+    return [mount.name for mount in container.planned or () if mount.type == "volume"]
 
 
 def _stand_in(damaged: rows.DamagedRow) -> Container:

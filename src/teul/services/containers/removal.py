@@ -14,6 +14,7 @@ from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.directories import EngineDirectories, discard, empty_upper
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
+from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
 from teul.services.networks.endpoints import Endpoints
@@ -32,6 +33,7 @@ class Removal:
         *,
         directories: EngineDirectories,
         images: Images,
+        volumes: ContainerVolumes,
         endpoints: Endpoints,
         events: Events,
         tasks: Tasks,
@@ -41,19 +43,20 @@ class Removal:
         self._runs = runs
         self._directories = directories
         self._images = images
+        self._volumes = volumes
         self._endpoints = endpoints
         self._events = events
         self._tasks = tasks
         self._slow = slow
 
-    async def remove_locked(self, container: Container, run: ContainerRun) -> None:
-        """Remove a container that does not run; the caller holds the lock of `run`.
+    async def remove_locked(self, container: Container, run: ContainerRun, *, volumes: bool) -> None:
+        """Remove a container that does not run, with `volumes` also those that nobody has named; the caller holds the lock of `run`.
 
         If its record cannot be removed nothing has happened. Runs to its end even if the caller is cancelled.
         """
-        await run_to_end(self._remove(container, run))
+        await run_to_end(self._remove(container, run, volumes=volumes))
 
-    async def _remove(self, container: Container, run: ContainerRun) -> None:
+    async def _remove(self, container: Container, run: ContainerRun, *, volumes: bool) -> None:
         former = container.state
         container.state = lifecycle.removing(former)
         # The record goes first: a container without a record does not exist, and its files are swept if the engine dies here.
@@ -78,6 +81,8 @@ class Removal:
         except TeulError as error:
             log.warning("the addresses of %s are freed later: %s", container.name, error.message)
         self._tasks.start(self._slow.run(self._discard, container.id), name=f"remove files of {container.name}")
+        if volumes:
+            await self._volumes.discard(container)
         await self._images.release(Digest(container.image_id))
 
     def _discard(self, container_id: str) -> None:

@@ -11,11 +11,12 @@ from functools import partial
 
 from teul import failpoints
 from teul.aio import SlowWork, run_blocking, run_to_end, undoing
-from teul.errors import Conflict, InvalidParameter, NotImplementedHere
+from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
 from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
+from teul.model.mount import PlannedMount
 from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.supervisor import PendingAttachment
@@ -29,7 +30,9 @@ from teul.services.containers.processes import Listing, list_processes
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.check import check_name, check_request
 from teul.services.containers.request.complete import complete
+from teul.services.containers.request.mounts import inherit, mounts_of, parse_volumes_from
 from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
+from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
 from teul.services.watching import DirectoryWatcher
@@ -48,6 +51,7 @@ class Containers:
         launcher: Launcher,
         images: Images,
         *,
+        volumes: ContainerVolumes,
         names: Names,
         events: Events,
         watcher: DirectoryWatcher,
@@ -57,6 +61,7 @@ class Containers:
         self._runs = runs
         self._launcher = launcher
         self._images = images
+        self._volumes = volumes
         self._names = names
         self._events = events
         self._watcher = watcher
@@ -81,6 +86,7 @@ class Containers:
     async def create(self, request: CreateContainer) -> CreatedContainer:
         """Check the request, complete it from the image, and record it. Nothing runs yet. Raises as Docker does."""
         checked = check_request(request, self._launcher.host, exists=os.path.lexists)
+        inherited = self._inherited(checked.host_config.volumes_from or ())
         image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
         container_id = secrets.token_hex(32)
         name = self._registry.reserve_name(checked.name, container_id)
@@ -92,21 +98,25 @@ class Containers:
                 name=name,
                 now_ns=time.time_ns(),
                 host=self._launcher.host,
+                inherited=inherited,
                 find_container_id=self._find_id,
             )
         except BaseException:
             self._registry.release_name(name)
             raise
-        self._registry.hold_image(container)
+        self._volumes.name(container)
+        self._registry.hold(container)
         await run_to_end(self._make(container))
         return CreatedContainer(id=container_id, warnings=checked.warnings)
 
     async def _make(self, container: Container) -> None:
-        """Directories and record of a new container, or neither, and then its reserved name is free and its image nobody's."""
+        """Volumes, directories and record of a new container, or none, and then its reserved name is free and its image nobody's."""
         directories = self._launcher.directories
         async with undoing(partial(self._give_up, container), "and its files stay until the next engine"):
+            await self._volumes.provide(container)
             await run_blocking(make_container_directories, directories, container.id)
             failpoints.reach("containers.create.directories")
+            await self._volumes.fill(container)
             await self._registry.add(container)
         failpoints.reach("containers.create.recorded")
         self._events.publish(container_event(container, "create"))
@@ -114,6 +124,19 @@ class Containers:
     async def _give_up(self, container: Container) -> None:
         self._registry.give_up(container)
         await run_blocking(discard, self._launcher.directories, container.id)
+        await self._volumes.discard(container)
+
+    def _inherited(self, volumes_from: Sequence[str]) -> Sequence[PlannedMount]:
+        """The mounts that a new container gets from others. Raises InvalidParameter."""
+        found: list[PlannedMount] = []
+        for text in volumes_from:
+            reference, read_only = parse_volumes_from(text)
+            try:
+                donor = self.get(reference)
+            except NotFound as error:
+                raise InvalidParameter(error.message) from error  # docker: as a fault of the request
+            found += inherit(mounts_of(donor), read_only=read_only)
+        return found
 
     async def rename(self, reference: str, name: str) -> None:
         """Give the container another name. Raises as Docker does."""

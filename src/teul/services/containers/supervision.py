@@ -246,7 +246,7 @@ class Supervision:
             self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)
         elif container.host_config.auto_remove and not run.kept:
             with _step(container, "remove it"):
-                await self._removal.remove_locked(container, run)
+                await self._removal.remove_locked(container, run, volumes=True)
 
     def _schedule_restart(self, container: Container, run: ContainerRun, *, delay_seconds: float) -> None:
         if run.restart is not None:
@@ -309,7 +309,7 @@ class Supervision:
             if container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
                 async with run.lock:
                     with _step(container, "remove it"):
-                        await self._removal.remove_locked(container, run)
+                        await self._removal.remove_locked(container, run, volumes=True)
 
     async def _is_news(self, container: Container, end: ExitRecord) -> bool:
         """Whether this end, which the bundle tells of, is not on record yet; if it is, only the bundle was left.

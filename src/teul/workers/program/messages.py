@@ -162,6 +162,13 @@ class PlaceOrder(InsideOrder):
     read_only_root: bool
 
 
+class PopulateOrder(InsideOrder):
+    """Copy what the root has at each path into an empty directory: pairs of the path and a descriptor of the directory's mount."""
+
+    job: Literal["populate"]
+    targets: list[tuple[str, int]]
+
+
 class ChangesOrder(TypedDict):
     """Compare a container's `upper` directory with the layers of its image, which are as in an `OverlayMount`."""
 
@@ -171,7 +178,7 @@ class ChangesOrder(TypedDict):
     lower: list[str | int]
 
 
-RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | ChangesOrder
+RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | PopulateOrder | ChangesOrder
 Order = LayersOrder | RootfsOrder
 
 
@@ -286,7 +293,13 @@ class ChangesResult(TypedDict):
     changes: list[tuple[int, str]]
 
 
-Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult
+class PopulateResult(TypedDict):
+    """What is at each path of the order, in its order."""
+
+    found: list[Literal["directory", "file", "nothing"]]
+
+
+Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult | PopulateResult
 
 
 class DoneLine(TypedDict):

@@ -1,4 +1,5 @@
-"""The program that works on the files of one container: look at a path, pack it, place an archive, export everything, list changes.
+"""The program that works on the files of one container: look at a path, pack it, place an archive, export everything, list changes, and
+copy what a volume gets of them.
 
 The order is one JSON argument; an archive comes on descriptor 0 or leaves on the descriptor `data_fd`; descriptor 1 takes the report
 (`messages`). Of a job that reads or writes an archive, its first line says that the container's root has been entered.
@@ -19,6 +20,7 @@ from teul.workers.program.changes import list_changes
 from teul.workers.program.entries import Refused
 from teul.workers.program.pack import Packer
 from teul.workers.program.place import Placer
+from teul.workers.program.populate import Copier
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.resolve import PathError, absolute, base_name, describe
 from teul.workers.program.streams import ChunkSource, StreamError, decompressed, read_chunks, sniffed
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
         Nothing,
         PackOrder,
         PlaceOrder,
+        PopulateOrder,
+        PopulateResult,
         Result,
         RootfsOrder,
         Stat,
@@ -78,6 +82,8 @@ def _carry_out(order: RootfsOrder) -> Result:
             return _export(order)
         case "place":
             return _place(order)
+        case "populate":
+            return _populate(order)
         case "changes":
             return _changes(order)
 
@@ -128,6 +134,26 @@ def _place(order: PlaceOrder) -> Nothing:
     return {}
 
 
+def _populate(order: PopulateOrder) -> PopulateResult:
+    # Opened while they can be reached by name: a volume's top belongs to nobody whose capabilities are kept.
+    targets = [(path, os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd)) for path, mount_fd in order["targets"]]
+    result: PopulateResult = {"found": []}
+    with _Root(order, (*_READING, *_WRITING)) as root_fd:
+        for path, target_fd in targets:
+            try:
+                source_fd = _open(root_fd, absolute(path))
+            except FileNotFoundError:
+                result["found"].append("nothing")
+                continue
+            except NotADirectoryError:
+                result["found"].append("file")
+                continue
+            Copier().copy(source_fd, target_fd)
+            os.close(source_fd)
+            result["found"].append("directory")
+    return result
+
+
 def _changes(order: ChangesOrder) -> ChangesResult:
     # CAP_SYS_ADMIN is needed to read the overlay's marks; this job opens no archive, writes nothing and follows no symlink.
     upper_fd, *lower_fds = enter_directories(order["upper"], order["lower"], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
@@ -139,7 +165,7 @@ class _Root:
     """The container's root, entered; a descriptor of it."""
 
     def __init__(self, order: InsideOrder, capabilities: tuple[str, ...]) -> None:
-        enter(order["view"], capabilities, order["parent_pid"], changing=capabilities is _WRITING)
+        enter(order["view"], capabilities, order["parent_pid"], changing=capabilities != _READING)
         self._fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> int:

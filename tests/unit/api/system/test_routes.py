@@ -126,9 +126,7 @@ async def test_there_is_no_swarm(api: Api, path: str) -> None:
     assert document["message"].startswith('This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect')
 
 
-async def test_there_are_no_volumes_and_plugins(api: Api) -> None:
-    assert await api.request("GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
-    assert await api.request("GET", "/volumes/v") == (404, {"message": "get v: no such volume"})
+async def test_there_are_no_plugins(api: Api) -> None:
     assert await api.request("GET", "/plugins") == (200, [])
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from teul.cli.format import units
 from teul.cli.options.timestamps import parse_timestamp
-from teul.cli.options.values import is_ip_address, parse_bool, parse_cpus, parse_duration_ns, parse_integer, parse_memory
+from teul.cli.options.values import is_ip_address, parse_bool, parse_cpus, parse_duration_ns, parse_integer
+from teul.model.size import parse_memory
 
 
 @pytest.mark.parametrize(

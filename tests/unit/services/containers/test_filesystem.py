@@ -25,6 +25,7 @@ from teul.services.containers.run import Runs
 from teul.services.events import Events
 from teul.services.images.service import Images
 from teul.services.usage import Usage
+from teul.services.volumes.service import Volumes
 from teul.store.metadata.database import Database
 from teul.workers import rootfs
 from teul.workers.rootfs import Bind, ContainerGone, View
@@ -53,6 +54,14 @@ class NoImages(Images):
 class NoLauncher(Launcher):
     def __init__(self, directories: EngineDirectories) -> None:
         self.directories = directories
+        self.volumes = NoVolumes()
+
+
+class NoVolumes(Volumes):
+    """The container has none."""
+
+    def __init__(self) -> None:
+        pass
 
 
 class EndingContainer(Filesystems):
@@ -79,7 +88,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 class Case:
     def __init__(self, database: Database, path: Path) -> None:
-        self.registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+        self.registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
         self.runs = Runs()
         launcher = NoLauncher(EngineDirectories(str(path), str(path)))
         self.files = EndingContainer(self.registry, self.runs, launcher, NoImages(), Events())

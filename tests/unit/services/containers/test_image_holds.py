@@ -38,7 +38,7 @@ from teul.services.images.remove import ImageInUse
 from teul.services.usage import Usage
 from teul.services.watching import DirectoryWatcher
 from unit.services.containers.cases import HOST
-from unit.services.containers.world import FakeLauncher, NoAddresses, NoNames
+from unit.services.containers.world import FakeLauncher, NoAddresses, NoNames, NoVolumes
 
 T = TypeVar("T")
 
@@ -78,17 +78,26 @@ class Case:
     def __init__(self, stored: StoredImages, path: Path, tasks: Tasks, slow: SlowWork) -> None:
         self.stored = stored
         self.directories = EngineDirectories(str(path), str(path))
-        self.registry = ContainerRegistry(stored.database, image_usage=stored.usage, network_usage=Usage())
+        self.registry = ContainerRegistry(stored.database, image_usage=stored.usage, network_usage=Usage(), volume_usage=Usage())
         self.launcher = LookingLauncher(self.directories, stored)
         runs, events = Runs(), Events()
         self.containers = Containers(
-            self.registry, runs, self.launcher, stored.images, names=NoNames(), events=events, watcher=DirectoryWatcher(), slow=slow
+            self.registry,
+            runs,
+            self.launcher,
+            stored.images,
+            volumes=NoVolumes(),
+            names=NoNames(),
+            events=events,
+            watcher=DirectoryWatcher(),
+            slow=slow,
         )
         self.removal = Removal(
             self.registry,
             runs,
             directories=self.directories,
             images=stored.images,
+            volumes=NoVolumes(),
             endpoints=NoAddresses(),
             events=events,
             tasks=tasks,

@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 async def test_a_container_uses_its_image_from_its_first_record_to_its_last(database: Database) -> None:
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage(), volume_usage=Usage())
     container = container_record()
     assert not usage.is_used(SOME_IMAGE)
     await registry.add(container)
@@ -38,9 +38,9 @@ async def test_a_container_uses_its_image_from_its_first_record_to_its_last(data
 
 
 async def test_the_next_engine_knows_who_uses_what(database: Database) -> None:
-    await ContainerRegistry(database, image_usage=Usage(), network_usage=Usage()).add(container_record())
+    await ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage()).add(container_record())
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage(), volume_usage=Usage())
     await registry.open()
     assert usage.users(SOME_IMAGE) == registry.all()
     assert usage.users(SOME_IMAGE)[0] is registry.all()[0], "the live record, not a copy of it"
@@ -48,7 +48,7 @@ async def test_the_next_engine_knows_who_uses_what(database: Database) -> None:
 
 async def test_a_record_that_could_not_be_kept_uses_nothing(database: Database) -> None:
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage(), volume_usage=Usage())
     await registry.add(container_record("a" * 64, name="taken"))
     with pytest.raises(sqlite3.IntegrityError):
         await registry.add(container_record("b" * 64, Digest.of(b"another image"), name="taken"))
@@ -57,7 +57,7 @@ async def test_a_record_that_could_not_be_kept_uses_nothing(database: Database) 
 
 async def test_a_record_that_could_not_be_removed_still_uses_its_image(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     usage: Usage[Digest] = Usage()
-    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=usage, network_usage=Usage(), volume_usage=Usage())
     container = container_record()
     await registry.add(container)
 
@@ -71,7 +71,7 @@ async def test_a_record_that_could_not_be_removed_still_uses_its_image(database:
 
 
 async def test_a_change_that_cannot_be_written_is_none(database: Database) -> None:
-    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
     await registry.add(container_record("a" * 64, name="taken"))
     container = container_record("b" * 64, name="old")
     await registry.add(container)
@@ -82,7 +82,7 @@ async def test_a_change_that_cannot_be_written_is_none(database: Database) -> No
 
 async def test_what_is_saved_beside_a_change_does_not_take_it_back(database: Database) -> None:
     """Both write the whole record; the one that comes second must know what the first has written."""
-    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
     container = container_record()
     await registry.add(container)
     for number in range(20):
@@ -93,9 +93,9 @@ async def test_what_is_saved_beside_a_change_does_not_take_it_back(database: Dat
 
 
 async def test_a_record_that_cannot_be_read_is_shown_and_left_as_it_is(database: Database) -> None:
-    await ContainerRegistry(database, image_usage=Usage(), network_usage=Usage()).add(container_record(name="spoilt"))
+    await ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage()).add(container_record(name="spoilt"))
     await database.transact(lambda connection: connection.execute("UPDATE containers SET record = CAST(X'FF' AS TEXT)"))
-    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
     await registry.open()
     container = registry.get("spoilt")
     assert container.state.status is Status.DEAD

@@ -17,7 +17,7 @@ from teul.runtime.engine.supervisor import PendingAttachment
 from teul.services.containers import removal, service
 from teul.services.containers.service import Containers
 from teul.services.watching import DirectoryWatcher
-from unit.services.containers.world import FakeLauncher, World, until, world
+from unit.services.containers.world import FakeLauncher, NoVolumes, World, until, world
 
 MANY = 40
 
@@ -74,6 +74,7 @@ async def test_containers_start_while_sizes_are_measured(engine: World, gate: Ga
         engine.runs,
         engine.launcher,
         engine.images,
+        volumes=NoVolumes(),
         names=engine.names,
         events=engine.events,
         watcher=DirectoryWatcher(),

@@ -26,6 +26,7 @@ from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.run import ContainerRun, Runs
 from teul.services.containers.supervision import Supervision
+from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events
 from teul.services.images.service import Images
 from teul.services.networks.endpoints import Endpoints
@@ -156,6 +157,22 @@ class NoAddresses(Endpoints):
         self.released.append(container_id)
 
 
+class NoVolumes(ContainerVolumes):
+    """No container has any."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def provide(self, container: Container) -> None:
+        pass
+
+    async def fill(self, container: Container) -> None:
+        pass
+
+    async def discard(self, container: Container) -> None:
+        pass
+
+
 class HeardEvents(Events):
     """Events, and the actions that were published."""
 
@@ -172,7 +189,7 @@ class World:
     """One engine's containers."""
 
     def __init__(self, database: Database, path: Path, tasks: Tasks, slow: SlowWork) -> None:
-        self.registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage())
+        self.registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
         self.runs = Runs()
         self.events = HeardEvents()
         self.tasks = tasks
@@ -186,6 +203,7 @@ class World:
             self.runs,
             directories=directories,
             images=self.images,
+            volumes=NoVolumes(),
             endpoints=self.endpoints,
             events=self.events,
             tasks=tasks,

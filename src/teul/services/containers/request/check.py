@@ -27,7 +27,7 @@ from teul.model.signals import parse_signal
 from teul.model.terminal import check_console_size
 from teul.services.containers.request.capabilities import normalise_capabilities
 from teul.services.containers.request.log_options import check_log_config
-from teul.services.containers.request.mounts import check_absolute, check_not_root, clean_path, plan_mounts
+from teul.services.containers.request.mounts import check_absolute, check_not_root, clean_path, parse_volumes_from, plan_mounts
 from teul.services.containers.request.network import check_network, normalise_networking
 from teul.services.containers.request.resources import check_resources
 from teul.services.containers.request.security import check_sysctls, parse_device_rule, parse_security_options
@@ -77,7 +77,7 @@ def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable
     warnings += check_resources(host_config, host)
     _check_modes(host_config)
     warnings += _health_warnings(config)
-    _refuse_unsupported(config, host_config)
+    _refuse_unsupported(host_config)
     name = check_name(request.name) if request.name else None
     return CheckedRequest(name=name, config=config, host_config=host_config, networking=networking, warnings=warnings)
 
@@ -177,6 +177,8 @@ def _check_duration(name: str, value: int) -> None:
 def _check_host_config(host_config: HostConfig, host: HostFacts, exists: Callable[[str], bool]) -> None:
     if host_config.auto_remove and host_config.restart_policy.name not in ("", "no"):
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
+    for volumes_from in host_config.volumes_from or ():
+        parse_volumes_from(volumes_from)
     for mount in plan_mounts(host_config):
         if mount.type == "bind" and not mount.create_source and not exists(mount.source):
             raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
@@ -267,15 +269,10 @@ def _check_modes(host_config: HostConfig) -> None:
         raise InvalidParameter(f"invalid USER mode: {host_config.userns_mode}")
 
 
-def _refuse_unsupported(config: ContainerConfig, host_config: HostConfig) -> None:
+def _refuse_unsupported(host_config: HostConfig) -> None:
     if host_config.ipc_mode.startswith("container:"):
         # security: a donor's /dev/shm is in its own mount namespace only; by path, the container would get the host's.
         raise NotImplementedHere(f"sharing the IPC namespace of another container is not supported yet: {host_config.ipc_mode}")
-    if config.volumes:
-        places = ", ".join(sorted(config.volumes))
-        raise NotImplementedHere(f"volumes are not supported yet: an anonymous one at {places}")
-    if host_config.volumes_from:
-        raise NotImplementedHere(f"volumes are not supported yet: those from {', '.join(host_config.volumes_from)}")
     if host_config.device_requests:
         request = host_config.device_requests[0]
         wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities or ())

@@ -5,7 +5,7 @@ docker: daemon/commit.go (merge), daemon/create.go, daemon/container.go (newCont
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,12 +16,13 @@ from teul.model.container import Container
 from teul.model.document import Empty
 from teul.model.host_config import HostConfig, LogConfig, RestartPolicy
 from teul.model.image import Image
+from teul.model.mount import PlannedMount
 from teul.model.network_config import EndpointSettings, NetworkingConfig
 from teul.oci.documents import encode_document
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.services.containers.request.check import RUNTIMES, CheckedRequest
 from teul.services.containers.request.log_options import DEFAULT_DRIVER
-from teul.services.containers.request.mounts import mount_points
+from teul.services.containers.request.mounts import plan_mounts
 from teul.services.host import HostFacts
 
 DEFAULT_SHM_BYTES = 64 << 20
@@ -50,10 +51,13 @@ def complete(
     name: str,
     now_ns: int,
     host: HostFacts,
+    inherited: Sequence[PlannedMount] = (),
     find_container_id: Callable[[str], str | None] = lambda _reference: None,
 ) -> Container:
-    """The record of a new container. `find_container_id` makes names in `container:<name>` ids, so that they survive a renaming; a name
-    that it does not know stays, to be found (or missed) at start. Raises InvalidParameter.
+    """The record of a new container, whose volumes that nobody has named have no name yet.
+
+    `inherited` are the mounts that it gets from others (`VolumesFrom`). `find_container_id` makes names in `container:<name>` ids, so that
+    they survive a renaming; a name that it does not know stays, to be found (or missed) at start. Raises InvalidParameter.
     """
     config = merge_image_config(checked.config, image.config)
     if config.entrypoint == [""]:
@@ -63,6 +67,7 @@ def complete(
     host_config = fill_host_config(checked.host_config, host, find_container_id=find_container_id)
     if not config.hostname:
         config.hostname = host.hostname if host_config.network_mode == "host" else container_id[:12]
+    planned = plan_mounts(host_config, inherited=inherited, volumes=config.volumes or ())
     command = [*(config.entrypoint or ()), *(config.cmd or ())]
     return Container(
         id=container_id,
@@ -77,7 +82,8 @@ def complete(
         host_config=host_config,
         networking=checked.networking,
         attachments=_attachments(config, host_config, checked.networking),
-        mounts=mount_points(host_config),
+        mounts=[mount.point for mount in planned if mount.point is not None],
+        planned=planned,
     )
 
 
@@ -98,10 +104,7 @@ def describe_manifest(image: Image) -> dict[str, Any]:
 
 
 def merge_image_config(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
-    """`config` with the image's values where it has none of its own. Neither argument is changed.
-
-    An image's VOLUME is kept in the configuration, for inspection; until there are volumes it is a directory like any other.
-    """
+    """`config` with the image's values where it has none of its own. Neither argument is changed."""
     merged = msgspec.structs.replace(config)
     merged.user = config.user or image.user
     merged.exposed_ports = _merge_set(config.exposed_ports, image.exposed_ports)

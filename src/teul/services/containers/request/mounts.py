@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import posixpath
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+
+import msgspec
 
 from teul.errors import InvalidParameter, NotImplementedHere
+from teul.model.container import Container
 from teul.model.host_config import HostConfig
-from teul.model.mount import BindOptions, Mount, MountPoint, TmpfsOptions
+from teul.model.mount import BindOptions, Mount, MountPoint, PlannedMount, TmpfsOptions, VolumeDriver, VolumeOptions
 
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 DEFAULT_PROPAGATION = "rprivate"
@@ -21,61 +24,90 @@ _CONSISTENCIES = frozenset({"consistent", "cached", "delegated"})
 _TMPFS_FLAGS = frozenset({"exec", "noexec"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedMount:
-    """A mount to make. `point` is what inspection shows; None for HostConfig.Tmpfs, which Docker does not list there.
+def plan_mounts(host_config: HostConfig, *, inherited: Sequence[PlannedMount] = (), volumes: Collection[str] = ()) -> list[PlannedMount]:
+    """All mounts that a request asks for, each place once. Raises InvalidParameter, NotImplementedHere.
 
-    `create_source`: a missing host directory is made at start. `tmpfs_options` is the text of a tmpfs's options.
+    `inherited` are those of other containers (`VolumesFrom`); `volumes` are the places, also the image's, that get a volume without a name
+    if there is nothing else. docker: daemon/volumes.go registerMountPoints, daemon/create_unix.go.
     """
-
-    type: str
-    destination: str
-    source: str = ""
-    read_only: bool = False
-    propagation: str = ""
-    non_recursive: bool = False
-    read_only_non_recursive: bool = False
-    read_only_force_recursive: bool = False
-    create_source: bool = False
-    tmpfs_options: str = ""
-    point: MountPoint | None = None
-
-
-def plan_mounts(host_config: HostConfig) -> list[PlannedMount]:
-    """All mounts that `host_config` asks for, each place once. Raises InvalidParameter, NotImplementedHere."""
-    planned: dict[str, PlannedMount] = {}
+    planned: dict[str, PlannedMount] = {mount.destination: mount for mount in inherited}
+    asked: set[str] = set()
+    tmpfs = host_config.tmpfs or {}
     for bind in host_config.binds or ():
-        mount = parse_bind(bind)
-        if mount.destination in planned or mount.destination in (host_config.tmpfs or {}):
+        mount = parse_bind(bind, volume_driver=host_config.volume_driver)
+        if mount.destination in asked or mount.destination in tmpfs:
             raise _duplicate(mount.destination)
+        asked.add(mount.destination)
         planned[mount.destination] = mount
     for request in host_config.mounts or ():
         mount = parse_mount(request)
-        if mount.destination in planned:
+        if mount.destination in asked:
             raise _duplicate(request.target)
+        asked.add(mount.destination)
         planned[mount.destination] = mount
-    for destination, options in (host_config.tmpfs or {}).items():
+    for destination, options in tmpfs.items():
         # docker: a --tmpfs covers a --mount of the same place.
         planned[destination] = PlannedMount(type="tmpfs", destination=destination, tmpfs_options=options)
+    for place in volumes:
+        destination = clean_path(place)
+        if destination not in planned:
+            point = MountPoint(type="volume", destination=destination, rw=True)
+            planned[destination] = PlannedMount(
+                type="volume", destination=destination, is_anonymous=True, driver=host_config.volume_driver, point=point
+            )
     return list(planned.values())
 
 
-def mount_points(host_config: HostConfig) -> list[MountPoint]:
-    """The `Mounts` of an inspection."""
-    return [mount.point for mount in plan_mounts(host_config) if mount.point is not None]
+def mounts_of(container: Container) -> list[PlannedMount]:
+    """The mounts that a container has."""
+    return plan_mounts(container.host_config) if container.planned is None else container.planned
 
 
-def parse_bind(raw: str) -> PlannedMount:
-    """`/host:/container[:options]`. Raises InvalidParameter; NotImplementedHere for a volume."""
+def source_of(mount: PlannedMount) -> str:
+    """Where on the host a bind or a volume comes from."""
+    if mount.type != "volume":
+        return mount.source
+    assert mount.point is not None, mount
+    return mount.point.source
+
+
+def inherit(mounts: Sequence[PlannedMount], *, read_only: bool) -> list[PlannedMount]:
+    """The mounts of a container for another one. docker: what is in memory is not shared, and nothing is copied into a volume again."""
+    found = []
+    for mount in mounts:
+        if mount.type == "tmpfs" or mount.point is None:
+            continue
+        is_read_only = mount.read_only or read_only
+        point = msgspec.structs.replace(mount.point, mode="", rw=not is_read_only)
+        found.append(msgspec.structs.replace(mount, read_only=is_read_only, no_copy=True, point=point))
+    return found
+
+
+def parse_volumes_from(text: str) -> tuple[str, bool]:
+    """`CONTAINER[:MODE]`: the container, and whether its mounts are to be read-only. Raises InvalidParameter."""
+    if not text:
+        raise InvalidParameter("volumes-from specification cannot be an empty string")
+    reference, _, mode = text.partition(":")
+    words = mode.split(",") if mode else []
+    if not _is_mode(mode) or any(word in PROPAGATIONS or word == "nocopy" for word in words):
+        raise InvalidParameter(f"invalid mode: {mode}")
+    return reference, "ro" in words
+
+
+def parse_bind(raw: str, *, volume_driver: str = "") -> PlannedMount:
+    """`/host:/container[:options]`, or `volume:/container[:options]`. Raises InvalidParameter."""
     source, target, mode = _split_bind(raw)
     words = mode.split(",") if mode else []
     if not _is_mode(mode):
         raise InvalidParameter(f"invalid mode: {mode}")
-    if not source.startswith("/"):
-        _check_target(Mount(type="volume", target=target), raw)
-        what = f'"{source}" (in {raw})' if source else f"an anonymous one at {target}"
-        raise NotImplementedHere(f"volumes are not supported yet: {what}", hint="bind a host directory: -v /absolute/path:" + target)
     propagation = next((word for word in words if word in PROPAGATIONS), "")
+    if not source.startswith("/"):
+        if propagation:
+            raise _invalid_spec(raw, 'invalid mount config for type "volume": field BindOptions must not be specified')
+        _check_target(Mount(type="volume", target=target), raw)
+        options = VolumeOptions(no_copy="nocopy" in words, driver_config=VolumeDriver(name=volume_driver) if volume_driver else None)
+        mount = Mount(type="volume", source=source, target=target, read_only="ro" in words, volume_options=options)
+        return _volume(mount, mode=mode)
     if "nocopy" in words:
         raise _invalid_spec(raw, 'invalid mount config for type "bind": field VolumeOptions must not be specified')
     _check_target(Mount(type="bind", target=target), raw)
@@ -99,6 +131,8 @@ def parse_mount(mount: Mount) -> PlannedMount:
             tmpfs_options=render_tmpfs_options(mount.tmpfs_options, read_only=mount.read_only),
             point=MountPoint(type="tmpfs", destination=destination, rw=not mount.read_only),
         )
+    if mount.type == "volume":
+        return _volume(mount, mode="")
     raise NotImplementedHere(f"mounts of type {mount.type} are not supported yet: {mount.source or 'anonymous'} at {mount.target}")
 
 
@@ -187,6 +221,27 @@ def _bind(mount: Mount, *, mode: str, create_source: bool) -> PlannedMount:
         read_only_force_recursive=options.read_only_force_recursive,
         create_source=create_source,
         point=MountPoint(type="bind", source=source, destination=destination, mode=mode, rw=not mount.read_only, propagation=propagation),
+    )
+
+
+def _volume(mount: Mount, *, mode: str) -> PlannedMount:
+    options = mount.volume_options or VolumeOptions()
+    driver = options.driver_config or VolumeDriver()
+    destination = clean_path(mount.target)
+    # docker: "z" where nothing was said of sharing; without effect where SELinux is off.
+    point = MountPoint(type="volume", name=mount.source, destination=destination, mode=mode or "z", rw=not mount.read_only)
+    return PlannedMount(
+        type="volume",
+        destination=destination,
+        name=mount.source,
+        is_anonymous=not mount.source,
+        driver=driver.name,
+        driver_options=driver.options,
+        labels=options.labels,
+        no_copy=options.no_copy,
+        subpath=options.subpath,
+        read_only=mount.read_only,
+        point=point,
     )
 
 

@@ -16,6 +16,7 @@ from teul.model.exec import ExecConfig
 from teul.model.host_config import HostConfig
 from teul.oci.runtime_spec import Capabilities, ConsoleSize, ExecExtension, ExecSpec, Extension, Mount, NamespaceKind, Process, Spec
 from teul.services.containers.request.capabilities import choose_capabilities
+from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.request.security import choose_apparmor, choose_seccomp, parse_security_options
 from teul.services.containers.spec.devices import ContainerDevices, asks_for_devices
 from teul.services.containers.spec.mounts import build_mounts, root_propagation
@@ -72,6 +73,7 @@ def build_spec(
     mounts = build_mounts(
         host_config,
         host,
+        asked=mounts_of(container),
         network_files=_network_files(paths),
         writable_cgroups=writable_cgroups,
     )

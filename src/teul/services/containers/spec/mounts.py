@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from teul.errors import InvalidParameter
 from teul.model.host_config import HostConfig
+from teul.model.mount import PlannedMount
 from teul.oci.runtime_spec import Mount
-from teul.services.containers.request.mounts import DEFAULT_PROPAGATION, PlannedMount, plan_mounts
+from teul.services.containers.request.mounts import DEFAULT_PROPAGATION, source_of
 from teul.services.containers.request.tmpfs import merge_tmpfs_options
 from teul.services.host import HostFacts
 
@@ -22,14 +23,15 @@ def build_mounts(
     host_config: HostConfig,
     host: HostFacts,
     *,
+    asked: Sequence[PlannedMount],
     network_files: Sequence[tuple[str, str]],
     writable_cgroups: bool,
 ) -> list[Mount]:
     """All mounts of a container, in the order in which they are made: Docker's defaults, then the client's from the top down.
 
-    `network_files` are (destination, host path); a bind that the client put at the same place wins. Raises InvalidParameter.
+    `asked` are the client's; `network_files` are (destination, host path); a bind that the client put at the same place wins. Raises
+    InvalidParameter.
     """
-    asked = plan_mounts(host_config)
     taken = {mount.destination for mount in asked}
     mounts = _default_mounts(host_config, writable_cgroups=writable_cgroups)
     if "/dev" in taken:
@@ -77,8 +79,8 @@ def _render(mount: PlannedMount, host: HostFacts) -> Mount:
     options = ["bind" if mount.non_recursive else "rbind"]
     if mount.read_only:
         options.append(_read_only_word(mount, host))
-    options.append(mount.propagation)
-    return _mount(mount.destination, "bind", mount.source, options)
+    options.append(mount.propagation or DEFAULT_PROPAGATION)
+    return _mount(mount.destination, "bind", source_of(mount), options)
 
 
 def _read_only_word(mount: PlannedMount, host: HostFacts) -> str:

@@ -201,12 +201,8 @@ def test_a_wrong_request_is_refused_in_dockers_words(body: dict[str, Any], messa
 
 
 _NOT_YET: list[tuple[dict[str, Any], str]] = [
-    ({"Volumes": {"/data": {}}}, "volumes are not supported yet: an anonymous one at /data"),
-    (_host(Binds=["/data"]), "volumes are not supported yet: an anonymous one at /data"),
-    (_host(Binds=["db:/data"]), 'volumes are not supported yet: "db" (in db:/data)'),
     (_host(IpcMode="container:x"), "sharing the IPC namespace of another container is not supported yet: container:x"),
-    (_host(VolumesFrom=["other"]), "volumes are not supported yet: those from other"),
-    (_host(Mounts=[{"Type": "volume", "Source": "db", "Target": "/d"}]), "mounts of type volume are not supported yet: db at /d"),
+    (_host(Mounts=[{"Type": "image", "Source": "db", "Target": "/d"}]), "mounts of type image are not supported yet: db at /d"),
     (_host(Mounts=[{"Type": "image", "Source": "i", "Target": "/d"}]), "mounts of type image are not supported yet: i at /d"),
     (_host(Binds=["/a:/b:rshared"]), "mount propagation rshared is not supported yet: /a at /b"),
     (_host(Links=["a:b"]), "links are not supported yet: a:b"),

@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 
 from teul.errors import InvalidParameter, TeulError
 from teul.model.host_config import HostConfig
-from teul.model.mount import BindOptions, Mount, TmpfsOptions
-from teul.services.containers.request.mounts import clean_path, mount_points, parse_bind, parse_mount, plan_mounts, render_tmpfs_options
+from teul.model.mount import BindOptions, Mount, TmpfsOptions, VolumeOptions
+from teul.services.containers.request.mounts import (
+    clean_path,
+    inherit,
+    parse_bind,
+    parse_mount,
+    parse_volumes_from,
+    plan_mounts,
+    render_tmpfs_options,
+)
 from teul.services.containers.request.tmpfs import merge_tmpfs_options
 
 
@@ -107,11 +115,67 @@ def test_wrong_mounts(mount: Mount, problem: str) -> None:
 def test_inspection_lists_binds_and_mounts_but_not_tmpfs() -> None:
     """docker: HostConfig.Tmpfs is not among a container's Mounts."""
     mounts = [Mount(type="tmpfs", target="/c", read_only=True)]
-    points = mount_points(HostConfig(binds=["/a:/b"], mounts=mounts, tmpfs={"/run": ""}))
+    planned = plan_mounts(HostConfig(binds=["/a:/b"], mounts=mounts, tmpfs={"/run": ""}))
+    points = [mount.point for mount in planned if mount.point is not None]
     assert [(point.type, point.source, point.destination, point.rw) for point in points] == [
         ("bind", "/a", "/b", True),
         ("tmpfs", "", "/c", False),
     ]
+
+
+def test_volumes_are_named_or_not() -> None:
+    """docker: of -v a name alone is the destination's, and "z" is shown where nothing was said; an image's VOLUME gives way to the client."""
+    mounts = [Mount(type="volume", source="db", target="/m", volume_options=VolumeOptions(no_copy=True, subpath="a/b"))]
+    host_config = HostConfig(binds=["/anonymous", "named:/n:ro,nocopy", "/host:/v"], mounts=mounts, volume_driver="local")
+    planned = {mount.destination: mount for mount in plan_mounts(host_config, volumes=["/v", "/x/", "/m"])}
+    assert {place: (mount.type, mount.name, mount.is_anonymous) for place, mount in planned.items()} == {
+        "/anonymous": ("volume", "", True),
+        "/n": ("volume", "named", False),
+        "/v": ("bind", "", False),
+        "/m": ("volume", "db", False),
+        "/x": ("volume", "", True),
+    }
+    assert (planned["/n"].read_only, planned["/n"].no_copy, planned["/n"].driver) == (True, True, "local")
+    assert (planned["/m"].no_copy, planned["/m"].subpath) == (True, "a/b")
+    points = [(mount.point.mode, mount.point.rw) for mount in planned.values() if mount.point is not None]
+    assert points == [("z", True), ("ro,nocopy", False), ("", True), ("z", True), ("", True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"), [("other", ("other", False)), ("other:ro", ("other", True)), ("other:rw,z", ("other", False)), ("a:", ("a", False))]
+)
+def test_volumes_from(text: str, parsed: tuple[str, bool]) -> None:
+    assert parse_volumes_from(text) == parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "volumes-from specification cannot be an empty string"),
+        ("other:odd", "invalid mode: odd"),
+        ("other:shared", "invalid mode: shared"),
+        ("other:nocopy", "invalid mode: nocopy"),
+    ],
+)
+def test_wrong_volumes_from(text: str, problem: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parse_volumes_from(text)
+    assert caught.value.message == problem
+
+
+def test_what_is_inherited() -> None:
+    """docker: not what is in memory; read-only stays so; nothing is copied a second time; what the client says itself comes first."""
+    donor = plan_mounts(HostConfig(binds=["/host:/b:ro,z", "vol:/v", "vol:/w"], tmpfs={"/t": ""}))
+    inherited = inherit(donor, read_only=False)
+    assert [(mount.destination, mount.read_only, mount.no_copy) for mount in inherited] == [
+        ("/b", True, True),
+        ("/v", False, True),
+        ("/w", False, True),
+    ]
+    assert [mount.point.mode for mount in inherited if mount.point is not None] == ["", "", ""]
+    assert all(mount.read_only for mount in inherit(donor, read_only=True))
+    planned = {mount.destination: mount.name for mount in plan_mounts(HostConfig(binds=["own:/v"]), inherited=inherited, volumes=["/w"])}
+    assert planned == {"/b": "", "/v": "own", "/w": "vol"}
 
 
 def test_a_tmpfs_covers_a_mount_but_not_a_bind() -> None:
@@ -160,6 +224,6 @@ def test_any_text_is_a_bind_or_our_own_error(raw: str) -> None:
         mount = parse_bind(raw)
     except TeulError:
         return
-    assert mount.source.startswith("/")
+    assert mount.source.startswith("/") or (mount.type == "volume" and not mount.source)
     assert mount.destination.startswith(("/", "\\"))
     assert ".." not in mount.source.split("/")

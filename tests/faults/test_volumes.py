@@ -1,0 +1,129 @@
+"""Volumes, and what an image gives them: there or not, whole or empty, and nobody's work lost."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from faults.judge import assert_ends, assert_usable, assert_whole
+from faults.victim import IMAGE, Victim, cases
+from support.needs import needs
+
+pytestmark = [needs("root", "busybox", "overlayfs")]
+
+
+def volumes(victim: Victim) -> set[str]:
+    return {item["Name"] for item in victim.want(200, "GET", "/volumes").json()["Volumes"]}
+
+
+def content(victim: Victim, name: str) -> set[str]:
+    """What is in a volume, and in the directory of the image that it is filled from."""
+    return set(os.listdir(victim.root / "volumes" / name / "_data"))
+
+
+@cases(
+    {
+        "volumes.create.made": "kill cancel error",
+        "store.transaction.worked": "kill full",
+        "volumes.create.recorded": "kill cancel",
+    },
+)
+def test_volume_is_made_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    response = victim.strike(point, way, "POST", "/volumes/create", {"Name": "mine"}, occurrence=occurrence)
+    if response is not None:
+        assert (response.status == 201) == ("mine" in volumes(victim)), response.message
+    assert_whole(victim)
+    victim.want(201, "POST", "/volumes/create", {"Name": "mine"})
+    victim.want(204, "DELETE", "/volumes/mine")
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "store.transaction.worked": "kill full",
+        "volumes.remove.forgotten": "kill cancel",
+        "volumes.remove.aside": "kill",
+    },
+)
+def test_volume_is_removed_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """What is in one that stays is all there."""
+    victim.want(201, "POST", "/volumes/create", {"Name": "mine"})
+    (victim.root / "volumes" / "mine" / "_data" / "work").write_text("of months")
+    response = victim.strike(point, way, "DELETE", "/volumes/mine", occurrence=occurrence)
+    if response is not None and response.status == 204:
+        assert volumes(victim) == set()
+    assert_whole(victim)
+    if "mine" in volumes(victim):
+        assert (victim.root / "volumes" / "mine" / "_data" / "work").read_text() == "of months"
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "volumes.create.recorded": "kill cancel",
+        "containers.create.directories": "kill cancel error",
+        "volumes.populate.copied": "kill cancel error",
+        "store.transaction.worked": "kill kill@2 full full@2",
+        "containers.create.recorded": "kill cancel",
+    },
+)
+def test_new_volume_has_all_of_the_image_or_nothing(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """The next container that gets it fills it, if the first one did not."""
+    bind = {"HostConfig": {"Binds": ["mine:/bin"]}}
+    response = victim.strike(point, way, "POST", "/containers/create?name=hit", {"Image": IMAGE, **bind}, occurrence=occurrence)
+    if response is not None and response.status == 201:
+        assert len(content(victim, "mine")) > 1
+    assert_whole(victim)
+    if "mine" in volumes(victim) and content(victim, "mine"):
+        assert content(victim, "mine") >= {"busybox", "sh"}
+    if victim.find("hit") is not None:
+        victim.want(204, "DELETE", "/containers/hit")
+    victim.run("hit", HostConfig={"Binds": ["mine:/bin"]})
+    assert content(victim, "mine") >= {"busybox", "sh"}
+    assert_ends(victim, "hit")
+    victim.want(204, "DELETE", "/containers/hit")
+    victim.want(204, "DELETE", "/volumes/mine")
+    assert_usable(victim, "hit")
+
+
+@cases({"volumes.populate.moving": "kill"})
+def test_volume_that_is_seen_is_filled_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """One that a container has already, which may write to it meanwhile; what it wrote is not touched."""
+    victim.run("first", HostConfig={"Binds": ["mine:/there:nocopy"]})
+    bind = {"HostConfig": {"Binds": ["mine:/bin"]}}
+    victim.strike(point, way, "POST", "/containers/create?name=hit", {"Image": IMAGE, **bind}, occurrence=occurrence)
+    assert content(victim, "mine") >= {"busybox", "sh"}
+    assert_whole(victim)
+    assert_ends(victim, "first")
+    victim.want(204, "DELETE", "/containers/first")
+    assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "volumes.create.recorded": "kill",
+        "containers.remove.recorded": "kill cancel",
+        "store.transaction.worked": "kill kill@2",
+        "volumes.remove.forgotten": "kill",
+    },
+)
+@pytest.mark.parametrize("verb", ["create", "remove"])
+def test_volume_without_a_name_goes_with_its_container(victim: Victim, verb: str, point: str, way: str, occurrence: int) -> None:
+    """An engine that is killed in between may leave it, as a volume like others."""
+    if verb == "create" and point != "volumes.create.recorded":
+        pytest.skip("of the removal")
+    request = {"Image": IMAGE, "Volumes": {"/data": {}}}
+    if verb == "create":
+        victim.strike(point, way, "POST", "/containers/create?name=hit", request, occurrence=occurrence)
+    elif point == "volumes.create.recorded":
+        pytest.skip("of the creation")
+    else:
+        victim.want(201, "POST", "/containers/create?name=hit", request)
+        victim.strike(point, way, "DELETE", "/containers/hit?v=1", occurrence=occurrence)
+    assert_whole(victim)
+    if victim.find("hit") is not None:
+        victim.want(204, "DELETE", "/containers/hit?v=1")
+    victim.want(200, "POST", "/volumes/prune")
+    assert volumes(victim) == set()
+    assert_usable(victim, "hit")
