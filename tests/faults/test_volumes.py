@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 from faults.judge import assert_ends, assert_usable, assert_whole
 from faults.victim import IMAGE, Victim, cases
 from support.needs import needs
 
 pytestmark = [needs("root", "busybox", "overlayfs")]
+
+NAMELESS = {"Image": IMAGE, "Volumes": {"/data": {}}}
 
 
 def volumes(victim: Victim) -> set[str]:
@@ -100,30 +100,32 @@ def test_volume_that_is_seen_is_filled_in_the_end(victim: Victim, point: str, wa
     assert_usable(victim, "hit")
 
 
+@cases({"volumes.create.recorded": "kill"})
+def test_volume_without_a_name_comes_with_its_container(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """An engine that is killed in between leaves it, as a volume like others that nobody uses."""
+    victim.strike(point, way, "POST", "/containers/create?name=hit", NAMELESS, occurrence=occurrence)
+    assert_whole(victim)
+    assert_no_volume_is_needed(victim)
+
+
 @cases(
     {
-        "volumes.create.recorded": "kill",
         "containers.remove.recorded": "kill cancel",
         "store.transaction.worked": "kill kill@2",
         "volumes.remove.forgotten": "kill",
     },
 )
-@pytest.mark.parametrize("verb", ["create", "remove"])
-def test_volume_without_a_name_goes_with_its_container(victim: Victim, verb: str, point: str, way: str, occurrence: int) -> None:
-    """An engine that is killed in between may leave it, as a volume like others."""
-    if verb == "create" and point != "volumes.create.recorded":
-        pytest.skip("of the removal")
-    request = {"Image": IMAGE, "Volumes": {"/data": {}}}
-    if verb == "create":
-        victim.strike(point, way, "POST", "/containers/create?name=hit", request, occurrence=occurrence)
-    elif point == "volumes.create.recorded":
-        pytest.skip("of the creation")
-    else:
-        victim.want(201, "POST", "/containers/create?name=hit", request)
-        victim.strike(point, way, "DELETE", "/containers/hit?v=1", occurrence=occurrence)
+def test_volume_without_a_name_goes_with_its_container(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    victim.want(201, "POST", "/containers/create?name=hit", NAMELESS)
+    victim.strike(point, way, "DELETE", "/containers/hit?v=1", occurrence=occurrence)
     assert_whole(victim)
     if victim.find("hit") is not None:
         victim.want(204, "DELETE", "/containers/hit?v=1")
+        assert volumes(victim) == set()
+    assert_no_volume_is_needed(victim)
+
+
+def assert_no_volume_is_needed(victim: Victim) -> None:
     victim.want(200, "POST", "/volumes/prune")
     assert volumes(victim) == set()
     assert_usable(victim, "hit")

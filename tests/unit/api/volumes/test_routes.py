@@ -23,7 +23,7 @@ def fake(api: Api) -> FakeVolumes:
 
 async def test_a_volume_is_made_shown_and_removed(api: Api) -> None:
     assert await api.request("GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
-    assert await api.request("POST", "/volumes/create", {"Name": "mine", "Labels": {"a": "b"}}) == (201, _MINE)
+    assert await api.request("POST", "/volumes/create", json={"Name": "mine", "Labels": {"a": "b"}}) == (201, _MINE)
     assert await api.request("GET", "/volumes/mine") == (200, _MINE)
     assert await api.request("GET", "/volumes") == (200, {"Volumes": [_MINE], "Warnings": None})
     assert await api.request("GET", '/volumes?filters={"name":["other"]}') == (200, {"Volumes": [], "Warnings": None})
@@ -36,13 +36,13 @@ async def test_a_volume_is_made_shown_and_removed(api: Api) -> None:
 
 async def test_pruning_takes_named_ones_for_old_clients(api: Api) -> None:
     fake(api).made.clear()
-    await api.request("POST", "/volumes/create", {"Name": "mine"})
+    await api.request("POST", "/volumes/create", json={"Name": "mine"})
     assert await api.request("POST", "/v1.51/volumes/prune") == (200, {"VolumesDeleted": ["mine"], "SpaceReclaimed": 4096})
     assert await api.request("POST", "/v1.41/volumes/prune") == (200, {"VolumesDeleted": [], "SpaceReclaimed": 0})
     assert [filters.get("all") for filters in fake(api).pruned_by] == [(), ("true",)]
 
 
 async def test_a_swarms_volumes_are_refused(api: Api) -> None:
-    status, document = await api.request("POST", "/v1.51/volumes/create", {"Name": "x", "ClusterVolumeSpec": {}})
+    status, document = await api.request("POST", "/v1.51/volumes/create", json={"Name": "x", "ClusterVolumeSpec": {}})
     assert status == 503
     assert document["message"].startswith("This node is not a swarm manager")
