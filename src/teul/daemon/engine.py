@@ -25,6 +25,8 @@ from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
 from teul.daemon.listeners import load_tls, open_listener, serve_at
 from teul.daemon.snapshotter import choose_snapshotter
 from teul.linux import cgroups, process, seccomp
+from teul.network.agent.client import NetworkAgent
+from teul.network.agent.relays import AgentRelays
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, local_pool
 from teul.network.names import names_for_root
@@ -63,6 +65,7 @@ from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
+from teul.services.networks.relays import Relays
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
@@ -135,11 +138,13 @@ class Engine:
         image_store = await self._open_image_store(database, ballast, slow)
         puller, pusher, registries = await self._open_registries(image_store, events)
         images, network_usage = Images(image_store, events, image_usage), Usage[str]()
-        networks = await self._open_networks(database, network_usage, events)
+        runs, agent = Runs(), NetworkAgent(tasks, config.run_root)
+        relays = Relays(AgentRelays(agent), tasks, find_pidfd=runs.find_pidfd)
+        agent.after_loss(relays.say_everything)
+        networks = await self._open_networks(database, network_usage, events, relays)
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
-        runs = Runs()
         launcher = self._launcher = await self._make_launcher(layout, images, networks, supervisor, runs=runs, registry=registry)
         removal = Removal(
             registry,
@@ -151,7 +156,7 @@ class Engine:
             tasks=tasks,
             slow=slow,
         )
-        names = Names(registry, runs, networks, tasks, run_directory=config.run_root)
+        names = Names(registry, runs, networks, agent)
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, names=names, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
         containers = self._containers = Containers(
@@ -165,7 +170,7 @@ class Engine:
         # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
         await networks.sweep([container for container in registry.all() if container.state.counts_as_running])
         await names.open()
-        stack.push_async_callback(names.close)
+        stack.push_async_callback(agent.close)
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
@@ -266,7 +271,7 @@ class Engine:
         self._stack.callback(watcher.close)
         return watcher
 
-    async def _open_networks(self, database: Database, usage: Usage[str], events: Events) -> Networks:
+    async def _open_networks(self, database: Database, usage: Usage[str], events: Events, relays: Relays) -> Networks:
         config = self._config
         host = HostNetwork(names_for_root(config.root), settings_file=f"{config.run_root}/sysctls.json")
         pools = config.address_pools or DEFAULT_POOLS
@@ -277,9 +282,11 @@ class Engine:
             host,
             usage,
             events,
+            relays,
             pools=pools,
             host_binding=config.host_binding,
             bridge_address=config.bridge_address,
+            published_ports=config.published_ports,
         )
         await networks.open()
 

@@ -15,11 +15,12 @@ from teul.aio import run_blocking
 from teul.errors import System
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.host_config import PortBinding
+from teul.network.firewall.ports import Forwarding, Relayed
 from teul.network.ports.reservations import can_use_ipv6
 from teul.services.networks.ports import Ports
 from teul.services.networks.service import Networks
 from teul.store.metadata.database import Database
-from unit.services.networks.test_service import FakeHost, open_networks
+from unit.services.networks.test_service import FakeHost, NoRelays, open_networks
 
 A, B = "a" * 64, "b" * 64
 
@@ -63,7 +64,8 @@ async def assign(networks: Networks, container: Container, *endpoints: Container
 
 
 def published(host: FakeHost) -> set[str]:
-    return {f"{each.address}:{each.port} {each.target}:{each.target_port}" for each in host.published or ()}
+    forwardings = [each for each in host.published or () if isinstance(each, Forwarding)]
+    return {f"{each.address}:{each.port} {each.target}:{each.target_port}" for each in forwardings}
 
 
 def is_free(port: int) -> bool:
@@ -168,7 +170,7 @@ async def test_the_next_engine_has_the_ports_of_who_runs_and_no_others(networks:
     await assign(networks, container, endpoint(networks))
     await assign(networks, dead, endpoint(networks, 3))
     networks.ports.close()
-    successor = Ports(networks._host, networks._tasks, find_network=networks.get)
+    successor = Ports(networks._host, NoRelays(), networks._tasks, find_network=networks.get)
     await successor.sweep([container])
     await successor._put_right()
     assert published(host) == {f"127.0.0.1:{port} 172.17.0.2:80"}
@@ -196,3 +198,4 @@ async def test_where_nothing_is_said_both_versions_of_ip_are_meant(networks: Net
     assert [port.host_address for port in ports] == ["0.0.0.0", "::"]
     assert len({port.host_port for port in ports}) == 1
     assert len(published(host)) == 1, "the kernel does not lead IPv6 to IPv4"
+    assert Relayed(protocol="tcp", port=ports[0].host_port) in (host.published or ())
