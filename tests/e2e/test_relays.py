@@ -35,9 +35,9 @@ def agent_of(engine: Engine) -> int:
     return pid
 
 
-def echoed(address: str, port: int, data: bytes) -> bytes:
+def echoed(address: str, port: int, data: bytes, *, patience_seconds: float = 30) -> bytes:
     """What comes back of `data`, after all of which the client says that there is no more."""
-    with socket.create_connection((address, port), timeout=30) as client:
+    with socket.create_connection((address, port), timeout=patience_seconds) as client:
         sender = threading.Thread(target=_say, args=(client, data))
         sender.start()
         with client.makefile("rb") as file:
@@ -250,9 +250,9 @@ def test_all_ports_are_relayed_where_that_is_wanted(host6: str) -> None:
         assert "failed to parse teul.published-ports value: nonsense (neither translate nor relay)" in bad.stderr
 
 
-def _answers(address: str, port: int) -> bool:
+def _answers(address: str, port: int, *, patience_seconds: float = 30) -> bool:
     try:
-        return echoed(address, port, b"!") == b"!"
+        return echoed(address, port, b"!", patience_seconds=patience_seconds) == b"!"
     except OSError:
         return False
 
@@ -265,3 +265,89 @@ def _read(client: socket.socket, size: int) -> bytes:
             assert piece, "the connection has ended"
             data += piece
         return data
+
+
+@contextlib.contextmanager
+def another_host() -> Iterator[tuple[int, str]]:
+    """A machine on a wire to this one: the pid of a process on it, and the address by which it knows this host."""
+    link, subnet = f"tlr{os.getpid() % 100000}", f"203.0.113.{os.getpid() % 60 * 4}"
+    here, there = (f"{subnet.rpartition('.')[0]}.{int(subnet.rpartition('.')[2]) + number}" for number in (1, 2))
+    with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as other:
+        own = processes.namespace_of(os.getpid(), "net")
+        eventually(lambda: processes.namespace_of(other.pid, "net") not in {own, None}, "it is a machine of its own")
+        try:
+            _run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(other.pid))
+            _run("ip", "address", "add", f"{here}/30", "dev", link)
+            _run("ip", "link", "set", link, "up")
+            for command in (f"ip address add {there}/30 dev eth0", "ip link set eth0 up"):
+                _run("nsenter", "-t", str(other.pid), "-n", *command.split())
+            yield other.pid, here
+        finally:
+            subprocess.run(["ip", "link", "delete", link], check=False)
+            other.kill()
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True)
+
+
+def _is_reached_from(pid: int, address: str, port: int) -> bool:
+    pidfd = os.pidfd_open(pid)
+    try:
+        return netns.run_inside(pidfd, lambda: _answers(address, port, patience_seconds=1))
+    finally:
+        os.close(pidfd)
+
+
+@contextlib.contextmanager
+def dropping_input(port: int) -> Iterator[None]:
+    """An administrator's rule about what this host receives."""
+    table = f"teul_judge_{port}"
+    rules = f'type filter hook input priority 0; tcp dport {port} iifname "tlr*" drop;'
+    script = f"table inet {table} {{\nchain input {{\n{rules}\n}}\n}}\n"
+    subprocess.run(["nft", "-f", "-"], input=script.encode(), check=True)
+    try:
+        yield
+    finally:
+        _run("nft", "delete", "table", "inet", table)
+
+
+def test_the_hosts_input_policy_decides_about_relayed_ports_and_not_about_translated_ones(engine: DockerHost) -> None:
+    relayed, translated = free_port(), free_port()
+    engine.must("network", "create", "-o", "teul.published-ports=relay", "relayed")
+    try:
+        engine.must("run", "-d", "--network", "relayed", "-p", f"{relayed}:80", *_ECHO)
+        engine.must("run", "-d", "-p", f"{translated}:80", *_ECHO)
+        with another_host() as (pid, here):
+            for port in (relayed, translated):
+                eventually(lambda port=port: _is_reached_from(pid, here, port), f"{port} answers")  # type: ignore[misc]
+            with dropping_input(relayed), dropping_input(translated):
+                assert not _is_reached_from(pid, here, relayed)
+                assert _is_reached_from(pid, here, translated)
+                assert _answers("127.0.0.1", relayed), "the rule is about others"
+            assert _is_reached_from(pid, here, relayed)
+    finally:
+        engine.remove_containers()
+        engine.must("network", "rm", "relayed")
+
+
+def test_a_relay_is_no_way_from_an_internal_network_but_one_from_others(engine: DockerHost) -> None:
+    """By its gateway's address, which is the host's."""
+    port = free_port()
+    engine.must("network", "create", "-o", "teul.published-ports=relay", "relayed")
+    engine.must("network", "create", "--ipv6", "--subnet", "fd00:ae::/64", "other")
+    engine.must("network", "create", "--internal", "--ipv6", "--subnet", "fd00:af::/64", "inner")
+    try:
+        engine.must("run", "-d", "--network", "relayed", "--name", "web", "-p", f"{port}:80", *_ECHO)
+        engine.must("run", "-d", "--network", "other", "--name", "outer", "busybox", "sleep", "1000")
+        engine.must("run", "-d", "--network", "inner", "--name", "shut", "busybox", "sleep", "1000")
+        host = engine.inspect("web")["NetworkSettings"]["Networks"]["relayed"]["Gateway"]
+        outer, inner = (engine.must("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", name) for name in ("other", "inner"))
+        reached = {
+            (name, address): _is_reached_from(engine.init_pid(name), address, port)
+            for name, address in (("outer", host), ("outer", outer), ("outer", "fd00:ae::1"), ("shut", inner), ("shut", "fd00:af::1"))
+        }
+        assert reached == {key: key[0] == "outer" for key in reached}
+    finally:
+        engine.remove_containers()
+        engine.must("network", "rm", "relayed", "other", "inner")
