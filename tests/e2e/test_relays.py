@@ -250,6 +250,27 @@ def test_all_ports_are_relayed_where_that_is_wanted(host6: str) -> None:
         assert "failed to parse teul.published-ports value: nonsense (neither translate nor relay)" in bad.stderr
 
 
+def test_the_next_engine_may_have_ports_get_to_their_containers_another_way(fresh_engine: Engine) -> None:
+    port = free_port()
+    fresh_engine.must("run", "-d", "--name", "web", "-p", f"{port}:80", *_ECHO)
+    eventually(lambda: _is_echoed(port), "it answers")
+    for mode in ("relay", "translate", "relay"):
+        fresh_engine.stop()
+        fresh_engine.change_options("--published-ports", mode)
+        fresh_engine.start()
+        for address in ("127.0.0.1", "::1"):
+            eventually(lambda address=address: _answers(address, port), f"{address} answers")  # type: ignore[misc]
+        eventually(lambda mode=mode: _is_listened_at(port) == (mode == "relay"), f"with {mode} the kernel does it or not")  # type: ignore[misc]
+    fresh_engine.must("rm", "-f", "web")
+    with listener(port), socket.create_server(("::", port), family=socket.AF_INET6):
+        pass
+
+
+def _is_listened_at(port: int) -> bool:
+    """By IPv4."""
+    return bool(subprocess.run(["ss", "-Hltn4", f"sport = :{port}"], check=True, capture_output=True).stdout)
+
+
 def _answers(address: str, port: int, *, patience_seconds: float = 30) -> bool:
     try:
         return echoed(address, port, b"!", patience_seconds=patience_seconds) == b"!"

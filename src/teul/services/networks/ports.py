@@ -21,6 +21,7 @@ import msgspec
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import Refusal, TeulError
+from teul.linux import reserved_ports
 from teul.model.container import Container, ContainerEndpoint, PublishedPort
 from teul.model.network import Network
 from teul.network.allocation import gateways
@@ -246,7 +247,10 @@ class Ports:
         self._reserved[container.id] = reserved
         translated, relayed = self._ways(container.endpoints)
         self._published[container.id] = _in_firewall(translated, relayed)
-        await self._relays.change(container.id, _sockets(relayed, reserved.values()), may_be_there=True)
+        sockets = _sockets(relayed, reserved.values())
+        # What an engine relayed that did so with all ports takes nothing any more.
+        await run_blocking(_refuse, [each.socket for each in reserved.values() if each.socket not in sockets.values()])
+        await self._relays.change(container.id, sockets, may_be_there=True)
 
     async def _put_right(self) -> None:
         async with self._lock:
@@ -265,6 +269,12 @@ def _sockets(relayed: Sequence[Forwarding], reservations: Iterable[Reservation])
     made = {(each.address, each.protocol, each.port): each.socket for each in reservations}
     found = {each: made.get((each.address, each.protocol, each.port)) for each in relayed}
     return {each: port for each, port in found.items() if port is not None}
+
+
+def _refuse(sockets: Iterable[socket.socket | None]) -> None:
+    for made in sockets:
+        if made is not None:
+            reserved_ports.refuse(made)
 
 
 def _with_ports(endpoint: ContainerEndpoint, reserved: _Reserved) -> ContainerEndpoint:
