@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
+import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import docker
@@ -21,6 +24,8 @@ from support.docker_host import DockerHost
 from support.dockerd import Dockerd
 from support.engine import Engine
 from support.needs import needs
+from support.polling import eventually
+from teul.linux import netns
 
 pytestmark = [needs("root", "docker_cli", "dockerd", "busybox", "overlayfs")]
 
@@ -151,3 +156,30 @@ def _in_order(events: list[str]) -> list[str]:
             run = []
         run.append(event)
     return ordered
+
+
+def echoed(address: str, port: int) -> bytes:
+    """What comes back of a word, after which the client says nothing more."""
+    with socket.create_connection((address, port), timeout=10) as client, contextlib.suppress(ConnectionError):
+        client.sendall(b"word")
+        client.shutdown(socket.SHUT_WR)
+        with client.makefile("rb") as file:
+            return file.read()
+    return b""
+
+
+def test_a_published_port_is_reached_by_the_same_addresses(hosts: tuple[DockerHost, DockerHost]) -> None:
+    """By the engine's host's own, of both versions of IP; the container has IPv4."""
+    reached: list[dict[str, bytes]] = []
+    for host in hosts:
+        host.must("run", "-d", "--name", "web", "-p", "80", "busybox", "nc", "-ll", "-p", "80", "-e", "cat")
+        port = int(host.must("port", "web").splitlines()[0].rpartition(":")[2])
+        places = {"loopback": "127.0.0.1", "loopback6": "::1", "gateway": host.inspect("web")["NetworkSettings"]["Gateway"]}
+        pidfd = os.pidfd_open(host.pid)
+        try:
+            ask = partial(netns.run_inside, pidfd)
+            eventually(lambda ask=ask, port=port: ask(lambda: echoed("127.0.0.1", port)), "it answers")  # type: ignore[misc]
+            reached.append({name: ask(partial(echoed, address, port)) for name, address in places.items()})
+        finally:
+            os.close(pidfd)
+    assert reached[0] == reached[1] == dict.fromkeys(("loopback", "loopback6", "gateway"), b"word")

@@ -208,6 +208,31 @@ def test_port_is_published_later_or_not(victim: Victim, point: str, way: str, oc
     assert_usable(victim, "hit")
 
 
+@cases({"networks.relays.put": "kill"})
+def test_port_is_relayed_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """Whoever comes meanwhile waits; the next engine and the agent keep the port between them."""
+    port = free_port()
+    published = {"PortBindings": {"80/tcp": [{"HostPort": str(port)}]}}
+    container = victim.create("hit", HostConfig=published)
+    victim.strike(point, way, "POST", f"/containers/{container}/start", occurrence=occurrence)
+    assert victim.status("hit") == "running"
+    assert_published(victim, "hit", port)
+    eventually(lambda: is_reset("::1", port), "the relay finds nobody in the container")
+    assert_whole(victim)
+    assert_ends(victim, "hit")
+    assert is_free(port)
+    assert_usable(victim, "hit")
+
+
+def is_reset(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=20) as client:
+            client.recv(1)
+    except ConnectionResetError:
+        return True
+    return False
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))

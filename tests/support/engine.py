@@ -47,6 +47,10 @@ class Engine(DockerHost):
         places = ["--root", str(self.root), "--run-root", str(self.run_root), "-H", f"unix://{self.socket_path}"]
         return [*places, *idle, *self._extra]
 
+    def change_options(self, *extra: str) -> None:
+        """What the next start has for `extra`."""
+        self._extra = extra
+
     def teul(self, *arguments: str, stdin: bytes = b"", timeout_seconds: float = 60.0) -> Output:
         """Teul's own command line, speaking to this engine."""
         return self.run([str(Path(sys.executable).with_name("teul")), *arguments], stdin=stdin, timeout_seconds=timeout_seconds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from teul.daemon.address_pools import parse_bridge_address, parse_pool
 from teul.errors import InvalidParameter
 from teul.network.ipam import Pool
+from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts
 from teul.registry.proxies import Proxies
 
 _DEFAULT_ROOT = "/var/lib/teul"
@@ -56,6 +57,7 @@ class EngineConfig:
     keeps_compressed: bool = True  # the blob of a layer whose uncompressed archive is kept is kept as well
     host_binding: str = "0.0.0.0"  # where the default bridge publishes ports that do not say
     bridge_address: ipaddress.IPv4Interface | None = None  # the default bridge's own; None: the first of a subnet that is free
+    published_ports: PublishedPorts = TRANSLATE  # what is done with those of networks that do not say
     address_pools: tuple[Pool, ...] = ()  # what networks get subnets of that ask for none; () for Docker's
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
@@ -100,6 +102,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         host_binding=_check_address(options.ip),
         keeps_compressed=options.compressed_layers == _KEEP,
         bridge_address=parse_bridge_address(options.bip) if options.bip else None,
+        published_ports=options.published_ports,
         address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
         tls=tls,
     )
@@ -130,6 +133,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
     parser.add_argument("--ip", default="0.0.0.0", metavar="ADDRESS", help="host IP for port mappings from the default bridge network")
+    parser.add_argument(
+        "--published-ports",
+        choices=(TRANSLATE, RELAY),
+        default=TRANSLATE,
+        help="have the kernel lead them to containers, or a process receive all on the host, whose rules for input then count",
+    )
     parser.add_argument("--bip", default="", metavar="CIDR", help="IPv4 address for the default bridge")
     parser.add_argument(
         "--default-address-pool", action="append", default=[], metavar="base=CIDR,size=BITS", help="default address pools for networks"

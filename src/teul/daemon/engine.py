@@ -25,6 +25,8 @@ from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
 from teul.daemon.listeners import load_tls, open_listener, serve_at
 from teul.daemon.snapshotter import choose_snapshotter
 from teul.linux import cgroups, process, seccomp
+from teul.network.agent.client import NetworkAgent
+from teul.network.agent.relays import AgentRelays
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, local_pool
 from teul.network.names import names_for_root
@@ -64,6 +66,7 @@ from teul.services.images.registries import RemoteRegistries
 from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
+from teul.services.networks.relays import Relays
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
@@ -122,13 +125,7 @@ class Engine:
 
     async def _open(self) -> None:
         config, stack = self._config, self._stack
-        if config.tls is not None:
-            self._tls = await run_blocking(load_tls, config.tls)  # before the host is touched: a wrong path is the likeliest mistake
-        # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
-        process.prctl(process.PR_SET_DUMPABLE, 0)
-        slow = await stack.enter_async_context(SlowWork())
-        tasks = await stack.enter_async_context(Tasks())
-        process.share_malloc_arena()
+        slow, tasks = await self._begin()
         supervisor = await self._open_supervisor(tasks)
         ballast = Ballast(f"{config.root}/ballast")
         database = await self._open_database(ballast)
@@ -139,11 +136,12 @@ class Engine:
         puller, pusher, registries = await self._open_registries(image_store, events)
         images, network_usage, volume_usage = Images(image_store, events, image_usage), Usage[str](), Usage[str]()
         volumes = await self._open_volumes(database, volume_usage, events, slow)
-        networks = await self._open_networks(database, network_usage, events)
+        runs, agent = Runs(), NetworkAgent(tasks, config.run_root)
+        relays = _relays_of(agent, tasks, runs)
+        networks = await self._open_networks(database, network_usage, events, relays)
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage, volume_usage=volume_usage)
         await registry.open()
-        runs = Runs()
         launcher = self._launcher = await self._make_launcher(
             layout, images, networks, supervisor, volumes=volumes, runs=runs, registry=registry
         )
@@ -159,7 +157,7 @@ class Engine:
             tasks=tasks,
             slow=slow,
         )
-        names = Names(registry, runs, networks, tasks, run_directory=config.run_root)
+        names = Names(registry, runs, networks, agent)
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, names=names, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
         containers = self._containers = Containers(
@@ -171,7 +169,7 @@ class Engine:
         health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
         await self._take_over(registry, supervision, networks, volumes)
         await names.open()
-        stack.push_async_callback(names.close)
+        stack.push_async_callback(agent.close)
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
@@ -200,6 +198,17 @@ class Engine:
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
+
+    async def _begin(self) -> tuple[SlowWork, Tasks]:
+        """What comes before the host is touched."""
+        if self._config.tls is not None:
+            self._tls = await run_blocking(load_tls, self._config.tls)  # a wrong path is the likeliest mistake
+        # security: what is in this process's memory (registry passwords, keys) is nobody else's business.
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        slow = await self._stack.enter_async_context(SlowWork())
+        tasks = await self._stack.enter_async_context(Tasks())
+        process.share_malloc_arena()
+        return slow, tasks
 
     async def _take_over(self, registry: ContainerRegistry, supervision: Supervision, networks: Networks, volumes: Volumes) -> None:
         """Find the containers that run, and take from the host what belongs to none of them."""
@@ -289,7 +298,7 @@ class Engine:
         self._stack.callback(watcher.close)
         return watcher
 
-    async def _open_networks(self, database: Database, usage: Usage[str], events: Events) -> Networks:
+    async def _open_networks(self, database: Database, usage: Usage[str], events: Events, relays: Relays) -> Networks:
         config = self._config
         host = HostNetwork(names_for_root(config.root), settings_file=f"{config.run_root}/sysctls.json")
         pools = config.address_pools or DEFAULT_POOLS
@@ -300,9 +309,11 @@ class Engine:
             host,
             usage,
             events,
+            relays,
             pools=pools,
             host_binding=config.host_binding,
             bridge_address=config.bridge_address,
+            published_ports=config.published_ports,
         )
         await networks.open()
 
@@ -369,6 +380,12 @@ class Engine:
         for warning in exposure_warnings(services.system.facts):
             log.warning("%s", warning.removeprefix("WARNING: "))
         log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))
+
+
+def _relays_of(agent: NetworkAgent, tasks: Tasks, runs: Runs) -> Relays:
+    relays = Relays(AgentRelays(agent), tasks, find_pidfd=runs.find_pidfd)
+    agent.after_loss(relays.say_everything)
+    return relays
 
 
 def _relieved(ballast: Ballast, function: Callable[[str], T], root: str) -> T:

@@ -1,10 +1,12 @@
-"""Sockets that keep a port of the host from everybody else, and take nothing that comes for it.
+"""Sockets that keep a port of the host from everybody else, and take nothing that comes for it until they are told to.
 
 A TCP socket is bound and does not listen, so who gets as far as that is refused, as if nobody were there. A UDP socket drops what it gets.
+One that admits takes what comes, for whoever has it, or a copy of it, to read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 
@@ -14,7 +16,8 @@ _KINDS = {
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "sctp": (socket.SOCK_STREAM, 132),  # linux/in.h, IPPROTO_SCTP
 }
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
+_BACKLOG = 4096  # kernel: no more than net.core.somaxconn
 _BPF_RET_K = 0x06  # linux/bpf_common.h
 
 
@@ -51,8 +54,32 @@ def bind(made: socket.socket, address: str, port: int) -> None:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind((address, port))
     made.listen(1)
-    made.shutdown(socket.SHUT_RD)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    refuse(made)
+
+
+def admit(made: socket.socket) -> None:
+    """Let a bound socket take what comes: connections wait until somebody accepts them, datagrams until they are read. Idempotent.
+
+    From then on nobody who has the socket waits in it. Not for SCTP. Raises `OSError`.
+    """
+    made.setblocking(False)
+    if made.proto == socket.IPPROTO_UDP:
+        with contextlib.suppress(FileNotFoundError):  # it admits already
+            made.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        return
+    # Who listens lets nobody in, whoever reuses addresses. Connections have this from who listens, and then what is left of them hinders
+    # nobody who wants the port next.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.listen(_BACKLOG)
+
+
+def refuse(made: socket.socket) -> None:
+    """Have a socket that admits take nothing any more, as it was when it was bound; what waited in a TCP socket is reset. Idempotent."""
+    if made.proto == socket.IPPROTO_UDP:
+        _drop_everything(made)
+    elif made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        made.shutdown(socket.SHUT_RD)
 
 
 def _drop_everything(made: socket.socket) -> None:

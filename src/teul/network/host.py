@@ -16,7 +16,7 @@ from teul.network import bridge as bridges
 from teul.network.bridge import Bridge
 from teul.network.firewall import forward_policy, ports, scripts
 from teul.network.firewall import table as firewall
-from teul.network.firewall.ports import Forwarding
+from teul.network.firewall.ports import Published
 from teul.network.ipam import Subnet
 from teul.network.names import HostNames
 from teul.network.sysctls import Sysctls
@@ -91,14 +91,14 @@ class HostNetwork:
 
     # Ports are changed on the way of a start, which must not wait until iptables has been looked at: in one transaction, without the lock.
 
-    def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding]) -> None:
+    def change_published(self, removed: Sequence[Published], added: Sequence[Published]) -> None:
         """Take ports out of the firewall and put others in. Fails, and changes nothing, with ENOENT if one is not there, or there is no
         firewall; with EEXIST if one is led elsewhere already."""
         table = self.names.table
         self._port_session.run(ports.render_withdrawn(table, removed) + ports.render_published(table, added))
         self._forget_senders({each.port for each in (*removed, *added) if each.protocol == "udp"})
 
-    def set_published(self, wanted: Sequence[Forwarding]) -> None:
+    def set_published(self, wanted: Sequence[Published]) -> None:
         """Have exactly these ports published. Fails with ENOENT without a firewall."""
         self._port_session.run(ports.render_exactly(self.names.table, wanted))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from teul.errors import InvalidParameter, NotImplementedHere
+from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts
 
 DOCKER_PREFIX = "com.docker.network."
 BRIDGE_NAME = "com.docker.network.bridge.name"
@@ -19,6 +20,8 @@ DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 GATEWAY_MODES = {4: "com.docker.network.bridge.gateway_mode_ipv4", 6: "com.docker.network.bridge.gateway_mode_ipv6"}
 INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
 ENABLE_IPV4, ENABLE_IPV6 = "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6"
+# Teul's own: "translate" or "relay", see `ports.relays`.
+PUBLISHED_PORTS = "teul.published-ports"
 SOURCE_ADDRESSES = {4: "com.docker.network.host_ipv4", 6: "com.docker.network.host_ipv6"}
 
 # strconv.ParseBool
@@ -41,6 +44,8 @@ class BridgeOptions:
     isolated: frozenset[int] = frozenset()
     """IP versions in which the host takes no address (gateway mode `isolated`)."""
     interface_prefix: str = "eth"
+    published_ports: PublishedPorts | None = None
+    """What is done with published ports, None where the network leaves that to the engine."""
 
 
 def parse_options(options: Mapping[str, str]) -> BridgeOptions:
@@ -61,7 +66,18 @@ def parse_options(options: Mapping[str, str]) -> BridgeOptions:
         inhibit_ipv4=_boolean(INHIBIT_IPV4, known[INHIBIT_IPV4], default=False),
         isolated=frozenset(version for version, label in GATEWAY_MODES.items() if _gateway_mode(label, known[label]) == "isolated"),
         interface_prefix=known[INTERFACE_PREFIX] or "eth",
+        published_ports=parse_published_ports(options.get(PUBLISHED_PORTS, "")),
     )
+
+
+def parse_published_ports(value: str) -> PublishedPorts | None:
+    """None where nothing is given. Raises InvalidParameter."""
+    for known in (TRANSLATE, RELAY):
+        if value == known:
+            return known
+    if value:
+        raise _parse_error(PUBLISHED_PORTS, value, f"neither {TRANSLATE} nor {RELAY}")
+    return None
 
 
 def parse_boolean(name: str, value: str) -> bool:

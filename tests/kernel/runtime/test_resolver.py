@@ -99,7 +99,8 @@ async def test_a_programs_first_query_is_answered(bench: Bench, networked: Netwo
         raise AssertionError("the agent was lost")
 
     async with Tasks() as tasks:
-        agent = NetworkAgent(tasks, str(tmp_path), nothing)
+        agent = NetworkAgent(tasks, str(tmp_path))
+        agent.after_loss(nothing)
         running = await bench.start("nslookup", "-type=a", "web.front", "127.0.0.11", message=networked.message)
         sockets = networked.take(running.process.take_resolver_sockets())
         assert running.process.take_resolver_sockets() is None

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import NotFound, System
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from teul.network.agent.messages import Answer, NetworkTable, Order, View
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _ATTEMPTS = 3
 # How long an agent may be silent that was told something: starts and ends of containers wait for it.
@@ -38,36 +39,33 @@ class UnknownContainer(NotFound):
     """The agent does not serve this container: it has ended, or another agent has taken the place of the one that did."""
 
 
+class UnknownRelay(NotFound):
+    """The agent has no such relay: its container has ended, or another agent has taken the place of the one that had it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What an agent holds: ids of containers that it serves, and of networks whose names it knows."""
+    """What an agent holds: ids of containers that it serves, of networks whose names it knows, and of relays."""
 
-    containers: frozenset[str]
-    networks: frozenset[str]
+    containers: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
+    relays: frozenset[str] = frozenset()
 
 
 class NetworkAgent:
     """The agent of one engine. Every method returns when the agent has done what it was told; all of them may be repeated.
 
-    An agent is started by the first method that needs one, and lives as long as it serves anybody or the engine lives. `say_everything`
-    is called, as a task of its own, whenever an agent that had something was lost: it puts all networks and all containers again, with new
-    sockets, and whatever the methods do meanwhile is valid, too. Methods raise `System` where no agent can be started, or the one that an
-    earlier engine has left does not answer; one of this engine's that does not is ended, and another takes its place.
+    An agent is started by the first method that needs one, and lives as long as it serves anybody or the engine lives. Methods raise
+    `System` where no agent can be started, or the one that an earlier engine has left does not answer; one of this engine's that does not
+    is ended, and another takes its place.
     """
 
-    def __init__(
-        self,
-        tasks: Tasks,
-        directory: str,
-        say_everything: Callable[[], Awaitable[None]],
-        *,
-        patience_seconds: float = _PATIENCE_SECONDS,
-    ) -> None:
+    def __init__(self, tasks: Tasks, directory: str, *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         """`directory`: the engine's run directory, where the agent listens for the next engine."""
         self._patience_seconds = patience_seconds
         self._tasks = tasks
         self._directory = directory
-        self._say_everything = say_everything
+        self._putters: list[Callable[[], Awaitable[None]]] = []
         self._line: AgentLine | None = None
         self._pid = 0  # of the agent that this engine has started last
         self._opening = asyncio.Lock()
@@ -75,6 +73,14 @@ class NetworkAgent:
         self._had_something = False
         self._lost_at_seconds: list[float] = []
         self._closed = False
+
+    def after_loss(self, say_everything: Callable[[], Awaitable[None]]) -> None:
+        """Have `say_everything` called, in a task, whenever an agent that had something was lost.
+
+        It puts all that its caller had put, with new sockets; whatever the methods do meanwhile is valid, too. Raising System it is called
+        again.
+        """
+        self._putters.append(say_everything)
 
     async def find(self) -> Held | None:
         """Connect to the agent that an earlier engine has left; returns what it holds, None if there is none. Starts nothing."""
@@ -106,7 +112,7 @@ class NetworkAgent:
         """Forget the network's names."""
         self._tables.pop(network_id, None)
         if self._is_open():
-            await self._order({"order": "drop network", "id": network_id})
+            await self.order({"order": "drop network", "id": network_id})
 
     async def put_container(self, container_id: str, view: View, *, pidfd: int, sockets: ResolverSockets) -> None:
         """Serve a container: its queries arrive at `sockets`, where those that came earlier wait, until the process of `pidfd` has ended.
@@ -114,7 +120,7 @@ class NetworkAgent:
         All descriptors stay the caller's, who closes the sockets, since they keep the container's network namespace alive; the agent, which
         has copies, does so by itself.
         """
-        await self._order(
+        await self.order(
             {"order": "container", "id": container_id, "view": _numbered(view), "sockets": True}, (pidfd, sockets.udp_fd, sockets.tcp_fd)
         )
 
@@ -122,19 +128,31 @@ class NetworkAgent:
         """Answer a container's queries by another view from now on. Raises `UnknownContainer`: put it, with sockets."""
         if not self._is_open():
             raise UnknownContainer(f"no agent serves container {container_id}")
-        await self._order({"order": "container", "id": container_id, "view": _numbered(view), "sockets": False})
+        await self.order({"order": "container", "id": container_id, "view": _numbered(view), "sockets": False})
 
     async def drop_container(self, container_id: str) -> None:
         """Serve a container no more; the agent lets go of its sockets."""
         if self._is_open():
-            await self._order({"order": "drop container", "id": container_id})
+            await self.order({"order": "drop container", "id": container_id})
 
     async def held(self) -> Held:
         """What the agent holds now; nothing if there is none."""
         if not self._is_open():
-            return Held(frozenset(), frozenset())
-        answer = await self._order({"order": "list"})
-        return Held(frozenset(answer.get("containers", ())), frozenset(answer.get("networks", ())))
+            return Held()
+        answer = await self.order({"order": "list"})
+        return Held(*(frozenset(listed) for listed in (answer.get("containers", ()), answer.get("networks", ()), answer.get("relays", ()))))
+
+    async def open(self) -> None:
+        """Have an agent, which is started if there is none."""
+        await self._open()
+
+    async def order(self, order: Order, descriptors: Sequence[int] = ()) -> Answer:
+        """Have an order carried out that none of the other methods is for. The descriptors stay the caller's."""
+        return await self._retry(lambda line: _carry_out(line, order, descriptors))
+
+    async def order_descriptors(self, order: Order) -> list[int]:
+        """Have an order carried out whose answer is descriptors; they are the caller's, who knows them for what somebody else has sent."""
+        return await self._retry(lambda line: _fetch(line, order))
 
     @property
     def pid(self) -> int:
@@ -146,10 +164,7 @@ class NetworkAgent:
     def _is_open(self) -> bool:
         return self._line is not None and self._line.is_open
 
-    async def _order(self, order: Order, descriptors: Sequence[int] = ()) -> Answer:
-        return await self._retry(lambda line: _carry_out(line, order, descriptors))
-
-    async def _retry(self, work: Callable[[AgentLine], Awaitable[Answer]]) -> Answer:
+    async def _retry(self, work: Callable[[AgentLine], Awaitable[T]]) -> T:
         for _attempt in range(_ATTEMPTS):
             line = await self._open()
             try:
@@ -245,7 +260,8 @@ class NetworkAgent:
         while not self._closed:
             await asyncio.sleep(pause_seconds)
             try:
-                await self._say_everything()
+                for say_everything in self._putters:
+                    await say_everything()
             except System as error:
                 log.error("what a network agent has served cannot be put to another one yet: %s", error.message)
                 pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
@@ -253,13 +269,31 @@ class NetworkAgent:
                 return
 
 
+async def _fetch(line: AgentLine, order: Order) -> list[int]:
+    answer, descriptors = await line.ask_for_descriptors(order)
+    try:
+        _check(order, answer)
+    except BaseException:
+        for fd in descriptors:
+            os.close(fd)
+        raise
+    return descriptors
+
+
 async def _carry_out(line: AgentLine, order: Order, descriptors: Sequence[int] = ()) -> Answer:
     answer = await line.ask(order, descriptors)
+    _check(order, answer)
+    return answer
+
+
+def _check(order: Order, answer: Answer) -> None:
     error = answer.get("error")
     if error is None:
-        return answer
+        return
     if order["order"] == "container" and not order["sockets"] and error.startswith("Refused: no container"):
         raise UnknownContainer(f"the agent does not serve container {order['id']}")
+    if order["order"] in ("relay", "relay socket") and error.startswith("Refused: no relay"):
+        raise UnknownRelay(f"the agent has no relay {order['id']}")
     raise System(f"the network agent refuses an order: {error}")
 
 

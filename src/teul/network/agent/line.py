@@ -29,7 +29,7 @@ class AgentLine:
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
         self._writable: asyncio.Future[None] | None = None
-        self._expected: deque[asyncio.Future[Answer]] = deque()
+        self._expected: deque[asyncio.Future[tuple[Answer, list[int]]]] = deque()
         self._loop.add_reader(connection.fileno(), self._hear)
 
     @property
@@ -39,9 +39,20 @@ class AgentLine:
 
     async def ask(self, order: Order, descriptors: Sequence[int] = ()) -> Answer:
         """Send an order and return its answer. The descriptors stay the caller's. Raises `LineLost`, `OSError` for what cannot be sent."""
-        answer: asyncio.Future[Answer] = self._loop.create_future()
+        answer, received = await self.ask_for_descriptors(order, descriptors)
+        _close(received)  # nobody asked for any
+        return answer
+
+    async def ask_for_descriptors(self, order: Order, descriptors: Sequence[int] = ()) -> tuple[Answer, list[int]]:
+        """As `ask`; with the descriptors that came along, which are the caller's to look at, and to close."""
+        answer: asyncio.Future[tuple[Answer, list[int]]] = self._loop.create_future()
         await self._send(order, list(descriptors), answer)
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                _close(answer.result()[1])
+            raise
 
     def close(self) -> None:
         """Part from the agent, which goes on while it serves anybody. Who still waits for an answer hears `LineLost`."""
@@ -57,7 +68,7 @@ class AgentLine:
             if not answer.done():
                 answer.set_exception(LineLost())
 
-    async def _send(self, order: Order, descriptors: list[int], answer: asyncio.Future[Answer]) -> None:
+    async def _send(self, order: Order, descriptors: list[int], answer: asyncio.Future[tuple[Answer, list[int]]]) -> None:
         async with self._sending:
             while True:
                 if not self.is_open:
@@ -91,15 +102,16 @@ class AgentLine:
         except (OSError, ValueError):
             received = None
         message, descriptors = received or (None, [])
-        for fd in descriptors:
-            os.close(fd)  # nobody asked for any
         # security: whoever has got the better of the agent speaks to the engine, which hears answers to its orders and nothing else.
         if not (self._expected and _is_answer(message)):
+            _close(descriptors)
             self._lose()
             return
         answer = self._expected.popleft()
-        if not answer.done():  # else its asker was cancelled
-            answer.set_result(cast("Answer", message))
+        if answer.done():  # its asker was cancelled
+            _close(descriptors)
+        else:
+            answer.set_result((cast("Answer", message), descriptors))
 
     def _lose(self) -> None:
         if self.is_open:
@@ -110,5 +122,10 @@ class AgentLine:
 def _is_answer(message: object) -> bool:
     if not isinstance(message, dict) or not isinstance(message.get("error", ""), str):
         return False
-    lists = [message.get(name, []) for name in ("containers", "networks")]
+    lists = [message.get(name, []) for name in ("containers", "networks", "relays")]
     return all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

@@ -1,7 +1,7 @@
 """What an engine and its network agent tell each other, written down once for both ends.
 
     engine  -- Order (+ descriptors) -->  agent
-    engine  <-- Answer --  agent                    one to each order, in their order
+    engine  <-- Answer (+ a descriptor) --  agent   one to each order, in their order
 
 The documents are JSON objects, one to a message (`linux/seqpacket`). The connection is as old as the agent, for the engine that has started
 it, or made by way of the listening socket, by engines that come later. No order is lost or doubled: an agent that ends takes all it holds
@@ -63,18 +63,44 @@ if TYPE_CHECKING:
         order: Literal["drop container"]
         id: str
 
+    class RelayOrder(TypedDict):
+        """Pass on what comes to a port of the host, or from now on elsewhere. Where `socket` is True two descriptors ride along:
+
+        a pidfd of the container's first process, and the port's socket, which listens or is bound, and does not block. They replace those
+        before.
+        """
+
+        order: Literal["relay"]
+        id: str
+        address: str  # the container's
+        port: int
+        socket: bool
+
+    class DropRelayOrder(TypedDict):
+        order: Literal["drop relay"]
+        id: str
+
+    class RelaySocketOrder(TypedDict):
+        """Give an engine that has none a copy of a relay's socket: it rides along with the answer."""
+
+        order: Literal["relay socket"]
+        id: str
+
     class ListOrder(TypedDict):
         order: Literal["list"]
 
-    Order = NamesOrder | DropNetworkOrder | ContainerOrder | DropContainerOrder | ListOrder
+    Order = NamesOrder | DropNetworkOrder | ContainerOrder | DropContainerOrder | RelayOrder | DropRelayOrder | RelaySocketOrder | ListOrder
 
     class Answer(TypedDict):
-        """`error`: why nothing was done. Containers and networks are the answer to "list"."""
+        """`error`: why nothing was done. Containers, networks and relays are the answer to "list"; the relay that it is about, to an order
+        about one that there is then."""
 
         error: NotRequired[str]
         containers: NotRequired[list[str]]
         networks: NotRequired[list[str]]
+        relays: NotRequired[list[str]]
 else:
     NetworkTable = View = NamesOrder = DropNetworkOrder = ContainerOrder = DropContainerOrder = ListOrder = Order = Answer = dict
+    RelayOrder = DropRelayOrder = RelaySocketOrder = dict
 
 SOCKET_FILE = "agent.sock"

@@ -1,7 +1,8 @@
 """Published ports in the engine's nftables table, rendered as data: one element for each port and address of the host.
 
 Where the source of a connection is ::1 nothing can be led anywhere else (the kernel keeps it on the host), nor is an IPv6 address of the
-host translated to a container that has IPv4 only: such ports have no element.
+host translated to a container that has IPv4 only: such ports have no element, and are relayed (see `ports.relays`). What is relayed is
+received by the host, and so passes none of the rules about what is forwarded; an element keeps it from internal networks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from teul.network.firewall.table import check_table_name
 from teul.network.ipam import Address
 from teul.network.ports.plan import PROTOCOLS
 
-_MAPS = ("ports4", "ports6", "bound4", "bound6")
+_MAPS = ("ports4", "ports6", "bound4", "bound6", "relayed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,17 @@ class Forwarding:
     port: int
     target: Address
     target_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayed:
+    """A port of the host, on whichever of its addresses, that something listens at which passes it on to a container."""
+
+    protocol: str
+    port: int
+
+
+Published = Forwarding | Relayed
 
 
 def forwardings(endpoint: ContainerEndpoint) -> list[Forwarding]:
@@ -51,30 +63,33 @@ def translated_to(endpoint: ContainerEndpoint, port: PublishedPort) -> Address |
     return ipaddress.ip_address(target) if target else None
 
 
-def render_published(table: str, added: Iterable[Forwarding]) -> str:
+def render_published(table: str, added: Iterable[Published]) -> str:
     """The script that adds ports to the table."""
     return _script(table, "add", added)
 
 
-def render_withdrawn(table: str, removed: Iterable[Forwarding]) -> str:
+def render_withdrawn(table: str, removed: Iterable[Published]) -> str:
     """The script that takes ports out of the table; it fails if one is not there."""
     return _script(table, "delete", removed)
 
 
-def render_exactly(table: str, wanted: Sequence[Forwarding]) -> str:
+def render_exactly(table: str, wanted: Sequence[Published]) -> str:
     """The script after which these ports are in the table and no others: in one transaction, so what stays is never missed."""
     check_table_name(table)
     return "".join(f"flush map inet {table} {name}\n" for name in _MAPS) + _script(table, "add", wanted)
 
 
-def _script(table: str, verb: str, ports: Iterable[Forwarding]) -> str:
+def _script(table: str, verb: str, ports: Iterable[Published]) -> str:
     check_table_name(table)
     elements: dict[str, list[str]] = {}
     for port in ports:
         if port.protocol not in PROTOCOLS:
             raise ValueError(f"not a protocol for nftables: {port.protocol!r}")
-        version = port.address.version
         key = f"{port.protocol} . {int(port.port)}"
+        if isinstance(port, Relayed):
+            elements.setdefault("relayed", []).append(f"{key} : drop")
+            continue
+        version = port.address.version
         name = f"ports{version}"
         if not port.address.is_unspecified:
             key, name = f"{port.address} . {key}", f"bound{version}"

@@ -5,9 +5,11 @@
     set subnets4    the subnets that go out under the host's address; `home4`: every subnet with its bridge
     map ports4      published ports: protocol and port to a container's address and port
     map bound4      the same of ports that are published on one of the host's addresses only
+    map relayed     published ports that something on the host listens at, who passes it on
 
     chain user         the administrator's: asked before any packet is forwarded to or from a container; the engine never changes it
-    chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports)
+    chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports), nor
+                       are relayed ports an internal network's
     chain prerouting   what comes for a published port goes to its container; `output`: what the host itself sends there
     chain forward      packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network, or were
                        sent there by address translation (a published port); the rest is dropped: other networks, other hosts
@@ -100,6 +102,7 @@ _DECLARATIONS = (
             f"map bound{version} {{ type {kind} . inet_proto . inet_service : {kind} . inet_service; }}",
         )
     ),
+    "map relayed { type inet_proto . inet_service : verdict; }",
     "chain user { }",
     "chain loopback { type filter hook prerouting priority raw; policy accept; }",
     "chain prerouting { type nat hook prerouting priority dstnat; policy accept; }",
@@ -115,6 +118,7 @@ _TO_PORTS = (
 _RULES = (
     "chain loopback {",
     "\tiifname @bridges ip daddr 127.0.0.0/8 drop",
+    "\tiifname @internal fib daddr type local meta l4proto . th dport vmap @relayed",
     "}",
     "chain prerouting {",
     # security: a port that is published on the host's loopback is nobody's on the wire, who could send there what has that destination.

@@ -1,6 +1,7 @@
 """Ports of the host that an engine's containers hold: in memory, and by a socket each, so that no other process comes to have them.
 
-The sockets take no traffic, see `teul.linux.reserved_ports`: what comes for a published port is led to its container before.
+The sockets take no traffic, see `teul.linux.reserved_ports`: what comes for a published port is led to its container before, but for what
+is relayed.
 """
 
 from __future__ import annotations
@@ -80,13 +81,17 @@ class Reservations:
                         failure = error
             raise failure or NoFreePort
 
-    def restore(self, address: Address, protocol: str, port: int) -> tuple[Reservation, BindError | None]:
-        """Take a port that a running container has from an engine before this one, in memory whatever the host says about it."""
+    def restore(
+        self, address: Address, protocol: str, port: int, made: socket.socket | None = None
+    ) -> tuple[Reservation, BindError | None]:
+        """Take a port that a running container has from an engine before this one, in memory whatever the host says about it.
+
+        `made` is a copy of that engine's socket, if there is one, as it is.
+        """
         with self._lock:
             failure: BindError | None = None
-            made: socket.socket | None = None
             try:
-                made = _bound_socket(address, protocol, port)
+                made = made or _bound_socket(address, protocol, port)
             except BindError as error:
                 failure = error
             self._held.setdefault((protocol, port), set()).add(address)

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable
 
-from teul.aio import Tasks, run_blocking, run_to_end
+from teul.aio import run_blocking, run_to_end
 from teul.errors import TeulError
 from teul.linux.netns import run_inside
 from teul.linux.resolver import ResolverSockets, open_resolver_sockets
@@ -38,11 +38,12 @@ class Names:
     What cannot be told is logged and told again with the next change: a container runs, or ends, whatever becomes of names.
     """
 
-    def __init__(self, registry: ContainerRegistry, runs: Runs, networks: Networks, tasks: Tasks, *, run_directory: str) -> None:
+    def __init__(self, registry: ContainerRegistry, runs: Runs, networks: Networks, agent: NetworkAgent) -> None:
         self._registry = registry
         self._runs = runs
         self._networks = networks
-        self._agent = NetworkAgent(tasks, run_directory, self.say_everything)
+        self._agent = agent
+        agent.after_loss(self.say_everything)
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
@@ -62,10 +63,6 @@ class Names:
             for container_id in held.containers - {container.id for container in served}:
                 await self._agent.drop_container(container_id)
         await self.say_everything()
-
-    async def close(self) -> None:
-        """Part from the agent, which goes on to serve the containers that run."""
-        await self._agent.close()
 
     async def say_everything(self) -> None:
         """Tell an agent about all networks and containers. Raises `System` where no agent can be had."""

@@ -112,6 +112,12 @@ class Runs:
         """The runs that were asked for so far."""
         return list(self._runs.values())
 
+    def find_pidfd(self, container_id: str) -> int | None:
+        """The pidfd of a container's first process, which stays the process's; None for a container that does not run."""
+        run = self._runs.get(container_id)
+        process = run.process if run is not None else None
+        return process.pidfd if process is not None and process.pidfd >= 0 and not process.exit.done() else None
+
     def forget(self, container_id: str) -> None:
         """Forget the run of a container that is gone. Idempotent."""
         self._runs.pop(container_id, None)

@@ -133,6 +133,8 @@ class Supervision:
         with _step(container, "record its start"):
             await self._registry.save(container)
             failpoints.reach("containers.start.recorded")
+        with _step(container, "have its ports relayed"):
+            self._launcher.networks.ports.started(container.id)
         with _step(container, "have it found by its names"):
             await self._names.joined(container, process)
         self._launcher.networks.announce(container, "connect")

@@ -17,7 +17,7 @@ from teul.errors import InvalidParameter, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.network import BRIDGE, Network
 from teul.network.bridge import Bridge, SubnetTaken
-from teul.network.firewall.ports import Forwarding
+from teul.network.firewall.ports import Published
 from teul.network.host import HostNetwork
 from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, first_usable, overlaps
 from teul.network.wire import ParentMissing, ParentUnusable, Wire
@@ -168,7 +168,7 @@ class HostSetup:
             for name in await self._on_host(self._host.remove_other_links, names):
                 log.info("deleted link %s, which is no network's", name)
 
-    async def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding], everything: Sequence[Forwarding]) -> None:
+    async def change_published(self, removed: Sequence[Published], added: Sequence[Published], everything: Sequence[Published]) -> None:
         """Take published ports out of the firewall and put others in; `everything` is what is to be in it then. Raises TeulError.
 
         If the firewall does not have what it should have, for somebody else has flushed it, all of it is made anew.
@@ -187,7 +187,7 @@ class HostSetup:
             await self._make_firewall()
             await self._on_host(self._host.set_published, everything)
 
-    async def set_published(self, everything: Sequence[Forwarding]) -> None:
+    async def set_published(self, everything: Sequence[Published]) -> None:
         """Have exactly these ports published, once the work that was begun on the host is finished. Raises TeulError."""
         await self.settle()
         async with self._lock:

@@ -26,6 +26,7 @@ from teul.network.bridge import SubnetTaken
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Pool
 from teul.network.options import parse_options
+from teul.network.ports.relays import TRANSLATE, PublishedPorts
 from teul.services.events import EventSink, network_event
 from teul.services.networks.creation import (
     SubnetWish,
@@ -43,6 +44,7 @@ from teul.services.networks.host_setup import CHOICES, HostSetup
 from teul.services.networks.ports import Ports
 from teul.services.networks.records import EVERYWHERE, attachment_of, subnets_of
 from teul.services.networks.registry import NetworkRegistry
+from teul.services.networks.relays import Relays
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
 
@@ -62,15 +64,18 @@ class Networks:
         host: HostNetwork,
         usage: Usage[str],
         events: EventSink,
+        relays: Relays,
         *,
         pools: Sequence[Pool] = DEFAULT_POOLS,
         host_binding: str = EVERYWHERE,
         bridge_address: IPv4Interface | None = None,
+        published_ports: PublishedPorts = TRANSLATE,
     ) -> None:
         """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of; `host_binding` is the
         address on which the default bridge publishes ports that do not say.
 
-        `bridge_address` is the default bridge's own; None: the first of a subnet that is free.
+        `bridge_address` is the default bridge's own; None: the first of a subnet that is free. `published_ports` is what is done with
+        the ports of networks that do not say.
         """
         self._usage = usage
         self._events = events
@@ -78,7 +83,7 @@ class Networks:
         self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, host_binding=host_binding)
         self._host = HostSetup(host, self._registry, self._tasks, pools=pools, bridge_address=bridge_address)
         self.endpoints = Endpoints(database, self._host, self._tasks)
-        self.ports = Ports(self._host, self._tasks, find_network=self._registry.get)
+        self.ports = Ports(self._host, relays, self._tasks, find_network=self._registry.get, mode=published_ports)
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -196,7 +196,8 @@ async def _never() -> None:
 async def engine(directory: Path, say_everything: Callable[[], Awaitable[None]] = _never) -> AsyncIterator[NetworkAgent]:
     """An engine's end of an agent; left as an engine leaves in peace."""
     async with Tasks() as tasks:
-        client = NetworkAgent(tasks, str(directory), say_everything)
+        client = NetworkAgent(tasks, str(directory))
+        client.after_loss(say_everything)
         try:
             yield client
         finally:
@@ -480,7 +481,8 @@ async def test_another_agent_takes_the_place_of_one_that_was_killed(tmp_path: Pa
 async def test_one_that_is_silent_is_ended_and_another_takes_its_place(tmp_path: Path, container: Container) -> None:
     """Whoever starts or ends a container does not wait for it for ever."""
     async with Tasks() as tasks:
-        client = NetworkAgent(tasks, str(tmp_path), lambda: container.serve(client, view()), patience_seconds=0.5)
+        client = NetworkAgent(tasks, str(tmp_path), patience_seconds=0.5)
+        client.after_loss(lambda: container.serve(client, view()))
         await client.put_network(FRONT)
         await container.serve(client, view())
         silent = client.pid
@@ -497,10 +499,10 @@ async def test_one_that_is_silent_is_ended_and_another_takes_its_place(tmp_path:
 
 async def test_one_of_an_earlier_engine_that_is_silent_is_told_of(tmp_path: Path, container: Container) -> None:
     async with Tasks() as tasks:
-        first = NetworkAgent(tasks, str(tmp_path), _nothing)
+        first = NetworkAgent(tasks, str(tmp_path))
         await first.put_network(FRONT)
         await container.serve(first, view())
-        second = NetworkAgent(tasks, str(tmp_path), _nothing, patience_seconds=0.2)
+        second = NetworkAgent(tasks, str(tmp_path), patience_seconds=0.2)
         assert await second.find() is not None
         os.kill(first.pid, signal.SIGSTOP)
         with pytest.raises(System, match="the network agent does not answer"):
@@ -509,10 +511,6 @@ async def test_one_of_an_earlier_engine_that_is_silent_is_told_of(tmp_path: Path
         await second.put_network(FRONT)
         await first.close()
         await second.close()
-
-
-async def _nothing() -> None:
-    pass
 
 
 async def test_an_order_that_meets_the_agents_end_is_carried_out_by_the_next(tmp_path: Path, container: Container) -> None:

@@ -35,7 +35,9 @@ async def test_answers_come_in_the_order_of_the_orders(ends: tuple[socket.socket
 
 
 @pytest.mark.parametrize(
-    "message", [[], "text", 7, None, {"error": 7}, {"containers": "a"}, {"containers": [["a"]]}, {"networks": {"a": "b"}}], ids=str
+    "message",
+    [[], "text", 7, None, {"error": 7}, {"containers": "a"}, {"containers": [["a"]]}, {"networks": {"a": "b"}}, {"relays": 7}],
+    ids=str,
 )
 async def test_what_is_no_answer_ends_the_line(ends: tuple[socket.socket, socket.socket], message: Any) -> None:
     ours, theirs = ends
@@ -61,3 +63,45 @@ async def test_what_nobody_asked_for_ends_the_line_and_its_descriptors_are_close
         await lost.wait()
     assert os.read(reading, 1) == b"", "nobody has the other end any more"
     os.close(reading)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_descriptors_are_for_who_asks_for_them_and_closed_for_who_does_not(
+    ends: tuple[socket.socket, socket.socket], wanted: bool
+) -> None:
+    ours, theirs = ends
+    line = AgentLine(ours, on_loss=lambda: None)
+    order: Any = {"order": "relay socket", "id": "tcp/80/::"}
+    asked = asyncio.ensure_future(line.ask_for_descriptors(order) if wanted else line.ask(order))
+    await asyncio.sleep(0)
+    reading, writing = os.pipe()
+    send_message(theirs, {"relays": ["tcp/80/::"]}, [writing])
+    os.close(writing)
+    answer = await asked
+    if wanted:
+        assert isinstance(answer, tuple)
+        [received] = answer[1]
+        os.write(received, b"!")
+        os.close(received)
+        assert os.read(reading, 1) == b"!"
+    assert os.read(reading, 1) == b"", "nobody has the other end any more"
+    os.close(reading)
+    line.close()
+
+
+async def test_descriptors_for_who_has_gone_are_closed(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    line = AgentLine(ours, on_loss=lambda: None)
+    asked = asyncio.ensure_future(line.ask_for_descriptors({"order": "relay socket", "id": "tcp/80/::"}))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait([asked])
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    send_message(theirs, {"relays": []}, [writing])
+    os.close(writing)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    line.close()

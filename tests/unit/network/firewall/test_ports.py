@@ -9,7 +9,7 @@ import pytest
 
 from teul.model.container import ContainerEndpoint, PublishedPort
 from teul.network.firewall import ports
-from teul.network.firewall.ports import Forwarding
+from teul.network.firewall.ports import Forwarding, Relayed
 
 
 def published(host_address: str, host_port: int = 8080, protocol: str = "tcp") -> PublishedPort:
@@ -38,7 +38,14 @@ def test_a_port_is_one_element_of_the_map_for_its_address() -> None:
 def test_all_are_replaced_in_one_script() -> None:
     script = ports.render_exactly("teul", ports.forwardings(ALL)).splitlines()
     assert script[:4] == [f"flush map inet teul {name}" for name in ("ports4", "ports6", "bound4", "bound6")]
-    assert len(script) == 8
+    assert len(script) == 9
+
+
+def test_a_relayed_port_is_an_element_that_internal_networks_are_kept_from_it_by() -> None:
+    relayed = [Relayed(protocol="tcp", port=8080), Relayed(protocol="udp", port=53)]
+    assert ports.render_published("teul", relayed) == "add element inet teul relayed { tcp . 8080 : drop, udp . 53 : drop }\n"
+    assert ports.render_withdrawn("teul", relayed[:1]) == "delete element inet teul relayed { tcp . 8080 : drop }\n"
+    assert ports.render_exactly("teul", relayed).splitlines()[4] == "flush map inet teul relayed"
 
 
 def test_what_the_kernel_cannot_lead_to_the_container_has_no_element() -> None:

@@ -64,6 +64,9 @@ class NoPorts(Ports):
     async def release(self, container_id: str) -> None:
         pass
 
+    def started(self, container_id: str) -> None:
+        pass
+
 
 class NoNetworks(Networks):
     """These containers are on none."""

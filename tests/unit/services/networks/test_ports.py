@@ -15,11 +15,12 @@ from teul.aio import run_blocking
 from teul.errors import System
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.host_config import PortBinding
+from teul.network.firewall.ports import Forwarding, Relayed
 from teul.network.ports.reservations import can_use_ipv6
 from teul.services.networks.ports import Ports
 from teul.services.networks.service import Networks
 from teul.store.metadata.database import Database
-from unit.services.networks.test_service import FakeHost, open_networks
+from unit.services.networks.test_service import FakeHost, NoRelays, open_networks
 
 A, B = "a" * 64, "b" * 64
 
@@ -63,7 +64,8 @@ async def assign(networks: Networks, container: Container, *endpoints: Container
 
 
 def published(host: FakeHost) -> set[str]:
-    return {f"{each.address}:{each.port} {each.target}:{each.target_port}" for each in host.published or ()}
+    forwardings = [each for each in host.published or () if isinstance(each, Forwarding)]
+    return {f"{each.address}:{each.port} {each.target}:{each.target_port}" for each in forwardings}
 
 
 def is_free(port: int) -> bool:
@@ -168,7 +170,7 @@ async def test_the_next_engine_has_the_ports_of_who_runs_and_no_others(networks:
     await assign(networks, container, endpoint(networks))
     await assign(networks, dead, endpoint(networks, 3))
     networks.ports.close()
-    successor = Ports(networks._host, networks._tasks, find_network=networks.get)
+    successor = Ports(networks._host, NoRelays(), networks._tasks, find_network=networks.get)
     await successor.sweep([container])
     await successor._put_right()
     assert published(host) == {f"127.0.0.1:{port} 172.17.0.2:80"}
@@ -196,3 +198,52 @@ async def test_where_nothing_is_said_both_versions_of_ip_are_meant(networks: Net
     assert [port.host_address for port in ports] == ["0.0.0.0", "::"]
     assert len({port.host_port for port in ports}) == 1
     assert len(published(host)) == 1, "the kernel does not lead IPv6 to IPv4"
+    assert Relayed(protocol="tcp", port=ports[0].host_port) in (host.published or ())
+
+
+async def test_what_is_relayed_is_no_element_that_leads_anywhere(networks: Networks, host: FakeHost) -> None:
+    port = free_port()
+    relays = NoRelays()
+    ports = Ports(networks._host, relays, networks._tasks, find_network=networks.get, mode="relay")
+    first, second = asking(A, port), asking(B, port, address="127.0.0.2")
+    for number, container in enumerate((first, second)):
+        container.endpoints = await ports.assign(container, {"bridge": endpoint(networks, 2 + number)}, {})
+    assert host.published == {Relayed(protocol="tcp", port=port)}, "one element for both"
+    assert {str(relay.target): made.getsockname() for wanted in relays.wanted.values() for relay, made in wanted.items()} == {
+        "172.17.0.2": ("127.0.0.1", port),
+        "172.17.0.3": ("127.0.0.2", port),
+    }
+    await ports.release(A)
+    assert relays.wanted[A] == {}
+    assert host.published == {Relayed(protocol="tcp", port=port)}
+    await ports.release(B)
+    assert host.published == set()
+
+
+async def test_a_protocol_that_is_not_relayed_is_refused_where_all_are(networks: Networks) -> None:
+    ports = Ports(networks._host, NoRelays(), networks._tasks, find_network=networks.get, mode="relay")
+    container = asking(A)
+    container.host_config.port_bindings = {"80/sctp": [PortBinding()]}
+    with pytest.raises(System, match=r"\): sctp ports cannot be published where published ports are relayed"):
+        await ports.assign(container, {"bridge": endpoint(networks)}, {})
+
+
+async def test_the_next_engine_goes_on_with_the_sockets_that_the_agent_has(networks: Networks) -> None:
+    port = free_port()
+    container = asking(A, port)
+    await assign(networks, container, endpoint(networks))
+    networks.ports.close()
+    relays = NoRelays()
+    with socket.create_server(("127.0.0.1", port)) as left:
+        relays.left[("127.0.0.1", port)] = left.dup()
+        relaying = Ports(networks._host, relays, networks._tasks, find_network=networks.get, mode="relay")
+        await relaying.sweep([container])
+        [made] = relays.wanted[A].values()
+        assert made.getsockname() == left.getsockname()
+        relaying.close()
+        relays.left[("127.0.0.1", port)] = left.dup()
+        translating = Ports(networks._host, relays, networks._tasks, find_network=networks.get)
+        await translating.sweep([container])
+        assert relays.wanted[A] == {}
+        assert left.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0, "it takes nothing any more"
+        await translating.release(A)

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import ipaddress
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,16 @@ from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
 from teul.network.bridge import Bridge, SubnetTaken
-from teul.network.firewall.ports import Forwarding
+from teul.network.firewall.ports import Forwarding, Published
 from teul.network.host import HostNetwork
-from teul.network.ipam import DEFAULT_POOLS, Subnet, overlaps
+from teul.network.ipam import DEFAULT_POOLS, Address, Subnet, overlaps
 from teul.network.names import names_for_root
 from teul.network.wire import ParentMissing, Wire
 from teul.services.events import Events
 from teul.services.networks import endpoints as endpoints_module
 from teul.services.networks import host_setup
 from teul.services.networks.registry import NoSuchNetwork
+from teul.services.networks.relays import Relays, Wanted
 from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata import networks as store
@@ -57,7 +59,7 @@ class FakeHost(HostNetwork):
         self.parents: set[str] = set()  # that were made
         self.ports: list[str] = []
         self.removed_ports: list[set[str]] = []
-        self.published: set[Forwarding] | None = None
+        self.published: set[Published] | None = None
 
     def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         if self.error:
@@ -119,18 +121,18 @@ class FakeHost(HostNetwork):
     def ensure_forwarding(self, networks: Sequence[Bridge]) -> None:
         self.calls.append("forwarding")
 
-    def change_published(self, removed: Sequence[Forwarding], added: Sequence[Forwarding]) -> None:
+    def change_published(self, removed: Sequence[Published], added: Sequence[Published]) -> None:
         if self.firewall_error:
             raise self.firewall_error
         present = set(self.published) if self.published is not None else None
         if present is None or not present.issuperset(removed):
             raise FileNotFoundError(errno.ENOENT, "nft: No such file or directory")
-        places = {(each.address, each.protocol, each.port) for each in present - set(removed)}
-        if any((each.address, each.protocol, each.port) in places for each in added):
+        places = {_place(each) for each in present - set(removed)}
+        if any(_place(each) in places for each in added if isinstance(each, Forwarding)):
             raise FileExistsError(errno.EEXIST, "nft: File exists")
         self.published = present - set(removed) | set(added)
 
-    def set_published(self, wanted: Sequence[Forwarding]) -> None:
+    def set_published(self, wanted: Sequence[Published]) -> None:
         if self.published is None:
             raise FileNotFoundError(errno.ENOENT, "nft: No such file or directory")
         self.published = set(wanted)
@@ -155,6 +157,30 @@ class FakeHost(HostNetwork):
         self.published = None
 
 
+class NoRelays(Relays):
+    """Remembers what was to be relayed, of ports whose sockets admit nobody."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[str, Wanted] = {}
+        self.left: dict[tuple[str, int], socket.socket] = {}  # by an earlier engine
+
+    async def find(self) -> None:
+        pass
+
+    async def take(self, address: Address, protocol: str, port: int) -> socket.socket | None:
+        return self.left.pop((str(address), port), None)
+
+    async def drop_others(self) -> None:
+        pass
+
+    async def change(self, container_id: str, wanted: Wanted, *, may_be_there: bool = False) -> None:
+        self.wanted[container_id] = wanted
+
+
+def _place(published: Published) -> tuple[object, ...]:
+    return published.protocol, published.port, published.address if isinstance(published, Forwarding) else None
+
+
 @pytest.fixture
 def host() -> FakeHost:
     return FakeHost()
@@ -168,7 +194,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def open_networks(database: Database, host: FakeHost, events: Events | None = None) -> Networks:
-    return Networks(database, host, Usage(), events or Events())
+    return Networks(database, host, Usage(), events or Events(), NoRelays())
 
 
 @pytest.fixture
@@ -342,16 +368,16 @@ async def test_the_default_bridge_has_the_address_that_it_was_given(database: Da
         await allocate(networks, A)
     host.claims = [ipaddress.ip_network("10.9.0.0/16")]
     given = ipaddress.IPv4Interface("10.9.0.5/24")
-    async with Networks(database, host, Usage(), Events(), bridge_address=given) as networks:
+    async with Networks(database, host, Usage(), Events(), NoRelays(), bridge_address=given) as networks:
         assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
         await networks.endpoints.release(A)
-    async with Networks(database, host, Usage(), Events(), bridge_address=given) as networks:
+    async with Networks(database, host, Usage(), Events(), NoRelays(), bridge_address=given) as networks:
         endpoint = (await allocate(networks, A)).endpoint
         assert (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) == ("10.9.0.1", 24, "10.9.0.5")
         await networks.create(CreateNetwork(name="other", ipam=IpamRequest(config=[IpamConfig(subnet="10.8.0.0/24")])))
         await networks.endpoints.release(A)
     clash = ipaddress.IPv4Interface("10.8.0.1/16")
-    async with Networks(database, host, Usage(), Events(), bridge_address=clash) as networks:
+    async with Networks(database, host, Usage(), Events(), NoRelays(), bridge_address=clash) as networks:
         with pytest.raises(InvalidParameter, match="a network of this engine has these addresses"):
             await allocate(networks, A)
 
@@ -463,7 +489,7 @@ def container(container_id: str, *, endpoint: ContainerEndpoint, status: Status 
 
 async def test_running_containers_are_shown_on_their_network(database: Database, host: FakeHost) -> None:
     usage: Usage[str] = Usage()
-    async with Networks(database, host, usage, Events()) as networks:
+    async with Networks(database, host, usage, Events(), NoRelays()) as networks:
         allocation = await allocate(networks, A)
         nominal = networks.endpoints.nominal(networks.get("host"), B)
         for made in (
@@ -505,7 +531,7 @@ async def test_what_cannot_be_done_says_so_in_dockers_words(networks: Networks) 
 async def test_a_network_is_made_used_and_removed(database: Database, host: FakeHost) -> None:
     events = Events()
     usage: Usage[str] = Usage()
-    async with Networks(database, host, usage, events) as networks:
+    async with Networks(database, host, usage, events, NoRelays()) as networks:
         with events.subscribe() as listener:
             made = await networks.create(CreateNetwork(name="mine", labels={"a": "b"}))
             assert networks.get("mine") == made

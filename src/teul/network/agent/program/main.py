@@ -1,4 +1,4 @@
-"""The agent's process: answers containers' DNS queries, whether its engine lives or not.
+"""The agent's process: answers containers' DNS queries and passes on what comes to published ports, whether its engine lives or not.
 
 It has one thread and one epoll loop. The engine starts it with a connection to itself and a listening socket for the engines after it, and
 orders what is to be served (`messages`). It goes on without any engine, and leaves when it has none and serves nobody.
@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, NoReturn
 from teul.linux import process
 from teul.linux.loop import READ, Loop
 from teul.linux.seqpacket import Cut, receive_message, send_message
+from teul.network.agent.program.associations import Association, Associations
 from teul.network.agent.program.confine import confine
+from teul.network.agent.program.connections import Connection
 from teul.network.agent.program.orders import Orders
+from teul.network.agent.program.relays import Relay
 from teul.network.agent.program.resolver import Resolver
 from teul.network.agent.program.streams import StreamClient
 from teul.network.agent.program.upstream import Exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from teul.network.agent.messages import Answer
     from teul.network.agent.program.names import Network
 
@@ -94,21 +99,21 @@ class Agent:
         finally:
             for fd in descriptors:
                 os.close(fd)
-        self._answer(connection, answer)
+        self._answer(connection, answer, self._orders.lent(order, answer))
 
-    def _answer(self, connection: socket.socket, answer: Answer) -> None:
+    def _answer(self, connection: socket.socket, answer: Answer, lent: Sequence[int] = ()) -> None:
         try:
-            send_message(connection, answer, [])
+            send_message(connection, answer, list(lent))
         except OSError:
             self._part(connection)  # the engine is gone, or does not read: then it has to begin anew
 
 
 def _on_trouble(owner: object, error: Exception) -> None:
-    """One container's trouble is not the others': it loses a query, a connection or its resolver, and the engine's log says so."""
+    """One container's trouble is not the others': it loses a query, a connection, a relay or its resolver, and the engine's log says so."""
     traceback.print_exception(error)
     if isinstance(owner, Exchange):
         owner.cancel()
-    elif isinstance(owner, Resolver | StreamClient):
+    elif isinstance(owner, Resolver | StreamClient | Connection | Association | Associations | Relay):
         owner.close()
     else:
         os._exit(1)

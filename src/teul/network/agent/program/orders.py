@@ -1,4 +1,4 @@
-"""What the engine has ordered: the tables of names, and a resolver for every container."""
+"""What the engine has ordered: the tables of names, a resolver for every container, and the relays of published ports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from typing import TYPE_CHECKING
 
 from teul.linux.loop import Loop
 from teul.network.agent.program.names import Names, Network, checked
+from teul.network.agent.program.relays import Relay, Switchboard, parse_target
 from teul.network.agent.program.resolver import Desk, Resolver
 from teul.network.agent.program.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from teul.network.agent.messages import Answer, ContainerOrder, DropContainerOrder, DropNetworkOrder, ListOrder, NamesOrder, Order
+    from teul.network.agent.messages import (
+        Answer,
+        ContainerOrder,
+        DropContainerOrder,
+        DropNetworkOrder,
+        DropRelayOrder,
+        ListOrder,
+        NamesOrder,
+        Order,
+        RelayOrder,
+        RelaySocketOrder,
+    )
 
 _SOCKETS = 3
 
@@ -28,11 +40,19 @@ class Orders:
         self._names = Names()
         self._desk = Desk(loop, names=self._names, upstream=Upstream(loop))
         self._resolvers: dict[str, Resolver] = {}
+        self._board = Switchboard(loop)
+        self._relays: dict[str, Relay] = {}
 
     @property
     def is_serving(self) -> bool:
-        """Whether there is anybody to answer."""
-        return bool(self._resolvers)
+        """Whether there is anybody to answer, or anything to pass on."""
+        return bool(self._resolvers or self._relays)
+
+    def lent(self, order: Order, answer: Answer) -> Sequence[int]:
+        """The descriptors that ride along with the answer to an order; they stay here as well."""
+        if "error" not in answer and order["order"] == "relay socket":
+            return self._relays[order["id"]].descriptors[1:]
+        return ()
 
     def carry_out(self, order: Order, descriptors: Sequence[int], drafts: dict[str, Network]) -> Answer:
         """Do what is ordered. The descriptors stay the caller's. `drafts` are the connection's own: tables that are still on their way."""
@@ -45,6 +65,12 @@ class Orders:
                 return self._drop_network(order)
             if order["order"] == "drop container":
                 return self._drop_container(order)
+            if order["order"] == "relay":
+                return self._relay(order, descriptors)
+            if order["order"] == "drop relay":
+                return self._drop_relay(order)
+            if order["order"] == "relay socket":
+                return self._lend(order)
             return self._list(order)
         except (Refused, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
@@ -98,5 +124,34 @@ class Orders:
             resolver.close()
         return {}
 
+    def _relay(self, order: RelayOrder, descriptors: Sequence[int]) -> Answer:
+        relay_id, target = order["id"], parse_target(order["address"], order["port"])
+        before = self._relays.get(relay_id)
+        if not order["socket"]:
+            if before is None:
+                raise Refused(f"no relay {relay_id}")
+            descriptors = before.descriptors
+        if before is None or order["socket"] or before.target != target:
+            made = Relay(self._board, target, descriptors, on_close=lambda closed: self._forget_relay(relay_id, closed))
+            if before is not None:
+                before.close()
+            self._relays[relay_id] = made
+        return {"relays": [relay_id]}
+
+    def _forget_relay(self, relay_id: str, closed: Relay) -> None:
+        if self._relays.get(relay_id) is closed:
+            del self._relays[relay_id]
+
+    def _drop_relay(self, order: DropRelayOrder) -> Answer:
+        relay = self._relays.get(order["id"])
+        if relay is not None:
+            relay.close()
+        return {}
+
+    def _lend(self, order: RelaySocketOrder) -> Answer:
+        if order["id"] not in self._relays:
+            raise Refused(f"no relay {order['id']}")
+        return {"relays": [order["id"]]}
+
     def _list(self, _order: ListOrder) -> Answer:
-        return {"containers": sorted(self._resolvers), "networks": sorted(self._names.networks)}
+        return {"containers": sorted(self._resolvers), "networks": sorted(self._names.networks), "relays": sorted(self._relays)}
