@@ -197,6 +197,23 @@ def test_relays_go_on_without_an_engine_and_the_next_one_has_them(fresh_engine: 
         pass
 
 
+def test_an_engine_that_is_killed_breaks_off_nothing(fresh_engine: Engine) -> None:
+    port = free_port()
+    fresh_engine.must("run", "-d", "--name", "web", "-p", f"{port}:80", *_ECHO)
+    eventually(lambda: _is_echoed(port), "it answers")
+    data = os.urandom(1 << 20)
+    with socket.create_connection(("::1", port), timeout=30) as client:
+        for number in range(60):
+            sender = threading.Thread(target=client.sendall, args=(data,))
+            sender.start()
+            if number % 20 == 10:
+                fresh_engine.kill9()
+                fresh_engine.start()
+            assert hashlib.sha256(_read(client, len(data))).digest() == hashlib.sha256(data).digest()
+            sender.join()
+    fresh_engine.must("rm", "-f", "web")
+
+
 def test_a_killed_agent_is_replaced_and_the_port_kept(fresh_engine: Engine) -> None:
     port = free_port()
     fresh_engine.must("run", "-d", "--name", "web", "-p", f"{port}:80", *_ECHO)

@@ -15,7 +15,7 @@ from kernel.netns import isolated
 from support.bridges import make_bridge
 from support.needs import needs
 from teul.network.bridge import SubnetTaken
-from teul.network.firewall.ports import Forwarding
+from teul.network.firewall.ports import Forwarding, Relayed
 from teul.network.host import HostNetwork
 from teul.network.wire import ParentUnusable, Wire
 from unit.services.networks.test_service import NAMES, PARENT_MAC, FakeHost
@@ -178,7 +178,13 @@ def test_ports_are_led_to_containers_all_of_them_or_none(on_host: Callable[[Chec
             host.change_published([], [forwarding(3), forwarding(1, "172.17.0.3")])
         with pytest.raises(FileNotFoundError):
             host.change_published([forwarding(2), forwarding(3)], [])
+        relayed = Relayed(protocol="tcp", port=1)
+        for _ in range(2):
+            host.change_published([], [relayed])
         host.ensure_firewall([bridge])
+        host.change_published([relayed], [])
+        with pytest.raises(FileNotFoundError):
+            host.change_published([relayed], [])
         host.change_published([forwarding(2)], [forwarding(2, "172.17.0.3")])
         host.set_published([forwarding(3), forwarding(1)])
         host.close()

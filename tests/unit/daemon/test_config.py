@@ -76,3 +76,8 @@ def test_certificates_are_where_docker_looks() -> None:
 )
 def test_compressed_layers_are_kept_unless_told_otherwise(options: tuple[str, ...], keeps: bool) -> None:
     assert parse_arguments([*options], ENVIRONMENT).keeps_compressed is keeps
+
+
+@pytest.mark.parametrize(("options", "mode"), [((), "translate"), (("--published-ports", "relay"), "relay")])
+def test_published_ports_are_translated_unless_told_otherwise(options: tuple[str, ...], mode: str) -> None:
+    assert parse_arguments([*options], ENVIRONMENT).published_ports == mode

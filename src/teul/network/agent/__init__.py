@@ -1,1 +1,1 @@
-"""The network agent: a process that does for containers on user-defined networks what must go on without an engine; and its client."""
+"""The network agent: a process that does for containers on networks what must go on without an engine; and its client."""

@@ -20,7 +20,7 @@ import msgspec
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import Refusal, TeulError
+from teul.errors import NotFound, Refusal, TeulError
 from teul.linux import reserved_ports
 from teul.model.container import Container, ContainerEndpoint, PublishedPort
 from teul.model.network import Network
@@ -183,7 +183,11 @@ class Ports:
                 reserved.update({slots[each.address]: each for each in self._reservations.reserve(wanted)})
 
     def _mode_of(self, endpoint: ContainerEndpoint) -> PublishedPorts:
-        return parse_options(self._find_network(endpoint.network_id).options).published_ports or self._mode
+        try:
+            network = self._find_network(endpoint.network_id)
+        except NotFound:
+            return self._mode  # of a container that runs, whose network's record was lost: no reason not to take over the rest
+        return parse_options(network.options).published_ports or self._mode
 
     def _check_relayed(self, endpoint: ContainerEndpoint, groups: Sequence[PortGroup]) -> None:
         protocol = next((group.protocol for group in groups if group.protocol not in RELAYED_PROTOCOLS), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import random
 import signal
@@ -27,6 +28,8 @@ from teul.linux.resolver import ADDRESS, open_resolver_sockets
 from teul.network.agent.client import NetworkAgent, UnknownContainer
 from teul.network.agent.messages import NetworkTable, View
 from teul.network.agent.program import resolver, upstream
+from teul.network.agent.relays import AgentRelays, relay_id
+from teul.network.firewall.ports import Forwarding
 
 pytestmark = [needs("root"), pytest.mark.asyncio(loop_scope="function")]
 
@@ -582,3 +585,56 @@ async def test_a_large_network_is_put_whole_and_changed_in_part(agent: NetworkAg
     assert await served.addresses("c9999") == ["10.9.39.15"]
     await agent.put_network({**FRONT, "names": {**names, "c5": ["10.8.0.1"]}})
     assert await served.addresses("c5") == ["10.8.0.1"]
+
+
+def _relay_of(outside: socket.socket, inside: socket.socket) -> Forwarding:
+    (address, port), (target, target_port) = outside.getsockname(), inside.getsockname()
+    return Forwarding(
+        address=ipaddress.ip_address(address), protocol="tcp", port=port, target=ipaddress.ip_address(target), target_port=target_port
+    )
+
+
+def _echoed(place: tuple[str, int], inside: socket.socket) -> bytes:
+    """What comes back by way of a relay, from an end that hears all before it answers."""
+    with socket.create_connection(place, timeout=SECONDS) as client:
+        client.sendall(b"word")
+        client.shutdown(socket.SHUT_WR)
+        inside.settimeout(SECONDS)
+        program, _address = inside.accept()
+        with program, program.makefile("rb") as heard:
+            program.sendall(heard.read())
+        with client.makefile("rb") as file:
+            return file.read()
+
+
+async def test_relays_go_on_without_an_engine_and_the_next_one_gets_their_sockets(tmp_path: Path, container: Container) -> None:
+    """By a process that may neither bind nor listen; a relay ends with its container."""
+    with socket.create_server(("127.0.0.1", 0)) as outside, socket.create_server(("127.0.0.1", 0)) as inside:
+        place, relay = outside.getsockname(), _relay_of(outside, inside)
+        _left_serving.append(1)
+        try:
+            async with engine(tmp_path) as first:
+                relays = AgentRelays(first)
+                for may_be_there in (False, True):
+                    await relays.put(relay, outside, pidfd=container.pidfd, may_be_there=may_be_there)
+                assert await asyncio.to_thread(_echoed, place, inside) == b"word"
+        finally:
+            _left_serving.clear()
+        outside.close()
+        assert await asyncio.to_thread(_echoed, place, inside) == b"word"
+        async with engine(tmp_path) as second:
+            relays = AgentRelays(second)
+            name = relay_id(relay.address, relay.protocol, relay.port)
+            assert await relays.find() == {name}
+            taken = await relays.take(relay.address, relay.protocol, relay.port)
+            assert taken is not None
+            with taken:
+                assert taken.getsockname() == place
+                os.kill(container.pid, signal.SIGKILL)
+                async with asyncio.timeout(SECONDS):
+                    while await relays.find():
+                        await asyncio.sleep(0.01)
+            assert await relays.take(relay.address, relay.protocol, relay.port) is None
+            await relays.drop(name)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(_echoed, place, inside)

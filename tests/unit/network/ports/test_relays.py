@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from teul.errors import InvalidParameter
 from teul.model.container import ContainerEndpoint, PublishedPort
+from teul.network.options import PUBLISHED_PORTS, parse_options
 from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts, ways_of
 
 
@@ -35,3 +37,12 @@ def test_all_are_relayed_where_that_is_wanted() -> None:
 
 def test_sctp_is_not_relayed() -> None:
     assert ways("0.0.0.0", "::", protocol="sctp", ipv6="") == (["0.0.0.0 8080 172.17.0.2 80"], [])
+
+
+def test_a_network_says_what_is_done_with_its_ports_or_leaves_it_to_the_engine() -> None:
+    assert parse_options({}).published_ports is None
+    assert parse_options({PUBLISHED_PORTS: "relay"}).published_ports == RELAY
+    assert parse_options({PUBLISHED_PORTS: "translate"}).published_ports == TRANSLATE
+    with pytest.raises(InvalidParameter) as refused:
+        parse_options({PUBLISHED_PORTS: "proxy"})
+    assert refused.value.message == "failed to parse teul.published-ports value: proxy (neither translate nor relay)"
