@@ -130,7 +130,10 @@ def _check_entrance(journey: Journey, name: str | Other) -> None:
     if link is not None and not link.is_up:
         journey.add(where, "is down", "dropped", reason=f"{name} is down", remedy=f"ip link set {name} up")
         return
-    journey.add(where, f"comes in, for {journey.packet.place}")
+    others = [
+        f"by {other} it would not get in: rp_filter is 1, and the host's routes lead to it by {name}" for other in dict.fromkeys(strict)
+    ]
+    journey.add(where, f"comes in, for {journey.packet.place}", evidence=others)
 
 
 def _rp_filter(facts: Facts, name: str) -> int:
