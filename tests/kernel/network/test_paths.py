@@ -89,7 +89,12 @@ def facts(host: HostNetwork, home: Bridge, other: Bridge, box: Member, *, asker:
     finally:
         os.close(fd)
     address = ipaddress.ip_address(asker) if asker else None
-    looked = look_at_host(host.names, subject, bridges={home.name: "home", other.name: "other"}, asker=address)
+    looked = look_at_host(
+        host.names,
+        subject,
+        bridges={each.name: NetworkFact(name=name, driver="bridge", bridge=each) for name, each in (("home", home), ("other", other))},
+        asker=address,
+    )
     return Facts(subject=subject, host=looked, inside=inside, asker=address)
 
 

@@ -19,6 +19,8 @@ from teul.network.paths.ruleset import Chain, Expression, Key, Rule, Ruleset
 _DEEPEST = 16  # kernel: NFT_JUMP_STACK_SIZE
 _DROPS = ("drop", "reject")
 _WITHOUT_EFFECT = ("counter", "log", "mangle", "ct helper", "notrack", "comment")
+# What reading a document raises that is not made as libnftables-json(5) says, or as it will say one day.
+_UNKNOWN_SHAPE = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 _ACCEPT, _DROP, _RETURN = "accept", "drop", "return"
 
 
@@ -88,7 +90,15 @@ class _Walk:
         return None
 
     def _rule(self, rule: Rule, chain: Chain, depth: int) -> str | None:
-        """The end that the rule makes for certain."""
+        """The end that the rule makes for certain. One of a shape that is not known here may make any."""
+        try:
+            return self._judge(rule, chain, depth)
+        except _UNKNOWN_SHAPE:
+            self.doubts.append(self._said(rule, chain))
+            self.may_have_passed = True
+            return None
+
+    def _judge(self, rule: Rule, chain: Chain, depth: int) -> str | None:
         known: bool | None = True
         for expression in rule.expressions:
             kind, body = next(iter(expression.items()))

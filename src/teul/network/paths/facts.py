@@ -75,15 +75,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The host's side. `table` is the engine's nftables table, `bridges` are all bridges of the engine's, with the
-    names of their networks.
+    """The host's side. `table` is the engine's nftables table, `bridges` are all of the engine's, by their names, with
+    their networks.
 
     `settings` are of /proc/sys, by name; what there is not is missing. `routes_to` are the host's own routes by destination; `routes_from`
     those of what a container sends elsewhere, by the container's address.
     """
 
     table: str
-    bridges: Mapping[str, str] = field(default_factory=dict)
+    bridges: Mapping[str, NetworkFact] = field(default_factory=dict)
     has_library: bool = True
     ruleset: Ruleset = _NO_RULES
     legacy: Sequence[LegacyChain] = ()

@@ -16,16 +16,16 @@ from teul.network import sysctls
 from teul.network.firewall import forward_policy, scripts
 from teul.network.ipam import Address
 from teul.network.names import HostNames
-from teul.network.paths.facts import ELSEWHERE, HostFacts, InsideFacts, Listener, RouteFact, Subject
+from teul.network.paths.facts import ELSEWHERE, HostFacts, InsideFacts, Listener, NetworkFact, RouteFact, Subject
 from teul.network.paths.ruleset import Ruleset, parse_ruleset
 
 _SETTINGS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter")
 _BRIDGE_SETTINGS = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
-_INTERFACE_SETTINGS = ("rp_filter", "route_localnet")
+_INTERFACE_SETTINGS = ("rp_filter", "route_localnet", "forwarding")
 
 
-def look_at_host(names: HostNames, subject: Subject, *, bridges: Mapping[str, str], asker: Address | None = None) -> HostFacts:
-    """The host's side of a container's paths. `bridges` are those of all of the engine's networks, with their names."""
+def look_at_host(names: HostNames, subject: Subject, *, bridges: Mapping[str, NetworkFact], asker: Address | None = None) -> HostFacts:
+    """The host's side of a container's paths. `bridges` are as of `HostFacts`."""
     with Netlink() as host:
         links = {link.name: link for link in host.list_links()}
         by_index = {link.ifindex: link.name for link in links.values()}

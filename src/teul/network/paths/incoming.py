@@ -15,6 +15,7 @@ from teul.network.paths.facts import ELSEWHERE, Facts
 from teul.network.paths.journey import Journey
 from teul.network.paths.packet import Other, Packet
 
+_MOST_ENTRANCES = 8
 _MOST_OTHERS = 2  # of other networks, from which a container is reached all the same way
 _LOOPBACK: dict[int, Address] = {4: ipaddress.ip_address("127.0.0.1"), 6: ipaddress.ip_address("::1")}
 
@@ -69,71 +70,83 @@ def direct_paths(facts: Facts, target: Target) -> Iterator[Path]:
 
 
 def _from_elsewhere(facts: Facts, target: Target, version: int) -> Iterator[Path]:
+    """By each interface by which others may come, or by the one by which the asker's packets do."""
     host = facts.host
-    if facts.asker is not None and facts.asker.version != version:
-        return
-    route = host.routes_to.get(str(facts.asker) if facts.asker is not None else ELSEWHERE[version])
-    interfaces = [route.interface] if route is not None and route.interface else []
-    found = [(name, address) for name, address in outer_addresses(facts, version) if not interfaces or name in interfaces]
-    address = target.own_address(version) or next((each for _name, each in found or outer_addresses(facts, version)), None)
-    if address is None:
-        return
-    source: Address | Other = facts.asker or _strangers(facts, version)
-    name: str | Other = interfaces[0] if interfaces else Other(frozenset({*host.bridges, "lo"}))
-    packet = Packet(
-        version=version,
-        protocol=target.protocol,
-        source=source,
-        destination=address,
-        port=target.port,
-        input=name,
-        is_local=host.is_own(address),
-    )
-    who = "another host" if facts.asker is None else str(facts.asker)
-    journey = Journey(facts, packet, source=who, destination=packet.place, direction="in")
-    if address.is_loopback:
-        journey.add(
-            "another host",
-            "never sends it out: it is its own loopback's address",
-            "refused",
-            reason="published on loopback only",
-            remedy=f"publish it on another address: {publish(facts, target)}",
+    if facts.asker is not None and (facts.asker.version != version or host.is_own(facts.asker)):
+        return  # what this host sends has paths of its own
+    entrances = _entrances(facts, version)
+    for name, known_as in entrances:
+        address = target.own_address(version) or known_as
+        packet = Packet(
+            version=version,
+            protocol=target.protocol,
+            source=facts.asker or _strangers(facts, version),
+            destination=address,
+            port=target.port,
+            input=name,
+            is_local=host.is_own(address),
         )
+        who = "another host" if len(entrances) == 1 else f"another host, by {name}"
+        who = who if facts.asker is None else str(facts.asker)
+        journey = Journey(facts, packet, source=who, destination=packet.place, direction="in")
+        if address.is_loopback:
+            remedy = f"publish it on another address: {publish(facts, target)}"
+            said = "never sends it out: it is its own loopback's address"
+            journey.add("another host", said, "refused", reason="published on loopback only", remedy=remedy)
+        else:
+            _check_entrance(journey, name)
+        if not journey.has_ended():
+            _go_in(journey, target)
         yield journey.path()
-        return
-    _check_entrance(journey, name)
-    if not journey.has_ended():
-        _go_in(journey, target)
-    yield journey.path()
 
 
-def _check_entrance(journey: Journey, name: str | Other) -> None:
-    host, version = journey.facts.host, journey.packet.version
-    where = f"interface {name}" if isinstance(name, str) else "an interface of the host"
-    strict = [
-        other
-        for other, _address in outer_addresses(journey.facts, version)
-        if version == 4 and other != name and _rp_filter(journey.facts, other) == 1
-    ]
-    if journey.facts.asker is None and strict and isinstance(name, str):
-        named = ", ".join(dict.fromkeys(strict))
-        journey.add(
-            where,
-            f"comes in; by {named} only from those to whom the host's routes lead there",
-            "unsure",
-            evidence=[f"rp_filter is 1 on {named}, and the way to the rest of the world is {name}"],
-            reason=f"what comes in by {named} from elsewhere is dropped by the host's rp_filter",
-            remedy=f"tell the address of who does not get there (--from ADDRESS), or: sysctl -w net.ipv4.conf.{strict[0]}.rp_filter=2",
-        )
-        return
-    link = host.links.get(name) if isinstance(name, str) else None
+def _entrances(facts: Facts, version: int) -> list[tuple[str, Address]]:
+    """Interfaces by which others come, the way to the rest of the world first, each with the address that the host has there.
+
+    Bridges of others lead to their containers and virtual machines; what comes by them is told of only where they lead out as well.
+    """
+    found: dict[str, Address] = {}
+    for name, address in outer_addresses(facts, version):
+        found.setdefault(name, address)
+    route = facts.host.routes_to.get(str(facts.asker) if facts.asker is not None else ELSEWHERE[version])
+    first = route.interface if route is not None else ""
+    if facts.asker is not None:
+        known_as = found.get(first) or next(iter(found.values()), None)
+        return [(first, known_as)] if first and known_as is not None else []
+    others = [name for name in found if name != first and not _is_bridge(facts, name)]
+    return [(name, found[name]) for name in [*([first] if first in found else []), *others][:_MOST_ENTRANCES]]
+
+
+def _is_bridge(facts: Facts, name: str) -> bool:
+    link = facts.host.links.get(name)
+    return link is not None and link.kind == "bridge"
+
+
+def _check_entrance(journey: Journey, name: str) -> None:
+    facts, where = journey.facts, f"interface {name}"
+    link = facts.host.links.get(name)
     if link is not None and not link.is_up:
         journey.add(where, "is down", "dropped", reason=f"{name} is down", remedy=f"ip link set {name} up")
         return
-    others = [
-        f"by {other} it would not get in: rp_filter is 1, and the host's routes lead to it by {name}" for other in dict.fromkeys(strict)
+    version = journey.packet.version
+    route = facts.host.routes_to.get(ELSEWHERE[version])
+    if facts.asker is None and version == 4 and _rp_filter(facts, name) == 1 and route is not None and route.interface != name:
+        journey.add(
+            where,
+            "lets in only those to whom the host's routes lead by it",
+            "unsure",
+            evidence=[f"rp_filter of {name} is 1; the way to the rest of the world is {route.interface or route.failure}"],
+            reason=f"what comes in by {name} from elsewhere is dropped by the host's rp_filter",
+            remedy=f"tell the address of who does not get there (--from ADDRESS), or: sysctl -w net.ipv4.conf.{name}.rp_filter=2",
+        )
+        return
+    strict = [other for other, _ in _entrances(dataclasses.replace(facts, asker=None), version) if other != name]
+    evidence = [
+        f"if it comes by {other} it does not get in: rp_filter is 1, and the host's route to it is by {name}"
+        for other in strict
+        if facts.asker is not None and version == 4 and _rp_filter(facts, other) == 1
     ]
-    journey.add(where, f"comes in, for {journey.packet.place}", evidence=others)
+    journey.add(where, f"comes in, for {journey.packet.place}", evidence=evidence)
 
 
 def _rp_filter(facts: Facts, name: str) -> int:
@@ -174,7 +187,11 @@ def _from_containers(facts: Facts, target: Target, version: int, endpoint: Conta
     destination = target.own_address(version) or segment.host_address
     if destination.is_loopback:
         return
-    others = sorted((name, bridge) for bridge, name in facts.host.bridges.items() if bridge != network.bridge.name)
+    others = sorted(
+        (other.name, bridge)
+        for bridge, other in facts.host.bridges.items()
+        if bridge != network.bridge.name and other.bridge and any(each.subnet.version == version for each in other.bridge.segments)
+    )
     neighbour = Other(frozenset({ipaddress.ip_network(own)}))
     sources: list[tuple[str, Address | Other, str]] = [
         (f"a container on {network.name}", neighbour, network.bridge.name),

@@ -178,10 +178,12 @@ class Journey:
         """Whether the host forwards at all."""
         if self._has_ended:
             return
-        setting = _FORWARDING[self.packet.version]
-        value = self.facts.host.settings.get(setting)
-        if value == "0":
-            name = setting.replace("/", ".")
+        settings = [_FORWARDING[self.packet.version]]
+        if self.packet.version == 4 and isinstance(self.packet.input, str):
+            settings.append(f"net/ipv4/conf/{self.packet.input}/forwarding")
+        off = next((each for each in settings if self.facts.host.settings.get(each) == "0"), None)
+        if off is not None:
+            name = off.replace("/", ".")
             self.add(
                 "the host",
                 "does not forward",

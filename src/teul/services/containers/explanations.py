@@ -50,7 +50,7 @@ class Explanations:
         donor = self._donor(container)
         subject = self._subject(container, donor, await run_blocking(read_host_file, "/etc/resolv.conf"))
         bridged = [network for network in self._networks.list() if network.driver == "bridge" and not network.config_only]
-        bridges = {bridge_of(network).name: network.name for network in bridged}
+        bridges = {bridge_of(network).name: _fact(network) for network in bridged}
         inside = await self._inside(donor) if subject.is_running else None
         try:
             host = await run_blocking(partial(look_at_host, self._host_names, subject, bridges=bridges, asker=address))

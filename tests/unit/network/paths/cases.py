@@ -110,7 +110,10 @@ def facts(**changes: Any) -> Facts:
     )
     host = HostFacts(
         table=TABLE,
-        bridges={"teul0": "bridge", "tl-inner": "inner", "tl-other": "other"},
+        bridges={
+            bridge.name: NetworkFact(name=name, driver="bridge", internal=bridge.is_internal, bridge=bridge)
+            for name, bridge in (("bridge", HOME), ("inner", INNER), ("other", OTHER))
+        },
         ruleset=golden_ruleset(),
         settings=settings(),
         links={each.name: each for each in links},

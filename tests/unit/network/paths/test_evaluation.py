@@ -7,6 +7,8 @@ import ipaddress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teul.network.paths.evaluation import Outcome, evaluate
 from teul.network.paths.packet import Other, Packet
@@ -237,3 +239,60 @@ def test_masquerading_is_told_where_it_is_certain() -> None:
     assert judged(rule({"snat": {"addr": "203.0.113.1"}})).is_masqueraded
     assert not judged(rule(UNKNOWN, {"masquerade": None})).is_masqueraded
     assert judged(rule(UNKNOWN, {"masquerade": None})).doubts == (), "it changes nothing of where the packet goes"
+
+
+WORDS = [
+    "drop",
+    "accept",
+    "match",
+    "op",
+    "left",
+    "right",
+    "==",
+    "!=",
+    "<",
+    "set",
+    "prefix",
+    "addr",
+    "len",
+    "range",
+    "concat",
+    "elem",
+    "val",
+    "payload",
+]
+WORDS += [
+    "protocol",
+    "field",
+    "ip",
+    "saddr",
+    "daddr",
+    "dport",
+    "meta",
+    "key",
+    "iifname",
+    "ct",
+    "state",
+    "dir",
+    "fib",
+    "flags",
+    "vmap",
+    "data",
+    "map",
+]
+WORDS += ["dnat", "port", "family", "jump", "target", "xt", "type", "name", "10.0.0.0", "fd00::", "@s", "eth*", "tcp", "base", "&"]
+LEAVES = st.sampled_from(WORDS) | st.integers(-1, 70000) | st.none()
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3), max_leaves=12
+)
+STATEMENTS = st.dictionaries(st.sampled_from(WORDS), DOCUMENTS, min_size=1, max_size=1)
+MATCHES = st.fixed_dictionaries(
+    {"match": st.fixed_dictionaries({"op": st.sampled_from(["==", "in", "!=", "<"]), "left": DOCUMENTS, "right": DOCUMENTS})}
+)
+
+
+@given(st.lists(MATCHES | STATEMENTS, max_size=4), st.lists(DOCUMENTS, max_size=3))
+def test_rules_of_any_kind_are_judged_or_doubted(expressions: list[dict[str, Any]], elements: list[Any]) -> None:
+    """A newer nft may print what is not known here: that is a doubt, and never an end of the explanation."""
+    outcome = judged(rule(*expressions, text="it"), rule(DROP, text="drop"), sets={"s": elements})
+    assert outcome.is_dropped or outcome.doubts or outcome.by, "what passes is let pass by somebody"

@@ -385,17 +385,49 @@ def test_iptables_legacy_is_looked_at_and_not_evaluated(chain: LegacyChain, expe
 
 
 def test_several_ways_in_and_a_strict_filter() -> None:
+    """Who is beyond a router gets in by the interface that the host's routes lead out by, and by no other that is strict."""
     addresses = {**facts().host.addresses, "eth1": [ipaddress.ip_address("198.18.0.1")]}
     strict = {**settings(), "net/ipv4/conf/eth1/rp_filter": "1"}
     known = facts(addresses=addresses, settings=strict)
-    found = path(known, OUTSIDE, f"{HOST4}:8080").verdict
-    assert (found.result, found.reason) == ("unsure", "what comes in by eth1 from elsewhere is dropped by the host's rp_filter")
-    assert verdict(facts(addresses=addresses), OUTSIDE, f"{HOST4}:8080") == ("reaches", "")
+    assert verdict(known, "another host, by eth0", f"{HOST4}:8080") == ("reaches", "")
+    assert verdict(known, "another host, by eth1", "198.18.0.1:8080") == (
+        "unsure",
+        "what comes in by eth1 from elsewhere is dropped by the host's rp_filter",
+    )
+    assert verdict(facts(addresses=addresses), "another host, by eth1", "198.18.0.1:8080") == ("reaches", "")
     loose = {**strict, "net/ipv4/conf/all/rp_filter": "2"}
-    assert verdict(facts(addresses=addresses, settings=loose), OUTSIDE, f"{HOST4}:8080") == ("reaches", "")
-    routes = {**known.host.routes_to, str(STRANGER): RouteFact("eth1")}
-    asked = dataclasses.replace(known, host=dataclasses.replace(known.host, routes_to=routes), asker=STRANGER)
-    assert verdict(asked, str(STRANGER), "198.18.0.1:8080") == ("reaches", ""), "the host's routes lead to that one by eth1"
+    assert verdict(facts(addresses=addresses, settings=loose), "another host, by eth1", "198.18.0.1:8080") == ("reaches", "")
+    for interface, address, warns in (("eth1", "198.18.0.1", False), ("eth0", HOST4, True)):
+        host = dataclasses.replace(known.host, routes_to={**known.host.routes_to, str(STRANGER): RouteFact(interface)})
+        asked = dataclasses.replace(known, host=host, asker=STRANGER)
+        assert verdict(asked, str(STRANGER), f"{address}:8080") == ("reaches", ""), "the host's routes lead to that one by it"
+        assert bool(path(asked, str(STRANGER), f"{address}:8080").steps[0].evidence) is warns
+
+
+def test_a_rule_about_one_interface_is_about_that_alone() -> None:
+    addresses = {**facts().host.addresses, "eth1": [ipaddress.ip_address("198.18.0.1")]}
+    rule = Rule("iifname eth1 drop", (match({"meta": {"key": "iifname"}}, "eth1"), DROP))
+    known = facts(addresses=addresses, ruleset=with_chain("f", rule))
+    assert verdict(known, "another host, by eth0", f"{HOST4}:8080") == ("reaches", "")
+    assert verdict(known, "another host, by eth1", "198.18.0.1:8080")[0] == "dropped"
+
+
+def test_bridges_of_others_are_no_way_in() -> None:
+    addresses = {**facts().host.addresses, "docker0": [ipaddress.ip_address("172.20.0.1")]}
+    host = dataclasses.replace(facts().host, addresses=addresses, links={**facts().host.links, "docker0": link(9, "docker0", "bridge")})
+    assert verdict(dataclasses.replace(facts(), host=host), OUTSIDE, f"{HOST4}:8080") == ("reaches", "")
+
+
+def test_an_interface_that_does_not_forward() -> None:
+    known = facts(settings={**settings(), "net/ipv4/conf/eth0/forwarding": "0"})
+    assert verdict(known, OUTSIDE, f"{HOST4}:8080") == ("dropped", "net.ipv4.conf.eth0.forwarding is 0")
+    assert verdict(known, OUTSIDE, "[2001:db8:1::1]:8080") == ("reaches", "")
+
+
+def test_who_asks_about_this_hosts_own_packets_gets_those() -> None:
+    paths = explain(facts(asker=ipaddress.ip_address(HOST4)), parse_question("8080")).paths
+    assert "this host" in {each.source for each in paths}
+    assert HOST4 not in {each.source for each in paths}
 
 
 def test_the_interface_that_others_come_by_is_down() -> None:
