@@ -295,3 +295,25 @@ def test_the_way_out_as_text_and_as_a_picture(fresh_engine: Engine, tmp_path: Pa
     assert 'invalid port: "http"' in fresh_engine.teul("network", "explain", "web", "http").stderr
     assert 'invalid IP address: "me"' in fresh_engine.teul("network", "explain", "--from", "me", "web").stderr
     assert "No such container: nobody" in fresh_engine.teul("network", "explain", "nobody").stderr
+
+
+def test_what_would_be_of_ports_that_the_host_is_to_choose(fresh_engine: Engine) -> None:
+    """They have numbers that are examples, each its own, and the container's address is the one that was asked for."""
+    fresh_engine.must("network", "create", "--subnet", "10.77.0.0/24", "mine")
+    fresh_engine.must(
+        "create", "--name", "web", "--network", "mine", "--ip", "10.77.0.9", "-p", "80", "-p", "20000-20009:81", "-p", "8080:82", "busybox"
+    )
+    document = explained(fresh_engine, "web")
+    led = {
+        each["Port"]: step["What"]
+        for each in document["Paths"]
+        for step in each["Steps"]
+        if each["Source"] == "this host" and each["Destination"].startswith("127.0.0.1:") and "chain output" in step["Where"]
+    }
+    assert sorted(what for what in led.values() if "translated" in what) == [
+        f"translated: goes to 10.77.0.9:{port}" for port in (80, 81, 82)
+    ]
+    assert led[8080] == "translated: goes to 10.77.0.9:82"
+    assert document["Networks"][0]["Addresses"] == [], "it has none yet"
+    fresh_engine.must("create", "--name", "none", "--network", "none", "busybox")
+    assert explained(fresh_engine, "none", "80")["Paths"] == []

@@ -56,7 +56,7 @@ def explain(facts: Facts, question: Question | None = None) -> Explanation:
     if subject.mode == "host":
         if question is not None:
             paths += _by_hosts_network(facts, question)
-    else:
+    elif subject.mode != "none":
         chosen = targets(subject, question)
         for target in chosen:
             paths += incoming_paths(facts, target)
@@ -181,7 +181,7 @@ def _notes(facts: Facts) -> Iterator[str]:
     elif subject.mode:
         yield f"it has the network of {subject.mode.removeprefix('container:')}: what follows is about that container's"
     if not subject.is_running:
-        yield f"it does not run ({subject.status}): this is what would be; addresses are examples, each start may give others"
+        yield f"it does not run ({subject.status}): this is what would be; addresses and ports that were not asked for are examples"
     for network in subject.networks.values():
         if network.bridge is None and network.parent:
             yield f"on {network.name} it is a host on the wire of {network.parent} like others; this host does not reach it by that wire"

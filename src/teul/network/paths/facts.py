@@ -51,7 +51,7 @@ class NetworkFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The container as its record has it. Of one that does not run, `endpoints` are what they might be; port 0: one of the host's choice.
+    """The container as its record has it. Of one that does not run, `endpoints` are what they might be.
 
     `mode` is "" for a network of its own, else `host`, `none`, or `container:` with the name of the one whose network it shares.
     `way_out` is the name of the network by IP version. `resolver` says how it resolves names, in lines.

@@ -22,15 +22,16 @@ _LOOPBACK: dict[int, Address] = {4: ipaddress.ip_address("127.0.0.1"), 6: ipaddr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A port that packets are sent to. `host_port` is None where it is published nowhere, 0 where the host will give one;
-    `addresses` are those of the host on which it is published."""
+    """A port that packets are sent to. `host_port` is None where it is published nowhere, `addresses` are those of the host on which it is.
+
+    `asked` is the one of the host's addresses that the user asks about.
+    """
 
     container_port: int
     protocol: str
     host_port: int | None = None
     addresses: Sequence[Address] = ()
     asked: Address | None = None
-    """Of the host's addresses, the one that the user asks about."""
 
     @property
     def port(self) -> int:
@@ -370,4 +371,4 @@ def _strangers(facts: Facts, version: int) -> Other:
 def publish(facts: Facts, target: Target) -> str:
     """The command that publishes a port."""
     protocol = "" if target.protocol == "tcp" else f"/{target.protocol}"
-    return f"teul port add {facts.subject.name} {target.port or target.container_port}:{target.container_port}{protocol}"
+    return f"teul port add {facts.subject.name} {target.port}:{target.container_port}{protocol}"

@@ -29,6 +29,9 @@ from teul.services.containers.spec.network_files import RESOLVER_ADDRESS, upstre
 from teul.services.networks.records import bridge_of, names_on, wire_of
 from teul.services.networks.service import Networks
 
+# A port that the host will give, as an example: the first of those that IANA has put aside for that.
+_EXAMPLE_PORT = 49152
+
 
 class Explanations:
     """Explains containers' networks. Changes nothing, and asks nobody but the kernel. Used from the event loop only."""
@@ -101,7 +104,7 @@ class Explanations:
         )
 
     def _planned(self, container: Container) -> dict[str, ContainerEndpoint]:
-        """The endpoints that a start might give: with the addresses that were asked for, else the first of each subnet."""
+        """The endpoints that a start might give: with the addresses and ports that were asked for, and examples of others."""
         found: dict[str, ContainerEndpoint] = {}
         for name, settings in container.wanted_networks.items():
             network = self._networks.get(name) if self._networks.has(name) else None
@@ -131,9 +134,9 @@ class Explanations:
                     container_port=group.container_port,
                     protocol=group.protocol,
                     host_address=str(address),
-                    host_port=group.first if group.first == group.last else 0,
+                    host_port=(group.first or _EXAMPLE_PORT) + (number if group.first != group.last or not group.first else 0),
                 )
-                for group in groups
+                for number, group in enumerate(groups)
                 for address in group.addresses
             ]
             found[name] = msgspec.structs.replace(found[name], ports=tuple(ports))

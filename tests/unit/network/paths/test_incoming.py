@@ -94,7 +94,9 @@ def test_a_container_that_does_not_run() -> None:
     assert (found.verdict.result, found.verdict.reason) == ("refused", "the container is not running")
     assert found.verdict.remedy == "teul start web"
     assert "translated" in [step.action for step in found.steps], "it is told what would be"
-    assert "it does not run (exited): this is what would be; addresses are examples, each start may give others" in explain(known).notes
+    assert (
+        "it does not run (exited): this is what would be; addresses and ports that were not asked for are examples" in explain(known).notes
+    )
 
 
 def test_nobody_listens_inside() -> None:
