@@ -85,7 +85,7 @@ def _take(journey: Journey, endpoint: ContainerEndpoint) -> None:
 
 def _be_taken(journey: Journey, where: str, taking: Sequence[Listener]) -> None:
     evidence = [f"listens: {', '.join(text(each) for each in taking)}"]
-    if journey.packet.version == 4 and all(each.address.version == 6 for each in taking):
+    if journey.packet.version == 4 and all(each.address.version == 6 and each.takes_ipv4 is None for each in taking):
         evidence.append("a socket on :: takes IPv4 as well, unless its program has asked for IPv6 only")
     if journey.facts.subject.status == "paused":
         journey.add(
@@ -110,9 +110,9 @@ def _is_from_elsewhere(journey: Journey) -> bool:
 
 
 def _takes(listener: Listener, destination: Address) -> bool:
-    """kernel: a socket on :: takes IPv4, too, unless told otherwise; which cannot be seen from outside."""
+    """kernel: a socket on :: takes IPv4, too, unless told otherwise."""
     if listener.address.is_unspecified:
-        return listener.address.version >= destination.version
+        return listener.address.version == destination.version or (listener.address.version == 6 and listener.takes_ipv4 is not False)
     address = listener.address
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return destination in (address, mapped)

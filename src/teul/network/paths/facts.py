@@ -20,11 +20,15 @@ ELSEWHERE: dict[int, str] = {4: "192.0.2.1", 6: "2001:db8::1"}
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that takes what comes for its port; for any address if its own is unspecified."""
+    """A socket that takes what comes for its port; for any address if its own is unspecified.
+
+    `takes_ipv4`, of one on ::, whether that is so for IPv4 addresses as well; None where it is not known.
+    """
 
     protocol: str
     address: Address
     port: int
+    takes_ipv4: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

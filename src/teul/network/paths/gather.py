@@ -66,7 +66,7 @@ def _look_around() -> InsideFacts:
 
 
 def _listeners() -> list[Listener]:
-    return [Listener(each.protocol, ipaddress.ip_address(each.address), each.port) for each in list_listeners()]
+    return [Listener(each.protocol, ipaddress.ip_address(each.address), each.port, each.takes_ipv4) for each in list_listeners()]
 
 
 def _route(host: Netlink, by_index: dict[int, str], destination: str, *, source: str = "", input_index: int = 0) -> RouteFact:

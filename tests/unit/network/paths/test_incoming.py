@@ -130,6 +130,14 @@ def test_what_listens_on_ipv6_takes_ipv4_as_well_and_not_the_other_way_round() -
     assert verdict(facts(listeners=listening("0.0.0.0:80")), OUTSIDE, "[2001:db8:1::1]:8080")[0] == "refused"
 
 
+def test_what_asked_for_ipv6_only_takes_no_ipv4() -> None:
+    for takes, expected in ((False, ("refused", "the program inside listens on [::]:80 only, not on 172.17.0.2")), (True, ("reaches", ""))):
+        known = [dataclasses.replace(each, takes_ipv4=takes) for each in listening("[::]:80")]
+        assert verdict(facts(listeners=known), OUTSIDE, f"{HOST4}:8080") == expected
+        assert verdict(facts(listeners=known), OUTSIDE, "[2001:db8:1::1]:8080") == ("reaches", "")
+        assert not any("unless" in line for line in path(facts(listeners=known), OUTSIDE, f"{HOST4}:8080").steps[-1].evidence)
+
+
 def test_who_takes_sctp_is_not_known() -> None:
     ruleset = golden_ruleset()
     key = ("inet", TABLE, "ports4")
