@@ -14,6 +14,7 @@ from aiohttp import web
 from teul.api import unsupported
 from teul.api.containers import archives as container_archives
 from teul.api.containers import execs
+from teul.api.containers import explanation as container_explanation
 from teul.api.containers import ports as container_ports
 from teul.api.containers import resources as container_resources
 from teul.api.containers import routes as containers
@@ -36,6 +37,7 @@ Route = tuple[str, str, Handler]
 _MODULES = (
     containers,
     container_archives,
+    container_explanation,
     container_ports,
     container_resources,
     container_streams,

@@ -116,6 +116,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "connect": ("network", "CONNECT", "Connect a container to a network"),
             "create": ("network", "CREATE", "Create a network"),
             "disconnect": ("network", "DISCONNECT", "Disconnect a container from a network"),
+            "explain": ("explain", "EXPLAIN", "Explain how packets get to a container and from it, and where they are dropped"),
             "inspect": ("network", "INSPECT", "Display detailed information on one or more networks"),
             "ls": ("network", "LIST", "List networks"),
             "prune": ("network", "PRUNE", "Remove all unused networks"),

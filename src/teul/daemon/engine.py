@@ -39,6 +39,7 @@ from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.connections import Connections
 from teul.services.containers.directories import EngineDirectories, sweep
 from teul.services.containers.execs import Execs
+from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
@@ -193,6 +194,7 @@ class Engine:
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
+            explanations=Explanations(registry, runs, networks, names_for_root(config.root)),
             resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # nftables/libnftables.h
 _NFT_CTX_DEFAULT = 0
-_NFT_CTX_OUTPUT_STATELESS = 1 << 1
+_NFT_CTX_OUTPUT_STATELESS, _NFT_CTX_OUTPUT_HANDLE, _NFT_CTX_OUTPUT_JSON, _NFT_CTX_OUTPUT_TERSE = 1 << 2, 1 << 3, 1 << 4, 1 << 11
 _LIBRARY = "libnftables.so.1"
 
 
@@ -31,7 +31,8 @@ class Session:
     kernel: a line that is closed after something was deleted waits for the end of that, ten milliseconds and more. One that stays does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, json: bool = False, handles: bool = False, terse: bool = False) -> None:
+        """How what is listed is printed: as `json` (libnftables-json(5)), with `handles`, `terse`: without the elements of sets."""
         self._library = _load()
         self._context = self._library.nft_ctx_new(_NFT_CTX_DEFAULT)
         if not self._context:
@@ -40,7 +41,8 @@ class Session:
             if prepare(self._context):
                 self.close()
                 raise OSError(errno.ENOMEM, f"{prepare.__name__}: no buffer")
-        self._library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_STATELESS)
+        wanted = ((json, _NFT_CTX_OUTPUT_JSON), (handles, _NFT_CTX_OUTPUT_HANDLE), (terse, _NFT_CTX_OUTPUT_TERSE))
+        self._library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_STATELESS | sum(flag for is_set, flag in wanted if is_set))
 
     def __enter__(self) -> Self:
         return self
@@ -65,12 +67,13 @@ class Session:
             self._context = None
 
 
-def run(script: str) -> str:
+def run(script: str, *, json: bool = False, handles: bool = False, terse: bool = False) -> str:
     """Apply `script`, in nft's own language, as one transaction in the caller's network namespace; returns what it prints.
 
-    Blocks. Raises `OSError` with nft's first complaint (errno ENOENT if something that it names does not exist), `LibraryMissing`.
+    How that is printed, `Session` says. Blocks. Raises `OSError` with nft's first complaint (errno ENOENT if something that it names does
+    not exist), `LibraryMissing`.
     """
-    with Session() as session:
+    with Session(json=json, handles=handles, terse=terse) as session:
         return session.run(script)
 
 

@@ -29,6 +29,7 @@ from teul.runtime.engine.attachment import Attachment
 from teul.services.containers.connections import Connections
 from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning
 from teul.services.containers.execs import Execs
+from teul.services.containers.explanations import Explanations
 from teul.services.containers.processes import Listing
 from teul.services.containers.registry import NameTaken, NoSuchContainer
 from teul.services.containers.request.check import check_exec, check_name
@@ -504,6 +505,7 @@ class FakeServices:
     volumes: Volumes = field(default_factory=FakeVolumes)
     connections: Connections = field(init=False)
     resources: ContainerResources = field(init=False)
+    explanations: Explanations = field(init=False)
     containers: FakeContainers = field(init=False)
     system: System = field(init=False)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from teul import __version__
 from teul.services.containers.connections import Connections
 from teul.services.containers.execs import Execs
+from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.ports import PortEdits
@@ -54,6 +55,7 @@ class Services:
     events: Events
     system: System
     port_edits: PortEdits
+    explanations: Explanations
     resources: ContainerResources
 
 

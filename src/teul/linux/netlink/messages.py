@@ -36,9 +36,9 @@ NAMES = {
     RTM_NEWROUTE: "RTM_NEWROUTE",
     RTM_GETROUTE: "RTM_GETROUTE",
 }
-_RTN_UNICAST, _RT_SCOPE_LINK = 1, 253
+_RTN_UNICAST, _RTN_LOCAL, _RT_SCOPE_LINK = 1, 2, 253
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL, _RTPROT_BOOT = 254, 255, 3
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 3, 4, 5, 7
 _RTEXT_FILTER_SKIP_STATS = 8
 
 # linux/if_link.h, linux/if_addr.h, linux/veth.h, linux/if.h
@@ -105,6 +105,18 @@ class Prefix(NamedTuple):
     length: int
     link_index: int
     gateway: bytes = b""
+
+
+class Route(NamedTuple):
+    """Where a packet goes: by which link, to which router ("" for none), and under which address of the host's one is sent from here.
+
+    `is_local`: it is for this host.
+    """
+
+    link_index: int
+    gateway: str
+    source: str
+    is_local: bool
 
 
 def pack_address(text: str) -> tuple[int, bytes]:
@@ -270,6 +282,14 @@ def dump_routes() -> Message:
     return RTM_GETROUTE, NLM_F_DUMP, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
+def get_route(*, destination: str, source: str = "", input_index: int = 0) -> Message:
+    """Ask where a packet would go. One that comes in by a link, from a `source`, is judged as the kernel judges it, rp_filter included."""
+    family, packed = pack_address(destination)
+    body = _RTMSG.pack(family, len(packed) * 8, len(packed) * 8 if source else 0, 0, 0, 0, 0, 0, 0) + _attribute(_RTA_DST, packed)
+    body += _attribute(_RTA_SRC, pack_address(source)[1]) if source else b""
+    return RTM_GETROUTE, 0, body + (_number(_RTA_IIF, input_index) if input_index else b"")
+
+
 # Replies.
 
 
@@ -344,6 +364,18 @@ def parse_route(body: bytes) -> Prefix | None:
     found = parse_attributes(body, _RTMSG.size)
     empty = bytes(16 if family == socket.AF_INET6 else 4)
     return Prefix(family, found.get(_RTA_DST, empty), length, _u32(found.get(_RTA_OIF)), found.get(_RTA_GATEWAY, b""))
+
+
+def parse_route_answer(body: bytes) -> Route:
+    """The answer to `get_route`."""
+    family, *_, kind, _flags = _RTMSG.unpack_from(body)
+    found = parse_attributes(body, _RTMSG.size)
+
+    def address(attribute: int) -> str:
+        packed = found.get(attribute)
+        return socket.inet_ntop(family, packed) if packed else ""
+
+    return Route(_u32(found.get(_RTA_OIF)), address(_RTA_GATEWAY), address(_RTA_PREFSRC), kind == _RTN_LOCAL)
 
 
 def _born_of(name: str, parent: int, mtu: int, netns_pid: int, netns_fd: int) -> bytes:

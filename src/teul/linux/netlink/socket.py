@@ -8,7 +8,7 @@ import socket
 from types import TracebackType
 
 from teul.linux.netlink import messages
-from teul.linux.netlink.messages import Link, Message, Prefix
+from teul.linux.netlink.messages import Link, Message, Prefix, Route
 
 # linux/netlink.h
 _SOL_NETLINK = 270
@@ -104,6 +104,11 @@ class Netlink:
     def list_routes(self) -> list[Prefix]:
         """Every unicast route, default routes included."""
         return [route for route in map(messages.parse_route, self.dump(messages.dump_routes())) if route is not None]
+
+    def find_route(self, destination: str, *, source: str = "", input_index: int = 0) -> Route:
+        """Where a packet from here, or one that has come in by a link, would go. Raises `OSError` where the kernel would drop it."""
+        request = messages.get_route(destination=destination, source=source, input_index=input_index)
+        return messages.parse_route_answer(self.get(request, subject=destination))
 
     def _dump_once(self, request: Message) -> list[bytes] | None:
         sequence = self._sequence = self._sequence + 1

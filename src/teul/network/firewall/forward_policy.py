@@ -40,6 +40,17 @@ class Backend:
     program: str
 
 
+@dataclass(frozen=True, slots=True)
+class LegacyChain:
+    """What iptables-legacy has in its FORWARD chain: nftables does not list it, but packets pass it all the same."""
+
+    name: str
+    version: int
+    policy_drops: bool
+    has_own_chain: bool
+    rules: tuple[str, ...]
+
+
 # The programs' name, nftables' family, and the kernel's list of legacy tables.
 _VERSIONS = (("iptables", "ip", "/proc/net/ip_tables_names"), ("ip6tables", "ip6", "/proc/net/ip6_tables_names"))
 
@@ -76,6 +87,19 @@ def ensure_forwarding(chain: str, bridges: Sequence[str]) -> bool:
         if not _is_hooked(backend, chain):
             _run(backend.program, "-w", _LOCK_SECONDS, "-A", "FORWARD", "-j", chain)
     return True
+
+
+def list_legacy(chain: str) -> list[LegacyChain]:
+    """The FORWARD chains of iptables-legacy and ip6tables-legacy, as far as there are any; `chain` is the engine's own. Blocks."""
+    found: list[LegacyChain] = []
+    for name, family, legacy_tables in _VERSIONS:
+        program = _which(f"{name}-legacy")
+        if program is not None and "filter" in _names_in(legacy_tables):
+            lines = (_try(program, "-w", _LOCK_SECONDS, "-S", "FORWARD") or "").splitlines()
+            rules = tuple(line for line in lines if line.startswith("-A "))
+            hook = f"-A FORWARD -j {chain}"
+            found.append(LegacyChain(name, 4 if family == "ip" else 6, "-P FORWARD DROP" in lines, hook in rules, rules))
+    return found
 
 
 def remove_forwarding(chain: str) -> None:

@@ -9,10 +9,10 @@ from teul.linux import nftables
 _lock = threading.Lock()
 
 
-def run(script: str) -> str:
+def run(script: str, *, json: bool = False, handles: bool = False, terse: bool = False) -> str:
     """As `teul.linux.nftables.run`."""
     with _lock:
-        return nftables.run(script)
+        return nftables.run(script, json=json, handles=handles, terse=terse)
 
 
 class Session:

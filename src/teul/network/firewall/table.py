@@ -77,6 +77,18 @@ def render_user_chain(table: str) -> str:
     return f"list chain inet {table} user\n"
 
 
+def rule_counts() -> dict[str, int]:
+    """How many rules the engine puts into each chain that is its own."""
+    counts: dict[str, int] = {}
+    chain = ""
+    for line in _RULES:
+        if line.startswith("chain "):
+            chain = line.split()[1]
+        elif line.startswith("\t"):
+            counts[chain] = counts.get(chain, 0) + 1
+    return counts
+
+
 def has_rules(listing: str) -> bool:
     """Whether the administrator's chain, as nft lists it, says anything."""
     lines = [line.strip() for line in listing.splitlines()]

@@ -74,6 +74,26 @@ class Ports:
         self._published: dict[str, list[Published]] = {}  # in the firewall, by the container's id
         self._lock = asyncio.Lock()
 
+    def plan(
+        self, container: Container, endpoints: Mapping[str, ContainerEndpoint], priorities: dict[str, int]
+    ) -> dict[str, list[PortGroup]]:
+        """By the network's name, what would be published by its endpoint. Takes nothing."""
+        config, wishes = container.config, container.host_config
+        requests = requested_ports(wishes.port_bindings, config.exposed_ports or (), publish_all=wishes.publish_all_ports)
+        ways_out = gateways([*endpoints.values()], priorities)
+        has_ipv6 = can_use_ipv6()
+        plan: dict[str, list[PortGroup]] = {}
+        for name, endpoint in endpoints.items():
+            versions = endpoint_versions(endpoint, ways_out)
+            network = self._find_network(endpoint.network_id) if versions and (endpoint.ipv4 or endpoint.ipv6) else None
+            # docker: on a wire, where nothing passes the host, nothing is published.
+            if network is not None and not network.is_wire:
+                # IPv4 leads to a container that has IPv4, and to no other.
+                versions -= set() if endpoint.ipv4 else {4}
+                options = parse_options(network.options)
+                plan[name] = group_ports(requests, versions, default_addresses(options.host_binding, has_ipv6=has_ipv6))
+        return plan
+
     async def assign(
         self, container: Container, endpoints: Mapping[str, ContainerEndpoint], priorities: dict[str, int]
     ) -> dict[str, ContainerEndpoint]:
@@ -87,7 +107,7 @@ class Ports:
         if not asks and container.id not in self._reserved:
             return dict(endpoints)
         async with self._lock:
-            return await run_to_end(self._assign_locked(container, self._plan(container, endpoints, priorities), endpoints))
+            return await run_to_end(self._assign_locked(container, self.plan(container, endpoints, priorities), endpoints))
 
     def started(self, container_id: str) -> None:
         """The container, whose ports were assigned, runs. Nothing is waited for."""
@@ -118,26 +138,6 @@ class Ports:
         for reserved in self._reserved.values():
             self._reservations.release(reserved.values())
         self._reserved.clear()
-
-    def _plan(
-        self, container: Container, endpoints: Mapping[str, ContainerEndpoint], priorities: dict[str, int]
-    ) -> dict[str, list[PortGroup]]:
-        """By the network's name, what is to be published by its endpoint."""
-        config, wishes = container.config, container.host_config
-        requests = requested_ports(wishes.port_bindings, config.exposed_ports or (), publish_all=wishes.publish_all_ports)
-        ways_out = gateways([*endpoints.values()], priorities)
-        has_ipv6 = can_use_ipv6()
-        plan: dict[str, list[PortGroup]] = {}
-        for name, endpoint in endpoints.items():
-            versions = endpoint_versions(endpoint, ways_out)
-            network = self._find_network(endpoint.network_id) if versions and (endpoint.ipv4 or endpoint.ipv6) else None
-            # docker: on a wire, where nothing passes the host, nothing is published.
-            if network is not None and not network.is_wire:
-                # IPv4 leads to a container that has IPv4, and to no other.
-                versions -= set() if endpoint.ipv4 else {4}
-                options = parse_options(network.options)
-                plan[name] = group_ports(requests, versions, default_addresses(options.host_binding, has_ipv6=has_ipv6))
-        return plan
 
     async def _assign_locked(
         self, container: Container, plan: dict[str, list[PortGroup]], endpoints: Mapping[str, ContainerEndpoint]

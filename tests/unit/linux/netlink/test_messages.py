@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teul.linux.netlink import messages
-from teul.linux.netlink.messages import Link, Message, Prefix
+from teul.linux.netlink.messages import Link, Message, Prefix, Route
 
 # Each was accepted by a kernel (tests/kernel/test_netlink.py does what they ask); x86-64, little-endian.
 GOLDEN: list[tuple[str, Message, str]] = [
@@ -109,6 +109,11 @@ GOLDEN: list[tuple[str, Message, str]] = [
         "2400000018000106070000000000000002000000fe03fd01000000000800040003000000",
     ),
     (
+        "where a packet that has come in goes",
+        messages.get_route(destination="192.0.2.1", source="172.17.0.2", input_index=3),
+        "340000001a000100070000000000000002202000000000000000000008000100c000020108000200ac1100020800030003000000",
+    ),
+    (
         "delete link",
         messages.delete_link(name="vethabc1"),
         "30000000110001000700000000000000000000000000000000000000000000000d000300766574686162633100000000",
@@ -185,6 +190,15 @@ def test_routes_are_read_from_a_dump_without_the_hosts_own_addresses() -> None:
 def attribute(kind: int, payload: bytes) -> bytes:
     """By another road than the module's own: linux/netlink.h, struct nlattr."""
     return (struct.pack("=HH", len(payload) + 4, kind) + payload).ljust((len(payload) + 7) & ~3, b"\0")
+
+
+def test_where_a_packet_goes_is_read_from_the_answer() -> None:
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 254, 0, 0, 1, 0x200)
+    attributes = ((4, struct.pack("=I", 2)), (5, bytes((192, 0, 2, 254))), (7, bytes((192, 0, 2, 2))))
+    body += b"".join(struct.pack("=HH", 4 + len(value), kind) + value for kind, value in attributes)
+    assert messages.parse_route_answer(body) == Route(link_index=2, gateway="192.0.2.254", source="192.0.2.2", is_local=False)
+    local = struct.pack("=BBBBBBBBI", socket.AF_INET6, 128, 0, 0, 255, 0, 0, 2, 0)
+    assert messages.parse_route_answer(local) == Route(link_index=0, gateway="", source="", is_local=True)
 
 
 @pytest.mark.parametrize(("state", "forwards"), [(3, True), (0, False), (2, False)])
