@@ -137,7 +137,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "IPAMConfig": partly("see EndpointIPAMConfig"),
         "Links": without_effect("means something on networks of the user's only"),
         "Aliases": partly("on networks of the user's", _endpoint(Aliases=["other"])),
-        "DriverOpts": not_yet(_endpoint(DriverOpts={"com.docker.network.endpoint.sysctls": "x"})),
         **{
             name: without_effect(_ANSWER)
             for name in (

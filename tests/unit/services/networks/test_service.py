@@ -24,6 +24,7 @@ from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
 from teul.network.bridge import Bridge, SubnetTaken
+from teul.network.endpoint_options import INTERFACE, SYSCTLS
 from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Subnet, overlaps
@@ -664,6 +665,16 @@ async def test_what_an_endpoint_cannot_have(networks: Networks, settings: dict[s
 async def test_link_local_addresses_have_the_prefixes_of_their_kind(networks: Networks) -> None:
     allocation = await allocate(networks, A, ipam_config=EndpointIPAMConfig(link_local_ips=["169.254.9.9", "fe80::9"]))
     assert allocation.plan["addresses"] == ["172.17.0.2/16", "169.254.9.9/16", "fe80::9/64"]
+
+
+async def test_a_link_has_the_name_and_the_settings_that_were_asked_for(networks: Networks) -> None:
+    """docker: a name that was asked for goes before the network's prefix, and the settings' placeholder stands for it."""
+    options = {INTERFACE: "lan", SYSCTLS: "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.mtu=1300", "own": "thing"}
+    allocation = await networks.endpoints.allocate(networks.get("bridge"), A, requested=EndpointSettings(driver_opts=options))
+    assert (allocation.endpoint.interface, allocation.plan["container_name"]) == ("lan", "lan")
+    assert allocation.plan["sysctls"] == [("net/ipv4/conf/lan/log_martians", "1"), ("net/ipv6/conf/lan/mtu", "1300")]
+    plain = await networks.endpoints.allocate(networks.get("bridge"), B)
+    assert (plain.endpoint.interface, "sysctls" in plain.plan) == ("eth0", False)
 
 
 async def test_two_networks_do_not_share_a_bridge(networks: Networks) -> None:

@@ -17,6 +17,7 @@ from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig
 from teul.model.host_config import HostConfig
 from teul.model.network_config import EndpointSettings, NetworkingConfig
+from teul.network.endpoint_options import find_problems
 from teul.network.ports.plan import parse_host_address, parse_host_ports, parse_port
 
 DEFAULT_NETWORK = "bridge"
@@ -70,7 +71,7 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
         )
     check_ports(config, host_config)
     _check_endpoints(networking)
-    _refuse_unsupported(host_config, networking)
+    _refuse_unsupported(host_config)
     if host_config.network_mode == "host" and host_config.port_bindings:
         return ["Published ports are discarded when using host network mode"]
     return []
@@ -152,6 +153,7 @@ def check_endpoint_settings(name: str, endpoint: EndpointSettings) -> str:
         )
     if endpoint.mac_address and not _MAC.fullmatch(endpoint.mac_address):
         return f"invalid MAC address {endpoint.mac_address}"
+    problems += find_problems(endpoint.driver_opts or {})
     return "invalid endpoint settings:\n" + "\n".join(problems) if problems else ""
 
 
@@ -176,10 +178,7 @@ def _move_mac_address(config: ContainerConfig, network: str, endpoints: dict[str
     endpoints[network] = msgspec.structs.replace(endpoint, mac_address=config.mac_address)
 
 
-def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -> None:
-    for name, endpoint in (networking.endpoints_config or {}).items():
-        if endpoint is not None and endpoint.driver_opts:
-            raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
+def _refuse_unsupported(host_config: HostConfig) -> None:
     mode = host_config.network_mode
     if host_config.links and mode == DEFAULT_NETWORK:
         raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")

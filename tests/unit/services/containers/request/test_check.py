@@ -176,6 +176,11 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
         "invalid config for network bridge: invalid MAC address aa:bb",
     ),
     (
+        {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.a=1"}}}}},
+        _ENDPOINT + "unrecognised network interface sysctl 'net.ipv4.conf.a=1'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', "
+        "'X' must be 'ipv4', 'ipv6' or 'mpls'",
+    ),
+    (
         {"MacAddress": "02:42:ac:11:00:02", "NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:ac:11:00:03"}}}},
         "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
     ),
