@@ -41,6 +41,7 @@ from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.links import Links
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
@@ -140,7 +141,11 @@ class Engine:
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage)
         await registry.open()
         runs = Runs()
-        launcher = self._launcher = await self._make_launcher(layout, images, networks, supervisor, runs=runs, registry=registry)
+        files = NetworkFiles(EngineDirectories(config.root, config.run_root))
+        links = Links(registry, runs, files)
+        launcher = self._launcher = await self._make_launcher(
+            layout, images, networks, supervisor, runs=runs, registry=registry, links=links
+        )
         removal = Removal(
             registry,
             runs,
@@ -184,7 +189,7 @@ class Engine:
             image_pusher=pusher,
             registries=registries,
             networks=networks,
-            connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
+            connections=Connections(registry, runs, networks, files=files, names=names, links=links, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
@@ -203,6 +208,7 @@ class Engine:
         *,
         runs: Runs,
         registry: ContainerRegistry,
+        links: Links,
     ) -> Launcher:
         config = self._config
         return Launcher(
@@ -215,6 +221,7 @@ class Engine:
             supervisor=supervisor,
             runs=runs,
             find_container=registry.find,
+            links=links,
         )
 
     async def _open_supervisor(self, tasks: Tasks) -> Supervisor:

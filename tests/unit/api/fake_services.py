@@ -137,6 +137,8 @@ class FakeContainers(Containers):
         self.images = images
         self.runs = Runs()
         self.records: dict[str, Container] = {}
+        self.linked_names: list[str] = []
+        self.shown_links: list[str] = []
         self.calls: list[tuple[Any, ...]] = []
         self.attachments: dict[str, FakeAttachment] = {}
         self.entries: list[LogEntry | Exception] = []
@@ -165,6 +167,12 @@ class FakeContainers(Containers):
             if container.name == wanted or container.id.startswith(wanted):
                 return container
         raise NoSuchContainer(reference)
+
+    def names(self, container: Container) -> Sequence[str]:
+        return [f"/{container.name}", *self.linked_names]
+
+    def links(self, container: Container) -> Sequence[str]:
+        return self.shown_links
 
     def _free_name(self, name: str) -> str:
         bare = check_name(name)

@@ -15,7 +15,7 @@ from functools import partial
 
 from teul import failpoints
 from teul.aio import SlowWork, run_blocking, run_to_end, undoing
-from teul.errors import Conflict, NotImplementedHere, System
+from teul.errors import Conflict, System
 from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container
@@ -146,13 +146,14 @@ class Lifecycle:
         volumes: bool = False,  # noqa: ARG002 - containers have no anonymous volumes to remove yet
         link: bool = False,
     ) -> None:
-        """Remove a stopped container, or with `force` also a running one."""
+        """Remove a stopped container, or with `force` also a running one; with `link`, the link that the container has this name by."""
         container = self._registry.get(reference)
-        if link:
-            raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
         run = self._runs.of(container.id)
         if container.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {reference} is already in progress")
+        if link:
+            await self._launcher.links.remove(reference)
+            return
         while True:
             if container.state.counts_as_running:
                 if not force:

@@ -135,6 +135,7 @@ class Supervision:
             failpoints.reach("containers.start.recorded")
         with _step(container, "have it found by its names"):
             await self._names.joined(container, process)
+        await self._launcher.links.joined(container)
         self._launcher.networks.announce(container, "connect")
         self._events.publish(container_event(container, "start"))
 

@@ -214,7 +214,6 @@ _NOT_YET: list[tuple[dict[str, Any], str]] = [
     (_host(Mounts=[{"Type": "volume", "Source": "db", "Target": "/d"}]), "mounts of type volume are not supported yet: db at /d"),
     (_host(Mounts=[{"Type": "image", "Source": "i", "Target": "/d"}]), "mounts of type image are not supported yet: i at /d"),
     (_host(Binds=["/a:/b:rshared"]), "mount propagation rshared is not supported yet: /a at /b"),
-    (_host(Links=["a:b"]), "links are not supported yet: a:b"),
     (
         _host(DeviceRequests=[{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]),
         'could not select device driver "" with capabilities: [[gpu]]',
