@@ -20,7 +20,7 @@ from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.network import LINKS_AND_HOST, is_user_defined, network_donor
 from teul.services.containers.run import Runs
-from teul.services.containers.spec.links import Link, link_environment, with_address, with_links, without_link
+from teul.services.containers.spec.links import Link, link_environment, with_links, without_link
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +91,10 @@ class Links:
         if BRIDGE not in container.endpoints:
             return
         try:
-            if living := self._living(container):
-                await self._files.edit_hosts(container, partial(with_links, links=living))
-            for parent_id in self._registry.links.parents_of(container.id):
-                parent = self._registry.get(parent_id)
-                if not parent.state.has_process or BRIDGE not in parent.endpoints:
-                    continue
-                for link in self._living(parent):
-                    if link.child.id == container.id:
-                        await self._files.edit_hosts(parent, partial(with_address, link=link))
+            parents = [self._registry.get(parent_id) for parent_id in set(self._registry.links.parents_of(container.id))]
+            for each in (container, *parents):
+                if each.state.has_process and BRIDGE in each.endpoints and (living := self._living(each)):
+                    await self._files.edit_hosts(each, partial(with_links, links=living))
         except (TeulError, OSError) as error:
             log.error("the links of container %s are not up to date: %s", container.name, error)
 
@@ -126,11 +121,11 @@ class Links:
             await run_to_end(self._remove_locked(parent, alias))
 
     async def _remove_locked(self, parent: Container, alias: str) -> None:
-        doomed = [link for link in self._living(parent) if link.alias == alias]
         await self._registry.change(parent, links={other: child for other, child in parent.links.items() if other != alias})
         if parent.state.has_process:
-            for link in doomed:
-                await self._files.edit_hosts(parent, partial(without_link, link=link))
+            # docker: the names of the others are brought up to date with that.
+            living = self._living(parent)
+            await self._files.edit_hosts(parent, lambda hosts: with_links(without_link(hosts, alias), living))
 
     def _get(self, reference: str) -> Container:
         try:

@@ -48,35 +48,27 @@ def link_hosts(links: Iterable[Link]) -> list[tuple[str, str]]:
     return entries
 
 
-def with_address(hosts: str, link: Link) -> str:
-    """A hosts file of a container in which `link` stands for the addresses that the child has now; the file's other lines stay."""
-    fresh = {":" in address: address for address in _addresses(link.endpoint)}
-    lines = []
-    for line in hosts.splitlines(keepends=True):
-        address, tab, names = line.partition("\t")
-        if tab and _is_called(names, link.name):
-            address = fresh.get(":" in address, address)
-        lines.append(f"{address}{tab}{names}")
-    return "".join(lines)
-
-
-def without_link(hosts: str, link: Link) -> str:
-    """A hosts file of a container that has lost `link`."""
-    gone = {f"{address}\t{names}" for address, names in link_hosts([link])}
-    return "".join(line for line in hosts.splitlines(keepends=True) if line.rstrip("\n") not in gone)
-
-
 def with_links(hosts: str, links: Sequence[Link]) -> str:
-    """A hosts file of a container that has these links: each line that it lacks is added at the end."""
+    """A hosts file of a container in which these links stand for what the children are called, and have, now; the other lines stay."""
     lines = hosts.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    wanted = [f"{address}\t{names}\n" for address, names in link_hosts(links)]
-    return "".join([*lines, *(line for line in wanted if line not in lines)])
+    for link in links:
+        found = [index for index, line in enumerate(lines) if _is_of(line, link.name)]
+        place = found[0] if found else len(lines)
+        fresh = [f"{address}\t{names}\n" for address, names in link_hosts([link])]
+        lines = [*lines[:place], *fresh, *(line for line in lines[place:] if not _is_of(line, link.name))]
+    return "".join(lines)
 
 
-def _is_called(names: str, name: str) -> bool:
-    return names.startswith((f"{name} ", f"{name}.", f"{name}\t", f"{name}\n"))
+def without_link(hosts: str, name: str) -> str:
+    """A hosts file of a container that has no link of this name any more."""
+    return "".join(line for line in hosts.splitlines(keepends=True) if not _is_of(line, name))
+
+
+def _is_of(line: str, name: str) -> bool:
+    """Whether a line is of the link of this name: no other that the engine writes has a name followed by a blank, unless it has a dot."""
+    return line.partition("\t")[2].startswith(f"{name} ")
 
 
 def _addresses(endpoint: ContainerEndpoint | None) -> list[str]:

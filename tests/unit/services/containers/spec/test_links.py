@@ -6,7 +6,7 @@ from support.container_records import container_record
 from teul.model.container import Container, ContainerEndpoint
 from teul.model.document import Empty
 from teul.model.network import BRIDGE
-from teul.services.containers.spec.links import Link, link_environment, link_hosts, with_address, with_links, without_link
+from teul.services.containers.spec.links import Link, link_environment, link_hosts, with_links, without_link
 
 
 def child(*ports: str, env: list[str] | None = None, ipv4: str = "172.17.0.5", ipv6: str = "", name: str = "store") -> Container:
@@ -75,19 +75,24 @@ def test_names_in_the_hosts_file() -> None:
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost\n172.17.0.5\tdb inner store\nfd00::5\tdb inner store\n10.0.0.1\tdbx y\n172.17.0.6\tweb\n"
 
 
-def test_an_address_that_has_changed_is_changed_in_its_own_line() -> None:
-    changed = with_address(HOSTS, Link("db", child(ipv4="172.17.0.9", ipv6="fd00::9")))
+def test_a_link_has_the_addresses_and_names_of_now_in_its_own_place() -> None:
+    changed = with_links(HOSTS, [Link("db", child(ipv4="172.17.0.9", ipv6="fd00::9"))])
     assert changed == HOSTS.replace("172.17.0.5", "172.17.0.9").replace("fd00::5", "fd00::9")
-    assert with_address(HOSTS, Link("db", child(ipv4="172.17.0.9"))) == HOSTS.replace("172.17.0.5", "172.17.0.9")
-    assert with_address(HOSTS, Link("other", child())) == HOSTS
+    renamed = with_links(HOSTS, [Link("db", child(name="shop"))])
+    assert renamed == "127.0.0.1\tlocalhost\n::1\tlocalhost\n172.17.0.5\tdb inner shop\n10.0.0.1\tdbx y\n172.17.0.6\tweb\n"
+
+
+def test_the_containers_own_name_may_be_that_of_a_link() -> None:
+    own = "172.17.0.6\tdb\n172.17.0.6\tdb.example db\n"
+    assert with_links(own, [Link("db", child())]) == own + "172.17.0.5\tdb inner store\n"
+    assert without_link(own + "172.17.0.5\tdb inner store\n", "db") == own
 
 
 def test_a_link_that_is_gone_is_gone_from_the_hosts_file() -> None:
-    gone = without_link(HOSTS, Link("db", child(ipv6="fd00::5")))
-    assert gone == "127.0.0.1\tlocalhost\n::1\tlocalhost\n10.0.0.1\tdbx y\n172.17.0.6\tweb\n"
+    assert without_link(HOSTS, "db") == "127.0.0.1\tlocalhost\n::1\tlocalhost\n10.0.0.1\tdbx y\n172.17.0.6\tweb\n"
 
 
-def test_lines_that_are_missing_are_added_once() -> None:
+def test_a_line_that_is_missing_is_added_once() -> None:
     link = Link("db", child())
     once = with_links("127.0.0.1\tlocalhost", [link])
     assert once == "127.0.0.1\tlocalhost\n172.17.0.5\tdb inner store\n"
