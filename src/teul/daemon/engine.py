@@ -285,8 +285,7 @@ class Engine:
             usage,
             events,
             pools=pools,
-            host_binding=config.host_binding,
-            bridge_address=config.bridge_address,
+            default_bridge=config.default_bridge,
         )
         await networks.open()
 

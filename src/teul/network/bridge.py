@@ -85,10 +85,11 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
             host.execute(messages.new_bridge(name=bridge.name, mac=_mac_of(bridge), mtu=bridge.mtu, group=group), subject=bridge.name)
             link = host.get_link(name=bridge.name)
             assert link is not None
-            # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
-            sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
         elif not link.is_up or (link.group == group and link.mtu != bridge.mtu):
             host.execute(messages.set_link(index=link.ifindex, is_up=True, mtu=bridge.mtu), subject=bridge.name)
+        if existing is None or link.group == group:
+            # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
+            sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
         _ensure_addresses(host, link, bridge, is_ours=link.group == group)
     _ensure_forwarding(bridge, sysctls)
     return bridge

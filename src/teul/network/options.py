@@ -22,7 +22,7 @@ ENABLE_IPV4, ENABLE_IPV6 = "com.docker.network.enable_ipv4", "com.docker.network
 SOURCE_ADDRESSES = {4: "com.docker.network.host_ipv4", 6: "com.docker.network.host_ipv6"}
 
 # strconv.ParseBool
-_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
+BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
 # linux/if_link.h: a bridge of a smaller MTU cannot carry IPv4.
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 _LONGEST_NAME = 15
@@ -66,9 +66,9 @@ def parse_options(options: Mapping[str, str]) -> BridgeOptions:
 
 def parse_boolean(name: str, value: str) -> bool:
     """An option that is a boolean wherever it stands. Raises InvalidParameter."""
-    if value not in _BOOLEANS:
+    if value not in BOOLEANS:
         raise InvalidParameter(f'driver-opt "{name}" is not a valid bool')
-    return _BOOLEANS[value]
+    return BOOLEANS[value]
 
 
 def parse_mtu(value: str) -> int:
@@ -107,9 +107,9 @@ def _parse_error(name: str, value: str, reason: str) -> InvalidParameter:
 def _boolean(name: str, value: str, *, default: bool) -> bool:
     if not value:
         return default
-    if value not in _BOOLEANS:
+    if value not in BOOLEANS:
         raise _parse_error(name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
-    return _BOOLEANS[value]
+    return BOOLEANS[value]
 
 
 def _address(name: str, value: str) -> str:

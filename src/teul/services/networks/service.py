@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
-from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +22,7 @@ from teul.model.lifecycle import Status
 from teul.model.network import AddressRange, Attachment, Network
 from teul.model.network_config import CreateNetwork
 from teul.network.bridge import SubnetTaken
+from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Pool
 from teul.network.options import parse_options
@@ -41,7 +41,7 @@ from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
 from teul.services.networks.ports import Ports
-from teul.services.networks.records import EVERYWHERE, attachment_of, subnets_of
+from teul.services.networks.records import attachment_of, subnets_of
 from teul.services.networks.registry import NetworkRegistry
 from teul.services.usage import Usage
 from teul.store.metadata.database import Database
@@ -64,19 +64,14 @@ class Networks:
         events: EventSink,
         *,
         pools: Sequence[Pool] = DEFAULT_POOLS,
-        host_binding: str = EVERYWHERE,
-        bridge_address: IPv4Interface | None = None,
+        default_bridge: DefaultBridge = AS_USUAL,
     ) -> None:
-        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of; `host_binding` is the
-        address on which the default bridge publishes ports that do not say.
-
-        `bridge_address` is the default bridge's own; None: the first of a subnet that is free.
-        """
+        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of."""
         self._usage = usage
         self._events = events
         self._tasks = Tasks()
-        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, host_binding=host_binding)
-        self._host = HostSetup(host, self._registry, self._tasks, pools=pools, bridge_address=bridge_address)
+        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, default=default_bridge)
+        self._host = HostSetup(host, self._registry, self._tasks, pools=pools, default=default_bridge)
         self.endpoints = Endpoints(database, self._host, self._tasks)
         self.ports = Ports(self._host, self._tasks, find_network=self._registry.get)
 
