@@ -25,6 +25,13 @@ _IP_FORWARD = "net/ipv4/ip_forward"
 _IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
 
 
+class NotABridge(Exception):
+    """What has the name of the bridge is something else. The text is Docker's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"existing interface {name} is not a bridge")
+
+
 class SubnetTaken(Exception):
     """Something else on the host has come to use the addresses that were chosen."""
 
@@ -69,12 +76,12 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
 
     A bridge that is there and is not of the `group` is somebody's own: it gets the addresses that are missing and loses none. With
     `is_exclusive` the subnets must not overlap what the host uses elsewhere: two engines that choose at once do not choose the same.
-    Raises `OSError`, SubnetTaken.
+    Raises `OSError`, NotABridge, SubnetTaken.
     """
     with _choosing(), Netlink() as host:
         existing = host.get_link(name=bridge.name)
         if existing is not None and existing.kind != "bridge":
-            raise OSError(errno.EEXIST, f"network device `{bridge.name}` exists and is not a bridge")
+            raise NotABridge(bridge.name)
         if is_exclusive:
             claims = _claims(host, except_index=existing.ifindex if existing else 0)
             if any(overlaps(segment.subnet, claims) for segment in bridge.segments):

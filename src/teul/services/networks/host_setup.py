@@ -17,7 +17,7 @@ from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import InvalidParameter, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.network import BRIDGE, AddressRange, Network
-from teul.network.bridge import Bridge, SubnetTaken
+from teul.network.bridge import Bridge, NotABridge, SubnetTaken
 from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.firewall.ports import Forwarding
 from teul.network.host import HostNetwork
@@ -328,6 +328,8 @@ def _no_more_subnets() -> TeulError:
 def _translating() -> Iterator[None]:
     try:
         yield
+    except NotABridge as error:
+        raise System(str(error)) from error
     except OSError as error:
         raise _translated(error) from error
 

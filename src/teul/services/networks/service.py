@@ -35,6 +35,7 @@ from teul.services.networks.creation import (
     check_overlap,
     check_parent,
     check_request,
+    check_ways_out,
     wishes_of,
 )
 from teul.services.networks.endpoints import Endpoints
@@ -216,6 +217,7 @@ class Networks:
         isolated = parse_options(network.options).isolated if network.driver == "bridge" else frozenset()
         if isolated and not network.internal:
             raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+        check_ways_out(network, wishes)
         if network.driver == "bridge" and not network.config_only:
             check_bridge_name(network, [other for other in others_here if other.driver == "bridge"])
         # docker: on a wire the gateway is somebody else, so only one that was given is left alone.

@@ -23,7 +23,7 @@ from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
-from teul.network.bridge import Bridge, SubnetTaken
+from teul.network.bridge import Bridge, NotABridge, SubnetTaken
 from teul.network.default_bridge import Addressing, DefaultBridge
 from teul.network.endpoint_options import INTERFACE, SYSCTLS
 from teul.network.firewall.ports import Forwarding
@@ -411,6 +411,8 @@ async def test_a_networks_containers_may_go_out_by_another_gateway(networks: Net
     config = IpamConfig(subnet="10.9.0.0/24", auxiliary_addresses={"DefaultGatewayIPv4": "10.9.0.7"})
     network = await networks.create(CreateNetwork(name="other", ipam=IpamRequest(config=[config])))
     assert (await networks.endpoints.allocate(network, A)).endpoint.gateway == "10.9.0.7"
+    with pytest.raises(InvalidParameter, match=r"^no gateway can be set on an internal bridge network$"):
+        await networks.create(CreateNetwork(name="inner", internal=True, ipam=IpamRequest(config=[config])))
 
 
 async def test_a_subnet_that_somebody_took_meanwhile_is_given_up_unless_it_is_in_use(database: Database, host: FakeHost) -> None:
@@ -638,8 +640,8 @@ async def test_subnets_of_networks_do_not_overlap(networks: Networks) -> None:
 
 async def test_a_network_that_the_host_refuses_is_none(networks: Networks, host: FakeHost, database: Database) -> None:
     await allocate(networks, A)
-    host.error = FileExistsError(errno.EEXIST, "network device `lo` exists and is not a bridge")
-    with pytest.raises(System, match="exists and is not a bridge"):
+    host.error = NotABridge("lo")
+    with pytest.raises(System, match=r"^existing interface lo is not a bridge$"):
         await networks.create(CreateNetwork(name="mine", ipam=IpamRequest(config=[IpamConfig(subnet="10.9.0.0/24")])))
     host.error = None
     assert {network.name for network in await database.transact(store.load_networks)} == {"bridge", "host", "none"}
