@@ -111,9 +111,14 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
 )
 
+_RANGE = "since 28 both versions of IP are seen to by one function (moby daemon/daemon_unix.go, getDefaultBridgeIPAMConf)"
 _STARTED = "since 28 a network that cannot be set up is told of so (moby daemon/start_linux.go)"
 
 DIFFERENCES += (
+    Difference(
+        "fd00:30::3", "1 packets received, 0%", "0 packets received, 100%", "since 27 --icc=false is about IPv6 as well (ip6tables)"
+    ),
+    Difference("EnableIPv6", r'{"Subnet":"(fd00:30::)/112"}', r'{"Subnet":"\1/112","IPRange":"\1/112","Gateway":"\g<1>1"}', _RANGE),
     Difference("^run .*-p ", r"daemon: driver failed", "daemon: failed to set up container networking: driver failed", _STARTED),
     Difference(
         "^run .*-p ",

@@ -258,7 +258,7 @@ def _keep_router_advertisements(sysctls: Sysctls) -> None:
         try:
             with open(f"/proc/sys/{path}", encoding="ascii") as file:
                 listens = file.read().strip() == "1"
+            if listens:
+                sysctls.ensure(path, "2")
         except FileNotFoundError:
             continue  # the link has gone
-        if listens:
-            sysctls.ensure(path, "2")
