@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from support import images
 from support.engine import Engine
 from support.needs import needs
+from support.polling import eventually
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
@@ -100,6 +102,24 @@ def test_an_endpoint_has_the_name_and_the_settings_that_were_asked_for(engine: E
     engine.must("network", "rm", "lan", "other")
 
 
+def test_who_is_linked_to_is_started_before_who_is_linked() -> None:
+    """By their restart policies, when the machine has come up again: in whichever order they were made."""
+    with Engine() as engine:
+        engine.load(images.busybox().docker_archive())
+        engine.must("run", "-d", "--name", "store", "--restart", "always", *SLEEP)
+        engine.must("run", "-d", "--name", "web", "--restart", "always", "--link", "store:db", *SLEEP)
+        engine.must("run", "-d", "--name", "last", "--restart", "always", "--link", "web", *SLEEP)
+        engine.must("stop", "-t", "0", "last", "web", "store")
+        engine.stop()
+        Path(engine.root, "boot-id").write_text("another")
+        engine.start()
+        wanted = {"store", "web", "last"}
+        running = ("ps", "--format", "{{.Names}}", "--filter", "status=running")
+        eventually(lambda: set(engine.must(*running).split()) == wanted, "all of them run again")
+        assert "Cannot link" not in engine.log_tail(), "each start waits for the one that it needs"
+        engine.must("exec", "last", "ping", "-c", "1", "-W", "5", "web")
+
+
 def test_links_are_there_for_the_next_engine(engine: Engine) -> None:
     """Both with the containers that go on, and with one that starts again at another address."""
     engine.must("run", "-d", "--name", "store", *SLEEP)
@@ -117,4 +137,8 @@ def test_links_are_there_for_the_next_engine(engine: Engine) -> None:
     lines = [line for line in engine.must("exec", "web", "cat", "/etc/hosts").splitlines() if "store" in line]
     assert [line.split("\t")[0] for line in lines] == [address], former
     engine.must("exec", "web", "ping", "-c", "1", "-W", "5", "db")
+    said = [engine.teul("-H", f"unix://{engine.socket_path}", "rm", "--link", name) for name in ("/web/db", "web/db")]
+    assert [(each.exit_code, each.stdout) for each in said] == [(0, "/web/db\n"), (1, "")]
+    assert said[1].stderr == "Error response from daemon: No such container: web/db\n"
+    assert engine.must("inspect", "-f", "{{json .HostConfig.Links}}", "web") == "null"
     engine.must("rm", "-f", "web", "store", "taker")

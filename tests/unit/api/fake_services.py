@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from support.image_models import image_of
+from teul import errors
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux.cgroups import Layout
 from teul.model.config import ContainerConfig
@@ -254,7 +255,7 @@ class FakeContainers(Containers):
         self._note("remove", reference, force, volumes, link)
         container = self.get(reference)
         if link:
-            raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
+            raise errors.System("Conflict, cannot remove the default link name of the container")
         if container.state.counts_as_running and not force:
             is_paused = container.state.status is Status.PAUSED
             advice = "must be unpaused first" if is_paused else "running: stop the container before removing or force remove"
