@@ -85,7 +85,6 @@ OWN: dict[str, str] = {
 # "METHOD /path?parameter"
 PARAMETERS: dict[str, Entry] = {
     "POST /containers/{id}/start?detachKeys": without_effect("nothing is attached by a start"),
-    "DELETE /containers/{id}?link": not_yet("link=1", note="links"),
     "GET /images/json?all": without_effect("every image has a name or stands alone: there are no intermediate ones"),
     "GET /images/json?digests": without_effect("since 1.43 digests are always told"),
     "DELETE /images/{name}?noprune": without_effect("parents are never removed with a child"),
@@ -120,7 +119,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
             _host(LogConfig={"Type": "json-file", "Config": {"env-regex": "x"}}),
         ),
         "IpcMode": partly("not container:ID", _host(IpcMode="container:other")),
-        "Links": not_yet(_host(Links=["other:alias"])),
         "Cgroup": without_effect("a word that dockerd keeps and never reads"),
         "StorageOpt": refused("needs quotas, as in dockerd where the file system has none", _host(StorageOpt={"size": "1G"})),
         "UsernsMode": partly('"host" only: no user namespaces are mapped', _host(UsernsMode="private")),
@@ -131,7 +129,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "IPAMConfig": partly("see EndpointIPAMConfig"),
         "Links": without_effect("means something on networks of the user's only"),
         "Aliases": partly("on networks of the user's", _endpoint(Aliases=["other"])),
-        "DriverOpts": not_yet(_endpoint(DriverOpts={"com.docker.network.endpoint.sysctls": "x"})),
         **{
             name: without_effect(_ANSWER)
             for name in (

@@ -111,7 +111,39 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
 )
 
+_RANGE = "since 28 both versions of IP are seen to by one function (moby daemon/daemon_unix.go, getDefaultBridgeIPAMConf)"
+_STARTED = "since 28 a network that cannot be set up is told of so (moby daemon/start_linux.go)"
+
 DIFFERENCES += (
+    Difference(
+        "fd00:30::3", "1 packets received, 0%", "0 packets received, 100%", "since 27 --icc=false is about IPv6 as well (ip6tables)"
+    ),
+    Difference("EnableIPv6", r'{"Subnet":"(fd00:30::)/112"}', r'{"Subnet":"\1/112","IPRange":"\1/112","Gateway":"\g<1>1"}', _RANGE),
+    Difference("^run .*-p ", r"daemon: driver failed", "daemon: failed to set up container networking: driver failed", _STARTED),
+    Difference(
+        "^run .*-p ",
+        r"Error starting userland proxy: listen tcp4 0.0.0.0:(\d+): bind:",
+        r"failed to bind host port 0.0.0.0:\1/tcp:",
+        "since 28 the port is bound by the engine (moby libnetwork/portallocator)",
+    ),
+    Difference(
+        "--ip 10.182.0.2 small", r"No available addresses on this pool", "Address already in use", "since 25 (moby libnetwork/bitmap)"
+    ),
+    *(
+        Difference(
+            f"network rm {network}",
+            r"network (\S+) id <id> has active endpoints",
+            rf'network \1 has active endpoints (name:"{container}" id:"<short-id>")',
+            "since 28 they are named (moby libnetwork/error.go)",
+        )
+        for network, container in (("small", "full"), ("<short-id>", "box"))
+    ),
+    Difference(
+        "network create three",
+        r"could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+        "all predefined address pools have been fully subnetted",
+        "since 25 (moby libnetwork/ipamapi)",
+    ),
     Difference(
         "^start box$", r"network <id> not found", "network net not found", "Teul names a network that is gone as the container does"
     ),

@@ -382,6 +382,88 @@ LINKS: list[Step] = [
     "network rm net",
 ]
 
+_LINKED = "busybox sleep 300"
+_LINES = "exec {0} sh -c 'grep inner /etc/hosts | sort -k 2'"
+_PING = "exec web sh -c 'ping -c 1 -W 5 -q {0} | grep received'"
+LEGACY_LINKS: list[Step] = [
+    f"run -d --name store -h inner --expose 5432 --expose 81 --expose 80 --expose 82 --expose 5433/udp -e A=b=c -e PATH=/bin {_LINKED}",
+    f"run -d --name web -h web --link store:data-base --link store --link store:inner {_LINKED}",
+    "inspect -f '{{json .HostConfig.Links}}' store",
+    "inspect -f '{{len .HostConfig.Links}}' web",
+    "ps --no-trunc --format {{.Names}}",
+    "ps --format {{.Names}}",
+    "inspect -f {{.Name}} /web/data-base",
+    "inspect -f {{.Name}} web/store",
+    "inspect -f {{.Name}} web/nosuch",
+    _LINES.format("web"),
+    "exec web sh -c 'env | grep -v ^HOSTNAME | sort'",
+    _PING.format("data-base"),
+    "run --rm --link store:db -e DB_NAME=mine busybox sh -c 'env | grep ^DB | sort'",
+    f"run -d --name other {_LINKED}",
+    "stop -t 0 store",
+    f"run -d --name taker {_LINKED}",
+    "start store",
+    _LINES.format("web"),
+    _PING.format("store"),
+    "rename web site",
+    "inspect -f {{.Name}} site/store",
+    "inspect -f {{.Name}} web/store",
+    "rename store shop",
+    "inspect -f '{{len .HostConfig.Links}}' site",
+    "rm --link site/inner",
+    "rm --link site/inner",
+    "rm --link shop",
+    "rm --link nosuch",
+    "rm --link nosuch/store",
+    "inspect -f '{{len .HostConfig.Links}}' site",
+    _LINES.format("site"),
+    "rm --link site/data-base",
+    "stop -t 0 site shop",
+    "start site",
+    "inspect -f '{{.State.Status}} {{.State.Error}}' site",
+    "start shop",
+    "network disconnect bridge shop",
+    "start site",
+    "network connect bridge shop",
+    "start site",
+    _LINES.format("site"),
+    "stop -t 0 site",
+    "rm -f shop",
+    "inspect -f '{{len .HostConfig.Links}}' site",
+    "start site",
+    "rm -f site other taker",
+    "ps -aq",
+]
+
+BAD_LINKS: list[Step] = [
+    "run -d --name store busybox sleep 300",
+    "run -d --name hosted --network host busybox sleep 300",
+    "run -d --name guest --network container:store busybox sleep 300",
+    f"network create --subnet {SUBNET} net",
+    "run -d --name away --network net busybox sleep 300",
+    *(
+        each
+        for link in ("nosuch", "nosuch:db", ":db", "hosted:h", "box", "store:a:b", "")
+        for each in (
+            Request("POST", "/containers/create?name=box", {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Links": [link]}}),
+            "ps -a --format {{.Names}}",
+        )
+    ),
+    "create --name box --network host --link store busybox true",
+    "create --name box --network container:store --link store busybox true",
+    "create --name box --link guest:g --link store: --link store:g busybox true",
+    "inspect -f '{{json .HostConfig.Links}}' box",
+    "rm box",
+    "create --name box --link away busybox true",
+    "start box",
+    "rm box",
+    "create --name box --network none --link store busybox true",
+    "start -a box",
+    "inspect -f '{{json .HostConfig.Links}}' box",
+    "rm -f box store hosted guest away",
+    "network rm net",
+]
+
 SCENES: dict[str, list[Step]] = {
     "creations": [step for options in CREATIONS for step in (f"network create {options} net", LOOK, "network rm net")],
     "bad creations": [each for step in BAD_CREATIONS for each in (step, "network prune -f")],
@@ -394,4 +476,6 @@ SCENES: dict[str, list[Step]] = {
     "names": NAMES,
     "link-local": LOCAL,
     "links": LINKS,
+    "legacy links": LEGACY_LINKS,
+    "bad links": BAD_LINKS,
 }

@@ -18,7 +18,7 @@ from docker.errors import APIError, NotFound
 from docker.types import IPAMConfig, IPAMPool
 
 from conformance.network_differences import expected, normalise, with_known_members
-from conformance.network_scenes import SCENES, Request, Step
+from conformance.network_scenes import SCENES, SETTINGS, Request, Step
 from support import images
 from support.docker_host import DockerHost
 from support.dockerd import Dockerd
@@ -119,6 +119,14 @@ EVENTFUL = (
     "start box",
     "restart -t 0 box",
     "rm -f box",
+    "run --rm --name alone --network none busybox true",
+    "run --rm --name hosted --network host busybox true",
+    "run -d --name box --network one busybox sleep 300",
+    "run --rm --name guest --network container:box busybox true",
+    "rm -f box",
+    "network create --internal --subnet 10.181.2.0/24 three",
+    "network create --config-only conf",
+    "network rm three conf",
     "network rm one",
     "network prune -f",
 )
@@ -142,7 +150,9 @@ def test_events(hosts: tuple[DockerHost, DockerHost]) -> None:
 
 def _event(line: str) -> str:
     kind, action, attributes = line.split(" ", 2)
-    wanted = {key: value for key, value in json.loads(attributes).items() if key in ("name", "type", "container", "signal", "exitCode")}
+    wanted = json.loads(attributes)
+    if kind == "container":
+        wanted = {key: value for key, value in wanted.items() if key in ("name", "signal", "exitCode")}
     return normalise(f"{kind} {action} {json.dumps(wanted, sort_keys=True)}")
 
 
@@ -183,3 +193,40 @@ def test_a_published_port_is_reached_by_the_same_addresses(hosts: tuple[DockerHo
         finally:
             os.close(pidfd)
     assert reached[0] == reached[1] == dict.fromkeys(("loopback", "loopback6", "gateway"), b"word")
+
+
+DEFAULT_BRIDGE = (
+    *("--fixed-cidr", "172.30.5.0/24", "--default-gateway", "172.30.0.9", "--ipv6", "--fixed-cidr-v6", "fd00:30::/112"),
+    *("--icc=false", "--ip-masq=false", "--mtu", "1400", "--ip", "127.0.0.1"),
+)
+DEFAULT_BRIDGE_OPTIONS = ("bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.host_binding_ipv4", "driver.mtu")
+ON_THE_DEFAULT_BRIDGE = (
+    *(f"network inspect -f '{{{{index .Options \"com.docker.network.{option}\"}}}}' bridge" for option in DEFAULT_BRIDGE_OPTIONS),
+    "network inspect -f '{{json .EnableIPv6}} {{json .IPAM}}' bridge",
+    "run -d --name box -h box busybox sleep 300",
+    "run -d --name other busybox sleep 300",
+    SETTINGS + "box",
+    "exec box ip -o addr show dev eth0",
+    "exec box ip route",
+    "exec box ip -6 route show default",
+    "exec box sh -c 'ip link show dev eth0 | grep -o mtu.1400'",
+    "exec box sh -c 'grep box /etc/hosts'",
+    "exec box sh -c 'ping -c 1 -W 1 -q 172.30.5.1 | grep received'",
+    "exec box sh -c 'ping -c 1 -W 5 -q fd00:30::1 | grep received'",
+    "exec box sh -c 'ping -c 1 -W 1 -q fd00:30::3 | grep received'",
+)
+
+
+def test_the_default_bridge_has_dockerds_options() -> None:
+    """Addresses of both versions, another way out, and containers that do not reach one another."""
+    with Dockerd(extra=DEFAULT_BRIDGE) as dockerd, Engine(extra=("--bip", "172.30.0.1/16", *DEFAULT_BRIDGE)) as engine:
+        seen = []
+        for host in (dockerd, engine):
+            host.load(images.busybox().docker_archive())
+            seen.append([outcome(host, step) for step in ON_THE_DEFAULT_BRIDGE])
+    problems = [
+        f"$ {step}\n  docker {docker}\n  teul   {teul}"
+        for step, docker, teul in zip(ON_THE_DEFAULT_BRIDGE, *seen, strict=True)
+        if teul != expected("the default bridge", step, docker)
+    ]
+    assert not problems, "\n" + "\n".join(problems)

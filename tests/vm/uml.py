@@ -26,7 +26,7 @@ class UserModeLinux:
     """Boots `linux.uml` with the host's root as hostfs."""
 
     kind = "uml"
-    lacks = frozenset({"cgroup1", "dockerd", "docker_cli", "nft", "network"})
+    lacks = frozenset({"cgroup1", "dockerd", "docker_cli", "macvlan", "nft", "network"})
 
     def __init__(self, *, memory_megabytes: int = 1024, deadline_seconds: float = 240) -> None:
         self.memory_megabytes = memory_megabytes

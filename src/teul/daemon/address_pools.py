@@ -1,6 +1,6 @@
-"""`--bip` and `--default-address-pool`: which addresses the engine's networks get that ask for none. Pure.
+"""`--default-address-pool`: which addresses the engine's networks get that ask for none. Pure.
 
-docker: daemon/pkg/opts/address_pools.go, daemon/daemon_unix.go.
+docker: daemon/pkg/opts/address_pools.go.
 """
 
 from __future__ import annotations
@@ -10,16 +10,6 @@ import json
 
 from teul.errors import InvalidParameter
 from teul.network.ipam import Pool
-
-
-def parse_bridge_address(text: str) -> ipaddress.IPv4Interface:
-    """The default bridge's own address, with its subnet's prefix length. Raises InvalidParameter."""
-    try:
-        if "/" not in text:
-            raise ValueError
-        return ipaddress.IPv4Interface(text)
-    except ValueError:
-        raise InvalidParameter(f"parse bip failed: invalid CIDR address: {text}") from None
 
 
 def parse_pool(text: str) -> Pool:

@@ -9,8 +9,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from teul.daemon.address_pools import parse_bridge_address, parse_pool
+from teul.daemon.address_pools import parse_pool
+from teul.daemon.default_bridge import add_options, parse_default_bridge
 from teul.errors import InvalidParameter
+from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.ipam import Pool
 from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts
 from teul.registry.proxies import Proxies
@@ -55,8 +57,7 @@ class EngineConfig:
     certificate_directories: tuple[str, ...] = CERTIFICATE_DIRECTORIES
     proxies: Proxies = field(default_factory=Proxies)
     keeps_compressed: bool = True  # the blob of a layer whose uncompressed archive is kept is kept as well
-    host_binding: str = "0.0.0.0"  # where the default bridge publishes ports that do not say
-    bridge_address: ipaddress.IPv4Interface | None = None  # the default bridge's own; None: the first of a subnet that is free
+    default_bridge: DefaultBridge = AS_USUAL
     published_ports: PublishedPorts = TRANSLATE  # what is done with those of networks that do not say
     address_pools: tuple[Pool, ...] = ()  # what networks get subnets of that ask for none; () for Docker's
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
@@ -99,9 +100,8 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         registry_mirrors=tuple(options.registry_mirror),
         insecure_registries=tuple(options.insecure_registry),
         proxies=Proxies.of_environment(environment),
-        host_binding=_check_address(options.ip),
         keeps_compressed=options.compressed_layers == _KEEP,
-        bridge_address=parse_bridge_address(options.bip) if options.bip else None,
+        default_bridge=parse_default_bridge(options),
         published_ports=options.published_ports,
         address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
         tls=tls,
@@ -132,14 +132,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
-    parser.add_argument("--ip", default="0.0.0.0", metavar="ADDRESS", help="host IP for port mappings from the default bridge network")
+    add_options(parser)
     parser.add_argument(
         "--published-ports",
         choices=(TRANSLATE, RELAY),
         default=TRANSLATE,
         help="have the kernel lead them to containers, or a process receive all on the host, whose rules for input then count",
     )
-    parser.add_argument("--bip", default="", metavar="CIDR", help="IPv4 address for the default bridge")
     parser.add_argument(
         "--default-address-pool", action="append", default=[], metavar="base=CIDR,size=BITS", help="default address pools for networks"
     )
@@ -181,12 +180,6 @@ def _split_tcp(rest: str, host: str) -> tuple[str, int]:
     if not good:
         raise InvalidParameter(f"{host!r} is not an address to listen on", hint="use tcp://ADDRESS:PORT")
     return name or "localhost", int(port) if port else 0
-
-
-def _check_address(text: str) -> str:
-    if not (_is_address(text, 4) or _is_address(text, 6)):
-        raise InvalidParameter(f"invalid IP address: {text}")
-    return text
 
 
 def _is_address(text: str, version: int) -> bool:

@@ -44,6 +44,7 @@ from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.links import Links
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
@@ -143,8 +144,10 @@ class Engine:
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage, volume_usage=volume_usage)
         await registry.open()
+        files = NetworkFiles(EngineDirectories(config.root, config.run_root))
+        links = Links(registry, runs, files)
         launcher = self._launcher = await self._make_launcher(
-            layout, images, networks, supervisor, volumes=volumes, runs=runs, registry=registry
+            layout, images, networks, supervisor, volumes=volumes, runs=runs, registry=registry, links=links
         )
         container_volumes = ContainerVolumes(volumes, images, launcher.directories)
         removal = Removal(
@@ -190,7 +193,7 @@ class Engine:
             registries=registries,
             networks=networks,
             volumes=volumes,
-            connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
+            connections=Connections(registry, runs, networks, files=files, names=names, links=links, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
@@ -230,6 +233,7 @@ class Engine:
         volumes: Volumes,
         runs: Runs,
         registry: ContainerRegistry,
+        links: Links,
     ) -> Launcher:
         config = self._config
         return Launcher(
@@ -243,6 +247,7 @@ class Engine:
             supervisor=supervisor,
             runs=runs,
             find_container=registry.find,
+            links=links,
         )
 
     async def _open_supervisor(self, tasks: Tasks) -> Supervisor:
@@ -313,8 +318,7 @@ class Engine:
             events,
             relays,
             pools=pools,
-            host_binding=config.host_binding,
-            bridge_address=config.bridge_address,
+            default_bridge=config.default_bridge,
             published_ports=config.published_ports,
         )
         await networks.open()

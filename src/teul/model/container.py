@@ -53,6 +53,13 @@ class ContainerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
         return bool(gateway or (self.is_routed and address))
 
 
+class LinkedContainer(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that another one is linked to on the default bridge; its name is what is told of it when it is gone."""
+
+    id: str
+    name: str
+
+
 class Container(msgspec.Struct, kw_only=True):
     """One container.
 
@@ -64,7 +71,7 @@ class Container(msgspec.Struct, kw_only=True):
     client wrote, `image_manifest` the descriptor of the image's manifest for the container's platform (OCI image-spec descriptor.md), None
     in records from before there was a choice. `state` is replaced as a whole, by the functions of `model.lifecycle`, `health` by those of
     `model.health`; `health` is None as long as nothing was ever probed. `manually_stopped` keeps `unless-stopped` from starting the
-    container again.
+    container again. `links` are those that it has on the default bridge, by alias.
     """
 
     id: str
@@ -88,6 +95,7 @@ class Container(msgspec.Struct, kw_only=True):
     manually_stopped: bool = False
     health: Health | None = None
     image_manifest: dict[str, Any] | None = None
+    links: dict[str, LinkedContainer] = msgspec.field(default_factory=dict)
 
     @property
     def wanted_networks(self) -> dict[str, EndpointSettings]:

@@ -73,6 +73,18 @@ def describe(
     return Allocation(endpoint=endpoint, plan=plan)
 
 
+def with_sysctls(allocation: Allocation, sysctls: Sequence[tuple[Sequence[str], str]]) -> Allocation:
+    """The allocation whose link gets these settings: names as `parse_endpoint_options` takes them apart, and values."""
+    if not sysctls:
+        return allocation
+    plan = allocation.plan.copy()
+    plan["sysctls"] = [
+        ("/".join((*parts[:3], allocation.endpoint.interface, parts[4])), value)  # of any link, the fourth part is its name
+        for parts, value in sysctls
+    ]
+    return Allocation(endpoint=allocation.endpoint, plan=plan)
+
+
 def segment_of(side: Bridge | Wire, address: Address) -> Segment:
     """The network's subnet that an address is of. Raises StopIteration if it is of none."""
     return next(segment for segment in side.segments if segment.subnet.version == address.version and address in segment.subnet)

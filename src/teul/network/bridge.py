@@ -25,6 +25,13 @@ _IP_FORWARD = "net/ipv4/ip_forward"
 _IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
 
 
+class NotABridge(Exception):
+    """What has the name of the bridge is something else. The text is Docker's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"existing interface {name} is not a bridge")
+
+
 class SubnetTaken(Exception):
     """Something else on the host has come to use the addresses that were chosen."""
 
@@ -69,12 +76,12 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
 
     A bridge that is there and is not of the `group` is somebody's own: it gets the addresses that are missing and loses none. With
     `is_exclusive` the subnets must not overlap what the host uses elsewhere: two engines that choose at once do not choose the same.
-    Raises `OSError`, SubnetTaken.
+    Raises `OSError`, NotABridge, SubnetTaken.
     """
     with _choosing(), Netlink() as host:
         existing = host.get_link(name=bridge.name)
         if existing is not None and existing.kind != "bridge":
-            raise OSError(errno.EEXIST, f"network device `{bridge.name}` exists and is not a bridge")
+            raise NotABridge(bridge.name)
         if is_exclusive:
             claims = _claims(host, except_index=existing.ifindex if existing else 0)
             if any(overlaps(segment.subnet, claims) for segment in bridge.segments):
@@ -85,13 +92,14 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
             host.execute(messages.new_bridge(name=bridge.name, mac=_mac_of(bridge), mtu=bridge.mtu, group=group), subject=bridge.name)
             link = host.get_link(name=bridge.name)
             assert link is not None
+        elif not link.is_up or (link.group == group and link.mtu != bridge.mtu):
+            host.execute(messages.set_link(index=link.ifindex, is_up=True, mtu=bridge.mtu), subject=bridge.name)
+        if existing is None or link.group == group:
             # kernel: nothing is forwarded to neighbours that are yet to be found while the address that asks for them is being checked, for
             # more than a second after the first container has come. Nobody else is on this bridge who could have it.
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/accept_dad", "0", is_kept=False)
             # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
-        elif not link.is_up or (link.group == group and link.mtu != bridge.mtu):
-            host.execute(messages.set_link(index=link.ifindex, is_up=True, mtu=bridge.mtu), subject=bridge.name)
         _ensure_addresses(host, link, bridge, is_ours=link.group == group)
     _ensure_forwarding(bridge, sysctls)
     return bridge
@@ -253,7 +261,7 @@ def _keep_router_advertisements(sysctls: Sysctls) -> None:
         try:
             with open(f"/proc/sys/{path}", encoding="ascii") as file:
                 listens = file.read().strip() == "1"
+            if listens:
+                sysctls.ensure(path, "2")
         except FileNotFoundError:
             continue  # the link has gone
-        if listens:
-            sysctls.ensure(path, "2")

@@ -42,7 +42,7 @@ class HostNetwork:
         return bridges.claimed_subnets(except_bridge=except_bridge)
 
     def ensure_bridge(self, bridge: Bridge, *, is_exclusive: bool = False) -> Bridge:
-        """See `bridge.ensure_bridge`. Raises SubnetTaken, too."""
+        """See `bridge.ensure_bridge`. Raises NotABridge and SubnetTaken, too."""
         with self._lock:
             return bridges.ensure_bridge(bridge, self._sysctls, group=self._group, is_exclusive=is_exclusive)
 

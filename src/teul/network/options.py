@@ -25,7 +25,7 @@ PUBLISHED_PORTS = "teul.published-ports"
 SOURCE_ADDRESSES = {4: "com.docker.network.host_ipv4", 6: "com.docker.network.host_ipv6"}
 
 # strconv.ParseBool
-_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
+BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
 # linux/if_link.h: a bridge of a smaller MTU cannot carry IPv4.
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 _LONGEST_NAME = 15
@@ -82,9 +82,9 @@ def parse_published_ports(value: str) -> PublishedPorts | None:
 
 def parse_boolean(name: str, value: str) -> bool:
     """An option that is a boolean wherever it stands. Raises InvalidParameter."""
-    if value not in _BOOLEANS:
+    if value not in BOOLEANS:
         raise InvalidParameter(f'driver-opt "{name}" is not a valid bool')
-    return _BOOLEANS[value]
+    return BOOLEANS[value]
 
 
 def parse_mtu(value: str) -> int:
@@ -123,9 +123,9 @@ def _parse_error(name: str, value: str, reason: str) -> InvalidParameter:
 def _boolean(name: str, value: str, *, default: bool) -> bool:
     if not value:
         return default
-    if value not in _BOOLEANS:
+    if value not in BOOLEANS:
         raise _parse_error(name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
-    return _BOOLEANS[value]
+    return BOOLEANS[value]
 
 
 def _address(name: str, value: str) -> str:

@@ -23,8 +23,8 @@ from support.needs import needs
 from teul.linux import nftables
 from teul.linux.netlink import links, messages
 from teul.linux.netlink.socket import Netlink
-from teul.network import endpoints
-from teul.network.bridge import Bridge, SubnetTaken
+from teul.network import endpoints, sysctls
+from teul.network.bridge import Bridge, NotABridge, SubnetTaken
 from teul.network.host import HostNetwork
 from teul.network.names import HostNames
 
@@ -205,10 +205,28 @@ def test_engines_that_choose_the_same_at_once_do_not_both_get_it() -> None:
 def test_a_device_of_another_kind_with_our_name_is_left_alone() -> None:
     shell("ip", "link", "add", NAMES.bridge, "type", "veth", "peer", "name", "peer")
     host = host_network()
-    with pytest.raises(OSError, match="is not a bridge") as caught:
+    with pytest.raises(NotABridge, match=f"^existing interface {NAMES.bridge} is not a bridge$"):
         host.ensure_bridge(BRIDGE)
-    assert caught.value.errno == errno.EEXIST
     host.remove()
+    assert NAMES.bridge in os_links()
+
+
+@isolated
+def test_a_link_that_goes_meanwhile_keeps_no_bridge_from_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's end of another engine's, say: each link of the host is told to go on listening to routers."""
+    shell("ip", "link", "add", "gone", "type", "veth", "peer", "name", "other")
+    told: list[str] = []
+
+    def write(name: str, value: str) -> None:
+        told.append(name)
+        if name == "net/ipv6/conf/gone/accept_ra":
+            shell("ip", "link", "del", "gone")
+        original(name, value)
+
+    original = sysctls._write
+    monkeypatch.setattr(sysctls, "_write", write)
+    host_network().ensure_bridge(make_bridge(NAMES.bridge, "fd00:7::/64"))
+    assert "net/ipv6/conf/gone/accept_ra" in told
     assert NAMES.bridge in os_links()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from support.image_models import image_of
+from teul import errors
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux.cgroups import Layout
 from teul.model.config import ContainerConfig
@@ -142,6 +143,8 @@ class FakeContainers(Containers):
         self.images = images
         self.runs = Runs()
         self.records: dict[str, Container] = {}
+        self.linked_names: list[str] = []
+        self.shown_links: list[str] = []
         self.calls: list[tuple[Any, ...]] = []
         self.attachments: dict[str, FakeAttachment] = {}
         self.entries: list[LogEntry | Exception] = []
@@ -170,6 +173,12 @@ class FakeContainers(Containers):
             if container.name == wanted or container.id.startswith(wanted):
                 return container
         raise NoSuchContainer(reference)
+
+    def names(self, container: Container) -> Sequence[str]:
+        return [f"/{container.name}", *self.linked_names]
+
+    def links(self, container: Container) -> Sequence[str]:
+        return self.shown_links
 
     def _free_name(self, name: str) -> str:
         bare = check_name(name)
@@ -251,7 +260,7 @@ class FakeContainers(Containers):
         self._note("remove", reference, force, volumes, link)
         container = self.get(reference)
         if link:
-            raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
+            raise errors.System("Conflict, cannot remove the default link name of the container")
         if container.state.counts_as_running and not force:
             is_paused = container.state.status is Status.PAUSED
             advice = "must be unpaused first" if is_paused else "running: stop the container before removing or force remove"

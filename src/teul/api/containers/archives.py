@@ -62,11 +62,11 @@ async def changes(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
-    ("HEAD", "/containers/{name}/archive", look),
-    ("GET", "/containers/{name}/archive", copy_out),
-    ("PUT", "/containers/{name}/archive", copy_in),
-    ("GET", "/containers/{name}/export", export),
-    ("GET", "/containers/{name}/changes", changes),
+    ("HEAD", "/containers/{name:.+}/archive", look),
+    ("GET", "/containers/{name:.+}/archive", copy_out),
+    ("PUT", "/containers/{name:.+}/archive", copy_in),
+    ("GET", "/containers/{name:.+}/export", export),
+    ("GET", "/containers/{name:.+}/changes", changes),
 )
 
 

@@ -70,7 +70,7 @@ async def resize(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
-    ("POST", "/containers/{name}/exec", create),
+    ("POST", "/containers/{name:.+}/exec", create),
     ("POST", "/exec/{id}/start", start),
     ("POST", "/exec/{id}/resize", resize),
     ("GET", "/exec/{id}/json", inspect),

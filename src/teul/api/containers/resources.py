@@ -43,6 +43,6 @@ async def update(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
-    ("GET", "/containers/{name}/stats", stats),
-    ("POST", "/containers/{name}/update", update),
+    ("GET", "/containers/{name:.+}/stats", stats),
+    ("POST", "/containers/{name:.+}/update", update),
 )

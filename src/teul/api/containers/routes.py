@@ -30,7 +30,13 @@ async def list_containers(request: web.Request) -> web.StreamResponse:
     with_sizes = query.boolean(request, "size")
     now = now_ns()
     documents = [
-        summary(container, image=names.shown(container), now_ns=now, sizes=await containers.size(container) if with_sizes else None)
+        summary(
+            container,
+            image=names.shown(container),
+            now_ns=now,
+            sizes=await containers.size(container) if with_sizes else None,
+            names=containers.names(container),
+        )
         for container in chosen
     ]
     return json_response([versions.adapt("container summary", api_version(request), document) for document in documents])
@@ -62,6 +68,7 @@ async def inspect(request: web.Request) -> web.StreamResponse:
         root=found.system.facts.root,
         lower_directories=_layer_directories(found, container),
         exec_ids=found.execs.ids(container.id),
+        links=found.containers.links(container),
         sizes=await found.containers.size(container) if query.boolean(request, "size") else None,
     )
     return json_response(versions.adapt("container inspection", api_version(request), inspection(container, around)))
@@ -116,7 +123,7 @@ async def rename(request: web.Request) -> web.StreamResponse:
 
 
 async def remove(request: web.Request) -> web.StreamResponse:
-    """`force` kills the container first, `v` removes its anonymous volumes."""
+    """`force` kills the container first, `v` removes its anonymous volumes; `link` removes a link and no container."""
     return await _done(
         services(request).lifecycle.remove(
             request.match_info["name"],
@@ -161,18 +168,18 @@ async def top(request: web.Request) -> web.StreamResponse:
 ROUTES = (
     ("GET", "/containers/json", list_containers),
     ("POST", "/containers/create", create),
-    ("GET", "/containers/{name}/json", inspect),
-    ("GET", "/containers/{name}/top", top),
-    ("POST", "/containers/{name}/start", start),
-    ("POST", "/containers/{name}/stop", stop),
-    ("POST", "/containers/{name}/restart", restart),
-    ("POST", "/containers/{name}/kill", kill),
-    ("POST", "/containers/{name}/pause", pause),
-    ("POST", "/containers/{name}/unpause", unpause),
-    ("POST", "/containers/{name}/rename", rename),
-    ("POST", "/containers/{name}/resize", resize),
-    ("POST", "/containers/{name}/wait", wait),
-    ("DELETE", "/containers/{name}", remove),
+    ("GET", "/containers/{name:.+}/json", inspect),
+    ("GET", "/containers/{name:.+}/top", top),
+    ("POST", "/containers/{name:.+}/start", start),
+    ("POST", "/containers/{name:.+}/stop", stop),
+    ("POST", "/containers/{name:.+}/restart", restart),
+    ("POST", "/containers/{name:.+}/kill", kill),
+    ("POST", "/containers/{name:.+}/pause", pause),
+    ("POST", "/containers/{name:.+}/unpause", unpause),
+    ("POST", "/containers/{name:.+}/rename", rename),
+    ("POST", "/containers/{name:.+}/resize", resize),
+    ("POST", "/containers/{name:.+}/wait", wait),
+    ("DELETE", "/containers/{name:.+}", remove),
 )
 
 

@@ -111,9 +111,9 @@ async def logs(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
-    ("POST", "/containers/{name}/attach", attach),
-    ("GET", "/containers/{name}/attach/ws", attach_websocket),
-    ("GET", "/containers/{name}/logs", logs),
+    ("POST", "/containers/{name:.+}/attach", attach),
+    ("GET", "/containers/{name:.+}/attach/ws", attach_websocket),
+    ("GET", "/containers/{name:.+}/logs", logs),
 )
 
 

@@ -30,17 +30,23 @@ class Surroundings:
     root: str
     lower_directories: Sequence[str] = ()
     exec_ids: Sequence[str] = ()
+    links: Sequence[str] = ()
     sizes: tuple[int, int] | None = None
 
 
-def summary(container: Container, *, image: str, now_ns: int, sizes: tuple[int, int] | None = None) -> dict[str, Any]:
-    """One entry of the list. `image` is the reference, or the image's id if the reference no longer means it; `sizes` are (rw, root fs)."""
+def summary(
+    container: Container, *, image: str, now_ns: int, sizes: tuple[int, int] | None = None, names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """One entry of the list. `image` is the reference, or the image's id if the reference no longer means it; `sizes` are (rw, root fs).
+
+    `names` are all that the container has, if there are others than its own.
+    """
     host_config: dict[str, Any] = {"NetworkMode": container.host_config.network_mode}
     if container.host_config.annotations:
         host_config["Annotations"] = container.host_config.annotations
     return {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [*names] or [f"/{container.name}"],
         "Image": image,
         "ImageID": container.image_id,
         **_manifest(container),
@@ -63,7 +69,8 @@ def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
     # docker: the network files are named once the container has been started for the first time.
     made = container.state.started_at_ns != 0
     host_config = render(container.host_config)
-    host_config["Links"] = None
+    # docker: what is shown is not what was asked for.
+    host_config["Links"] = list(around.links) or None
     return {
         "Id": container.id,
         "Created": format_time(container.created_at_ns),

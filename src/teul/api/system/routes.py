@@ -223,5 +223,6 @@ async def _containers_on_disk(request: web.Request) -> list[dict[str, Any]]:
     found, now = containers.list(), now_ns()
     sizes = await asyncio.gather(*(containers.size(container, on_disk=True) for container in found))
     return [
-        summary(container, image=container.image_reference, now_ns=now, sizes=size) for container, size in zip(found, sizes, strict=True)
+        summary(container, image=container.image_reference, now_ns=now, sizes=size, names=containers.names(container))
+        for container, size in zip(found, sizes, strict=True)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import time
 
 from teul.linux.netlink import messages
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         mode: NotRequired[str]  # as the kind has them, see `messages`
         flag: NotRequired[str]  # of ipvlan
         device_routes: NotRequired[list[int]]  # IP versions of which the link itself, without a gateway, is the default route
+        sysctls: NotRequired[list[tuple[str, str]]]  # settings of the link, by their paths below /proc/sys
 else:
     Plan = dict
 
@@ -149,6 +151,9 @@ def configure_inside(plans: Sequence[Plan], host: Netlink | None = None) -> None
             requests.append(messages.new_default_route(link_index=index, gateway="", family=_FAMILIES[version]))
     with Netlink() as inside:
         inside.execute(*requests, subject=", ".join(plan["container_name"] for plan in plans))
+    for plan in plans:
+        for name, value in plan.get("sysctls", ()):
+            _apply_sysctl(name, value)
     if host is not None:
         for plan in plans:
             if "kind" not in plan:
@@ -292,6 +297,27 @@ def _write_sysctl(name: str, value: bytes) -> None:
         os.write(fd, value)
     finally:
         os.close(fd)
+
+
+def _apply_sysctl(name: str, value: str) -> None:
+    """Give a link's setting this value; nothing is written where it has it. docker: the texts of libnetwork's osl. Raises `OSError`."""
+    path = f"/proc/sys/{name}"
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        is_file = False
+    if not is_file:
+        raise OSError(f"{path} is not a sysctl file")
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = file.read().strip()
+    except OSError as error:
+        raise OSError(f"unable to read '{path}': {error.strerror}") from error
+    if found != value:
+        try:
+            _write_sysctl(name, value.encode())
+        except OSError as error:
+            raise OSError(f"unable to write to '{path}': {error.strerror}") from error
 
 
 def _delete_quietly(host: Netlink, name: str, error: OSError) -> None:

@@ -13,13 +13,14 @@ from teul import failpoints
 from teul.aio import run_blocking, run_to_end, undoing
 from teul.errors import InvalidParameter, NotFound, Refusal, System
 from teul.model.container import Container, ContainerEndpoint
-from teul.model.network import HOST, Network
+from teul.model.network import BRIDGE, HOST, Network
 from teul.model.network_config import ConnectRequest, DisconnectRequest, EndpointSettings
 from teul.network import live
 from teul.network.allocation import gateways
 from teul.network.live import Routes
 from teul.runtime.engine.process import Process
 from teul.services.containers.attachments import check_alive, check_connect, gateway_priorities
+from teul.services.containers.links import Links
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortMoves
@@ -33,7 +34,15 @@ class Connections:
     """The use cases of containers' networks. Used from the event loop only."""
 
     def __init__(
-        self, registry: ContainerRegistry, runs: Runs, networks: Networks, *, files: NetworkFiles, names: Names, events: Events
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        networks: Networks,
+        *,
+        files: NetworkFiles,
+        names: Names,
+        links: Links,
+        events: Events,
     ) -> None:
         self._registry = registry
         self._runs = runs
@@ -41,6 +50,7 @@ class Connections:
         self._port_moves = PortMoves(networks)
         self._files = files
         self._names = names
+        self._links = links
         self._events = events
 
     async def connect(self, reference: str, request: ConnectRequest) -> None:
@@ -111,6 +121,8 @@ class Connections:
         await _on_links(container, network.name, partial(live.lead_out, process.pidfd, _routes(after, priorities)))
         await self._names.changed(container, [network.name])
         await self._files.refresh(container)
+        if network.name == BRIDGE:
+            await self._links.joined(container)
         self._events.publish(network_event(network, "connect", container=container.id))
 
     async def _disconnect_locked(self, container: Container, name: str, network: Network | None) -> None:

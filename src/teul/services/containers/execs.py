@@ -174,7 +174,8 @@ class Execs:
         # security: a copy, taken now. The container may end while we prepare, and the descriptor's number be another container's by then.
         pidfd = os.dup(run.process.pidfd)
         try:
-            launch = await run_to_end(self._unless_ending(container, pidfd, run_blocking(self._prepare, container, record)))
+            linked = self._launcher.links.environment(container)
+            launch = await run_to_end(self._unless_ending(container, pidfd, run_blocking(self._prepare, container, record, linked)))
             return await self._unless_ending(container, pidfd, self._supervisor.start(launch, attach=pending, donors=[pidfd]))
         finally:
             os.close(pidfd)
@@ -189,11 +190,11 @@ class Execs:
                 raise NotRunning(container.id) from error
             raise
 
-    def _prepare(self, container: Container, record: Exec) -> Launch:
+    def _prepare(self, container: Container, record: Exec, linked: list[str]) -> Launch:
         """Make the exec's directory; returns what the keeper needs. Blocking."""
         directories = self._launcher.directories
         spec, launch = bundles.read_bundle_files(directories.bundle(container.id))
-        exec_spec = build_exec_spec(container, record.config, spec, self._launcher.host)
+        exec_spec = build_exec_spec(container, record.config, spec, self._launcher.host, linked=linked)
         directory = directories.exec(container.id, record.id)
         os.mkdir(directory, 0o700)
         bundles.write_exec_config(directory, exec_spec)

@@ -32,11 +32,13 @@ from teul.services.containers import bundle as bundles
 from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
+from teul.services.containers.links import Links
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
 from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
+from teul.services.containers.spec.links import Link, link_environment
 from teul.services.containers.spec.namespaces import namespace_donors
 from teul.services.containers.spec.network_files import render_container_files, uses_resolver
 from teul.services.host import HostFacts
@@ -66,6 +68,7 @@ class Launcher:
         supervisor: Supervisor,
         runs: Runs,
         find_container: Callable[[str], Container | None],
+        links: Links,
     ) -> None:
         self.directories = directories
         self.host = host
@@ -74,6 +77,7 @@ class Launcher:
         self._images = images
         self.networks = networks
         self.volumes = volumes
+        self.links = links
         self._supervisor = supervisor
         self._runs = runs
         self._find_container = find_container
@@ -180,11 +184,12 @@ class Launcher:
             container.config.hostname, container.config.domainname = donor.hostname, donor.domainname
         await self.volumes.mount(container)
         networks = await self._allocate(container)
+        links = self.links.of(container)
         with contextlib.ExitStack() as stack:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
             pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]
             # To its end: a bundle that is still being written could not be given back.
-            launch, layers = await run_to_end(run_blocking(self._prepare, container, image, donors, networks, stack))
+            launch, layers = await run_to_end(run_blocking(self._prepare, container, image, donors, networks, stack, links=links))
             return await self._supervisor.start(launch, attach=attach, donors=pidfds, layers=layers)
 
     def _donors(self, container: Container) -> dict[NamespaceKind, Container]:
@@ -245,6 +250,8 @@ class Launcher:
         donors: dict[NamespaceKind, Container],
         networks: list[LinkPlan],
         owner: contextlib.ExitStack,
+        *,
+        links: list[Link],
     ) -> tuple[Launch, list[int]]:
         """Write everything on disk that the child will need; returns what the keeper needs: words, and mounts, which `owner` closes.
 
@@ -254,7 +261,7 @@ class Launcher:
         lower = owner.enter_context(self._images.lower(image))
         layers = [layer for layer in lower if isinstance(layer, int)]
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
-        bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, **host_files))
+        bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, links=links, **host_files))
         network_donor = donors.get("network")
         paths = ContainerPaths(
             bundle=bundle,
@@ -269,6 +276,7 @@ class Launcher:
             paths,
             devices=gather_devices(container.host_config) if asks_for_devices(container.host_config) else None,
             donor_pids={kind: donor.state.pid for kind, donor in donors.items()},
+            linked=link_environment(container.name, links),
         )
         # The child takes the compiled filter; the filter's source, which is long and which nobody would read, stays out of the bundle.
         profile = spec["linux"].pop("seccomp", None)

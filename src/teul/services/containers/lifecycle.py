@@ -15,7 +15,7 @@ from functools import partial
 
 from teul import failpoints
 from teul.aio import SlowWork, run_blocking, run_to_end, undoing
-from teul.errors import Conflict, NotImplementedHere, System
+from teul.errors import Conflict, System
 from teul.linux import cgroups
 from teul.model import lifecycle
 from teul.model.container import Container
@@ -146,13 +146,17 @@ class Lifecycle:
         volumes: bool = False,
         link: bool = False,
     ) -> None:
-        """Remove a stopped container, or with `force` also a running one; with `volumes` also the volumes that nobody has named."""
+        """Remove a stopped container, or with `force` also a running one, and with `volumes` the volumes of it that nobody has named.
+
+        With `link` nothing but the link that the container has this name by is removed.
+        """
         container = self._registry.get(reference)
-        if link:
-            raise NotImplementedHere("removing a link is not supported: containers have no legacy links here")
         run = self._runs.of(container.id)
         if container.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {reference} is already in progress")
+        if link:
+            await self._launcher.links.remove(reference)
+            return
         while True:
             if container.state.counts_as_running:
                 if not force:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from functools import partial
 
 from teul.aio import run_blocking
 from teul.model.container import Container
@@ -24,22 +27,31 @@ class NetworkFiles:
 
     def __init__(self, directories: EngineDirectories) -> None:
         self._directories = directories
+        # Two that the container is linked to may start at the same moment.
+        self._editing = threading.Lock()
 
     async def refresh(self, container: Container) -> None:
         """Have the files of a container say what its endpoints are now; what the container wrote into them otherwise stays."""
         await run_blocking(self._refresh, container)
 
+    async def edit_hosts(self, container: Container, change: Callable[[str], str]) -> None:
+        """Have a container's hosts file be what `change` makes of it; nothing happens where there is none."""
+        await run_blocking(self._edit_hosts, container, change)
+
+    def _edit_hosts(self, container: Container, change: Callable[[str], str]) -> None:
+        path = f"{self._directories.container(container.id)}/hosts"
+        with self._editing:
+            hosts = _read(path)
+            if hosts is not None and (changed := change(hosts)) != hosts:
+                _write_in_place(path, changed)
+
     def _refresh(self, container: Container) -> None:
         directory = self._directories.container(container.id)
-        hosts = _read(f"{directory}/hosts")
-        if hosts is not None:
-            changed = with_own_addresses(hosts, container)
-            if changed != hosts:
-                _write_in_place(f"{directory}/hosts", changed)
+        self._edit_hosts(container, partial(with_own_addresses, container=container))
         resolv_conf = _read(f"{directory}/resolv.conf")
         if resolv_conf is not None and (f"nameserver {RESOLVER_ADDRESS}\n" in resolv_conf) != uses_resolver(container):
-            host_files = {"host_hosts": "", "host_resolv_conf": read_host_file("/etc/resolv.conf")}
-            _write_in_place(f"{directory}/resolv.conf", render_container_files(container, **host_files)["resolv.conf"])
+            rendered = render_container_files(container, host_hosts="", host_resolv_conf=read_host_file("/etc/resolv.conf"))
+            _write_in_place(f"{directory}/resolv.conf", rendered["resolv.conf"])
 
 
 def _read(path: str) -> str | None:

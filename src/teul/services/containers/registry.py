@@ -16,6 +16,7 @@ from teul.model.container import Container
 from teul.model.host_config import HostConfig
 from teul.model.names import random_name
 from teul.oci.digest import Digest
+from teul.services.containers.link_names import LinkNames
 from teul.services.usage import Usage
 from teul.store.metadata import containers as rows
 from teul.store.metadata.database import Database
@@ -53,6 +54,7 @@ class ContainerRegistry:
         self._volume_usage = volume_usage
         self._containers: dict[str, Container] = {}
         self._ids: dict[str, str] = {}  # name → id
+        self.links = LinkNames()
         self._unreadable: set[str] = set()  # ids
         # Held while a row is being written of what memory has yet to learn, or the other way round.
         self._writing = asyncio.Lock()
@@ -71,7 +73,7 @@ class ContainerRegistry:
         return sorted(self._containers.values(), key=lambda container: container.created_at_ns, reverse=True)
 
     def get(self, reference: str) -> Container:
-        """The container with this full id, name, or unambiguous prefix of an id, in this order. Raises NotFound."""
+        """The container with this full id, name (also one by a link), or unambiguous prefix of an id, in this order. Raises NotFound."""
         container = self.find(reference)
         if container is None:
             raise NoSuchContainer(reference)
@@ -84,6 +86,8 @@ class ContainerRegistry:
         name = reference.removeprefix("/")
         if name in self._ids:
             return self._containers.get(self._ids[name])
+        if (child_id := self.links.find(name)) is not None:
+            return self._containers.get(child_id)
         if not _HEX.fullmatch(reference):
             return None
         matches = [container for container_id, container in self._containers.items() if container_id.startswith(reference)]
@@ -148,6 +152,7 @@ class ContainerRegistry:
                 setattr(container, name, getattr(changed, name))
         if container.id in self._containers:
             self._declare_networks(container)
+            self.links.declare(container)
 
     async def save(self, container: Container) -> None:
         """Keep what has changed in a record: what has happened to the container, whether it can be written down or not.
@@ -170,6 +175,7 @@ class ContainerRegistry:
         self._image_usage.withdraw(container)
         self._network_usage.withdraw(container)
         self._volume_usage.withdraw(container)
+        self.links.withdraw(container)
         self.release_name(container.name)
 
     def _refuse_unreadable(self, container: Container) -> None:
@@ -184,6 +190,7 @@ class ContainerRegistry:
         self._containers[container.id] = container
         self.hold(container)
         self._declare_networks(container)
+        self.links.declare(container)
 
     def _declare_networks(self, container: Container) -> None:
         self._network_usage.declare(container, [endpoint.network_id for endpoint in container.endpoints.values()])

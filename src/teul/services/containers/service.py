@@ -77,6 +77,14 @@ class Containers:
         """All containers, newest first."""
         return self._registry.all()
 
+    def names(self, container: Container) -> Sequence[str]:
+        """All names of a container, with slashes: its own, and those that it has by links."""
+        return sorted([f"/{container.name}", *(f"/{name}" for name in self._registry.links.names_of(container.id))])
+
+    def links(self, container: Container) -> Sequence[str]:
+        """The container's links on the default bridge, as an inspection shows them."""
+        return self._launcher.links.shown(container)
+
     def running(self) -> int:
         """How many containers have a process or are about to have one."""
         return sum(1 for container in self._registry.all() if container.state.counts_as_running)
@@ -101,6 +109,7 @@ class Containers:
                 inherited=inherited,
                 find_container_id=self._find_id,
             )
+            container.links = self._launcher.links.resolve(name, container.host_config)
         except BaseException:
             self._registry.release_name(name)
             raise
@@ -167,6 +176,7 @@ class Containers:
             self._registry.release_name(new_name)
             raise
         self._registry.release_name(old_name)
+        await self._launcher.links.renamed(container)
         await self._names.changed(container, container.endpoints)
         self._events.publish(container_event(container, "rename", oldName=f"/{old_name}"))
 

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # How often it is tried to write down what a full disk has kept from being written down.
 _SETTLING_SECONDS = 2.0
+# How long a restart waits for the restarts of those that the container is linked to.
+_CHILDREN_SECONDS = 5.0
 
 
 class Supervision:
@@ -137,6 +139,7 @@ class Supervision:
             self._launcher.networks.ports.started(container.id)
         with _step(container, "have it found by its names"):
             await self._names.joined(container, process)
+        await self._launcher.links.joined(container)
         self._launcher.networks.announce(container, "connect")
         self._events.publish(container_event(container, "start"))
 
@@ -258,6 +261,7 @@ class Supervision:
 
     async def _restart_later(self, container: Container, run: ContainerRun, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)
+        await self._children_restarted(container)
         async with run.lock:
             run.restart = None
             if self._registry.find(container.id) is None or container.state.has_process:
@@ -268,6 +272,15 @@ class Supervision:
                 log.warning("container %s could not be restarted: %s", container.name, error.message)
             except Exception:
                 log.exception("container %s could not be restarted", container.name)
+
+    async def _children_restarted(self, container: Container) -> None:
+        """Wait, for a while, until those that a container is linked to have been restarted, if they are about to be.
+
+        docker: daemon/daemon.go, restore.
+        """
+        restarts = [self._runs.of(linked.id).restart for linked in container.links.values() if self._registry.exists(linked.id)]
+        if awaited := [restart for restart in restarts if restart is not None]:
+            await asyncio.wait(awaited, timeout=_CHILDREN_SECONDS)
 
     async def _take_over(self, container: Container, *, has_cgroup: bool, has_bundle: bool) -> None:
         run = self._runs.of(container.id)

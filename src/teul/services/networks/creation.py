@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from teul.errors import Forbidden, InvalidParameter, NotFound, System
 from teul.model.network import PREDEFINED, WIRE_DRIVERS, AddressRange, Ipam, Network
 from teul.model.network_config import CreateNetwork, IpamConfig
+from teul.network.default_bridge import GATEWAY_LABELS
 from teul.network.ipam import Address, Subnet, first_usable, unusable
 from teul.network.options import BRIDGE_NAME, ENABLE_IPV4, ENABLE_IPV6, parse_boolean, parse_options
 from teul.network.wire import dummy_name
@@ -135,6 +136,13 @@ def check_bridge_name(network: Network, own: Sequence[Network]) -> None:
         )
 
 
+def check_ways_out(network: Network, wishes: Sequence[SubnetWish]) -> None:
+    """Raise InvalidParameter for a way out of a network that nothing leaves. docker: bridge/setup_ipv4_linux.go, setupGatewayIPv4."""
+    names = {name for wish in wishes for name, _address in wish.auxiliary}
+    if network.driver == "bridge" and network.internal and not names.isdisjoint(GATEWAY_LABELS.values()):
+        raise InvalidParameter("no gateway can be set on an internal bridge network")
+
+
 def as_range(wish: SubnetWish, subnet: Subnet, *, is_routed: bool) -> AddressRange:
     """The subnet as the record has it, its gateway chosen if need be. Without `is_routed` none is chosen. Raises as Docker does."""
     gateway = wish.gateway
@@ -187,7 +195,7 @@ def _check_dependent(request: CreateNetwork) -> None:
     ipam = request.ipam
     asks_for_addresses = ipam is not None and (ipam.driver not in ("", _DEFAULT_IPAM) or ipam.options or ipam.config)
     if asks_for_addresses or request.labels or request.enable_ipv4 is False or request.enable_ipv6:
-        raise Forbidden("user-specified configurations are not supported if the network depends on a configuration network")
+        raise Forbidden("user specified configurations are not supported if the network depends on a configuration network")
     if request.options:
         raise Forbidden("network driver options are not supported if the network depends on a configuration network")
 

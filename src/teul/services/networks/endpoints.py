@@ -26,8 +26,9 @@ from teul.model.link import parse_link
 from teul.model.network import Network
 from teul.model.network_config import EndpointSettings
 from teul.network import allocation, endpoints
-from teul.network.allocation import Allocation
+from teul.network.allocation import Allocation, with_sysctls
 from teul.network.bridge import Bridge
+from teul.network.endpoint_options import parse_endpoint_options
 from teul.network.ipam import Address
 from teul.network.wire import Wire
 from teul.services.networks.addresses import Addresses, addresses_of
@@ -84,6 +85,7 @@ class Endpoints:
         await self._release_owed()
         link_local = _requested_link_local(requested)
         _check_links(requested)
+        options = parse_endpoint_options((requested.driver_opts if requested is not None else None) or {})
         side: Bridge | Wire
         if network.is_wire:
             side = await self._host.ensure_wire(network)
@@ -95,7 +97,8 @@ class Endpoints:
             failpoints.reach("networks.address.held")
             await self._database.transact(lambda connection: rows.save_held(connection, held))
             failpoints.reach("networks.address.recorded")
-        return self._describe(network, side, held, mac=mac, interface=_free_name(side, taken), link_local=link_local)
+        interface = options.interface or _free_name(side, taken)
+        return with_sysctls(self._describe(network, side, held, mac=mac, interface=interface, link_local=link_local), options.sysctls)
 
     def nominal(self, network: Network, container_id: str) -> ContainerEndpoint:
         """What inspection shows of a container on a network where there is nothing to allocate (none, host). Raises Forbidden."""

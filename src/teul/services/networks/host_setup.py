@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
+import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Interface
 from typing import ParamSpec, TypeVar
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import InvalidParameter, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
-from teul.model.network import BRIDGE, Network
-from teul.network.bridge import Bridge, SubnetTaken
+from teul.model.network import BRIDGE, AddressRange, Network
+from teul.network.bridge import Bridge, NotABridge, SubnetTaken
+from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.firewall.ports import Published
 from teul.network.host import HostNetwork
-from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, first_usable, overlaps
+from teul.network.ipam import NoFreeSubnet, NoSuchPool, Pool, Subnet, choose_subnet, overlaps
 from teul.network.wire import ParentMissing, ParentUnusable, Wire
-from teul.services.networks.records import bridge_of, subnets_of, wire_of, with_mtu, with_subnet
+from teul.services.networks.records import bridge_of, subnets_of, wire_of, with_mtu, with_ranges
 from teul.services.networks.registry import NetworkRegistry
 
 log = logging.getLogger(__name__)
@@ -44,14 +46,14 @@ class HostSetup:
         tasks: Tasks,
         *,
         pools: Sequence[Pool],
-        bridge_address: IPv4Interface | None = None,
+        default: DefaultBridge = AS_USUAL,
     ) -> None:
-        """`pools` are those that networks without a subnet of their own get one of; `bridge_address` is the default bridge's own."""
+        """`pools` are those that networks without a subnet of their own get one of; `default` is what was asked of the default bridge."""
         self._host = host
         self._registry = registry
         self._tasks = tasks
         self._pools = pools
-        self._bridge_address = bridge_address
+        self._default = default
         self._bridges: dict[str, Bridge] = {}  # by the network's id
         self._has_firewall = False
         self._forwarding_checked_at = 0.0
@@ -258,31 +260,37 @@ class HostSetup:
             return bridge
 
     async def _ensure_default(self, network: Network, *, is_in_use: bool) -> Bridge:
-        """The default bridge keeps its subnet unless something else on the host has taken those addresses and no container holds any.
+        """The default bridge keeps its subnets unless something else on the host has taken those addresses and no container holds any.
 
-        An address that the engine was given is taken as it is, but not from under containers.
+        Addresses that the engine was given are taken as they are, but not from under containers.
         """
-        if self._bridge_address is not None:
-            return await self._ensure_given(network, self._bridge_address, is_in_use=is_in_use)
         for _attempt in range(CHOICES):
-            changed = network
-            if not network.ipam.ranges or not (is_in_use or await self._is_free(network)):
-                changed = await self._with_default_subnet(network)
+            changed = await self._with_default_ranges(network, is_in_use=is_in_use)
+            wanted = dataclasses.replace(bridge_of(changed), mtu=self._default.mtu)
             try:
-                bridge = await self._on_host(self._host.ensure_bridge, bridge_of(changed), is_exclusive=not is_in_use)
+                is_exclusive = not is_in_use and not self._default.has_subnets
+                bridge = await self._on_host(self._host.ensure_bridge, wanted, is_exclusive=is_exclusive)
             except SubnetTaken:
                 continue
             return await self._recorded(network, changed, bridge)
         raise _no_more_subnets()
 
-    async def _ensure_given(self, network: Network, address: IPv4Interface, *, is_in_use: bool) -> Bridge:
-        changed = with_subnet(network, address.network, address.ip)
-        if is_in_use and changed != network:
-            log.warning("the default bridge keeps its address, not %s, as long as containers are on it", address)
-            changed = network
-        elif any(address.network.overlaps(subnet) for subnet in self._subnets_of_others(network) if subnet.version == 4):
-            raise InvalidParameter(f"the default bridge cannot have {address}: a network of this engine has these addresses")
-        return await self._recorded(network, changed, await self._on_host(self._host.ensure_bridge, bridge_of(changed)))
+    async def _with_default_ranges(self, network: Network, *, is_in_use: bool) -> Network:
+        ranges = network.ipam.ranges
+        if is_in_use and ranges:
+            if not self._default.agrees_with(ranges):
+                log.warning("the default bridge keeps its addresses, and does not get those asked for, as long as containers are on it")
+            return network
+        recorded: dict[int, AddressRange] = {ipaddress.ip_network(entry.subnet).version: entry for entry in ranges or ()}
+        chosen = []
+        for version, addressing in self._default.versions.items():
+            subnet = addressing.subnet(recorded.get(version))
+            if subnet is None:
+                subnet = await self._default_subnet(network, version, recorded.get(version))
+            elif overlaps(subnet, self._subnets_of_others(network)):
+                raise InvalidParameter(f"the default bridge cannot have {subnet}: a network of this engine has these addresses")
+            chosen.append(addressing.in_subnet(subnet, recorded.get(version)))
+        return with_ranges(network, chosen)
 
     async def _recorded(self, network: Network, changed: Network, bridge: Bridge) -> Bridge:
         """The default bridge, once its record says how it was made."""
@@ -295,18 +303,15 @@ class HostSetup:
     def _subnets_of_others(self, network: Network) -> list[Subnet]:
         return [subnet for other in self._registry.all() if other.id != network.id for subnet in subnets_of(other)]
 
-    async def _is_free(self, network: Network) -> bool:
+    async def _default_subnet(self, network: Network, version: int, recorded: AddressRange | None) -> Subnet:
+        """That on record, if nobody else has come to use it, or else a free one."""
         claimed = await self._on_host(self._host.claimed_subnets, except_bridge=bridge_of(network).name)
-        return not any(overlaps(subnet, claimed) for subnet in subnets_of(network))
-
-    async def _with_default_subnet(self, network: Network) -> Network:
-        others = self._subnets_of_others(network)
+        if recorded is not None and not overlaps(ipaddress.ip_network(recorded.subnet), claimed):
+            return ipaddress.ip_network(recorded.subnet)
         try:
-            claimed = await self._on_host(self._host.claimed_subnets, except_bridge=bridge_of(network).name)
-            subnet = choose_subnet(self._pools, [*claimed, *others])
+            return choose_subnet(self._pools, [*claimed, *self._subnets_of_others(network)], version=version)
         except (NoFreeSubnet, NoSuchPool):
             raise _no_more_subnets() from None
-        return with_subnet(network, subnet, first_usable(subnet))
 
     async def _on_host(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """To its end: nobody else may come to the host while it is being changed."""
@@ -323,6 +328,8 @@ def _no_more_subnets() -> TeulError:
 def _translating() -> Iterator[None]:
     try:
         yield
+    except NotABridge as error:
+        raise System(str(error)) from error
     except OSError as error:
         raise _translated(error) from error
 

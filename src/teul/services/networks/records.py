@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
+from collections.abc import Sequence
 
 import msgspec
 
 from teul.model.container import Container
 from teul.model.network import BRIDGE, HOST, NONE, AddressRange, Attachment, Ipam, Network
 from teul.network.bridge import Bridge, Segment
-from teul.network.ipam import Address, AddressPool, Subnet
+from teul.network.default_bridge import GATEWAY_LABELS
+from teul.network.ipam import AddressPool, Subnet
 from teul.network.options import BRIDGE_NAME, DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU, parse_options
 from teul.network.wire import Kind, Wire, dummy_name
 from teul.network.wire_options import parse_wire_options
@@ -29,10 +31,10 @@ def predefined(name: str, *, bridge_name: str) -> Network:
     return Network(id=network_id, name=name, created_at_ns=now_ns, driver="bridge", ipam=Ipam(ranges=[]), options=options)
 
 
-def with_subnet(network: Network, subnet: Subnet, gateway: Address) -> Network:
-    """The record of the default bridge when its subnet has been chosen."""
-    ranges = [AddressRange(subnet=str(subnet), gateway=str(gateway))]
-    return msgspec.structs.replace(network, ipam=msgspec.structs.replace(network.ipam, ranges=ranges))
+def with_ranges(network: Network, ranges: Sequence[AddressRange]) -> Network:
+    """The record of the default bridge when its subnets have been chosen."""
+    has_ipv6 = any(":" in each.subnet for each in ranges)
+    return msgspec.structs.replace(network, enable_ipv6=has_ipv6, ipam=msgspec.structs.replace(network.ipam, ranges=[*ranges]))
 
 
 def with_mtu(network: Network, bridge: Bridge) -> Network:
@@ -48,10 +50,12 @@ def bridge_of(network: Network) -> Bridge:
         subnet = ipaddress.ip_network(entry.subnet)
         gateway = ipaddress.ip_address(entry.gateway) if entry.gateway else None
         takes_address = gateway is not None and not (options.inhibit_ipv4 and subnet.version == 4)
+        # docker: an auxiliary address of this name is the containers' way out.
+        way_out = entry.auxiliary.get(GATEWAY_LABELS[subnet.version])
         segments.append(
             Segment(
                 subnet=subnet,
-                gateway=None if network.internal else gateway,
+                gateway=None if network.internal else ipaddress.ip_address(way_out) if way_out else gateway,
                 host_address=gateway if takes_address and subnet.version not in options.isolated else None,
             )
         )

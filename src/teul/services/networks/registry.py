@@ -8,8 +8,9 @@ import msgspec
 
 from teul.errors import Conflict, InvalidParameter, NotFound
 from teul.model.network import BRIDGE, PREDEFINED, Network
-from teul.network.options import BRIDGE_NAME, HOST_BINDING
-from teul.services.networks.records import EVERYWHERE, predefined
+from teul.network.default_bridge import AS_USUAL, DefaultBridge
+from teul.network.options import BRIDGE_NAME, HOST_BINDING, ICC, MASQUERADE
+from teul.services.networks.records import predefined
 from teul.store.metadata import networks as rows
 from teul.store.metadata.database import Database
 
@@ -31,10 +32,15 @@ class NameTaken(Conflict):
 class NetworkRegistry:
     """All networks, by name and id. Used from the event loop only."""
 
-    def __init__(self, database: Database, *, bridge_name: str, host_binding: str = EVERYWHERE) -> None:
-        """`bridge_name` is the device of the default bridge, `host_binding` the address at which that publishes ports that do not say."""
+    def __init__(self, database: Database, *, bridge_name: str, default: DefaultBridge = AS_USUAL) -> None:
+        """`bridge_name` is the device of the default bridge, `default` what else the engine was told of it."""
         self._database = database
-        self._default_options = {BRIDGE_NAME: bridge_name, HOST_BINDING: host_binding}
+        self._default_options = {
+            BRIDGE_NAME: bridge_name,
+            HOST_BINDING: default.host_binding,
+            ICC: str(default.has_icc).lower(),
+            MASQUERADE: str(default.is_masqueraded).lower(),
+        }
         self._networks: dict[str, Network] = {}  # by name
 
     async def open(self) -> None:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
-from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +22,7 @@ from teul.model.lifecycle import Status
 from teul.model.network import AddressRange, Attachment, Network
 from teul.model.network_config import CreateNetwork
 from teul.network.bridge import SubnetTaken
+from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, Pool
 from teul.network.options import parse_options
@@ -36,13 +36,14 @@ from teul.services.networks.creation import (
     check_overlap,
     check_parent,
     check_request,
+    check_ways_out,
     wishes_of,
 )
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
 from teul.services.networks.ports import Ports
-from teul.services.networks.records import EVERYWHERE, attachment_of, subnets_of
+from teul.services.networks.records import attachment_of, subnets_of
 from teul.services.networks.registry import NetworkRegistry
 from teul.services.networks.relays import Relays
 from teul.services.usage import Usage
@@ -67,21 +68,17 @@ class Networks:
         relays: Relays,
         *,
         pools: Sequence[Pool] = DEFAULT_POOLS,
-        host_binding: str = EVERYWHERE,
-        bridge_address: IPv4Interface | None = None,
+        default_bridge: DefaultBridge = AS_USUAL,
         published_ports: PublishedPorts = TRANSLATE,
     ) -> None:
-        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of; `host_binding` is the
-        address on which the default bridge publishes ports that do not say.
-
-        `bridge_address` is the default bridge's own; None: the first of a subnet that is free. `published_ports` is what is done with
-        the ports of networks that do not say.
+        """`usage` is by the network's id; `pools` are those that networks without a subnet of their own get one of; `published_ports` is
+        what is done with the ports of networks that do not say.
         """
         self._usage = usage
         self._events = events
         self._tasks = Tasks()
-        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, host_binding=host_binding)
-        self._host = HostSetup(host, self._registry, self._tasks, pools=pools, bridge_address=bridge_address)
+        self._registry = NetworkRegistry(database, bridge_name=host.names.bridge, default=default_bridge)
+        self._host = HostSetup(host, self._registry, self._tasks, pools=pools, default=default_bridge)
         self.endpoints = Endpoints(database, self._host, self._tasks)
         self.ports = Ports(self._host, relays, self._tasks, find_network=self._registry.get, mode=published_ports)
 
@@ -226,6 +223,7 @@ class Networks:
         isolated = parse_options(network.options).isolated if network.driver == "bridge" else frozenset()
         if isolated and not network.internal:
             raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+        check_ways_out(network, wishes)
         if network.driver == "bridge" and not network.config_only:
             check_bridge_name(network, [other for other in others_here if other.driver == "bridge"])
         # docker: on a wire the gateway is somebody else, so only one that was given is left alone.

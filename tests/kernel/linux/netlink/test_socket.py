@@ -181,6 +181,41 @@ def test_ipv6_is_switched_off_even_if_nobody_prepared_the_namespace() -> None:
 
 
 @isolated
+def test_settings_of_the_link_are_made_inside_when_it_is_up() -> None:
+    make_bridge()
+    with member() as container:
+        connect(container, make_plan(sysctls=[("net/ipv4/conf/eth0/log_martians", "1"), ("net/ipv4/conf/eth0/mc_forwarding", "0")]))
+        assert container.run(lambda: read("/proc/sys/net/ipv4/conf/eth0/log_martians")) == "1"
+    assert read("/proc/sys/net/ipv4/conf/default/log_martians") == "0"
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("nosuch", "1", "/proc/sys/net/ipv4/conf/eth0/nosuch is not a sysctl file"),
+        ("", "1", "/proc/sys/net/ipv4/conf/eth0/ is not a sysctl file"),
+        ("log_martians", "nonsense", "unable to write to '/proc/sys/net/ipv4/conf/eth0/log_martians': Invalid argument"),
+        ("mc_forwarding", "1", "unable to write to '/proc/sys/net/ipv4/conf/eth0/mc_forwarding': Permission denied"),
+    ],
+)
+def test_a_setting_that_the_link_cannot_have_says_why(name: str, value: str, message: str) -> None:
+    make_bridge()
+    plan = make_plan(sysctls=[(f"net/ipv4/conf/eth0/{name}", value)])
+
+    def said() -> str:
+        try:
+            links.configure_inside([plan])
+        except OSError as error:
+            return str(error)
+        return ""
+
+    with member() as container:
+        links.create_veth(plan, container.pid)
+        assert container.run(said) == message
+
+
+@isolated
 def test_the_link_goes_when_the_namespace_does() -> None:
     index = make_bridge()
     with member() as container:

@@ -162,6 +162,18 @@ async def test_the_list_shows_the_image_by_name_while_the_name_leads_to_it(api: 
     assert entry["Image"] == IMAGE_ID
 
 
+async def test_links_are_shown_and_removed_by_names_with_a_slash(api: Api) -> None:
+    containers = api.services.containers
+    container = containers.add(make_container())
+    containers.linked_names, containers.shown_links = ["/web/db"], ["/box:/web/db"]
+    _, (entry,) = await api.request("GET", "/containers/json?all=1")
+    assert entry["Names"] == [f"/{container.name}", "/web/db"]
+    _, document = await api.request("GET", "/containers/box/json")
+    assert document["HostConfig"]["Links"] == ["/box:/web/db"]
+    assert await api.request("GET", "/containers/web/db/json") == (404, {"message": "No such container: web/db"})
+    assert await api.request("DELETE", "/containers/web/db?link=1") == (404, {"message": "No such container: web/db"})
+
+
 async def test_the_list_is_filtered_and_measured(api: Api) -> None:
     api.services.containers.add(make_container("one"))
     api.services.containers.add(make_container("two"))

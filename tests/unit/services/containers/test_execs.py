@@ -40,7 +40,7 @@ class FailingSupervisor(Supervisor):
 class UnpreparedExecs(Execs):
     """Needs no bundle."""
 
-    def _prepare(self, container: Container, record: Exec) -> Launch:
+    def _prepare(self, container: Container, record: Exec, linked: list[str]) -> Launch:
         return {}  # type: ignore[typeddict-item] # nobody looks at it
 
 

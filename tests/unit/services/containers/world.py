@@ -12,16 +12,18 @@ from pathlib import Path
 from support.container_records import container_record
 from teul.aio import SlowWork, Tasks, run_blocking
 from teul.linux import cgroups
-from teul.model.container import Container
+from teul.model.container import Container, LinkedContainer
 from teul.model.event import Event
-from teul.model.host_config import RestartPolicy
+from teul.model.host_config import HostConfig, RestartPolicy
 from teul.oci.digest import Digest
 from teul.runtime.engine.process import ExitRecord, Process
 from teul.runtime.engine.supervisor import PendingAttachment
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.links import Links
 from teul.services.containers.names import Names
+from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.run import ContainerRun, Runs
@@ -91,12 +93,29 @@ class NoNames(Names):
         pass
 
 
+class NoLinks(Links):
+    """These containers are linked to none."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def joined(self, container: Container) -> None:
+        pass
+
+    def environment(self, container: Container) -> list[str]:
+        return []
+
+    def resolve(self, parent: str, host_config: HostConfig) -> dict[str, LinkedContainer]:
+        return {}
+
+
 class FakeLauncher(Launcher):
     """Starts are answered from `failures`, the next one first; with none left they succeed."""
 
     def __init__(self, directories: EngineDirectories) -> None:
         self.directories = directories
         self.networks = NoNetworks()
+        self.links: Links = NoLinks()
         self.failures: list[Exception] = []
         self.cleaning_fails: Exception | None = None
         self.left: dict[str, Process] = {}  # what an earlier engine left, by the container's id
@@ -200,6 +219,7 @@ class World:
         self.images = NoImages()
         directories = EngineDirectories(str(path), str(path))
         self.launcher = FakeLauncher(directories)
+        self.launcher.links = Links(self.registry, self.runs, NetworkFiles(directories))
         self.endpoints = NoAddresses()
         self.removal = Removal(
             self.registry,

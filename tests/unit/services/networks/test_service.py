@@ -24,10 +24,12 @@ from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
-from teul.network.bridge import Bridge, SubnetTaken
+from teul.network.bridge import Bridge, NotABridge, SubnetTaken
+from teul.network.default_bridge import Addressing, DefaultBridge
+from teul.network.endpoint_options import INTERFACE, SYSCTLS
 from teul.network.firewall.ports import Forwarding, Published
 from teul.network.host import HostNetwork
-from teul.network.ipam import DEFAULT_POOLS, Address, Subnet, overlaps
+from teul.network.ipam import DEFAULT_POOLS, Address, Subnet, local_pool, overlaps
 from teul.network.names import names_for_root
 from teul.network.wire import ParentMissing, Wire
 from teul.services.events import Events
@@ -367,19 +369,78 @@ async def test_the_default_bridge_has_the_address_that_it_was_given(database: Da
     async with open_networks(database, host) as networks:
         await allocate(networks, A)
     host.claims = [ipaddress.ip_network("10.9.0.0/16")]
-    given = ipaddress.IPv4Interface("10.9.0.5/24")
-    async with Networks(database, host, Usage(), Events(), NoRelays(), bridge_address=given) as networks:
+    given = DefaultBridge(ipv4=Addressing(address=ipaddress.IPv4Interface("10.9.0.5/24")))
+    async with Networks(database, host, Usage(), Events(), NoRelays(), default_bridge=given) as networks:
         assert (await allocate(networks, A)).endpoint.ipv4 == "172.17.0.2"
         await networks.endpoints.release(A)
-    async with Networks(database, host, Usage(), Events(), NoRelays(), bridge_address=given) as networks:
+    async with Networks(database, host, Usage(), Events(), NoRelays(), default_bridge=given) as networks:
         endpoint = (await allocate(networks, A)).endpoint
         assert (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) == ("10.9.0.1", 24, "10.9.0.5")
         await networks.create(CreateNetwork(name="other", ipam=IpamRequest(config=[IpamConfig(subnet="10.8.0.0/24")])))
         await networks.endpoints.release(A)
-    clash = ipaddress.IPv4Interface("10.8.0.1/16")
-    async with Networks(database, host, Usage(), Events(), NoRelays(), bridge_address=clash) as networks:
+    clash = DefaultBridge(ipv4=Addressing(address=ipaddress.IPv4Interface("10.8.0.1/16")))
+    async with Networks(database, host, Usage(), Events(), NoRelays(), default_bridge=clash) as networks:
         with pytest.raises(InvalidParameter, match="a network of this engine has these addresses"):
             await allocate(networks, A)
+
+
+async def test_the_default_bridge_has_both_versions_of_ip_if_that_is_asked_for(database: Database, host: FakeHost) -> None:
+    asked = DefaultBridge(ipv6=Addressing(), mtu=1300, has_icc=False, is_masqueraded=False)
+    async with open_networks(database, host) as networks:
+        assert not networks.get("bridge").enable_ipv6
+    async with Networks(
+        database, host, Usage(), Events(), NoRelays(), pools=(*DEFAULT_POOLS, local_pool("x")), default_bridge=asked
+    ) as networks:
+        allocation = await allocate(networks, A)
+        network = networks.get("bridge")
+        first, second = network.ipam.ranges or []
+        assert (first.subnet, network.enable_ipv6) == ("172.17.0.0/16", True)
+        assert ipaddress.ip_address(allocation.endpoint.ipv6) in ipaddress.ip_network(second.subnet)
+        assert (allocation.endpoint.gateway6, allocation.plan["isolated"]) == (second.gateway, True)
+        bridge = host.bridges[NAMES.bridge]
+        assert (bridge.mtu, bridge.has_icc, bridge.is_masqueraded) == (1300, False, False)
+        assert {key.rpartition(".")[2]: value for key, value in network.options.items()} == {
+            "default_bridge": "true",
+            "enable_icc": "false",
+            "enable_ip_masquerade": "false",
+            "host_binding_ipv4": "0.0.0.0",
+            "name": NAMES.bridge,
+            "mtu": "1300",
+        }
+    async with open_networks(database, host) as networks:
+        assert networks.get("bridge").enable_ipv6, "as long as a container has an address there"
+        await networks.endpoints.release(A)
+    async with open_networks(database, host) as networks:
+        network = networks.get("bridge")
+        assert not network.enable_ipv6
+        assert [each.subnet for each in network.ipam.ranges or ()] == ["172.17.0.0/16"]
+
+
+async def test_containers_get_addresses_out_of_a_part_of_the_default_bridge_and_go_out_by_another_gateway(
+    database: Database, host: FakeHost
+) -> None:
+    asked = DefaultBridge(
+        ipv4=Addressing(ip_range=ipaddress.ip_network("172.17.8.0/24"), gateway=ipaddress.ip_address("172.17.9.9")),
+        ipv6=Addressing(ip_range=ipaddress.ip_network("fd00:5::/80")),
+    )
+    async with open_networks(database, host):
+        pass
+    async with Networks(database, host, Usage(), Events(), NoRelays(), default_bridge=asked) as networks:
+        endpoint = (await allocate(networks, A)).endpoint
+        assert (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) == ("172.17.8.0", 16, "172.17.9.9")
+        assert (endpoint.ipv6, endpoint.ipv6_prefix, endpoint.gateway6) == ("fd00:5::2", 80, "fd00:5::1")
+        assert [str(segment.host_address) for segment in host.bridges[NAMES.bridge].segments] == ["172.17.0.1", "fd00:5::1"]
+        (first, _second) = networks.get("bridge").ipam.ranges or []
+        assert (first.ip_range, first.auxiliary) == ("172.17.8.0/24", {"DefaultGatewayIPv4": "172.17.9.9"})
+
+
+async def test_a_networks_containers_may_go_out_by_another_gateway(networks: Networks) -> None:
+    """docker: an auxiliary address of that name, on any bridge."""
+    config = IpamConfig(subnet="10.9.0.0/24", auxiliary_addresses={"DefaultGatewayIPv4": "10.9.0.7"})
+    network = await networks.create(CreateNetwork(name="other", ipam=IpamRequest(config=[config])))
+    assert (await networks.endpoints.allocate(network, A)).endpoint.gateway == "10.9.0.7"
+    with pytest.raises(InvalidParameter, match=r"^no gateway can be set on an internal bridge network$"):
+        await networks.create(CreateNetwork(name="inner", internal=True, ipam=IpamRequest(config=[config])))
 
 
 async def test_a_subnet_that_somebody_took_meanwhile_is_given_up_unless_it_is_in_use(database: Database, host: FakeHost) -> None:
@@ -607,8 +668,8 @@ async def test_subnets_of_networks_do_not_overlap(networks: Networks) -> None:
 
 async def test_a_network_that_the_host_refuses_is_none(networks: Networks, host: FakeHost, database: Database) -> None:
     await allocate(networks, A)
-    host.error = FileExistsError(errno.EEXIST, "network device `lo` exists and is not a bridge")
-    with pytest.raises(System, match="exists and is not a bridge"):
+    host.error = NotABridge("lo")
+    with pytest.raises(System, match=r"^existing interface lo is not a bridge$"):
         await networks.create(CreateNetwork(name="mine", ipam=IpamRequest(config=[IpamConfig(subnet="10.9.0.0/24")])))
     host.error = None
     assert {network.name for network in await database.transact(store.load_networks)} == {"bridge", "host", "none"}
@@ -690,6 +751,16 @@ async def test_what_an_endpoint_cannot_have(networks: Networks, settings: dict[s
 async def test_link_local_addresses_have_the_prefixes_of_their_kind(networks: Networks) -> None:
     allocation = await allocate(networks, A, ipam_config=EndpointIPAMConfig(link_local_ips=["169.254.9.9", "fe80::9"]))
     assert allocation.plan["addresses"] == ["172.17.0.2/16", "169.254.9.9/16", "fe80::9/64"]
+
+
+async def test_a_link_has_the_name_and_the_settings_that_were_asked_for(networks: Networks) -> None:
+    """docker: a name that was asked for goes before the network's prefix, and the settings' placeholder stands for it."""
+    options = {INTERFACE: "lan", SYSCTLS: "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.mtu=1300", "own": "thing"}
+    allocation = await networks.endpoints.allocate(networks.get("bridge"), A, requested=EndpointSettings(driver_opts=options))
+    assert (allocation.endpoint.interface, allocation.plan["container_name"]) == ("lan", "lan")
+    assert allocation.plan["sysctls"] == [("net/ipv4/conf/lan/log_martians", "1"), ("net/ipv6/conf/lan/mtu", "1300")]
+    plain = await networks.endpoints.allocate(networks.get("bridge"), B)
+    assert (plain.endpoint.interface, "sysctls" in plain.plan) == ("eth0", False)
 
 
 async def test_two_networks_do_not_share_a_bridge(networks: Networks) -> None:

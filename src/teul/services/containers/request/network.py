@@ -13,21 +13,28 @@ from collections.abc import Callable
 
 import msgspec
 
-from teul.errors import InvalidParameter, NotImplementedHere
+from teul.errors import InvalidParameter
 from teul.model.config import ContainerConfig
 from teul.model.host_config import HostConfig
 from teul.model.network_config import EndpointSettings, NetworkingConfig
+from teul.network.endpoint_options import find_problems
 from teul.network.ports.plan import parse_host_address, parse_host_ports, parse_port
 
 DEFAULT_NETWORK = "bridge"
 _MAC = re.compile(r"[0-9a-fA-F]{2}((:[0-9a-fA-F]{2}){5}|(-[0-9a-fA-F]{2}){5})|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}")
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+LINKS_AND_HOST = "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
 
 
 def network_donor(host_config: HostConfig) -> str | None:
     """The container whose network is shared (`container:<name or id>`), as the client named it."""
     kind, colon, donor = host_config.network_mode.partition(":")
     return donor if kind == "container" and colon else None
+
+
+def is_user_defined(network_mode: str) -> bool:
+    """Whether the mode names a network of the user's."""
+    return bool(network_mode) and network_mode not in _PREDEFINED and not network_mode.startswith("container:")
 
 
 def has_own_network(host_config: HostConfig) -> bool:
@@ -47,7 +54,7 @@ def normalise_networking(
         host_config.network_mode = DEFAULT_NETWORK
         if "default" in endpoints:
             endpoints[DEFAULT_NETWORK] = endpoints.pop("default")
-    elif host_config.network_mode not in _PREDEFINED and network_donor(host_config) is None:
+    elif is_user_defined(host_config.network_mode):
         # docker: on a network of the user's a link is an alias of the endpoint, which has it for itself.
         host_config.links = None
     warnings: list[str] = []
@@ -65,12 +72,9 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
     if host_config.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     if host_config.network_mode == "host" and host_config.links:
-        raise InvalidParameter(
-            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
-        )
+        raise InvalidParameter(LINKS_AND_HOST)
     check_ports(config, host_config)
     _check_endpoints(networking)
-    _refuse_unsupported(host_config, networking)
     if host_config.network_mode == "host" and host_config.port_bindings:
         return ["Published ports are discarded when using host network mode"]
     return []
@@ -152,6 +156,7 @@ def check_endpoint_settings(name: str, endpoint: EndpointSettings) -> str:
         )
     if endpoint.mac_address and not _MAC.fullmatch(endpoint.mac_address):
         return f"invalid MAC address {endpoint.mac_address}"
+    problems += find_problems(endpoint.driver_opts or {})
     return "invalid endpoint settings:\n" + "\n".join(problems) if problems else ""
 
 
@@ -174,12 +179,3 @@ def _move_mac_address(config: ContainerConfig, network: str, endpoints: dict[str
             "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty"
         )
     endpoints[network] = msgspec.structs.replace(endpoint, mac_address=config.mac_address)
-
-
-def _refuse_unsupported(host_config: HostConfig, networking: NetworkingConfig) -> None:
-    for name, endpoint in (networking.endpoints_config or {}).items():
-        if endpoint is not None and endpoint.driver_opts:
-            raise NotImplementedHere(f"driver options of an endpoint are not supported yet: {', '.join(endpoint.driver_opts)} on {name}")
-    mode = host_config.network_mode
-    if host_config.links and mode == DEFAULT_NETWORK:
-        raise NotImplementedHere(f"links are not supported yet: {', '.join(host_config.links)}")

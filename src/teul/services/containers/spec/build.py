@@ -52,12 +52,13 @@ def build_spec(
     *,
     devices: ContainerDevices | None = None,
     donor_pids: Mapping[NamespaceKind, int] | None = None,
+    linked: Sequence[str] = (),
 ) -> Spec:
     """The spec of `container` as a JSON-able dict.
 
     `devices` are those of `gather_devices`; a container that asks for any (or is privileged) needs them. `donor_pids` are the first
-    processes of the containers whose namespaces are joined, by "network" and "pid" (see `namespace_donors`). Raises InvalidParameter for
-    options that only now turn out wrong.
+    processes of the containers whose namespaces are joined, by "network" and "pid" (see `namespace_donors`); `linked` is the environment
+    that `spec.links` has for it. Raises InvalidParameter for options that only now turn out wrong.
     """
     config, host_config = container.config, container.host_config
     donor_pids = donor_pids or {}
@@ -79,7 +80,7 @@ def build_spec(
     )
     spec: Spec = {
         "ociVersion": OCI_VERSION,
-        "process": _build_process(container, capabilities),
+        "process": _build_process(container, capabilities, linked),
         "root": {"path": f"{paths.bundle}/rootfs", "readonly": host_config.readonly_rootfs},
         "mounts": mounts,
         "linux": {
@@ -112,15 +113,16 @@ def build_spec(
     return spec
 
 
-def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, host: HostFacts) -> ExecSpec:
-    """The spec of one more process in a running container.
+def build_exec_spec(container: Container, exec_config: ExecConfig, spec: Spec, host: HostFacts, *, linked: Sequence[str] = ()) -> ExecSpec:
+    """The spec of one more process in a running container. `linked` is as of `build_spec`, and as it is now.
 
     What `exec_config` does not say is inherited from the container's process in `spec`. docker: daemon/exec.go, exec_linux.go.
     """
     config = container.config
     process = spec["process"].copy()
     process["args"] = list(exec_config.cmd or ())
-    process["env"] = merge_environment(build_environment(config, terminal=exec_config.tty), exec_config.env or ())
+    environment = build_environment(config, terminal=exec_config.tty, linked=linked)
+    process["env"] = merge_environment(environment, exec_config.env or ())
     process["cwd"] = exec_config.working_dir or config.working_dir or "/"
     process["terminal"] = exec_config.tty
     process.pop("consoleSize", None)
@@ -149,12 +151,12 @@ def cgroups_path(host_config: HostConfig, default_parent: str, container_id: str
     return posixpath.join(parent, container_id)
 
 
-def build_environment(config: ContainerConfig, *, terminal: bool) -> list[str]:
+def build_environment(config: ContainerConfig, *, terminal: bool, linked: Sequence[str] = ()) -> list[str]:
     """The environment of a container's processes but for HOME, which is in its passwd file."""
     environment = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={config.hostname}"]
     if terminal:
         environment.append("TERM=xterm")
-    return merge_environment(environment, config.env or ())
+    return merge_environment([*environment, *linked], config.env or ())
 
 
 def merge_environment(variables: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -172,14 +174,14 @@ def merge_environment(variables: Sequence[str], overrides: Sequence[str]) -> lis
     return list(merged.values())
 
 
-def _build_process(container: Container, capabilities: Sequence[str]) -> Process:
+def _build_process(container: Container, capabilities: Sequence[str], linked: Sequence[str]) -> Process:
     config, host_config = container.config, container.host_config
     process: Process = {
         "terminal": config.tty,
         # The numbers of the user are in the image's passwd file, which only the child sees: "teul" has the name.
         "user": {"uid": 0, "gid": 0, "additionalGids": [int(group) for group in host_config.group_add or () if _is_number(group)]},
         "args": [container.path, *container.args],
-        "env": build_environment(config, terminal=config.tty),
+        "env": build_environment(config, terminal=config.tty, linked=linked),
         "cwd": config.working_dir or "/",
         "capabilities": _capability_sets(capabilities),
         "rlimits": build_rlimits(host_config),

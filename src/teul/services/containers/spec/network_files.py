@@ -13,6 +13,7 @@ from teul.model.config import ContainerConfig
 from teul.model.container import Container
 from teul.model.network import PREDEFINED
 from teul.services.containers.request.network import has_own_network
+from teul.services.containers.spec.links import Link, link_hosts
 
 _IPV4_HOSTS = (("127.0.0.1", "localhost"),)
 _IPV6_HOSTS = (
@@ -28,8 +29,8 @@ _RESOLV_CONF_HEADER = (
 )
 
 
-def render_container_files(container: Container, *, host_hosts: str, host_resolv_conf: str) -> dict[str, str]:
-    """Name to text of the files of a container, whose endpoints are known by now; the last two arguments are the host's own files.
+def render_container_files(container: Container, *, host_hosts: str, host_resolv_conf: str, links: Sequence[Link] = ()) -> dict[str, str]:
+    """Name to text of the files of a container, whose endpoints are known by now; `host_…` are the host's own files.
 
     docker: with the host's network, the host's hosts file is kept unless there are extra hosts.
     """
@@ -44,6 +45,7 @@ def render_container_files(container: Container, *, host_hosts: str, host_resolv
             extra_hosts=host_config.extra_hosts or (),
             host_gateway=endpoint.gateway or None if endpoint is not None else None,
             ipv6=True,
+            linked=link_hosts(links),
         )
     resolv_conf = render_resolv_conf(
         host_resolv_conf,
@@ -83,9 +85,15 @@ def render_hostname(config: ContainerConfig) -> str:
 
 
 def render_hosts(
-    config: ContainerConfig, *, addresses: Sequence[str], extra_hosts: Sequence[str], host_gateway: str | None, ipv6: bool
+    config: ContainerConfig,
+    *,
+    addresses: Sequence[str],
+    extra_hosts: Sequence[str],
+    host_gateway: str | None,
+    ipv6: bool,
+    linked: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """/etc/hosts: loopback, then `--add-host`, then the container's own addresses by its name.
+    """/etc/hosts: loopback, then `--add-host`, then those that the container is linked to, then its own addresses by its name.
 
     `host_gateway` is what `host-gateway` in an extra host means. Without `ipv6`, no line has an IPv6 address. Raises
     InvalidParameter.
@@ -98,6 +106,7 @@ def render_hosts(
                 raise InvalidParameter("unable to derive the IP value for host-gateway")
             address = host_gateway
         entries.append((address.strip("[]"), name))
+    entries += linked
     names = _own_names(config)
     entries += [(address, names) for address in addresses]
     return "".join(f"{address}\t{hosts}\n" for address, hosts in entries if ipv6 or ":" not in address)

@@ -176,6 +176,11 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
         "invalid config for network bridge: invalid MAC address aa:bb",
     ),
     (
+        {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.a=1"}}}}},
+        _ENDPOINT + "unrecognised network interface sysctl 'net.ipv4.conf.a=1'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', "
+        "'X' must be 'ipv4', 'ipv6' or 'mpls'",
+    ),
+    (
         {"MacAddress": "02:42:ac:11:00:02", "NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:ac:11:00:03"}}}},
         "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
     ),
@@ -205,7 +210,6 @@ _NOT_YET: list[tuple[dict[str, Any], str]] = [
     (_host(Mounts=[{"Type": "image", "Source": "db", "Target": "/d"}]), "mounts of type image are not supported yet: db at /d"),
     (_host(Mounts=[{"Type": "image", "Source": "i", "Target": "/d"}]), "mounts of type image are not supported yet: i at /d"),
     (_host(Binds=["/a:/b:rshared"]), "mount propagation rshared is not supported yet: /a at /b"),
-    (_host(Links=["a:b"]), "links are not supported yet: a:b"),
     (
         _host(DeviceRequests=[{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]),
         'could not select device driver "" with capabilities: [[gpu]]',
