@@ -206,7 +206,8 @@ class Volumes:
     async def _take(self, name: str, user: str) -> None:
         async with self._locked(name):
             volume = self.get(name)
-            await run_to_end(run_blocking(self._files.mount, volume))
+            if is_mount(volume):
+                await run_to_end(run_blocking(self._files.mount, volume))
             self._seen_by.setdefault(name, set()).add(user)
 
     async def _give_back(self, name: str, user: str) -> bool:
