@@ -130,7 +130,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("removal",),
         ("supervision",),
         ("lifecycle",),
-        ("connections", "service", "execs", "filesystem", "resources"),
+        ("connections", "egress", "service", "execs", "filesystem", "resources"),
         ("health",),
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),

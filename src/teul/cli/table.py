@@ -116,6 +116,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "connect": ("network", "CONNECT", "Connect a container to a network"),
             "create": ("network", "CREATE", "Create a network"),
             "disconnect": ("network", "DISCONNECT", "Disconnect a container from a network"),
+            "egress": ("egress", "EGRESS", "Show or change what a container, or a network's containers, may reach beyond it"),
             "inspect": ("network", "INSPECT", "Display detailed information on one or more networks"),
             "ls": ("network", "LIST", "List networks"),
             "prune": ("network", "PRUNE", "Remove all unused networks"),

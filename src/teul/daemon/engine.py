@@ -36,6 +36,7 @@ from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.connections import Connections
 from teul.services.containers.directories import EngineDirectories, sweep
+from teul.services.containers.egress import EgressEdits
 from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
@@ -188,6 +189,7 @@ class Engine:
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
+            egress_edits=EgressEdits(registry, runs, networks, events),
             resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from teul import __version__
 from teul.services.containers.connections import Connections
+from teul.services.containers.egress import EgressEdits
 from teul.services.containers.execs import Execs
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
@@ -52,6 +53,7 @@ class Services:
     events: Events
     system: System
     port_edits: PortEdits
+    egress_edits: EgressEdits
     resources: ContainerResources
 
 

@@ -97,11 +97,12 @@ class Launcher:
         return await self._supervisor.adopt(launch)
 
     async def clean_up(self, container: Container) -> None:
-        """Give back what a run held outside of its process: ports, addresses and the bundle; all, if one of them fails. Idempotent."""
+        """Give back what a run held outside of its process: ports, policy, addresses and bundle; all, if one of them fails. Idempotent."""
         try:
             await self.networks.ports.release(container.id)
         finally:
             try:
+                await self.networks.egress.release(container.id)
                 await self.networks.endpoints.release(container.id)
                 failpoints.reach("containers.cleanup.released")
             finally:
@@ -215,6 +216,7 @@ class Launcher:
             # docker: daemon/container_operations.go, errSetupNetworking.
             kind = Refusal if isinstance(error, Refusal) else System
             raise kind(f"failed to set up container networking: {error.message}") from error
+        await self.networks.egress.assign(container, container.endpoints)
         publishing = [name for name, endpoint in container.endpoints.items() if endpoint.ports]
         return with_gateways(allocations, priorities, publishing=publishing)
 

@@ -15,6 +15,7 @@ import msgspec
 
 from teul.errors import InvalidParameter, NotImplementedHere
 from teul.model.config import ContainerConfig
+from teul.model.egress import parse_egress
 from teul.model.host_config import HostConfig
 from teul.model.network_config import EndpointSettings, NetworkingConfig
 from teul.network.ports.plan import parse_host_address, parse_host_ports, parse_port
@@ -69,6 +70,7 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
             "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
         )
     check_ports(config, host_config)
+    check_egress(host_config)
     _check_endpoints(networking)
     _refuse_unsupported(host_config, networking)
     if host_config.network_mode == "host" and host_config.port_bindings:
@@ -109,6 +111,17 @@ def check_ports(config: ContainerConfig, host_config: HostConfig) -> None:
                 parse_host_address(binding.host_ip)
             except ValueError:
                 raise InvalidParameter(f"invalid host IP address: {json.dumps(binding.host_ip)}") from None
+
+
+def check_egress(host_config: HostConfig) -> None:
+    """Put the egress policy into its normal form. Raises InvalidParameter."""
+    try:
+        policy = parse_egress(host_config.egress)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
+    if policy is not None and not has_own_network(host_config):
+        raise InvalidParameter("conflicting options: egress policy and the network mode")
+    host_config.egress = list(policy.rules) if policy is not None else None
 
 
 def _parse(parse: Callable[[str], object], text: str) -> None:

@@ -1,0 +1,15 @@
+"""A request to change what a container, or a network's containers, may reach: a document of Teul's own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from teul.model.document import Document
+
+
+class EgressChange(Document):
+    """The rules from now on, as `model.egress` has them; none: no policy."""
+
+    STRING_OR_LIST: ClassVar[frozenset[str]] = frozenset({"egress"})
+
+    egress: list[str] | None = None
