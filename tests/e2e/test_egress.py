@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from dnslib import CNAME, QTYPE, RR, A, DNSRecord
 
 from kernel.netns import Member, echo_server, member
 from support import images
 from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
-from teul.linux import nftables
+from teul.linux import nftables, process
 from teul.network.names import names_for_root
 
 pytestmark = needs("root", "docker_cli", "busybox", "overlayfs", "nft")
@@ -171,6 +174,121 @@ def test_policies_survive_the_engine_and_leave_nothing(fresh_engine: Engine, out
     assert f"table bridge {table}" not in nftables.run("list tables")
 
 
+@pytest.fixture
+def name_server(outside: Member) -> Iterator[None]:
+    """Knows that every name is another name for one machine, whose address is FAR; the times to live are short."""
+
+    def answer(packet: bytes) -> bytes:
+        query = DNSRecord.parse(packet)
+        reply = query.reply()
+        if query.q.qtype == QTYPE.A:
+            reply.add_answer(RR(query.q.qname, QTYPE.CNAME, rdata=CNAME("machine.test"), ttl=1))
+            reply.add_answer(RR("machine.test", QTYPE.A, rdata=A(FAR), ttl=1), RR("evil.test", QTYPE.A, rdata=A(NEAR), ttl=1))
+        return bytes(reply.pack())
+
+    def serve() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+            listening.bind((NEAR, 53))
+            os.write(ready_write_fd, b"!")
+            while True:
+                packet, client = listening.recvfrom(4096)
+                listening.sendto(answer(packet), client)
+
+    ready_read_fd, ready_write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+        process.setns(os.open(f"/proc/{outside.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC), process.CLONE_NEWNET)
+        serve()
+    try:
+        assert os.read(ready_read_fd, 1) == b"!"
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for fd in (ready_read_fd, ready_write_fd):
+            os.close(fd)
+
+
+@pytest.mark.parametrize("network", ["bridge", "mine"])
+def test_what_is_allowed_by_name_is_reached_by_its_address_and_no_other_name_is_asked_for(
+    engine: Engine, name_server: None, network: str
+) -> None:
+    if network != "bridge":
+        must(engine, "network", "create", network)
+    try:
+        run = ("run", "-d", "--name", "box", "--network", network, "--dns", NEAR, "--egress", "good.example,*.below.example")
+        first = "nc -w 3 good.example 80 </dev/null | grep -q . && echo out || echo in; sleep 1000"
+        must(engine, *run, "busybox", "sh", "-c", first)
+        eventually(lambda: engine.must("logs", "box").strip() == "out", "the first connection was made")
+        assert reached(engine, "box", FAR, NEAR) == [True, False], "what the name stands for, and not what an answer says of another"
+        assert reached(engine, "box", "a.b.below.example", "bad.example", "below.example") == [True, False, False]
+        shown = must(engine, "network", "egress", "box")
+        assert [line.split()[:2] for line in shown.splitlines() if line.startswith("good.")] == [["good.example", FAR]]
+        report = egress_of(engine, "box")
+        assert set(report["RefusedNames"]) >= {"bad.example", "below.example"}
+        assert set(report["Names"]) == {"good.example", "a.b.below.example"}
+        must(engine, "network", "egress", "box", "*.below.example")
+        assert reached(engine, "box", FAR) == [True], "another name allows it"
+        must(engine, "network", "egress", "box", "other.example")
+        assert reached(engine, "box", FAR, "good.example") == [False, False]
+        assert reached(engine, "box", "other.example") == [True]
+        must(engine, "network", "egress", "box", "none")
+        assert reached(engine, "box", "other.example", FAR) == [False, False]
+        must(engine, "network", "egress", "box", "any")
+        assert reached(engine, "box", FAR, NEAR) == [True, True]
+    finally:
+        engine.remove_containers()
+        if network != "bridge":
+            must(engine, "network", "rm", network)
+
+
+def test_names_of_a_networks_policy(engine: Engine, name_server: None) -> None:
+    must(engine, "network", "create", "--egress", "good.example", "mine")
+    try:
+        for name, rule in (("one", "any"), ("two", "other.example")):
+            must(engine, "run", "-d", "--name", name, "--network", "mine", "--dns", NEAR, "--egress", rule, *IDLE)
+        assert engine.docker("exec", "two", "ping", "-c", "1", "-W", "2", "one").exit_code == 0
+        assert reached(engine, "one", "good.example", "other.example") == [True, False]
+        assert reached(engine, "two", "good.example", "other.example", FAR) == [False, False, False]
+        must(engine, "network", "egress", "--network", "mine", "good.example,other.example")
+        assert reached(engine, "two", "other.example") == [True]
+        must(engine, "network", "egress", "--network", "mine", "lan")
+        assert reached(engine, "one", "good.example", FAR) == [False, False]
+        refused = engine.teul("network", "egress", "--network", "bridge", "good.example")
+        assert "no names can be allowed there" in refused.stderr
+    finally:
+        engine.remove_containers()
+        must(engine, "network", "rm", "mine")
+
+
+def test_names_and_the_end_of_the_engine(fresh_engine: Engine, name_server: None) -> None:
+    """Without an engine nothing new is allowed; what is allowed already goes on, and the next engine has it so."""
+    engine = fresh_engine
+    must(engine, "network", "create", "mine")
+    must(engine, "run", "-d", "--name", "box", "--network", "mine", "--dns", NEAR, "--egress", "good.example", *IDLE)
+    assert reached(engine, "box", "good.example") == [True]
+    pid = engine.init_pid("box")
+    engine.kill9()
+
+    def inside(name: str) -> bool:
+        command = ["nsenter", "-t", str(pid), "-n", "-m", "sh", "-c", f"nc -w 3 {name} 80 </dev/null | grep -q ."]
+        return subprocess.run(command, check=False).returncode == 0
+
+    assert inside("good.example"), "its address is allowed yet"
+    assert not inside("bad.example")
+    engine.start()
+    assert reached(engine, "box", FAR, "good.example", NEAR) == [True, True, False]
+    assert set(egress_of(engine, "box")["Names"]) == {"good.example"}
+    engine.must("rm", "-f", "box")
+    must(engine, "network", "rm", "mine")
+
+
+def egress_of(engine: Engine, container: str) -> Any:
+    with engine.api() as api:
+        return api.expect(200, "GET", f"/teul/containers/{container}/egress").json()
+
+
 def test_a_policy_without_a_network_to_hold_it_is_refused(engine: Engine) -> None:
     must(engine, "run", "-d", "--name", "donor", *IDLE)
     for mode in ("host", "container:donor"):
@@ -185,7 +303,7 @@ def test_a_policy_and_its_change_are_told(engine: Engine) -> None:
     must(engine, "create", "--name", "box", "--egress", "LAN", *IDLE)
     with engine.api() as api:
         report: Any = api.expect(200, "POST", "/teul/containers/box/egress", {"Egress": "none"}).json()
-        assert report == {"Egress": ["none"], "Networks": {}, "Refused": []}
+        assert report == {"Egress": ["none"], "Networks": {}, "Names": {}, "RefusedNames": {}, "Refused": []}
         for body, said in (({"Egress": ["x"]}, "invalid egress rule"), ({"Egress": 7}, "invalid JSON")):
             assert said in api.expect(400, "POST", "/teul/containers/box/egress", body).message
         assert api.expect(404, "GET", "/teul/containers/nobody/egress").message == "No such container: nobody"

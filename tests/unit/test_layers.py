@@ -82,7 +82,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.network.agent.program": (
         ("confine", "deadlines", "names"),
         ("packets",),
-        ("streams", "upstream"),
+        ("reports", "streams", "upstream"),
         ("resolver",),
         ("orders",),
         ("main",),

@@ -170,6 +170,7 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
+        files = NetworkFiles(launcher.directories)
         services = Services(
             containers=containers,
             lifecycle=lifecycle,
@@ -185,11 +186,11 @@ class Engine:
             image_pusher=pusher,
             registries=registries,
             networks=networks,
-            connections=Connections(registry, runs, networks, files=NetworkFiles(launcher.directories), names=names, events=events),
+            connections=Connections(registry, runs, networks, files=files, names=names, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
-            egress_edits=EgressEdits(registry, runs, networks, events),
+            egress_edits=EgressEdits(registry, runs, networks, files=files, names=names, events=events),
             resources=ContainerResources(registry, runs, launcher, events),
         )
         await self._listen(services)

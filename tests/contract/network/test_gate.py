@@ -85,6 +85,7 @@ def test_addresses_of_names_are_allowed_and_forgotten(on_host: Callable[[Check],
         address = ipaddress.ip_address("192.0.2.1")
         for seconds in (60, 30, 90):
             host.egress.resolve({("172.17.0.2", address): seconds, (NAMES.bridge, address): seconds})
+        host.egress.keep({"172.17.0.2": ["192.0.2.1"], NAMES.bridge: []})
         host.egress.forget(["172.17.0.2"])
         host.egress.forget([NAMES.bridge], others=True)
         host.egress.forget([])

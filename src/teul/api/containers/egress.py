@@ -37,6 +37,11 @@ def _render(report: EgressReport) -> dict[str, Any]:
     return {
         "Egress": report.rules,
         "Networks": report.networks,
+        "Names": {
+            name: [{"Address": address, "Seconds": seconds} for address, seconds in addresses.items()]
+            for name, addresses in report.names.items()
+        },
+        "RefusedNames": report.refused_names,
         "Refused": [
             {"Address": str(each.destination), "Protocol": each.protocol, "Port": each.port, "Packets": each.packets}
             for each in report.refusals

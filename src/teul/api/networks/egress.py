@@ -20,7 +20,7 @@ async def show_egress(request: web.Request) -> web.StreamResponse:
 async def change_egress(request: web.Request) -> web.StreamResponse:
     """`teul network egress --network NETWORK SETTING`. The answer is what is shown from now on."""
     change = decode(EgressChange, await query.json_bytes(request))
-    network = await services(request).networks.change_egress(request.match_info["id"], change.egress)
+    network = await services(request).egress_edits.change_network(request.match_info["id"], change.egress)
     return query.json_response({"Egress": network.egress})
 
 

@@ -29,16 +29,26 @@ def egress(context: Context, options: Options, arguments: list[str]) -> int:
 
 
 def _render(report: dict[str, Any]) -> str:
-    from teul.cli.format.tabwriter import TabWriter
-
     lines = [f"Allowed: {_rules(report['Egress'])}"]
     lines += [f"Allowed on network {name}: {_rules(rules)}" for name, rules in (report.get("Networks") or {}).items()]
     text = "".join(f"{line}\n" for line in lines)
+    names, refused_names = report.get("Names") or {}, report.get("RefusedNames") or {}
+    if names:
+        rows = [f"{name}\t{each['Address']}\t{each['Seconds']} seconds" for name, addresses in names.items() for each in addresses]
+        text += "\n" + _table("NAME\tADDRESS\tFOR", rows)
+    if refused_names:
+        text += "\n" + _table("REFUSED NAME\tQUERIES", [f"{name}\t{count}" for name, count in refused_names.items()])
     refused = report.get("Refused") or []
     if refused:
-        rows = ["REFUSED\tPROTOCOL\tPACKETS", *(f"{_place(each)}\t{_protocol(each)}\t{each['Packets']}" for each in refused)]
-        text += "\n" + TabWriter(minimum=10, padding=3).render("".join(f"{row}\n" for row in rows))
+        rows = [f"{_place(each)}\t{_protocol(each)}\t{each['Packets']}" for each in refused]
+        text += "\n" + _table("REFUSED\tPROTOCOL\tPACKETS", rows)
     return text
+
+
+def _table(header: str, rows: list[str]) -> str:
+    from teul.cli.format.tabwriter import TabWriter
+
+    return TabWriter(minimum=10, padding=3).render("".join(f"{row}\n" for row in (header, *rows)))
 
 
 def _rules(rules: list[str] | None) -> str:

@@ -22,11 +22,12 @@ from teul.network.agent.difference import names_orders
 from teul.network.agent.line import AgentLine, LineLost
 
 if TYPE_CHECKING:
-    from teul.network.agent.messages import Answer, NetworkTable, Order, View
+    from teul.network.agent.messages import Answer, NetworkTable, Order, Resolved, View
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
+_MAX_JUDGING = 64
 # How long an agent may be silent that was told something: starts and ends of containers wait for it.
 _PATIENCE_SECONDS = 5.0
 # An agent that does not stay alive is started again less and less often.
@@ -61,9 +62,15 @@ class NetworkAgent:
         directory: str,
         say_everything: Callable[[], Awaitable[None]],
         *,
+        allow: Callable[[Resolved], Awaitable[bool]] | None = None,
         patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
-        """`directory`: the engine's run directory, where the agent listens for the next engine."""
+        """`directory`: the engine's run directory, where the agent listens for the next engine.
+
+        `allow` judges what the agent tells of names that policies allow, and has it in force when it returns that it is allowed.
+        """
+        self._allow = allow
+        self._judging = 0
         self._patience_seconds = patience_seconds
         self._tasks = tasks
         self._directory = directory
@@ -135,6 +142,15 @@ class NetworkAgent:
             return Held(frozenset(), frozenset())
         answer = await self._order({"order": "list"})
         return Held(frozenset(answer.get("containers", ())), frozenset(answer.get("networks", ())))
+
+    async def report(self, container_id: str) -> Answer:
+        """What the agent knows of a container's egress policy: addresses of names, and refused names. Nothing, if it serves no such one."""
+        if not self._is_open():
+            return {}
+        try:
+            return await self._order({"order": "report", "id": container_id})
+        except UnknownContainer:
+            return {}
 
     @property
     def pid(self) -> int:
@@ -227,8 +243,24 @@ class NetworkAgent:
 
     def _adopt(self, connection: socket.socket) -> AgentLine:
         self._tables.clear()
-        self._line = AgentLine(connection, on_loss=self._lost)
+        self._line = AgentLine(connection, on_loss=self._lost, on_resolved=self._resolved if self._allow is not None else None)
         return self._line
+
+    def _resolved(self, line: AgentLine, told: Resolved) -> None:
+        # security: an agent that somebody has got the better of does not keep the engine busy; its queries are answered with a failure.
+        if self._judging < _MAX_JUDGING:
+            self._judging += 1
+            self._tasks.start(self._judge(line, told), name="allow the addresses of a name")
+
+    async def _judge(self, line: AgentLine, told: Resolved) -> None:
+        try:
+            assert self._allow is not None
+            is_allowed = await self._allow(told)
+            await _carry_out(line, {"order": "resolved", "number": told["number"], "allowed": is_allowed})
+        except (LineLost, OSError, System) as error:
+            log.warning("the network agent does not hear whether a container may reach %s: %r", told["resolved"], error)
+        finally:
+            self._judging -= 1
 
     def _lost(self) -> None:
         self._tables.clear()
@@ -258,8 +290,9 @@ async def _carry_out(line: AgentLine, order: Order, descriptors: Sequence[int] =
     error = answer.get("error")
     if error is None:
         return answer
-    if order["order"] == "container" and not order["sockets"] and error.startswith("Refused: no container"):
-        raise UnknownContainer(f"the agent does not serve container {order['id']}")
+    is_of_one = order["order"] == "report" or (order["order"] == "container" and not order["sockets"])
+    if is_of_one and error.startswith("Refused: no container"):
+        raise UnknownContainer(f"the agent does not serve this container: {error}")
     raise System(f"the network agent refuses an order: {error}")
 
 

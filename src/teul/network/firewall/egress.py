@@ -13,9 +13,11 @@ from teul.network.firewall.table import check_link_name, check_table_name
 from teul.network.ipam import Address, Subnet
 
 _SETS = ("policed_networks", *(f"{name}{version}" for name in ("policed", "allowed", "network_allowed") for version in (4, 6)))
-LEFT_SETS = tuple(f"{name}{version}" for name in ("named", "used", "network_named", "network_used", "refused") for version in (4, 6))
-"""The sets that fill while policies are in force."""
+NAMED_SETS = tuple(f"{name}{version}" for name in ("named", "used", "network_named", "network_used") for version in (4, 6))
 REFUSED_SETS = ("refused4", "refused6")
+LEFT_SETS = (*NAMED_SETS, *REFUSED_SETS)
+"""The sets that fill while policies are in force."""
+Values = Sequence[str | int]
 _MAX_TIMEOUT_SECONDS = 86400
 
 
@@ -116,12 +118,12 @@ def render_resolved(table: str, addresses: Mapping[tuple[str, Address], float]) 
     return script
 
 
-def render_forgotten(table: str, left: Mapping[str, Sequence[SetElement]], is_forgotten: Callable[[str], bool]) -> str:
-    """The script that takes out of the table what policies have `left` there, in `LEFT_SETS`, of sources that are to be forgotten."""
+def render_forgotten(table: str, left: Mapping[str, Sequence[SetElement]], is_forgotten: Callable[[Values], bool]) -> str:
+    """The script that takes out of the table what policies have `left` there, in `LEFT_SETS`, if it is to be forgotten; source first."""
     check_table_name(table)
     script = ""
     for name, elements in left.items():
-        keys = [_key(element.values) for element in elements if is_forgotten(str(element.values[0]))]
+        keys = [_key(element.values) for element in elements if is_forgotten(element.values)]
         if keys:
             # One may expire meanwhile, and to delete what is not there fails.
             script += "".join(f"{verb} element inet {table} {name} {{ {', '.join(keys)} }}\n" for verb in ("add", "delete"))

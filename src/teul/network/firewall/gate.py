@@ -42,7 +42,14 @@ class EgressGate:
             left = scripts.list_elements(self._table, egress.LEFT_SETS)
         except FileNotFoundError:
             return
-        script = egress.render_forgotten(self._table, left, lambda source: (source in sources) != others)
+        script = egress.render_forgotten(self._table, left, lambda values: (values[0] in sources) != others)
+        if script:
+            self._session.run(script)
+
+    def keep(self, kept: Mapping[str, Collection[str]]) -> None:
+        """Of the addresses of names that each of these sources could reach, keep those that are given, and forget the others."""
+        left = scripts.list_elements(self._table, egress.NAMED_SETS)
+        script = egress.render_forgotten(self._table, left, lambda values: values[0] in kept and str(values[1]) not in kept[str(values[0])])
         if script:
             self._session.run(script)
 

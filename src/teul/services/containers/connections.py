@@ -138,9 +138,11 @@ class Connections:
         finally:
             if endpoint is not None:
                 # A link that is still there is deleted with its address.
-                await self._networks.endpoints.release_one(endpoint.network_id, container.id)
+                try:
+                    await self._networks.endpoints.release_one(endpoint.network_id, container.id)
+                finally:
+                    await self._hold(container)
         if endpoint is not None:
-            await self._hold(container)
             await self._files.refresh(container)
             await self._names.changed(container, [name])
         if network is not None and process is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -22,6 +23,7 @@ from teul.model.egress import EgressPolicy, parse_egress
 from teul.model.network import Network
 from teul.network.firewall.egress import Element, Refusal, container_elements, network_elements
 from teul.network.host import HostNetwork
+from teul.network.ipam import Address
 from teul.services.networks.host_setup import HostSetup
 from teul.services.networks.records import bridge_of
 
@@ -30,6 +32,9 @@ T = TypeVar("T")
 
 # How long a container's policy outlives it: longer than its links may (services.networks.endpoints).
 _LINK_GRACE_SECONDS = 3.0
+# An address of a name is allowed as long as the answer says, but not so short that the connection comes too late, nor for ever.
+_MIN_SECONDS, _MAX_SECONDS = 30, 86400
+_MAX_ADDRESSES = 4096  # of names of one container
 
 
 def policy_of(rules: Sequence[str] | None) -> EgressPolicy | None:
@@ -73,6 +78,7 @@ class Egress:
         self._find_network = find_network
         self._held: dict[str, _Held] = {}  # by the id of the container, or of the network
         self._departed: dict[str, _Held] = {}
+        self._resolved: dict[str, dict[Address, float]] = {}  # of a container, until when each address of a name is allowed
         self._has_guard = False  # the table for bridges, as far as this engine knows
         self._lock = asyncio.Lock()
         host.when_made(self._restore)
@@ -102,6 +108,58 @@ class Egress:
             async with self._lock:
                 theirs = {each.id: _Held(sources=_addresses(each.endpoints)) for each in users if each.id not in self._held}
                 await run_to_end(self._change({network.id: self._of_network(network) or _Held(), **theirs}))
+
+    def name_rules(self, container: Container) -> list[list[str]] | None:
+        """Of each policy that holds a container and has names, these; of nobody, if none of them has; None if none holds it.
+
+        A policy without names says nothing about whom to ask for, beside another that does.
+        """
+        policies = self._policies(container)
+        rules = [list(policy.names) for policy, _sources in policies if policy.names]
+        return (rules or [[]]) if policies else None
+
+    async def allow(self, container: Container, name: str, addresses: Sequence[tuple[str, int]]) -> bool:
+        """Whether a container's policies allow a name; if so, it may reach these addresses for so many seconds when this returns.
+
+        security: whoever says so may be somebody who has got the better of the network agent. Raises TeulError.
+        """
+        policies = [each for each in self._policies(container) if each[0].names]
+        if not policies or not all(policy.allows_name(name) for policy, _sources in policies):
+            return False
+        usable = [(address, seconds) for text, seconds in addresses if (address := _usable(text)) is not None]
+        wanted = {
+            (source, address): float(max(_MIN_SECONDS, min(seconds, _MAX_SECONDS)))
+            for address, seconds in usable
+            for _policy, sources in policies
+            for source in sources
+            if _fits(source, address)
+        }
+        if not wanted:
+            return True
+        async with self._lock:
+            if not self._note(container.id, wanted):
+                log.warning("container %s: more addresses of names than a policy may allow at a time", container.name)
+                return False
+            await self._on_firewall(lambda host: host.egress.resolve(wanted), is_needed=True)
+        return True
+
+    async def keep(self, containers: Collection[Container], known: Mapping[str, Mapping[str, Collection[str]]]) -> None:
+        """Of the addresses of names that these containers could reach, let them reach those that their policies still allow.
+
+        `known` are, by the container's id, the names with their addresses. Raises TeulError.
+        """
+        kept: dict[str, set[str]] = {}
+        for container in containers:
+            for policy, sources in self._policies(container):
+                names = known.get(container.id, {})
+                theirs = {address for name, each in names.items() if policy.allows_name(name) for address in each}
+                for source in sources:
+                    kept.setdefault(source, set()).update(theirs)
+            for address in _addresses(container.endpoints):
+                kept.setdefault(address, set())
+        if kept:
+            async with self._lock:
+                await self._on_firewall(lambda host: host.egress.keep(kept), is_needed=False)
 
     async def release(self, container_id: str) -> None:
         """The container has ended, or was not started. Its policy goes a moment later, with the link that it may have left. Idempotent."""
@@ -146,6 +204,27 @@ class Egress:
         policy = policy_of(network.egress)
         return _Held.of_network(network, policy) if policy is not None else None
 
+    def _policies(self, container: Container) -> list[tuple[EgressPolicy, frozenset[str]]]:
+        """The policies that hold a container, with the sources by which the firewall knows it, or its networks."""
+        own = policy_of(container.host_config.egress)
+        found = [(own, _addresses(container.endpoints))] if own is not None else []
+        for endpoint in container.endpoints.values():
+            network = self._find_network(endpoint.network_id)
+            policy = policy_of(network.egress)
+            if policy is not None:
+                found.append((policy, frozenset([bridge_of(network).name])))
+        return found
+
+    def _note(self, container_id: str, wanted: Mapping[tuple[str, Address], float]) -> bool:
+        """Whether a container has room for these addresses; noted if so."""
+        now = time.monotonic()
+        noted = {address: until for address, until in self._resolved.get(container_id, {}).items() if until > now}
+        noted.update({address: now + seconds for (_source, address), seconds in wanted.items()})
+        if len(noted) > _MAX_ADDRESSES:
+            return False
+        self._resolved[container_id] = noted
+        return True
+
     async def _change(self, wanted: Mapping[str, _Held]) -> None:
         """Have the firewall hold these as is said here, and all others as before; noted when it does."""
         after = {**self._held, **wanted}
@@ -159,6 +238,8 @@ class Egress:
         self._held = {key: held for key, held in after.items() if held.sources}
         for key in wanted:
             self._departed.pop(key, None)
+            if key not in self._held:
+                self._resolved.pop(key, None)
         failpoints.reach("networks.egress.changed")
         if gone:
             await self._on_firewall(lambda host: host.egress.forget(gone), is_needed=False)
@@ -221,6 +302,25 @@ def check_networks(networks: Collection[Network]) -> None:
             raise InvalidParameter(
                 f"conflicting options: an egress policy and network {network.name}, whose driver {network.driver} lets nobody filter"
             )
+
+
+def _usable(text: str) -> Address | None:
+    """The address, unless it is none that a name's is: the machine's own, its neighbours' by link, everybody's."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    is_special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    return None if is_special or mapped is not None or "%" in text else address
+
+
+def _fits(source: str, address: Address) -> bool:
+    """Whether a source, a container's address or a bridge's name, sends to an address of this version of IP."""
+    try:
+        return ipaddress.ip_address(source).version == address.version
+    except ValueError:
+        return True
 
 
 def _elements(held: Mapping[str, _Held]) -> frozenset[Element]:

@@ -161,6 +161,8 @@ class Networks:
         if network.driver == "null":
             raise InvalidParameter(f"network {network.name} leads nowhere, and has no egress policy")
         check_networks([network])
+        if policy is not None and policy.names and network.is_predefined:
+            raise InvalidParameter(f"containers on network {network.name} ask no resolver of the engine's: no names can be allowed there")
         return await run_to_end(self._change_egress(network, policy))
 
     async def remove(self, reference: str) -> None:

@@ -97,7 +97,7 @@ def test_what_is_left_of_one_is_forgotten_and_of_another_not() -> None:
         "refused4": [SetElement(("172.17.0.2", "192.0.2.9", 6, 443), 3)],
         "used4": [SetElement(("172.17.0.3", "192.0.2.1"))],
     }
-    assert egress.render_forgotten("teul", left, {"172.17.0.2", "b0"}.__contains__).splitlines() == [
+    assert egress.render_forgotten("teul", left, lambda values: values[0] in {"172.17.0.2", "b0"}).splitlines() == [
         "add element inet teul named4 { 172.17.0.2 . 192.0.2.1 }",
         "delete element inet teul named4 { 172.17.0.2 . 192.0.2.1 }",
         'add element inet teul network_used6 { "b0" . 2001:db8::1 }',
@@ -105,7 +105,7 @@ def test_what_is_left_of_one_is_forgotten_and_of_another_not() -> None:
         "add element inet teul refused4 { 172.17.0.2 . 192.0.2.9 . 6 . 443 }",
         "delete element inet teul refused4 { 172.17.0.2 . 192.0.2.9 . 6 . 443 }",
     ]
-    assert egress.render_forgotten("teul", left, {"172.17.0.9"}.__contains__) == ""
+    assert egress.render_forgotten("teul", left, lambda values: values[0] == "172.17.0.9") == ""
 
 
 def test_what_was_refused_is_read() -> None:
@@ -139,7 +139,7 @@ def test_a_table_is_called_by_a_name(name: str) -> None:
         lambda: egress.render_exactly(name, []),
         lambda: egress.render_unguarded(name),
         lambda: egress.render_resolved(name, {}),
-        lambda: egress.render_forgotten(name, {}, str.isascii),
+        lambda: egress.render_forgotten(name, {}, lambda _values: True),
     ]
     for make in made:
         with pytest.raises(ValueError, match="not a name"):

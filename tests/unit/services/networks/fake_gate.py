@@ -48,6 +48,10 @@ class FakeGate(EgressGate):
         self.resolved = {key: seconds for key, seconds in self.resolved.items() if (key[0] in sources) == others}
         self.refused = [each for each in self.refused if (str(each.source) in sources) == others]
 
+    def keep(self, kept: Mapping[str, Collection[str]]) -> None:
+        self._present()
+        self.resolved = {key: seconds for key, seconds in self.resolved.items() if key[0] not in kept or str(key[1]) in kept[key[0]]}
+
     def refusals(self) -> list[Refusal]:
         self._present()
         return list(self.refused)

@@ -217,3 +217,57 @@ async def test_what_was_refused_is_told_of_one_and_the_most_frequent_first(netwo
     host.gate.refused = [refusal("172.17.0.2", 80, 1), refusal("172.17.0.3", 80, 9), refusal("172.17.0.2", 443, 3)]
     assert [(each.port, each.packets) for each in await networks.egress.refusals({"172.17.0.2"})] == [(443, 3), (80, 1)]
     assert await networks.egress.refusals(set()) == []
+
+
+async def allowed(networks: Networks, box: Container, name: str, *addresses: str, seconds: int = 60) -> bool:
+    return await networks.egress.allow(box, name, [(address, seconds) for address in addresses])
+
+
+def resolved(host: FakeHost) -> set[tuple[str, str, float]]:
+    return {(source, str(address), seconds) for (source, address), seconds in host.gate.resolved.items()}
+
+
+async def test_an_allowed_names_addresses_are_let_through_by_each_policy(networks: Networks, host: FakeHost) -> None:
+    network = await networks.create(CreateNetwork(name="mine", egress=["good.example", "both.example"]))
+    box = await started(networks, container("a", "*.example"), "mine")
+    bridge, address = f"tl-{network.id[:12]}", box.endpoints["mine"].ipv4
+    assert networks.egress.name_rules(box) == [["*.example"], ["good.example", "both.example"]]
+    assert await allowed(networks, box, "good.example", "192.0.2.1", "2001:db8::1")
+    assert resolved(host) == {(address, "192.0.2.1", 60), (bridge, "192.0.2.1", 60), (bridge, "2001:db8::1", 60)}
+    assert not await allowed(networks, box, "bad.example", "192.0.2.2")
+    assert not await allowed(networks, box, "elsewhere.test", "192.0.2.2")
+    assert await allowed(networks, box, "both.example", "192.0.2.3", seconds=0)
+    assert await allowed(networks, box, "both.example", "192.0.2.4", seconds=10**9)
+    assert {(each, seconds) for source, each, seconds in resolved(host) if source == address} == {
+        ("192.0.2.1", 60),
+        ("192.0.2.3", 30),
+        ("192.0.2.4", 86400),
+    }
+    await networks.egress.keep([box], {box.id: {"good.example": ["192.0.2.1"], "gone.test": ["192.0.2.3"]}})
+    assert {each for _source, each, _seconds in resolved(host)} == {"192.0.2.1"}
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::", "::ffff:10.0.0.1", "x"]
+)
+async def test_an_address_that_is_no_names_is_not_let_through(networks: Networks, host: FakeHost, address: str) -> None:
+    """security: the agent may be somebody else's by now."""
+    box = await started(networks, container("a", "good.example"))
+    assert await allowed(networks, box, "good.example", address), "what it does with it is its own"
+    assert not host.gate.resolved
+
+
+async def test_who_has_no_policy_with_names_gets_no_address(networks: Networks, host: FakeHost) -> None:
+    for box in (await started(networks, container("a")), await started(networks, container("b", "lan"))):
+        assert not await allowed(networks, box, "good.example", "192.0.2.1")
+    assert not host.gate.resolved
+    assert networks.egress.name_rules(container("a")) is None
+    assert networks.egress.name_rules(container("b", "lan")) == [[]]
+
+
+async def test_addresses_of_names_are_bounded(networks: Networks, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress_module, "_MAX_ADDRESSES", 2)
+    box = await started(networks, container("a", "good.example"))
+    assert await allowed(networks, box, "good.example", "192.0.2.1", "192.0.2.2")
+    assert not await allowed(networks, box, "good.example", "192.0.2.3")
+    assert await allowed(networks, box, "good.example", "192.0.2.2"), "it has that already"
