@@ -304,7 +304,12 @@ def test_a_policy_and_its_change_are_told(engine: Engine) -> None:
     with engine.api() as api:
         report: Any = api.expect(200, "POST", "/teul/containers/box/egress", {"Egress": "none"}).json()
         assert report == {"Egress": ["none"], "Networks": {}, "Names": {}, "RefusedNames": {}, "Refused": []}
-        for body, said in (({"Egress": ["x"]}, "invalid egress rule"), ({"Egress": 7}, "invalid JSON")):
+        for body, said in (
+            ({}, "an egress policy needs a rule"),
+            ({"Egress": None}, "needs a rule"),
+            ({"Egress": ["x"]}, "invalid egress rule"),
+            ({"Egress": 7}, "invalid JSON"),
+        ):
             assert said in api.expect(400, "POST", "/teul/containers/box/egress", body).message
         assert api.expect(404, "GET", "/teul/containers/nobody/egress").message == "No such container: nobody"
         assert api.expect(404, "GET", "/teul/networks/nobody/egress").message == "network nobody not found"

@@ -80,8 +80,11 @@ RULES = (
         for version, family in _FAMILIES.items()
         for which, port in ((_WITH_PORTS, "ct original proto-dst"), (f"!= {_WITH_PORTS}", "0"))
     ),
-    # What is no beginning: of a connection that is to be cut, whose program would not heed the other answer.
-    "\tmeta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn reject with tcp reset",
+    # kernel: ICMP is limited to one message a second and receiver after the first six, and of IPv6 it comes while connect(2) has the
+    # socket, which then waits a second; and a connection that is to be cut does not heed it.
+    # A reset is not translated back, ICMP is: what came for a published port has another address by now.
+    "\tct status dnat reject with icmpx type admin-prohibited",
+    "\treject with tcp reset",
     "\treject with icmpx type admin-prohibited",
     "}",
     *(line for version, family in _FAMILIES.items() for line in _judging("egress_container", "", f"{family} saddr", version)),

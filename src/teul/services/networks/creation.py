@@ -75,6 +75,8 @@ def check_request(request: CreateNetwork) -> tuple[Network, list[SubnetWish]]:
     )
     if policy is not None:
         check_networks([network])
+        if network.config_only:
+            raise InvalidParameter("configuration network can not contain an egress policy")
     if not network.config_only and not network.config_from:
         check_options(network)
     return network, _complete(network, wishes)

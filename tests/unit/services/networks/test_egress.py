@@ -191,6 +191,7 @@ async def test_a_networks_policy_is_changed_or_stays(networks: Networks, host: F
             CreateNetwork(name="n", driver="macvlan", egress=["lan"]),
             "conflicting options: an egress policy and network n, whose driver macvlan lets nobody filter",
         ),
+        (CreateNetwork(name="n", config_only=True, egress=["lan"]), "configuration network can not contain an egress policy"),
         (
             CreateNetwork(name="n", egress=["nonsense"]),
             'invalid egress rule "nonsense": neither an address, a network or a domain name, nor "lan", "none" or "any"',
