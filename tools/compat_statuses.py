@@ -75,6 +75,10 @@ OWN: dict[str, str] = {
     "POST /teul/containers/{id}/ports": "publishes more ports of a container, or no longer some, while it runs or not: `teul port add`",
     "GET /teul/containers/{id}/network/explanation": "how packets get to a container and from it, and where they would be dropped: "
     "`teul network explain`",
+    "GET /teul/containers/{id}/egress": "what a container may reach, and what it was refused: `teul network egress`",
+    "POST /teul/containers/{id}/egress": "changes what a container may reach, while it runs or not",
+    "GET /teul/networks/{id}/egress": "what the containers of a network may reach beyond it",
+    "POST /teul/networks/{id}/egress": "changes that, while they run or not",
     "GET /teul/images/layers": "which layers every image has, and what they take on the disk: `teul images --tree --layers`",
     "POST /teul/images/blobs": "the blobs of the images that the body names, see [images.md](images.md)",
     "POST /teul/images/missing": "those of the blobs that the body names that are not stored here",

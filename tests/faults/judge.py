@@ -14,6 +14,7 @@ from typing import Any
 from faults.victim import EXIT_CODE, Victim
 from support import processes
 from support.polling import eventually
+from teul.linux import nftables
 from teul.model.container import Container
 from teul.network.firewall.ports import forwardings
 from teul.oci.reference import parse_reference
@@ -152,6 +153,7 @@ def _host(victim: Victim) -> Iterator[str]:
     yield from _differences("link", links, recorded="endpoint", found=set(victim.links()), known="link")
     yield from _networks(victim)
     yield from _ports(victim, active.values())
+    yield from _policies(victim, active.values())
     yield from _processes(victim, {row.state.pid for row in active.values()})
 
 
@@ -187,6 +189,22 @@ def _ports(victim: Victim, active: Iterable[Container]) -> Iterator[str]:
         elements = re.search(r"elements = \{(.*?)\}", listing, re.DOTALL)
         found |= {_by_name(element) for element in elements[1].split(",")} if elements else set()
     yield from _differences("port", wanted, recorded="endpoint", found=found, known="element")
+
+
+def _policies(victim: Victim, active: Iterable[Container]) -> Iterator[str]:
+    """Who is held to an egress policy by the firewall, and of whom the records say so."""
+    with contextlib.closing(sqlite3.connect(f"file:{victim.root}/teul.db?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        wanted = {bridge_of(network).name for network in networks.load_networks(connection) if network.egress is not None}
+    wanted |= {
+        endpoint.ipv4 for container in active if container.host_config.egress is not None for endpoint in container.endpoints.values()
+    }
+    found: set[str] = set()
+    if victim.has_network():
+        with contextlib.suppress(FileNotFoundError):  # the firewall is made in the background
+            listed = nftables.list_elements("inet", victim.names.table, ["policed_networks", "policed4"])
+            found = {str(element.values[-1]) for elements in listed.values() for element in elements}
+    yield from _differences("policy of", wanted, recorded="record", found=found, known="element")
 
 
 def _by_name(element: str) -> str:

@@ -82,7 +82,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.network.agent.program": (
         ("confine", "connections", "deadlines", "names"),
         ("associations", "packets"),
-        ("streams", "upstream"),
+        ("reports", "streams", "upstream"),
         ("relays", "resolver"),
         ("orders",),
         ("main",),
@@ -141,7 +141,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("removal",),
         ("supervision",),
         ("lifecycle",),
-        ("connections", "explanations", "service", "execs", "filesystem", "resources"),
+        ("connections", "egress", "explanations", "service", "execs", "filesystem", "resources"),
         ("health",),
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),

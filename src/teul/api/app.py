@@ -13,6 +13,7 @@ from aiohttp import web
 
 from teul.api import unsupported
 from teul.api.containers import archives as container_archives
+from teul.api.containers import egress as container_egress
 from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
 from teul.api.containers import ports as container_ports
@@ -25,6 +26,7 @@ from teul.api.http.origin import refusal
 from teul.api.images import layers as image_layers
 from teul.api.images import moving, push, registries
 from teul.api.images import routes as images
+from teul.api.networks import egress as network_egress
 from teul.api.networks import routes as networks
 from teul.api.system import check as system_check
 from teul.api.system import routes as system
@@ -37,6 +39,7 @@ Route = tuple[str, str, Handler]
 _MODULES = (
     containers,
     container_archives,
+    container_egress,
     container_explanation,
     container_ports,
     container_resources,
@@ -48,6 +51,7 @@ _MODULES = (
     registries,
     moving,
     networks,
+    network_egress,
     system,
     system_check,
     volumes,

@@ -117,6 +117,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "create": ("network", "CREATE", "Create a network"),
             "disconnect": ("network", "DISCONNECT", "Disconnect a container from a network"),
             "explain": ("explain", "EXPLAIN", "Explain how packets get to a container and from it, and where they are dropped"),
+            "egress": ("egress", "EGRESS", "Show or change what a container, or a network's containers, may reach beyond it"),
             "inspect": ("network", "INSPECT", "Display detailed information on one or more networks"),
             "ls": ("network", "LIST", "List networks"),
             "prune": ("network", "PRUNE", "Remove all unused networks"),

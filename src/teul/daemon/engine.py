@@ -38,6 +38,7 @@ from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.connections import Connections
 from teul.services.containers.directories import EngineDirectories, sweep
+from teul.services.containers.egress import EgressEdits
 from teul.services.containers.execs import Execs
 from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
@@ -177,6 +178,7 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
+        files = NetworkFiles(launcher.directories)
         services = Services(
             containers=containers,
             lifecycle=lifecycle,
@@ -197,6 +199,7 @@ class Engine:
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
+            egress_edits=EgressEdits(registry, runs, networks, files=files, names=names, events=events),
             explanations=Explanations(registry, runs, networks, names_for_root(config.root)),
             resources=ContainerResources(registry, runs, launcher, events),
         )

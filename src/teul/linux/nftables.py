@@ -9,15 +9,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
 # nftables/libnftables.h
 _NFT_CTX_DEFAULT = 0
 _NFT_CTX_OUTPUT_STATELESS, _NFT_CTX_OUTPUT_HANDLE, _NFT_CTX_OUTPUT_JSON, _NFT_CTX_OUTPUT_TERSE = 1 << 2, 1 << 3, 1 << 4, 1 << 11
+_NFT_CTX_OUTPUT_NUMERIC_PROTO = 1 << 7
 _LIBRARY = "libnftables.so.1"
 
 
@@ -31,8 +34,11 @@ class Session:
     kernel: a line that is closed after something was deleted waits for the end of that, ten milliseconds and more. One that stays does not.
     """
 
-    def __init__(self, *, json: bool = False, handles: bool = False, terse: bool = False) -> None:
-        """How what is listed is printed: as `json` (libnftables-json(5)), with `handles`, `terse`: without the elements of sets."""
+    def __init__(self, *, json: bool = False, handles: bool = False, terse: bool = False, counts: bool = False) -> None:
+        """How what is listed is printed: as `json` (libnftables-json(5)), with `handles`, `terse`: without the elements of sets.
+
+        With `counts` also what counters have seen, and protocols as numbers.
+        """
         self._library = _load()
         self._context = self._library.nft_ctx_new(_NFT_CTX_DEFAULT)
         if not self._context:
@@ -42,7 +48,8 @@ class Session:
                 self.close()
                 raise OSError(errno.ENOMEM, f"{prepare.__name__}: no buffer")
         wanted = ((json, _NFT_CTX_OUTPUT_JSON), (handles, _NFT_CTX_OUTPUT_HANDLE), (terse, _NFT_CTX_OUTPUT_TERSE))
-        self._library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_STATELESS | sum(flag for is_set, flag in wanted if is_set))
+        how = _NFT_CTX_OUTPUT_NUMERIC_PROTO if counts else _NFT_CTX_OUTPUT_STATELESS
+        self._library.nft_ctx_output_set_flags(self._context, how | sum(flag for is_set, flag in wanted if is_set))
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +82,34 @@ def run(script: str, *, json: bool = False, handles: bool = False, terse: bool =
     """
     with Session(json=json, handles=handles, terse=terse) as session:
         return session.run(script)
+
+
+class SetElement:
+    """One element of a set: the parts of its key, protocols as numbers, and how many packets its counter has seen."""
+
+    __slots__ = ("packets", "values")
+
+    def __init__(self, values: Sequence[str | int], packets: int = 0) -> None:
+        self.values = tuple(values)
+        self.packets = packets
+
+
+def list_elements(family: str, table: str, names: Sequence[str]) -> dict[str, list[SetElement]]:
+    """The elements of sets of a table, by the sets' names. Blocks, and raises, as `run`."""
+    found: dict[str, list[SetElement]] = {}
+    with Session(json=True, counts=True) as session:
+        for name in names:
+            document = json.loads(session.run(f"list set {family} {table} {name}\n"))
+            found[name] = [_set_element(element) for item in document["nftables"] for element in item.get("set", {}).get("elem", ())]
+    return found
+
+
+def _set_element(element: object) -> SetElement:
+    """An element that has more than its key, such as a time or a counter, stands in an object of its own."""
+    outer: dict[str, Any] = element.get("elem", {"val": element}) if isinstance(element, dict) else {"val": element}
+    key, counter = outer["val"], outer.get("counter")
+    values: list[str | int] = key["concat"] if isinstance(key, dict) else [key]
+    return SetElement(values, int(counter["packets"]) if isinstance(counter, dict) else 0)
 
 
 def ensure_available() -> None:

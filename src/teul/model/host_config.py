@@ -113,7 +113,7 @@ class Resources(Document):
 
 
 class HostConfig(Resources):
-    """Docker's HostConfig: everything about a container that depends on the host it runs on."""
+    """Docker's HostConfig: everything about a container that depends on the host it runs on. `Egress` is Teul's own (`model.egress`)."""
 
     OMIT_EMPTY: ClassVar[frozenset[str]] = Resources.OMIT_EMPTY | {
         "annotations",
@@ -123,8 +123,9 @@ class HostConfig(Resources):
         "runtime",
         "mounts",
         "init",
+        "egress",
     }
-    STRING_OR_LIST: ClassVar[frozenset[str]] = frozenset({"cap_add", "cap_drop"})
+    STRING_OR_LIST: ClassVar[frozenset[str]] = frozenset({"cap_add", "cap_drop", "egress"})
     EMBEDDED_BEFORE: ClassVar[str | None] = "mounts"
 
     binds: list[str] | None = None
@@ -167,3 +168,4 @@ class HostConfig(Resources):
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
     init: bool | None = None
+    egress: list[str] | None = None

@@ -31,7 +31,7 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """One network. `driver` is Docker's name: bridge, macvlan, ipvlan, host, null (for `none`)."""
+    """One network. `driver` is Docker's name: bridge, macvlan, ipvlan, host, null (for `none`). `egress`: see `model.egress`."""
 
     id: str
     name: str
@@ -48,6 +48,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     config_only: bool = False
     options: dict[str, str] = msgspec.field(default_factory=dict)
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    egress: list[str] | None = None
 
     @property
     def is_predefined(self) -> bool:

@@ -70,7 +70,9 @@ class ConfigReference(Document):
 
 
 class CreateNetwork(Document):
-    """POST /networks/create. docker: `CheckDuplicate` is read by no engine any more; names are unique."""
+    """POST /networks/create. docker: `CheckDuplicate` is read by no engine any more; names are unique. `Egress` is Teul's own."""
+
+    STRING_OR_LIST: ClassVar[frozenset[str]] = frozenset({"egress"})
 
     name: str = ""
     driver: str = ""
@@ -85,6 +87,7 @@ class CreateNetwork(Document):
     config_from: ConfigReference | None = None
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+    egress: list[str] | None = None
 
 
 class ConnectRequest(Document):

@@ -16,6 +16,7 @@ from teul.network import bridge as bridges
 from teul.network.bridge import Bridge
 from teul.network.firewall import forward_policy, ports, scripts
 from teul.network.firewall import table as firewall
+from teul.network.firewall.gate import EgressGate
 from teul.network.firewall.ports import Published
 from teul.network.ipam import Subnet
 from teul.network.names import HostNames
@@ -31,6 +32,7 @@ class HostNetwork:
     def __init__(self, names: HostNames, *, settings_file: str) -> None:
         """`settings_file` keeps what the host's settings were, see `Sysctls`."""
         self.names = names
+        self.egress = EgressGate(names.table)
         self._sysctls = Sysctls(settings_file)
         self._group = bridges.group_of(names.table)
         # A caller that is cancelled leaves its call running in a thread; making and removing must not cross.
@@ -103,8 +105,9 @@ class HostNetwork:
         self._port_session.run(ports.render_exactly(self.names.table, wanted))
 
     def close(self) -> None:
-        """Let go of what is kept open for changes of ports. Blocks."""
+        """Let go of what is kept open for changes of ports and policies. Blocks."""
         self._port_session.close()
+        self.egress.close()
 
     def list_ports(self, networks: Sequence[Bridge]) -> list[str]:
         """Names of the links on the bridges of these networks."""
@@ -127,6 +130,7 @@ class HostNetwork:
                 pass  # there is no such table
             else:
                 scripts.run(firewall.render_removal(self.names.table, keeps_user=firewall.has_rules(listing)))
+            self.egress.remove_guard()
             bridges.remove_bridges(self._group)
             if not bridges.list_other_bridges([]):
                 self._sysctls.restore()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from teul import __version__
 from teul.services.containers.connections import Connections
+from teul.services.containers.egress import EgressEdits
 from teul.services.containers.execs import Execs
 from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
@@ -56,6 +57,7 @@ class Services:
     system: System
     port_edits: PortEdits
     explanations: Explanations
+    egress_edits: EgressEdits
     resources: ContainerResources
 
 

@@ -93,7 +93,7 @@ def _check_verbose(value: str) -> None:
 
 def _render(network: Network, attachments: Sequence[Attachment]) -> dict[str, Any]:
     ranges = network.ipam.ranges
-    return {
+    rendered = {
         "Name": network.name,
         "Id": network.id,
         "Created": render_time(network.created_at_ns),
@@ -115,6 +115,7 @@ def _render(network: Network, attachments: Sequence[Attachment]) -> dict[str, An
         "Options": network.options,
         "Labels": network.labels,
     }
+    return rendered if network.egress is None else {**rendered, "Egress": network.egress}
 
 
 def _render_range(entry: AddressRange) -> dict[str, Any]:

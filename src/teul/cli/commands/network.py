@@ -107,6 +107,8 @@ def create(context: Context, options: Options, arguments: list[str]) -> int:
         "Labels": to_dictionary(options.texts("label")),
         "CheckDuplicate": True,  # docker: engines before API 1.44 would make two of the same name
     }
+    if options.given("egress"):
+        request["Egress"] = options.texts("egress")
     for option, member in (("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")):
         if options.given(option):
             request[member] = options.flag(option)
@@ -225,6 +227,7 @@ CREATE = Command(
         Option("config-from", "string", "The network from which to copy the configuration"),
         Option("config-only", BOOL, "Create a configuration only network"),
         Option("driver", "string", "Driver to manage the Network", short="d", default="bridge"),
+        Option("egress", "strings", "What containers may reach beyond the network: addresses, networks, domain names, lan, none, any"),
         Option("gateway", "strings", "IPv4 or IPv6 Gateway for the master subnet"),
         Option("ingress", BOOL, "Create swarm routing-mesh network"),
         Option("internal", BOOL, "Restrict external access to the network"),

@@ -56,6 +56,7 @@ _LISTS = (
     ("dns", "Dns"),
     ("dns-option", "DnsOptions"),
     ("dns-search", "DnsSearch"),
+    ("egress", "Egress"),
     ("group-add", "GroupAdd"),
     ("link", "Links"),
     ("volumes-from", "VolumesFrom"),

@@ -44,6 +44,7 @@ CONTAINER_OPTIONS = (
     Option("dns-option", "list", "Set DNS options"),
     Option("dns-search", "list", "Set custom DNS search domains"),
     Option("domainname", "string", "Container NIS domain name"),
+    Option("egress", "strings", "What the container may reach beyond its networks: addresses, networks, domain names, lan, none, any"),
     Option("entrypoint", "string", "Overwrite the default ENTRYPOINT of the image"),
     Option("env", "list", "Set environment variables", short="e"),
     Option("env-file", "list", "Read in a file of environment variables"),

@@ -22,12 +22,13 @@ from teul.network.agent.difference import names_orders
 from teul.network.agent.line import AgentLine, LineLost
 
 if TYPE_CHECKING:
-    from teul.network.agent.messages import Answer, NetworkTable, Order, View
+    from teul.network.agent.messages import Answer, NetworkTable, Order, Resolved, View
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ATTEMPTS = 3
+_MAX_JUDGING = 64
 # How long an agent may be silent that was told something: starts and ends of containers wait for it.
 _PATIENCE_SECONDS = 5.0
 # An agent that does not stay alive is started again less and less often.
@@ -60,8 +61,16 @@ class NetworkAgent:
     is ended, and another takes its place.
     """
 
-    def __init__(self, tasks: Tasks, directory: str, *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        directory: str,
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
         """`directory`: the engine's run directory, where the agent listens for the next engine."""
+        self._allow: Callable[[Resolved], Awaitable[bool]] | None = None
+        self._judging = 0
         self._patience_seconds = patience_seconds
         self._tasks = tasks
         self._directory = directory
@@ -81,6 +90,10 @@ class NetworkAgent:
         again.
         """
         self._putters.append(say_everything)
+
+    def judge_by(self, allow: Callable[[Resolved], Awaitable[bool]]) -> None:
+        """Have `allow` judge what the agent tells of names that policies allow: it has it in force when it returns that it is allowed."""
+        self._allow = allow
 
     async def find(self) -> Held | None:
         """Connect to the agent that an earlier engine has left; returns what it holds, None if there is none. Starts nothing."""
@@ -153,6 +166,15 @@ class NetworkAgent:
     async def order_descriptors(self, order: Order) -> list[int]:
         """Have an order carried out whose answer is descriptors; they are the caller's, who knows them for what somebody else has sent."""
         return await self._retry(lambda line: _fetch(line, order))
+
+    async def report(self, container_id: str) -> Answer:
+        """What the agent knows of a container's egress policy: addresses of names, and refused names. Nothing, if it serves no such one."""
+        if not self._is_open():
+            return {}
+        try:
+            return await self.order({"order": "report", "id": container_id})
+        except UnknownContainer:
+            return {}
 
     @property
     def pid(self) -> int:
@@ -242,8 +264,24 @@ class NetworkAgent:
 
     def _adopt(self, connection: socket.socket) -> AgentLine:
         self._tables.clear()
-        self._line = AgentLine(connection, on_loss=self._lost)
+        self._line = AgentLine(connection, on_loss=self._lost, on_resolved=self._resolved if self._allow is not None else None)
         return self._line
+
+    def _resolved(self, line: AgentLine, told: Resolved) -> None:
+        # security: an agent that somebody has got the better of does not keep the engine busy; its queries are answered with a failure.
+        if self._judging < _MAX_JUDGING:
+            self._judging += 1
+            self._tasks.start(self._judge(line, told), name="allow the addresses of a name")
+
+    async def _judge(self, line: AgentLine, told: Resolved) -> None:
+        try:
+            assert self._allow is not None
+            is_allowed = await self._allow(told)
+            await _carry_out(line, {"order": "resolved", "number": told["number"], "allowed": is_allowed})
+        except (LineLost, OSError, System) as error:
+            log.warning("the network agent does not hear whether a container may reach %s: %r", told["resolved"], error)
+        finally:
+            self._judging -= 1
 
     def _lost(self) -> None:
         self._tables.clear()
@@ -290,8 +328,9 @@ def _check(order: Order, answer: Answer) -> None:
     error = answer.get("error")
     if error is None:
         return
-    if order["order"] == "container" and not order["sockets"] and error.startswith("Refused: no container"):
-        raise UnknownContainer(f"the agent does not serve container {order['id']}")
+    is_of_one = order["order"] == "report" or (order["order"] == "container" and not order["sockets"])
+    if is_of_one and error.startswith("Refused: no container"):
+        raise UnknownContainer(f"the agent does not serve this container: {error}")
     if order["order"] in ("relay", "relay socket") and error.startswith("Refused: no relay"):
         raise UnknownRelay(f"the agent has no relay {order['id']}")
     raise System(f"the network agent refuses an order: {error}")

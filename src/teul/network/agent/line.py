@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, cast
 from teul.linux.seqpacket import receive_message, send_message
 
 if TYPE_CHECKING:
-    from teul.network.agent.messages import Answer, Order
+    from teul.network.agent.messages import Answer, Order, Resolved
+
+_MAX_NAME, _MAX_ADDRESSES = 255, 64
 
 
 class LineLost(Exception):
@@ -20,9 +22,15 @@ class LineLost(Exception):
 
 
 class AgentLine:
-    """A connection to an agent. To be made on the running loop, and used from there only. `on_loss` is called once: the agent is gone."""
+    """A connection to an agent. To be made on the running loop, and used from there only. `on_loss` is called once: the agent is gone.
 
-    def __init__(self, connection: socket.socket, *, on_loss: Callable[[], None]) -> None:
+    `on_resolved` hears what the agent tells unasked; without it, that is no answer.
+    """
+
+    def __init__(
+        self, connection: socket.socket, *, on_loss: Callable[[], None], on_resolved: Callable[[AgentLine, Resolved], None] | None = None
+    ) -> None:
+        self._on_resolved = on_resolved
         self._connection = connection
         self._connection.setblocking(False)
         self._on_loss = on_loss
@@ -102,7 +110,12 @@ class AgentLine:
         except (OSError, ValueError):
             received = None
         message, descriptors = received or (None, [])
-        # security: whoever has got the better of the agent speaks to the engine, which hears answers to its orders and nothing else.
+        if self._on_resolved is not None and _is_resolved(message):
+            _close(descriptors)
+            self._on_resolved(self, cast("Resolved", message))
+            return
+        # security: whoever has got the better of the agent speaks to the engine, which hears answers to its orders, addresses to be judged,
+        # and nothing else.
         if not (self._expected and _is_answer(message)):
             _close(descriptors)
             self._lose()
@@ -123,7 +136,29 @@ def _is_answer(message: object) -> bool:
     if not isinstance(message, dict) or not isinstance(message.get("error", ""), str):
         return False
     lists = [message.get(name, []) for name in ("containers", "networks", "relays")]
-    return all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists)
+    if not all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists):
+        return False
+    names, refused = message.get("names", {}), message.get("refused", {})
+    return isinstance(names, dict) and all(map(_is_counts, names.values())) and _is_counts(refused)
+
+
+def _is_counts(value: object) -> bool:
+    return isinstance(value, dict) and all(type(number) is int and number >= 0 for number in value.values())
+
+
+def _is_resolved(message: object) -> bool:
+    if not isinstance(message, dict) or set(message) != {"resolved", "number", "container", "addresses"}:
+        return False
+    name, addresses = message["resolved"], message["addresses"]
+    return (
+        isinstance(name, str)
+        and len(name) <= _MAX_NAME
+        and isinstance(message["container"], str)
+        and type(message["number"]) is int
+        and isinstance(addresses, list)
+        and len(addresses) <= _MAX_ADDRESSES
+        and all(isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) and type(each[1]) is int for each in addresses)
+    )
 
 
 def _close(descriptors: Sequence[int]) -> None:

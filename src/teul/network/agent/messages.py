@@ -2,6 +2,7 @@
 
     engine  -- Order (+ descriptors) -->  agent
     engine  <-- Answer (+ a descriptor) --  agent   one to each order, in their order
+    engine  <-- Resolved --  agent                  at any time; the engine answers with an order
 
 The documents are JSON objects, one to a message (`linux/seqpacket`). The connection is as old as the agent, for the engine that has started
 it, or made by way of the listening socket, by engines that come later. No order is lost or doubled: an agent that ends takes all it holds
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
         networks: list[str]  # ids, in the order in which they are asked
         links: dict[str, dict[str, list[str]]]  # network id → alias → addresses; none while what is linked does not run
         servers: list[str]  # of upstream servers, in the order in which they are asked: "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353"
-        forwards: bool  # False on internal networks only: what no network knows is answered with a failure
+        forwards: bool  # False: what no network knows is answered with a failure
+        allowed: NotRequired[list[list[str]]]  # of each egress policy the names that it allows: only what each of them does is forwarded
 
     class NamesOrder(TypedDict):
         """Change the table of a network, or make it. An empty list, or an empty name in `reverse`, takes the entry away."""
@@ -89,17 +91,52 @@ if TYPE_CHECKING:
     class ListOrder(TypedDict):
         order: Literal["list"]
 
-    Order = NamesOrder | DropNetworkOrder | ContainerOrder | DropContainerOrder | RelayOrder | DropRelayOrder | RelaySocketOrder | ListOrder
+    class ResolvedOrder(TypedDict):
+        """What was asked under this number is done: the container may reach the addresses, and is told them; or it may not."""
+
+        order: Literal["resolved"]
+        number: int
+        allowed: bool
+
+    class ReportOrder(TypedDict):
+        """What of a container's egress policy the agent knows."""
+
+        order: Literal["report"]
+        id: str
+
+    Order = (
+        NamesOrder
+        | DropNetworkOrder
+        | ContainerOrder
+        | DropContainerOrder
+        | RelayOrder
+        | DropRelayOrder
+        | RelaySocketOrder
+        | ListOrder
+        | ResolvedOrder
+        | ReportOrder
+    )
+
+    class Resolved(TypedDict):
+        """A name that a container's policy allows has these addresses for so many seconds. The container waits for the engine's order."""
+
+        resolved: str
+        number: int
+        container: str
+        addresses: list[tuple[str, int]]
 
     class Answer(TypedDict):
         """`error`: why nothing was done. Containers, networks and relays are the answer to "list"; the relay that it is about, to an order
-        about one that there is then."""
+        about one that there is then; the last two to "report"."""
 
         error: NotRequired[str]
         containers: NotRequired[list[str]]
         networks: NotRequired[list[str]]
         relays: NotRequired[list[str]]
+        names: NotRequired[dict[str, dict[str, int]]]  # allowed names → their addresses → for how many seconds yet, 0 if they are over
+        refused: NotRequired[dict[str, int]]  # names that were not forwarded, and how often they were asked for
 else:
+    ResolvedOrder = ReportOrder = Resolved = dict
     NetworkTable = View = NamesOrder = DropNetworkOrder = ContainerOrder = DropContainerOrder = ListOrder = Order = Answer = dict
     RelayOrder = DropRelayOrder = RelaySocketOrder = dict
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from teul.linux import nftables
 
@@ -13,6 +14,12 @@ def run(script: str, *, json: bool = False, handles: bool = False, terse: bool =
     """As `teul.linux.nftables.run`."""
     with _lock:
         return nftables.run(script, json=json, handles=handles, terse=terse)
+
+
+def list_elements(table: str, names: Sequence[str]) -> dict[str, list[nftables.SetElement]]:
+    """As `teul.linux.nftables.list_elements`, of a table of the family `inet`."""
+    with _lock:
+        return nftables.list_elements("inet", table, names)
 
 
 class Session:

@@ -11,6 +11,7 @@
     chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports), nor
                        are relayed ports an internal network's
     chain prerouting   what comes for a published port goes to its container; `output`: what the host itself sends there
+    chain input        what containers send to the host itself, as far as egress policies are about it (see egress_rules)
     chain forward      packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network, or were
                        sent there by address translation (a published port); the rest is dropped: other networks, other hosts
     chain postrouting  packets that leave a subnet other than by its own bridge go out under the host's address; so does what comes back to
@@ -26,6 +27,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from teul.network.bridge import Bridge
+from teul.network.firewall import egress_rules
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -35,12 +37,12 @@ _ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 def render_table(table: str, bridges: Sequence[Bridge]) -> str:
     """The script that brings the table to what it should be for these networks, in one transaction: connections do not notice.
 
-    Published ports stay as they are (see `firewall.ports`).
+    Published ports and egress policies stay as they are (see `firewall.ports`, `firewall.egress`).
     Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
     """
     check_table_name(table)
     lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
-    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if kind != "map"]
+    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if kind != "map" and name not in egress_rules.KEPT]
     lines += [f"table inet {table} {{", *(f"\t{line}" for line in _RULES), "}"]
     lines += _elements("add", table, bridges)
     return "\n".join([*lines, ""])
@@ -100,6 +102,11 @@ def check_table_name(table: str) -> None:
     _check(_TABLE_NAME, table)
 
 
+def check_link_name(name: str) -> None:
+    """Raise ValueError for what is no name of a link."""
+    _check(_LINK_NAME, name)
+
+
 _DECLARATIONS = (
     "set bridges { type ifname; }",
     "set internal { type ifname; }",
@@ -116,6 +123,7 @@ _DECLARATIONS = (
     ),
     "map relayed { type inet_proto . inet_service : verdict; }",
     "chain user { }",
+    *egress_rules.DECLARATIONS,
     "chain loopback { type filter hook prerouting priority raw; policy accept; }",
     "chain prerouting { type nat hook prerouting priority dstnat; policy accept; }",
     "chain output { type nat hook output priority -100; policy accept; }",
@@ -128,6 +136,7 @@ _TO_PORTS = (
     "fib daddr type local dnat ip to meta l4proto . th dport map @ports4",
 )
 _RULES = (
+    *egress_rules.RULES,
     "chain loopback {",
     "\tiifname @bridges ip daddr 127.0.0.0/8 drop",
     "\tiifname @internal fib daddr type local meta l4proto . th dport vmap @relayed",
@@ -147,7 +156,10 @@ _RULES = (
     "chain forward {",
     "\tiifname @bridges jump user",
     "\tiifname != @bridges oifname @bridges jump user",
+    # What comes to a neighbour by way of a published port has been sent to the host.
+    "\tiifname @bridges ct status dnat jump egress",
     "\tiifname . oifname @within accept",
+    "\tiifname @bridges jump egress",
     "\tiifname @internal drop",
     "\toifname != @bridges accept",
     "\tct state established,related accept",
@@ -173,7 +185,7 @@ def _owned() -> list[tuple[str, str]]:
 
 def _elements(verb: str, table: str, bridges: Sequence[Bridge]) -> list[str]:
     for bridge in bridges:
-        _check(_LINK_NAME, bridge.name)
+        check_link_name(bridge.name)
     lines = [
         *_element_line(verb, table, "bridges", (f'"{bridge.name}"' for bridge in bridges)),
         *_element_line(verb, table, "internal", (f'"{bridge.name}"' for bridge in bridges if bridge.is_internal)),

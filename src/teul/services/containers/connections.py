@@ -27,6 +27,7 @@ from teul.services.containers.ports import PortMoves
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.run import Runs
 from teul.services.events import Events, network_event
+from teul.services.networks.egress import check_networks
 from teul.services.networks.service import Networks
 
 
@@ -71,6 +72,8 @@ class Connections:
                 return
             if not check_connect(container, network, settings):
                 return
+            if container.host_config.egress is not None:
+                check_networks([network])
             await run_to_end(self._connect_locked(container, network, settings))
 
     async def disconnect(self, reference: str, request: DisconnectRequest) -> None:
@@ -111,12 +114,14 @@ class Connections:
             settings.network_id = network.id
             after = {**container.endpoints, network.name: allocation.endpoint}
             priorities = {**gateway_priorities(container), network.name: settings.gw_priority}
-            await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd))
-            async with undoing(partial(run_blocking, live.disconnect, allocation.endpoint, process.pidfd), "and its link stays"):
-                failpoints.reach("containers.connect.linked")
-                async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
-                    after = await self._port_moves.move(container, after, priorities)
-                    await self._registry.change(container, attachments=attachments, endpoints=after)
+            async with undoing(partial(self._hold, container), "and its egress policy is in force where it is not"):
+                await self._networks.egress.assign(container, after)
+                await _on_links(container, network.name, partial(live.connect, allocation.plan, process.pidfd))
+                async with undoing(partial(run_blocking, live.disconnect, allocation.endpoint, process.pidfd), "and its link stays"):
+                    failpoints.reach("containers.connect.linked")
+                    async with undoing(partial(self._port_moves.move_back, container), "and its ports lead elsewhere"):
+                        after = await self._port_moves.move(container, after, priorities)
+                        await self._registry.change(container, attachments=attachments, endpoints=after)
         failpoints.reach("containers.connect.recorded")
         await _on_links(container, network.name, partial(live.lead_out, process.pidfd, _routes(after, priorities)))
         await self._names.changed(container, [network.name])
@@ -145,12 +150,19 @@ class Connections:
         finally:
             if endpoint is not None:
                 # A link that is still there is deleted with its address.
-                await self._networks.endpoints.release_one(endpoint.network_id, container.id)
+                try:
+                    await self._networks.endpoints.release_one(endpoint.network_id, container.id)
+                finally:
+                    await self._hold(container)
         if endpoint is not None:
             await self._files.refresh(container)
             await self._names.changed(container, [name])
         if network is not None and process is not None:
             self._events.publish(network_event(network, "disconnect", container=container.id))
+
+    async def _hold(self, container: Container) -> None:
+        """The egress policy is in force where the record says that the container is."""
+        await self._networks.egress.assign(container, container.endpoints)
 
     async def _lead_back(self, container: Container, process: Process | None) -> None:
         """The ways out are those of the record."""

@@ -112,6 +112,7 @@ class Launcher:
             stack.push_async_callback(self.networks.ports.release, container.id)
 
     async def _release_addresses(self, container: Container) -> None:
+        await self.networks.egress.release(container.id)
         await self.networks.endpoints.release(container.id)
         failpoints.reach("containers.cleanup.released")
 
@@ -225,6 +226,7 @@ class Launcher:
             # docker: daemon/container_operations.go, errSetupNetworking.
             kind = Refusal if isinstance(error, Refusal) else System
             raise kind(f"failed to set up container networking: {error.message}") from error
+        await self.networks.egress.assign(container, container.endpoints)
         publishing = [name for name, endpoint in container.endpoints.items() if endpoint.ports]
         return with_gateways(allocations, priorities, publishing=publishing)
 

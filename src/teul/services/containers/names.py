@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from teul.aio import run_blocking, run_to_end
 from teul.errors import TeulError
@@ -19,7 +19,7 @@ from teul.model.container import Container
 from teul.model.link import parse_link
 from teul.model.network import PREDEFINED, Network
 from teul.network.agent.client import Held, NetworkAgent, UnknownContainer
-from teul.network.agent.messages import NetworkTable, View
+from teul.network.agent.messages import Answer, NetworkTable, Resolved, View
 from teul.runtime.engine.process import Process
 from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.bundle import read_host_file
@@ -44,12 +44,14 @@ class Names:
         self._networks = networks
         self._agent = agent
         agent.after_loss(self.say_everything)
+        agent.judge_by(self._allow)
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
         """Take over, or replace, what an earlier engine's agent serves. The containers that run are known by now."""
         try:
             await self._take_over(await self._agent.find())
+            await self.keep_allowed(self._served())
         except TeulError as error:
             log.error("containers cannot be found by their names for now: %s", error.message)
 
@@ -85,9 +87,38 @@ class Names:
         """A container has come to these `networks` (by name), or has left them, or is called otherwise."""
         await self._tell(container, set(networks), None)
 
-    async def _tell(self, container: Container, networks: set[str], sockets: ResolverSockets | None) -> None:
+    async def policy_changed(self, container: Container) -> None:
+        """A container's egress policy is another one: only what it allows is asked for, and reached, from now on. Raises TeulError."""
+        if self._process(container) is not None:
+            await self._tell(container, set(container.endpoints), None, always=True)
+            await self.keep_allowed([container])
+
+    async def keep_allowed(self, containers: Sequence[Container]) -> None:
+        """Have those that are held to policies reach addresses of allowed names, and of no others. Raises TeulError."""
+        held = [container for container in containers if self._networks.egress.name_rules(container) is not None]
+        # A network's addresses are of all its containers.
+        names = {name for container in held for name in container.endpoints}
+        held += [each for each in self._served() if each not in held and names.intersection(each.endpoints)]
+        known = {container.id: (await self._agent.report(container.id)).get("names", {}) for container in held}
+        await self._networks.egress.keep(held, known)
+
+    async def report(self, container: Container) -> Answer:
+        """What the agent knows of a container's egress policy: `names` and `refused`. Raises System."""
+        return await self._agent.report(container.id)
+
+    async def _allow(self, told: Resolved) -> bool:
+        container = self._registry.find(told["container"])
+        if container is None or self._process(container) is None:
+            return False
+        try:
+            return await self._networks.egress.allow(container, told["resolved"], told["addresses"])
+        except TeulError as error:
+            log.error("container %s does not reach %s: %s", container.name, told["resolved"], error.message)
+            return False
+
+    async def _tell(self, container: Container, networks: set[str], sockets: ResolverSockets | None, *, always: bool = False) -> None:
         named = [self._networks.get(name) for name in sorted(networks) if name not in PREDEFINED and self._networks.has(name)]
-        if not named:
+        if not (named or always or uses_resolver(container)):
             return
         async with self._lock:
             try:
@@ -162,6 +193,7 @@ class Names:
         return {"id": network.id, "name": network.name, "names": names, "reverse": reverse}
 
     def _view(self, container: Container, host_resolv_conf: str) -> View:
+        rules = self._networks.egress.name_rules(container)
         priorities = gateway_priorities(container)
         ordered = sorted(container.endpoints.values(), key=lambda each: (-priorities.get(each.network_name, 0), each.network_name))
         networks = [self._networks.get(each.network_name) for each in ordered if self._networks.has(each.network_name)]
@@ -170,6 +202,7 @@ class Names:
             "links": {network.id: links for network in networks if (links := self._links(container, network))},
             "servers": upstream_servers(host_resolv_conf, container.host_config.dns or ()),
             "forwards": any(not network.is_closed for network in networks),
+            "allowed": rules or [],
         }
 
     def _links(self, container: Container, network: Network) -> dict[str, list[str]]:

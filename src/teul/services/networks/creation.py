@@ -18,6 +18,7 @@ from teul.network.default_bridge import GATEWAY_LABELS
 from teul.network.ipam import Address, Subnet, first_usable, unusable
 from teul.network.options import BRIDGE_NAME, ENABLE_IPV4, ENABLE_IPV6, parse_boolean, parse_options
 from teul.network.wire import dummy_name
+from teul.services.networks.egress import check_networks, policy_of
 from teul.services.networks.records import bridge_of, wire_of
 
 _DEFAULT_IPAM = "default"
@@ -56,6 +57,7 @@ def check_request(request: CreateNetwork) -> tuple[Network, list[SubnetWish]]:
     _check_operators(request)
     if not request.config_only:
         _check_driver(driver, request.ipam.driver if request.ipam is not None else "")
+    policy = policy_of(request.egress)
     network = Network(
         id=secrets.token_hex(32),
         name=request.name,
@@ -70,7 +72,12 @@ def check_request(request: CreateNetwork) -> tuple[Network, list[SubnetWish]]:
         config_only=request.config_only,
         options=options,
         labels=dict(request.labels or {}),
+        egress=list(policy.rules) if policy is not None else None,
     )
+    if policy is not None:
+        check_networks([network])
+        if network.config_only:
+            raise InvalidParameter("configuration network can not contain an egress policy")
     if not network.config_only and not network.config_from:
         check_options(network)
     return network, _complete(network, wishes)

@@ -56,6 +56,7 @@ class HostSetup:
         self._default = default
         self._bridges: dict[str, Bridge] = {}  # by the network's id
         self._has_firewall = False
+        self._when_made: Callable[[HostNetwork], None] | None = None
         self._forwarding_checked_at = 0.0
         self._preparing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -198,6 +199,29 @@ class HostSetup:
             if self._has_firewall:
                 await self._on_host(self._host.set_published, everything)
 
+    async def on_firewall(self, work: Callable[[HostNetwork], T], otherwise: Callable[[HostNetwork], T], *, is_needed: bool) -> T | None:
+        """Do `work` with the firewall; if that does not have what it should have, all of it is made anew, and it is done `otherwise`.
+
+        Both block, and raise `OSError`; each is one transaction. If it is not needed where there is no firewall, nothing is done, and None
+        returned. To its end, if the caller is cancelled. Raises TeulError.
+        """
+        if not (is_needed or self._has_firewall):
+            return None
+        with _translating():
+            try:
+                return await run_to_end(run_blocking(work, self._host))
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                log.warning("the firewall is not as it was left, and is made anew: %s", error)
+        async with self._lock:
+            await self._make_firewall()
+            return await self._on_host(otherwise, self._host)
+
+    def when_made(self, work: Callable[[HostNetwork], None]) -> None:
+        """Have `work`, which blocks, done whenever all of the firewall has been made."""
+        self._when_made = work
+
     async def list_links(self) -> list[str]:
         """Names of the links on the bridges; none while there is no bridge. Raises System."""
         try:
@@ -232,6 +256,8 @@ class HostSetup:
 
     async def _make_firewall(self) -> None:
         await self._on_host(self._host.ensure_firewall, self._all())
+        if self._when_made is not None:
+            await self._on_host(self._when_made, self._host)
         with _translating():
             failpoints.reach("networks.firewall.made")
         self._has_firewall = True

@@ -16,6 +16,7 @@ from teul import failpoints
 from teul.aio import Tasks, run_to_end, undoing
 from teul.errors import Forbidden, InvalidParameter, NotFound, TeulError
 from teul.model.container import Container
+from teul.model.egress import EgressPolicy
 from teul.model.event import Event
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
@@ -39,6 +40,7 @@ from teul.services.networks.creation import (
     check_ways_out,
     wishes_of,
 )
+from teul.services.networks.egress import Egress, check_networks, policy_of
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
@@ -81,6 +83,7 @@ class Networks:
         self._host = HostSetup(host, self._registry, self._tasks, pools=pools, default=default_bridge)
         self.endpoints = Endpoints(database, self._host, self._tasks)
         self.ports = Ports(self._host, relays, self._tasks, find_network=self._registry.get, mode=published_ports)
+        self.egress = Egress(self._host, self._tasks, find_network=self._registry.get)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -107,6 +110,7 @@ class Networks:
     async def sweep(self, live: Collection[Container]) -> None:
         """Take from the host what belongs to none of the `live` containers, see `Endpoints.sweep` and `Ports.sweep`, and to no network."""
         await self._host.sweep(self._registry.all())
+        await self.egress.sweep(live, self._registry.all())
         await self.endpoints.sweep(live)
         await self.ports.sweep(live)
 
@@ -152,6 +156,17 @@ class Networks:
         self._registry.reserve(network)
         return await run_to_end(self._make(network, wishes))
 
+    async def change_egress(self, reference: str, rules: Sequence[str] | None) -> Network:
+        """Hold a network's containers to other rules from now on, or to none; returns the record. Raises TeulError, and changes nothing."""
+        network = self.get(reference)
+        policy = policy_of(rules)
+        if network.driver == "null":
+            raise InvalidParameter(f"network {network.name} leads nowhere, and has no egress policy")
+        check_networks([network])
+        if policy is not None and policy.names and network.is_predefined:
+            raise InvalidParameter(f"containers on network {network.name} ask no resolver of the engine's: no names can be allowed there")
+        return await run_to_end(self._change_egress(network, policy))
+
     async def remove(self, reference: str) -> None:
         """Remove a network that no container is on. Raises NoSuchNetwork, Forbidden."""
         network = self.get(reference)
@@ -181,6 +196,15 @@ class Networks:
             self._events.publish(Event("network", "prune", "", {"reclaimed": "0"}))
         return removed
 
+    async def _change_egress(self, network: Network, policy: EgressPolicy | None) -> Network:
+        changed = msgspec.structs.replace(network, egress=[*policy.rules] if policy is not None else None)
+        async with undoing(partial(self.egress.assign_network, network), "and the policy is another one than on record"):
+            await self.egress.assign_network(changed, self._usage.users(network.id))
+            failpoints.reach("networks.egress.assigned")
+            await self._registry.save(changed)
+        self._events.publish(network_event(changed, "update"))
+        return changed
+
     def _with_configuration(self, network: Network) -> Network:
         """The record with what it takes from a configuration network. Raises NotFound."""
         found = next((each for each in self._registry.all() if each.config_only and each.name == network.config_from), None)
@@ -208,6 +232,7 @@ class Networks:
                 if network.is_wire:
                     await self._host.ensure_wire(network, is_new=True)
                     break
+                await self.egress.assign_network(network)
                 try:
                     is_exclusive = any(wish.subnet is None for wish in wishes) and attempt + 1 < CHOICES
                     await self._host.ensure(network, is_in_use=False, is_exclusive=is_exclusive)
@@ -241,6 +266,7 @@ class Networks:
 
     async def _give_up(self, network: Network) -> None:
         current = self._registry.current(network)
+        await self.egress.release_network(network.id)
         try:
             if not current.config_only and (current.ipam.ranges or current.is_wire):
                 await self._host.withdraw(current)
@@ -260,6 +286,7 @@ class Networks:
         await self._registry.delete(network)
         failpoints.reach("networks.remove.forgotten")
         self.endpoints.forget_network(network.id)
+        await self.egress.release_network(network.id)
         if network.has_links:
             await self._host.withdraw(network)
         if not network.config_only:

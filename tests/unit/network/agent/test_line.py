@@ -105,3 +105,47 @@ async def test_descriptors_for_who_has_gone_are_closed(ends: tuple[socket.socket
     assert os.read(reading, 1) == b""
     os.close(reading)
     line.close()
+
+
+RESOLVED = {"resolved": "example.org", "number": 3, "container": "c", "addresses": [["192.0.2.1", 60]]}
+
+
+async def test_what_was_resolved_is_heard_among_answers(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    heard: list[Any] = []
+    line = AgentLine(ours, on_loss=lambda: None, on_resolved=lambda _line, told: heard.append(told))
+    asked = asyncio.ensure_future(line.ask({"order": "report", "id": "c"}))
+    await asyncio.sleep(0)
+    send_message(theirs, RESOLVED, [])
+    send_message(theirs, {"names": {"example.org": {"192.0.2.1": 60}}, "refused": {"evil.org": 2}}, [])
+    assert (await asked)["refused"] == {"evil.org": 2}
+    assert heard == [RESOLVED]
+    line.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(
+            {**RESOLVED, **wrong}
+            for wrong in ({"resolved": 7}, {"resolved": "x" * 256}, {"number": "3"}, {"number": True}, {"container": None})
+        ),
+        *(
+            {**RESOLVED, "addresses": wrong}
+            for wrong in ("x", [7], [["192.0.2.1"]], [["192.0.2.1", "60"]], [[1, 60]], [["192.0.2.1", 60]] * 65)
+        ),
+        {**RESOLVED, "more": 1},
+        {"resolved": "example.org"},
+        {"names": []},
+        {"names": {"a": {"192.0.2.1": "60"}}},
+        {"refused": {"a": -1}},
+    ],
+    ids=lambda message: str(message)[:60],
+)
+async def test_what_is_neither_ends_the_line(ends: tuple[socket.socket, socket.socket], message: Any) -> None:
+    ours, theirs = ends
+    lost = asyncio.Event()
+    AgentLine(ours, on_loss=lost.set, on_resolved=lambda _line, _told: pytest.fail("heard"))
+    theirs.send(json.dumps(message).encode())
+    async with asyncio.timeout(5):
+        await lost.wait()

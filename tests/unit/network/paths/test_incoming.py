@@ -261,7 +261,7 @@ def test_a_chain_that_somebody_has_changed_is_told_of() -> None:
     key = ("inet", TABLE, "forward")
     shorter = dataclasses.replace(ruleset.chains[key], rules=ruleset.chains[key].rules[:-1])
     notes = explain(facts(ruleset=Ruleset({**ruleset.chains, key: shorter}, ruleset.sets))).notes
-    assert "chain forward of table inet teul has 8 rules, not the engine's 9: somebody has changed it" in notes
+    assert "chain forward of table inet teul has 10 rules, not the engine's 11: somebody has changed it" in notes
 
 
 def test_the_port_leads_to_somebody_else() -> None:

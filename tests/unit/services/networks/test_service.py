@@ -41,6 +41,7 @@ from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata import networks as store
 from teul.store.metadata.database import Database, DiskFull
+from unit.services.networks.fake_gate import FakeGate
 
 NAMES = names_for_root("/test")
 PARENT_MAC = "02:00:00:00:00:09"
@@ -62,6 +63,7 @@ class FakeHost(HostNetwork):
         self.ports: list[str] = []
         self.removed_ports: list[set[str]] = []
         self.published: set[Published] | None = None
+        self.gate = self.egress = FakeGate()
 
     def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         if self.error:
@@ -109,6 +111,7 @@ class FakeHost(HostNetwork):
         if self.firewall_error:
             raise self.firewall_error
         self.published = self.published or set()
+        self.gate.elements = self.gate.elements or frozenset()
 
     def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
         self.calls.append(f"add {bridge.name}")
@@ -157,6 +160,8 @@ class FakeHost(HostNetwork):
         self.parents.clear()
         self.ports = []
         self.published = None
+        self.gate.elements = None
+        self.gate.remove_guard()
 
 
 class NoRelays(Relays):

@@ -6,6 +6,7 @@ orders what is to be served (`messages`). It goes on without any engine, and lea
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import os
@@ -30,7 +31,7 @@ from teul.network.agent.program.upstream import Exchange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from teul.network.agent.messages import Answer
+    from teul.network.agent.messages import Answer, Resolved
     from teul.network.agent.program.names import Network
 
 _MAX_CONNECTIONS = 8  # an engine has one, and there is one engine at a time
@@ -73,12 +74,15 @@ class Agent:
         # By fcntl(2), which is still allowed: an engine that does not read must not hold up anybody's names.
         fcntl.fcntl(connection.fileno(), fcntl.F_SETFL, os.O_RDWR | os.O_NONBLOCK)
         self._drafts[connection] = {}
+        self._orders.reports.attend(lambda message: self._tell(connection, message))
         self._loop.watch(connection.fileno(), READ, self._serve, connection)
 
     def _part(self, connection: socket.socket) -> None:
         self._loop.forget(connection.fileno())
         connection.close()
         del self._drafts[connection]
+        if not self._drafts:
+            self._orders.reports.attend(None)
 
     def _serve(self, connection: socket.socket, _events: int) -> None:
         try:
@@ -100,6 +104,11 @@ class Agent:
             for fd in descriptors:
                 os.close(fd)
         self._answer(connection, answer, self._orders.lent(order, answer))
+
+    def _tell(self, connection: socket.socket, message: Resolved) -> None:
+        # An engine that is gone, or does not read, is parted from when it is answered, or heard of.
+        with contextlib.suppress(OSError):
+            send_message(connection, message, [])
 
     def _answer(self, connection: socket.socket, answer: Answer, lent: Sequence[int] = ()) -> None:
         try:

@@ -114,7 +114,14 @@ def checked(view: View) -> View:
         },
         "servers": [str(server) for server in view["servers"]],
         "forwards": bool(view["forwards"]),
+        "allowed": [[str(rule).lower() for rule in rules] for rules in view.get("allowed", ())],
     }
+
+
+def is_allowed(view: View, name: str) -> bool:
+    """Whether each of the egress policies allows a name to be asked for: by itself, or as one below "*."."""
+    name = name.lower()
+    return all(any(name.endswith(rule[1:]) if rule.startswith("*.") else name == rule for rule in rules) for rules in view["allowed"])
 
 
 def _find_alias(view: View, network_id: str, name: str) -> list[str] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from teul.linux.loop import Loop
 from teul.network.agent.program.names import Names, Network, checked
 from teul.network.agent.program.relays import Relay, Switchboard, parse_target
+from teul.network.agent.program.reports import Reports
 from teul.network.agent.program.resolver import Desk, Resolver
 from teul.network.agent.program.upstream import Upstream
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         Order,
         RelayOrder,
         RelaySocketOrder,
+        ReportOrder,
     )
 
 _SOCKETS = 3
@@ -38,7 +40,8 @@ class Orders:
 
     def __init__(self, loop: Loop) -> None:
         self._names = Names()
-        self._desk = Desk(loop, names=self._names, upstream=Upstream(loop))
+        self.reports = Reports(loop)
+        self._desk = Desk(loop, names=self._names, upstream=Upstream(loop), reports=self.reports)
         self._resolvers: dict[str, Resolver] = {}
         self._board = Switchboard(loop)
         self._relays: dict[str, Relay] = {}
@@ -71,6 +74,11 @@ class Orders:
                 return self._drop_relay(order)
             if order["order"] == "relay socket":
                 return self._lend(order)
+            if order["order"] == "resolved":
+                self.reports.finish(order["number"], is_allowed=order["allowed"])
+                return {}
+            if order["order"] == "report":
+                return self._report(order)
             return self._list(order)
         except (Refused, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
@@ -108,8 +116,9 @@ class Orders:
             return {}
         if len(descriptors) != _SOCKETS:
             raise Refused(f"{len(descriptors)} descriptors for container {container_id}")
-        resolver = Resolver(self._desk, view, descriptors, on_close=lambda closed: self._forget(container_id, closed))
+        resolver = Resolver(self._desk, container_id, view, descriptors, on_close=lambda closed: self._forget(container_id, closed))
         if before is not None:
+            resolver.known = before.known
             before.close()
         self._resolvers[container_id] = resolver
         return {}
@@ -152,6 +161,12 @@ class Orders:
         if order["id"] not in self._relays:
             raise Refused(f"no relay {order['id']}")
         return {"relays": [order["id"]]}
+
+    def _report(self, order: ReportOrder) -> Answer:
+        resolver = self._resolvers.get(order["id"])
+        if resolver is None:
+            raise Refused(f"no container {order['id']}")
+        return {"names": resolver.known.names(), "refused": resolver.known.refused()}
 
     def _list(self, _order: ListOrder) -> Answer:
         return {"containers": sorted(self._resolvers), "networks": sorted(self._names.networks), "relays": sorted(self._relays)}

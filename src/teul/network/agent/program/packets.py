@@ -126,6 +126,32 @@ def is_reply(query: Query, number: int, packet: bytes) -> bool:
     return bool(header.q == 1 and question == query.question)
 
 
+def address_records(query: Query, packet: bytes) -> list[tuple[str, int]] | None:
+    """The addresses that a reply gives to the name that was asked for, with their times to live; None for what cannot be read.
+
+    Of that name and of those that it is another name for (CNAME): what a reply says of other names is nobody's question.
+    """
+    buffer = DNSBuffer(packet)
+    try:
+        header = DNSHeader.parse(buffer)
+        for _ in range(header.q):
+            DNSQuestion.parse(buffer)
+        records = [RR.parse(buffer) for _ in range(header.a)]
+        names = {_text(query.question.qname).lower()}
+        # As many turns as there are records, in whichever order they stand.
+        for _ in records:
+            aliases = {
+                _text(each.rdata.label).lower() for each in records if each.rtype == QTYPE.CNAME and _text(each.rname).lower() in names
+            }
+            if aliases <= names:
+                break
+            names |= aliases
+        wanted = [each for each in records if each.rtype in {_TYPE_A, _TYPE_AAAA} and _text(each.rname).lower() in names]
+        return [(str(each.rdata), int(each.ttl)) for each in wanted]
+    except Exception:  # noqa: BLE001 - boundary: one foreign message
+        return None
+
+
 def is_refusal(packet: bytes) -> bool:
     """Whether a reply says that another server had better be asked."""
     return packet[3] & 0xF in {SERVFAIL, REFUSED}

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from teul.linux.loop import READ, Loop
 from teul.network.agent.program.deadlines import Deadlines
-from teul.network.agent.program.packets import MAX_QUERY_BYTES, REFUSED, SERVFAIL, answer, failure, read_query
+from teul.network.agent.program.names import is_allowed
+from teul.network.agent.program.packets import MAX_QUERY_BYTES, REFUSED, SERVFAIL, Query, address_records, answer, failure, read_query
+from teul.network.agent.program.reports import Known, Reports
 from teul.network.agent.program.streams import IDLE_SECONDS, Reply, StreamClient
 from teul.network.agent.program.upstream import Exchange, Upstream
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MAX_PENDING = 256  # queries of one container that wait for upstream servers
 MAX_CONNECTIONS = 64  # of one container
 _DATAGRAMS_IN_A_TURN = 16  # then it is other containers' turn
+_MAX_ADDRESSES = 64  # of an answer; the engine hears of no more
 _ACCEPT_PAUSE_SECONDS = 0.5
 _MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
 
@@ -30,19 +33,24 @@ _MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
 class Desk:
     """What all resolvers of an agent share."""
 
-    def __init__(self, loop: Loop, *, names: Names, upstream: Upstream) -> None:
+    def __init__(self, loop: Loop, *, names: Names, upstream: Upstream, reports: Reports) -> None:
         self.loop = loop
         self.names = names
         self.upstream = upstream
+        self.reports = reports
         self.idle: Deadlines[StreamClient] = Deadlines(loop, IDLE_SECONDS, StreamClient.expire)
 
 
 class Resolver:
     """Answers the queries of one container, until its first process ends or it is closed."""
 
-    def __init__(self, desk: Desk, view: View, descriptors: Sequence[int], *, on_close: Callable[[Resolver], None]) -> None:
+    def __init__(
+        self, desk: Desk, container_id: str, view: View, descriptors: Sequence[int], *, on_close: Callable[[Resolver], None]
+    ) -> None:
         """`descriptors`: a pidfd of the first process, the UDP and the TCP socket. They stay the caller's. Raises `OSError`."""
         self.view = view
+        self.known = Known()
+        self._container_id = container_id
         self._desk = desk
         self._on_close = on_close
         self._clients: set[StreamClient] = set()
@@ -131,7 +139,32 @@ class Resolver:
             reply(known)
         elif not self.view["forwards"]:
             reply(failure(query, SERVFAIL))
+        elif not is_allowed(self.view, query.name):
+            self.known.refuse(query.name.lower())
+            reply(failure(query, REFUSED))
         elif len(self._exchanges) >= MAX_PENDING:
             reply(failure(query, REFUSED))
         else:
-            self._desk.upstream.ask(query, self.view["servers"], by_udp=by_udp, among=self._exchanges, done=reply)
+            self._desk.upstream.ask(query, self.view["servers"], by_udp=by_udp, among=self._exchanges, done=self._telling(query, reply))
+
+    def _telling(self, query: Query, reply: Reply) -> Reply:
+        """`reply`, which under an egress policy waits until the container may reach the addresses that it is told."""
+        if not self.view["allowed"]:
+            return reply
+
+        def hear(packet: bytes) -> None:
+            addresses = address_records(query, packet)
+            if addresses is None:
+                reply(failure(query, SERVFAIL))
+            elif not addresses:
+                reply(packet)
+            else:
+                self._desk.reports.tell(
+                    self._container_id,
+                    query.name.lower(),
+                    addresses[:_MAX_ADDRESSES],
+                    self.known,
+                    lambda is_allowed: reply(packet if is_allowed else failure(query, SERVFAIL)),
+                )
+
+        return hear

@@ -15,6 +15,7 @@ import msgspec
 
 from teul.errors import InvalidParameter
 from teul.model.config import ContainerConfig
+from teul.model.egress import parse_egress
 from teul.model.host_config import HostConfig
 from teul.model.network_config import EndpointSettings, NetworkingConfig
 from teul.network.endpoint_options import find_problems
@@ -74,6 +75,7 @@ def check_network(config: ContainerConfig, host_config: HostConfig, networking: 
     if host_config.network_mode == "host" and host_config.links:
         raise InvalidParameter(LINKS_AND_HOST)
     check_ports(config, host_config)
+    check_egress(host_config)
     _check_endpoints(networking)
     if host_config.network_mode == "host" and host_config.port_bindings:
         return ["Published ports are discarded when using host network mode"]
@@ -113,6 +115,17 @@ def check_ports(config: ContainerConfig, host_config: HostConfig) -> None:
                 parse_host_address(binding.host_ip)
             except ValueError:
                 raise InvalidParameter(f"invalid host IP address: {json.dumps(binding.host_ip)}") from None
+
+
+def check_egress(host_config: HostConfig) -> None:
+    """Put the egress policy into its normal form. Raises InvalidParameter."""
+    try:
+        policy = parse_egress(host_config.egress)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
+    if policy is not None and not has_own_network(host_config):
+        raise InvalidParameter("conflicting options: egress policy and the network mode")
+    host_config.egress = list(policy.rules) if policy is not None else None
 
 
 def _parse(parse: Callable[[str], object], text: str) -> None:

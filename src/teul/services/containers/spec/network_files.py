@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from teul.errors import InvalidParameter
 from teul.model.config import ContainerConfig
 from teul.model.container import Container
+from teul.model.egress import parse_egress
 from teul.model.network import PREDEFINED
 from teul.services.containers.request.network import has_own_network
 from teul.services.containers.spec.links import Link, link_hosts
@@ -60,8 +61,13 @@ def render_container_files(container: Container, *, host_hosts: str, host_resolv
 
 
 def uses_resolver(container: Container) -> bool:
-    """Whether the embedded resolver answers this container's questions: on networks of the user's, names are known."""
-    return any(name not in PREDEFINED for name, endpoint in container.endpoints.items() if endpoint.ipv4 or endpoint.ipv6)
+    """Whether the embedded resolver answers this container's questions.
+
+    On networks of the user's, names are known; and where an egress policy allows names, somebody has to see what they stand for.
+    """
+    policy = parse_egress(container.host_config.egress)
+    has_names = policy is not None and bool(policy.names)
+    return any(has_names or name not in PREDEFINED for name, endpoint in container.endpoints.items() if endpoint.ipv4 or endpoint.ipv6)
 
 
 def upstream_servers(host_text: str, servers: Sequence[str]) -> list[str]:

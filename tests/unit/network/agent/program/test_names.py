@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from teul.network.agent.messages import View
-from teul.network.agent.program.names import Names, Network, checked
+from teul.network.agent.program.names import Names, Network, checked, is_allowed
 
 
 def make_names() -> Names:
@@ -136,3 +136,15 @@ def test_addresses_are_checked_and_spelled_as_usual() -> None:
     network.change({"web": ["FD00::0:1"]}, {"FD00::0:1": "web.front"})
     assert network.names == {"web": ("fd00::1",)}
     assert network.reverse == {"fd00::1": "web.front"}
+
+
+def test_each_policy_has_to_allow_a_name() -> None:
+    def allowed(name: str, *rules: list[str]) -> bool:
+        return is_allowed(checked({"networks": [], "links": {}, "servers": [], "forwards": True, "allowed": list(rules)}), name)
+
+    assert allowed("anything.example")
+    assert not allowed("anything.example", [])
+    assert allowed("A.good.example", ["*.GOOD.example"], ["a.good.example", "b.example"])
+    assert not allowed("b.example", ["*.good.example"], ["a.good.example", "b.example"])
+    assert not allowed("good.example", ["*.good.example"])
+    assert not allowed("badgood.example", ["*.good.example"])

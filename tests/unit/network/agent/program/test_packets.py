@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from dnslib import CLASS, EDNS0, QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
+from dnslib import AAAA, CLASS, CNAME, EDNS0, QTYPE, RCODE, RR, TXT, A, DNSHeader, DNSQuestion, DNSRecord
 from dnslib.label import DNSBuffer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -285,3 +285,37 @@ def test_pointers_that_lead_into_a_recursion_are_refused() -> None:
     refusal = packets.read_query(packet)
     assert isinstance(refusal, bytes)
     assert DNSRecord.parse(refusal).header.rcode == RCODE.FORMERR
+
+
+def address_reply(*records: RR) -> bytes:
+    answer = DNSRecord.parse(query("Good.example")).reply()
+    answer.add_answer(*records)
+    return bytes(answer.pack())
+
+
+def test_a_reply_gives_addresses_to_the_name_and_to_those_that_it_is_another_name_for() -> None:
+    packet = address_reply(
+        RR("two.example", QTYPE.A, rdata=A("192.0.2.2"), ttl=20),
+        RR("one.example", QTYPE.CNAME, rdata=CNAME("TWO.example"), ttl=5),
+        RR("good.EXAMPLE", QTYPE.CNAME, rdata=CNAME("one.example"), ttl=5),
+        RR("good.example", QTYPE.AAAA, rdata=AAAA("2001:db8::1"), ttl=10),
+        RR("good.example", QTYPE.TXT, rdata=TXT("192.0.2.9"), ttl=10),
+        RR("evil.example", QTYPE.A, rdata=A("192.0.2.66"), ttl=10),
+        RR("evil.example", QTYPE.CNAME, rdata=CNAME("good.example"), ttl=10),
+    )
+    assert packets.address_records(read(query("good.example")), packet) == [("192.0.2.2", 20), ("2001:db8::1", 10)]
+    assert packets.address_records(read(query("good.example")), address_reply()) == []
+
+
+@given(st.binary(max_size=200), st.integers(0, 60))
+@settings(deadline=None)
+def test_a_reply_that_cannot_be_read_gives_none(noise: bytes, cut: int) -> None:
+    packet = address_reply(RR("good.example", QTYPE.A, rdata=A("192.0.2.2"), ttl=20))
+    for foreign in (noise, packet[:cut] + noise):
+        found = packets.address_records(read(query("good.example")), foreign)
+        assert found is None or all(isinstance(address, str) for address, _seconds in found)
+
+
+def test_a_reply_whose_names_go_round_in_circles_is_read_to_its_end() -> None:
+    circle = [RR(f"{one}.example", QTYPE.CNAME, rdata=CNAME(f"{other}.example"), ttl=5) for one, other in (("good", "a"), ("a", "good"))]
+    assert packets.address_records(read(query("good.example")), address_reply(*circle)) == []
