@@ -83,6 +83,7 @@ def _kill_containers(engine: Engine) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.alone
 def test_nothing_is_left_of_networks_that_come_and_go(engine: Engine) -> None:
     chance = random.Random(16)
     deaths = (_kill_engine, _kill_keeper, _kill_agent, _kill_containers)

@@ -9,6 +9,7 @@ from teul.linux.netlink.messages import Link
 from teul.model.container import ContainerEndpoint
 from teul.network.bridge import Bridge
 from teul.network.firewall.forward_policy import LegacyChain
+from teul.network.firewall.ports import Forwarding
 from teul.network.ipam import Address
 from teul.network.paths.ruleset import Ruleset
 
@@ -58,7 +59,8 @@ class Subject:
     """The container as its record has it. Of one that does not run, `endpoints` are what they might be.
 
     `mode` is "" for a network of its own, else `host`, `none`, or `container:` with the name of the one whose network it shares.
-    `way_out` is the name of the network by IP version. `resolver` says how it resolves names, in lines.
+    `way_out` is the name of the network by IP version. `relayed` are the published ports that the network agent takes on the host, as far
+    as the kernel has not led them to the container before. `resolver` says how it resolves names, in lines.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Subject:
     networks: Mapping[str, NetworkFact] = field(default_factory=dict)
     endpoints: Sequence[ContainerEndpoint] = ()
     way_out: Mapping[int, str] = field(default_factory=dict)
+    relayed: Sequence[Forwarding] = ()
     resolver: Sequence[str] = ()
 
     def endpoint_out(self, version: int) -> ContainerEndpoint | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from teul.model.container import ContainerEndpoint
 from teul.model.explanation import Path
+from teul.network.firewall.ports import Forwarding
 from teul.network.ipam import Address
 from teul.network.paths.arrival import arrive, refuse_at_host
 from teul.network.paths.facts import ELSEWHERE, Facts
@@ -292,7 +293,12 @@ def _go_in(journey: Journey, target: Target) -> None:
     if journey.packet.was_sent_to is None:
         journey.packet = dataclasses.replace(journey.packet, input=journey.packet.input or "lo", output="")
         journey.pass_hook("input")
-        if not journey.has_ended():
+        relayed = _relayed(journey)
+        if journey.has_ended():
+            return
+        if relayed is not None:
+            _pass_on(journey, relayed)
+        else:
             refuse_at_host(journey, target.host_port, target.addresses, remedy=publish(facts, target))
         return
     network = facts.subject.networks.get(endpoint.network_name) if endpoint is not None else None
@@ -314,6 +320,46 @@ def _go_in(journey: Journey, target: Target) -> None:
         journey.pass_hook("forward")
         journey.pass_legacy()
     journey.pass_hook("postrouting")
+    if not journey.has_ended():
+        arrive(journey, endpoint)
+
+
+def _relayed(journey: Journey) -> Forwarding | None:
+    """What the network agent does with a packet that the host receives; None if it does nothing."""
+    packet = journey.packet
+    if not journey.facts.subject.is_running or isinstance(packet.destination, Other):
+        return None
+    version = packet.destination.version
+    for each in journey.facts.subject.relayed:
+        is_its = each.address == packet.destination or (each.address.is_unspecified and each.address.version == version)
+        if is_its and (each.protocol, each.port) == (packet.protocol, packet.port):
+            return each
+    return None
+
+
+def _pass_on(journey: Journey, relayed: Forwarding) -> None:
+    """The agent sends what has come to the container, from the host's own address there."""
+    facts = journey.facts
+    endpoint = next((each for each in facts.subject.endpoints if str(relayed.target) in (each.ipv4, each.ipv6)), None)
+    network = facts.subject.networks.get(endpoint.network_name) if endpoint is not None else None
+    segments = network.bridge.segments if network is not None and network.bridge is not None else ()
+    own = next((each.host_address for each in segments if relayed.target in each.subnet and each.host_address is not None), None)
+    if endpoint is None or network is None or network.bridge is None or own is None:
+        journey.add(
+            "the network agent", f"sends it to {relayed.target}, which is not this container's", "refused", reason="it leads elsewhere"
+        )
+        return
+    journey.packet = Packet(
+        version=relayed.target.version,
+        protocol=relayed.protocol,
+        source=own,
+        destination=relayed.target,
+        port=relayed.target_port,
+        output=network.bridge.name,
+    )
+    journey.add("the network agent", f"takes it, and sends what comes on to {journey.packet.place}, from {own}")
+    for hook in ("output", "postrouting"):
+        journey.pass_hook(hook)
     if not journey.has_ended():
         arrive(journey, endpoint)
 

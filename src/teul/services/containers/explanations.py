@@ -100,6 +100,7 @@ class Explanations:
             networks={name: _fact(network) for name, network in named.items()},
             endpoints=[*endpoints.values()],
             way_out={version: endpoint.network_name for version, endpoint in ways_out.items()},
+            relayed=[each for endpoint in endpoints.values() for each in self._networks.ports.relayed(endpoint)],
             resolver=_resolver(donor, endpoints, host_resolv_conf),
         )
 

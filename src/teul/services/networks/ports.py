@@ -182,6 +182,10 @@ class Ports:
                 wanted = dataclasses.replace(group, first=span[0], last=span[1], addresses=missing)
                 reserved.update({slots[each.address]: each for each in self._reservations.reserve(wanted)})
 
+    def relayed(self, endpoint: ContainerEndpoint) -> Sequence[Forwarding]:
+        """Those of an endpoint's ports that the network agent takes on the host."""
+        return ways_of(endpoint, self._mode_of(endpoint)).relayed
+
     def _mode_of(self, endpoint: ContainerEndpoint) -> PublishedPorts:
         try:
             network = self._find_network(endpoint.network_id)

@@ -12,10 +12,12 @@ from teul.network.firewall.forward_policy import LegacyChain
 from teul.network.paths.explanation import explain, parse_question
 from teul.network.paths.facts import NetworkFact, RouteFact
 from teul.network.paths.ruleset import Rule, Ruleset
+from teul.network.ports.relays import TRANSLATE, ways_of
 from unit.network.paths.cases import (
     DPORT,
     DROP,
     ENDPOINT,
+    GATEWAY4,
     HOME,
     HOME4,
     HOST4,
@@ -201,6 +203,22 @@ def test_ipv6_of_the_host_to_a_container_without() -> None:
         "refused",
         "the container has no IPv6 address, and IPv6 is not translated to IPv4",
     )
+
+
+@pytest.mark.parametrize(("source", "place"), [("this host", "[::1]:8080"), (OUTSIDE, "[2001:db8:1::1]:8080")])
+def test_what_the_kernel_does_not_lead_is_relayed(source: str, place: str) -> None:
+    without = msgspec.structs.replace(ENDPOINT, ipv6="", ipv6_prefix=0, gateway6="")
+    ruleset = golden_ruleset()
+    changed = Ruleset(ruleset.chains, {**ruleset.sets, ("inet", TABLE, "ports6"): ()})
+    relayed = ways_of(without, TRANSLATE).relayed
+    found = path(facts(endpoints=[without], way_out={4: "bridge"}, ruleset=changed, relayed=relayed), source, place)
+    assert found.verdict.result == "reaches"
+    assert [step.what for step in found.steps if step.where == "the network agent"] == [
+        f"takes it, and sends what comes on to {HOME4}:80, from {GATEWAY4}"
+    ]
+    assert verdict(facts(endpoints=[without], ruleset=changed, relayed=relayed, is_running=False), source, place)[0] == "refused"
+    nobody = facts(endpoints=[without], way_out={4: "bridge"}, ruleset=changed, relayed=relayed, listeners=[])
+    assert verdict(nobody, source, place) == ("refused", "nothing listens on port 80/tcp inside")
 
 
 def test_the_containers_networks_have_no_way_out() -> None:
