@@ -43,7 +43,7 @@ class Database:
         self._relieve = relieve
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teul-metadata")
         try:
-            self._connection = self._executor.submit(self._relieved, lambda: _connect(path)).result()
+            self._connection = self._executor.submit(self._open).result()
         except BaseException:
             self._executor.shutdown()
             raise
@@ -70,6 +70,14 @@ class Database:
         """Finish the transactions that are queued, then close the file."""
         self._executor.submit(self._connection.close).result()
         self._executor.shutdown()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._relieved(lambda: _connect(self._path))
+        except DiskFull:
+            # Not even for the index of the log, a file, which is kept in memory then; what is recorded can be read, and made room for. Other
+            # processes cannot look into the database meanwhile.
+            return self._told(lambda: _connect(self._path, is_alone=True))
 
     def _relieved(self, step: Callable[[], T]) -> T:
         try:
@@ -105,15 +113,21 @@ class Database:
         return result
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, *, is_alone: bool = False) -> sqlite3.Connection:
     _close_to_others(path)
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    # synchronous=NORMAL with a WAL: a killed engine loses nothing; a power cut may take the last transactions, and never an earlier one
-    # without all that came after it.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
-    _migrate(connection, path)
+    try:
+        connection.row_factory = sqlite3.Row
+        if is_alone:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        # synchronous=NORMAL with a WAL: a killed engine loses nothing; a power cut may take the last transactions, and never an earlier one
+        # without all that came after it.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}")
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()  # or its locks would be in the way of the next try
+        raise
     return connection
 
 
