@@ -28,7 +28,10 @@ def insert(connection: sqlite3.Connection, name: str) -> None:
 
 
 def names(database: Database) -> list[str]:
-    return [row["name"] for row in database.transact_blocking(lambda connection: connection.execute("SELECT name FROM volumes").fetchall())]
+    return [
+        row["name"]
+        for row in database.transact_blocking(lambda connection: connection.execute("SELECT name FROM volumes ORDER BY rowid").fetchall())
+    ]
 
 
 def test_a_database_is_opened_where_there_is_no_room_for_its_log(disk: Path) -> None:

@@ -75,8 +75,8 @@ class Database:
         try:
             return self._relieved(lambda: _connect(self._path))
         except DiskFull:
-            # Not even for the index of the log, a file, which is kept in memory then; what is recorded can be read, and made room for. Other
-            # processes cannot look into the database meanwhile.
+            # Not even for the index of the log, a file, which is kept in memory then: what is recorded can be read, and room be made.
+            # Other processes cannot look into the database meanwhile.
             return self._told(lambda: _connect(self._path, is_alone=True))
 
     def _relieved(self, step: Callable[[], T]) -> T:
