@@ -13,6 +13,7 @@ from aiohttp import web
 
 from teul.api import unsupported
 from teul.api.containers import archives as container_archives
+from teul.api.containers import commits as container_commits
 from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
 from teul.api.containers import ports as container_ports
@@ -37,6 +38,7 @@ Route = tuple[str, str, Handler]
 _MODULES = (
     containers,
     container_archives,
+    container_commits,
     container_explanation,
     container_ports,
     container_resources,
