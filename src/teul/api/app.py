@@ -13,6 +13,7 @@ from aiohttp import web
 
 from teul.api import unsupported
 from teul.api.containers import archives as container_archives
+from teul.api.containers import commits as container_commits
 from teul.api.containers import egress as container_egress
 from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
@@ -39,6 +40,7 @@ Route = tuple[str, str, Handler]
 _MODULES = (
     containers,
     container_archives,
+    container_commits,
     container_egress,
     container_explanation,
     container_ports,

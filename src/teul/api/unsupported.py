@@ -45,8 +45,6 @@ _UNSUPPORTED = (
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "a builder session"),
     ("POST", "/grpc", "the gRPC interface of a builder"),
-    ("POST", "/commit", "committing a container to an image"),
-    ("POST", "/containers/prune", "pruning containers"),
     ("GET", "/containers/{name:.+}/checkpoints", "checkpoints"),
     ("POST", "/containers/{name:.+}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{name:.+}/checkpoints/{checkpoint}", "checkpoints"),

@@ -36,6 +36,7 @@ from teul.registry.endpoints import parse_registries
 from teul.registry.transport import Options
 from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
+from teul.services.containers.commits import Commits
 from teul.services.containers.connections import Connections
 from teul.services.containers.directories import EngineDirectories, sweep
 from teul.services.containers.egress import EgressEdits
@@ -49,6 +50,7 @@ from teul.services.containers.links import Links
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
+from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
 from teul.services.containers.resources import ContainerResources
@@ -168,8 +170,7 @@ class Engine:
         containers = self._containers = Containers(
             registry, runs, launcher, images, volumes=container_volumes, names=names, events=events, watcher=self._open_watcher(), slow=slow
         )
-        await images.release_unused()
-        await self._sweep(launcher, registry)
+        await self._sweep(launcher, registry, images)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
         health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
         await self._take_over(registry, supervision, networks, volumes)
@@ -178,14 +179,16 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
-        files = NetworkFiles(launcher.directories)
+        archives = ImageArchives(image_store, events)
         services = Services(
             containers=containers,
             lifecycle=lifecycle,
             filesystems=Filesystems(registry, runs, launcher, images, events),
+            commits=Commits(registry, runs, lifecycle=lifecycle, launcher=launcher, images=images, archives=archives, events=events),
+            container_pruning=ContainerPruning(registry, containers, lifecycle, events),
             execs=execs,
             images=images,
-            image_archives=ImageArchives(image_store, events),
+            image_archives=archives,
             image_moves=ImageMoves(image_store),
             image_trees=ImageTrees(image_store),
             image_remover=ImageRemover(image_store, events, image_usage),
@@ -359,11 +362,12 @@ class Engine:
         if self._launcher is not None:
             await run_blocking(self._launcher.remove_cgroup_parent)
 
-    async def _sweep(self, launcher: Launcher, registry: ContainerRegistry) -> None:
-        """Remove what has no record: files, and processes of containers that were being made when an engine died.
+    async def _sweep(self, launcher: Launcher, registry: ContainerRegistry, images: Images) -> None:
+        """Remove what has no record: files, and processes of containers that were being made when an engine died; and images without users.
 
         The host is looked at as well as the run root: of a container whose start was cut off early there may be a cgroup and nothing else.
         """
+        await images.release_unused()
         known = {container.id for container in registry.all()}
         unknown = {*await run_blocking(sweep, launcher.directories, known), *(await run_blocking(launcher.cgroup_ids) - known)}
         for container_id in unknown:

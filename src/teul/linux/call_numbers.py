@@ -75,6 +75,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
     "getxattr": (191, 8),
     "lgetxattr": (192, 9),
     "fgetxattr": (193, 10),
+    "llistxattr": (195, 12),
     "flistxattr": (196, 13),
     "futex": (202, 98),
     "sched_getaffinity": (204, 123),

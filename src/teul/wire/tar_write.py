@@ -1,7 +1,7 @@
 """tar headers, written: ustar, with a PAX record for each thing that ustar has no room for. Pure.
 
 The inverse of `wire.tar` for what a file system has. Times are whole seconds, as docker writes them, and no names of users are told.
-Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header".
+Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
 """
 
 from __future__ import annotations
@@ -26,29 +26,55 @@ def padding(size_bytes: int) -> bytes:
 
 
 def render_header(entry: Entry) -> bytes:
-    """The blocks that stand before the entry's data. A directory's name gets its slash."""
+    """The blocks that stand before the entry's data. A directory's name gets its slash.
+
+    Of a sparse file that is its map as well, in GNU's format 1.0: what follows are its segments, one behind the other.
+    """
     name = entry.name + b"/" if entry.type == DIRECTORY and not entry.name.endswith(b"/") else entry.name
     seconds = entry.mtime_ns // 1_000_000_000
-    records = _records(entry, name, seconds)
-    header = _block(
+    if entry.segments is not None:
+        return _render_sparse(entry, entry.segments, seconds)
+    records = _records(entry, name, entry.size_bytes, seconds)
+    header = _header(entry, name, entry.size_bytes, seconds)
+    return _extended(records) + header if records else header
+
+
+def _render_sparse(entry: Entry, segments: list[tuple[int, int]], seconds: int) -> bytes:
+    numbers = [len(segments), *(number for segment in segments for number in segment)]
+    sparse_map = b"".join(b"%d\n" % number for number in numbers)
+    sparse_map += padding(len(sparse_map))
+    size_bytes = len(sparse_map) + sum(length for _, length in segments)
+    # GNU tar, "Storing Sparse Files": whoever does not know the format gets a file that is called otherwise.
+    name = b"GNUSparseFile.0/" + entry.name
+    records = [
+        (b"GNU.sparse.major", b"1"),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", entry.name),
+        (b"GNU.sparse.realsize", b"%d" % entry.size_bytes),
+        *_records(entry, name, size_bytes, seconds),
+    ]
+    return _extended(records) + _header(entry, name, size_bytes, seconds) + sparse_map
+
+
+def _header(entry: Entry, name: bytes, size_bytes: int, seconds: int) -> bytes:
+    return _block(
         entry.type,
         name[:100],
         entry.link[:100],
         mode=entry.mode & 0o7777,
         uid=_fitting(entry.uid, _MAX_ID),
         gid=_fitting(entry.gid, _MAX_ID),
-        size=_fitting(entry.size_bytes, _MAX_LONG),
+        size=_fitting(size_bytes, _MAX_LONG),
         mtime=_fitting(seconds, _MAX_LONG),
         device=(entry.major, entry.minor),
     )
-    return _extended(records) + header if records else header
 
 
-def _records(entry: Entry, name: bytes, seconds: int) -> list[tuple[bytes, bytes]]:
+def _records(entry: Entry, name: bytes, size_bytes: int, seconds: int) -> list[tuple[bytes, bytes]]:
     candidates = (
         (b"path", name, len(name) > 100),
         (b"linkpath", entry.link, len(entry.link) > 100),
-        (b"size", b"%d" % entry.size_bytes, entry.size_bytes > _MAX_LONG),
+        (b"size", b"%d" % size_bytes, size_bytes > _MAX_LONG),
         (b"uid", b"%d" % entry.uid, entry.uid > _MAX_ID),
         (b"gid", b"%d" % entry.gid, entry.gid > _MAX_ID),
         (b"mtime", b"%d" % seconds, not 0 <= seconds <= _MAX_LONG),

@@ -229,6 +229,14 @@ def _indexed(done: IndexResult, diff_id: Digest | None) -> Indexed:
 
 
 @contextmanager
+def new_layer_files(directory: str, *, indexed: bool) -> Iterator[tuple[int, int | None]]:
+    """The empty files of a layer that is about to be written: its archive and, if it is to be `indexed`, its index. Blocks."""
+    with ExitStack() as stack:
+        archive_fd = stack.enter_context(_new_file(os.path.join(directory, ARCHIVE_FILE)))
+        yield archive_fd, stack.enter_context(_new_file(os.path.join(directory, INDEX_FILE))) if indexed else None
+
+
+@contextmanager
 def _new_file(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from teul.errors import InvalidParameter, NotFound, System, TeulError
 from teul.model.filesystem import Change, PathStat
+from teul.oci.digest import Digest
 from teul.workers.client import Program, Worker, feeding, running_worker
 
 if TYPE_CHECKING:
     from teul.workers.program.messages import (
         BindMount,
+        ChangesetOrder,
+        ChangesetResult,
         ChangesOrder,
         ChangesResult,
         EnteredLine,
@@ -171,6 +174,39 @@ async def list_changes(upper: str, lower: list[str | int]) -> list[Change]:
     async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=_descriptors(lower)) as worker:
         done: ChangesResult = await worker.result()
     return [Change(kind, path) for kind, path in done["changes"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Changeset:
+    """What a container has changed, as a layer's uncompressed archive. Without `entries`, that is nothing.
+
+    `unindexable` says why there is no index, though one was to be made; else it is "".
+    """
+
+    diff_id: Digest
+    size_bytes: int
+    archive_size_bytes: int
+    entries: int
+    unindexable: str
+
+
+async def write_changeset(upper: str, lower: list[str | int], *, archive_fd: int, index_fd: int | None) -> Changeset:
+    """Write the archive of what a container has changed, and an index over it, to empty files. `lower` is as of a `View`.
+
+    Raises `System`, and `InvalidParameter` for files that no layer can have.
+    """
+    order: ChangesetOrder = {
+        "job": "changeset",
+        "parent_pid": os.getpid(),
+        "upper": upper,
+        "lower": lower,
+        "archive_fd": archive_fd,
+        "index_fd": index_fd,
+    }
+    pass_fds = (*_descriptors(lower), archive_fd, *((index_fd,) if index_fd is not None else ()))
+    async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=pass_fds) as worker:
+        done: ChangesetResult = await worker.result()
+    return Changeset(Digest(done["diff_id"]), done["size"], done["archive_size"], done["entries"], done["unindexable"])
 
 
 @asynccontextmanager

@@ -27,11 +27,13 @@ from teul.oci.image_config import ImageDocument, RootFS
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference, parse_reference_or_id
 from teul.runtime.engine.attachment import Attachment
+from teul.services.containers.commits import Commits
 from teul.services.containers.connections import Connections
 from teul.services.containers.errors import AlreadyStarted, AlreadyStopped, NotRunning
 from teul.services.containers.execs import Execs
 from teul.services.containers.explanations import Explanations
 from teul.services.containers.processes import Listing
+from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.registry import NameTaken, NoSuchContainer
 from teul.services.containers.request.check import check_exec, check_name
 from teul.services.containers.resources import ContainerResources
@@ -511,6 +513,8 @@ class FakeServices:
     image_pusher: ImagePusher = field(init=False)
     registries: RemoteRegistries = field(init=False)
     networks: Networks = field(init=False)
+    commits: Commits = field(init=False)
+    container_pruning: ContainerPruning = field(init=False)
     volumes: Volumes = field(default_factory=FakeVolumes)
     connections: Connections = field(init=False)
     resources: ContainerResources = field(init=False)

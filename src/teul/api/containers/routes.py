@@ -134,6 +134,12 @@ async def remove(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def prune(request: web.Request) -> web.StreamResponse:
+    """`docker container prune`."""
+    removed, freed_bytes = await services(request).container_pruning.prune(query.filters(request))
+    return json_response({"ContainersDeleted": list(removed) or None, "SpaceReclaimed": freed_bytes})
+
+
 async def wait(request: web.Request) -> web.StreamResponse:
     """Send the headers at once, so that the client knows that the end is being waited for; the document when the container has ended."""
     version = api_version(request)
@@ -168,6 +174,7 @@ async def top(request: web.Request) -> web.StreamResponse:
 ROUTES = (
     ("GET", "/containers/json", list_containers),
     ("POST", "/containers/create", create),
+    ("POST", "/containers/prune", prune),
     ("GET", "/containers/{name:.+}/json", inspect),
     ("GET", "/containers/{name:.+}/top", top),
     ("POST", "/containers/{name:.+}/start", start),

@@ -8,6 +8,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from teul import __version__
+from teul.services.containers.commits import Commits
 from teul.services.containers.connections import Connections
 from teul.services.containers.egress import EgressEdits
 from teul.services.containers.execs import Execs
@@ -15,6 +16,7 @@ from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.ports import PortEdits
+from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
@@ -40,6 +42,8 @@ class Services:
     containers: Containers
     lifecycle: Lifecycle
     filesystems: Filesystems
+    commits: Commits
+    container_pruning: ContainerPruning
     execs: Execs
     images: Images
     image_archives: ImageArchives

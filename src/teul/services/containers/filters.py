@@ -1,4 +1,4 @@
-"""Which containers a list shows: `docker ps` with its filters, as a pure function over records.
+"""Which containers a list shows, and which are pruned: filters as pure functions over records.
 
 Source: moby daemon/list.go.
 """
@@ -13,12 +13,14 @@ from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.filter import Filters
 from teul.model.lifecycle import Status
+from teul.model.moment import parse_until_ns
 from teul.model.number import parse_int64
 from teul.model.ports import port_map
 
 ACCEPTED = frozenset(
     ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since"]
 ) | {"status", "volume"}
+_PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 _HEALTH = ("starting", "healthy", "unhealthy", "none")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?")
 
@@ -49,6 +51,26 @@ def select_containers(
     conditions = list(_conditions(query, find_image_id))
     chosen = _between(containers, query.filters, get)
     return _limited([container for container in chosen if all(condition(container) for condition in conditions)], query)
+
+
+def check_prune_filters(filters: Filters) -> None:
+    """Raise InvalidParameter for a filter that `container prune` does not know."""
+    filters.validate(_PRUNE_FILTERS)
+    if len(filters.get("until")) > 1:
+        raise InvalidParameter("more than one until filter specified")
+
+
+def prune_filter(filters: Filters, *, now_ns: int) -> Callable[[Container], bool]:
+    """A predicate for checked `filters`: what is not spared. Raises InvalidParameter for a moment that is none. docker: daemon/prune.go."""
+    until_ns = next((parse_until_ns(value, now_ns) for value in filters.get("until")), None)
+
+    def is_wanted(container: Container) -> bool:
+        if until_ns is not None and container.created_at_ns > until_ns:
+            return False
+        labels = container.config.labels
+        return filters.pairs("label", labels) and not ("label!" in filters and filters.pairs("label!", labels))
+
+    return is_wanted
 
 
 def _limited(containers: Sequence[Container], query: ContainerQuery) -> list[Container]:

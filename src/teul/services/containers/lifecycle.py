@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal as signals
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 from teul import failpoints
@@ -173,6 +174,33 @@ class Lifecycle:
                     continue  # the container was being started when we came
                 await self._removal.remove_locked(container, run, volumes=volumes)
                 return
+
+    @asynccontextmanager
+    async def standing_still(self, container: Container, run: ContainerRun) -> AsyncIterator[None]:
+        """Have a running container's processes stand still while the context lasts; the caller holds the lock of `run`.
+
+        The record goes on saying that the container runs: so the next engine has it go on if this one is killed meanwhile. A container that
+        is paused stays so.
+        """
+        if container.state.status is not Status.RUNNING:
+            yield
+            return
+        frozen = False
+        try:
+            with contextlib.suppress(NotRunning):
+                await run_to_end(self._change_freezer(container, run, cgroups.freeze))
+                frozen = True
+                failpoints.reach("containers.commit.frozen")
+                self._runs.tell(container, Move.PAUSED)
+                self._events.publish(container_event(container, "pause"))
+            yield
+        finally:
+            with contextlib.suppress(NotRunning):
+                await run_to_end(self._change_freezer(container, run, cgroups.thaw))
+            if frozen:
+                failpoints.reach("containers.commit.thawed")
+                self._runs.tell(container, Move.UNPAUSED)
+                self._events.publish(container_event(container, "unpause"))
 
     async def _pause_locked(self, container: Container, run: ContainerRun) -> None:
         await self._change_freezer(container, run, cgroups.freeze)

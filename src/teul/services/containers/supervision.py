@@ -339,17 +339,18 @@ class Supervision:
         return await run_blocking(self._launcher.began_at_ns, container.id) > container.state.finished_at_ns
 
     async def _look_at_freezer(self, container: Container) -> None:
-        """An engine that was killed while it paused or unpaused has left one thing on the host and the other on record; the host counts."""
+        """An engine that was killed while it paused or unpaused has left one thing on the host and the other on record.
+
+        Then the container is to run: the client that wanted it paused was not told that it is; or it stood still for a commit, which has
+        ended with that engine.
+        """
         frozen = await run_blocking(cgroups.is_frozen, self._launcher.cgroup_plan(container))
         if frozen and container.state.status is Status.RUNNING:
-            container.state = lifecycle.paused(container.state)
-            self._runs.tell(container, Move.PAUSED)
+            await run_blocking(cgroups.thaw, self._launcher.cgroup_plan(container))
         elif not frozen and container.state.status is Status.PAUSED:
             container.state = lifecycle.unpaused(container.state)
             self._runs.tell(container, Move.UNPAUSED)
-        else:
-            return
-        await self._registry.save(container)
+            await self._registry.save(container)
 
 
 def _startable(state: lifecycle.ContainerState) -> lifecycle.ContainerState:

@@ -1,14 +1,16 @@
-"""Images as archives: what `docker load`, `docker import` and `docker save` ask for. One instance per engine."""
+"""Images as archives: what `docker load`, `docker import`, `docker commit` and `docker save` ask for. One instance per engine."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 
+from teul.model.image import Image
 from teul.oci.digest import Digest
 from teul.oci.platform import Platform, host_platform
 from teul.services.events import EventSink, image_event
+from teul.services.images.commit import CommitRequest, WriteChanges, commit_changes
 from teul.services.images.import_ import ImportRequest, import_archive
 from teul.services.images.load import LayerProgress, LoadedImage, Progress, load_archive
 from teul.services.images.save import save_archive, select_images
@@ -61,6 +63,15 @@ class ImageArchives:
         if request.reference is not None:
             self._events.publish(image_event(image.image_id, document, "tag", name=request.reference.familiar))
         self._events.publish(image_event(image.image_id, document, "import"))
+        return image.image_id
+
+    async def commit(self, find_parent: Callable[[], Image], write: WriteChanges, request: CommitRequest) -> Digest:
+        """Make an image of another one and the layer that `write` brings. Raises as `commit_changes`; then nothing is stored."""
+        image = await commit_changes(self._store, find_parent, write, request, slots=self._slots)
+        document = image.platforms[0].document
+        self._events.publish(image_event(image.image_id, document, "create"))
+        if request.reference is not None:
+            self._events.publish(image_event(image.image_id, document, "tag", name=request.reference.familiar))
         return image.image_id
 
     def save(

@@ -19,12 +19,13 @@ _READING = (
     *("sched_yield", "mremap", "madvise", "dup", "getpid", "exit", "fcntl", "getcwd", "fchdir", "readlink"),
     *("gettimeofday", "getuid", "getgid", "geteuid", "getegid", "getppid", "sigaltstack", "gettid", "getxattr"),
     *("lgetxattr", "fgetxattr", "futex", "sched_getaffinity", "getdents64", "restart_syscall", "clock_gettime"),
+    *("flistxattr", "llistxattr"),
     *("exit_group", "openat", "newfstatat", "readlinkat", "faccessat", "getrandom", "statx", "openat2", "faccessat2"),
 )
 _CHANGING = (
     *("ftruncate", "mkdir", "rmdir", "link", "unlink", "symlink", "chmod", "fchmod", "chown", "fchown", "lchown"),
     *("mknod", "setxattr", "lsetxattr", "fsetxattr", "mkdirat", "mknodat", "fchownat", "unlinkat", "linkat"),
-    *("symlinkat", "fchmodat", "utimensat", "fchmodat2", "flistxattr"),
+    *("symlinkat", "fchmodat", "utimensat", "fchmodat2"),
 )
 
 

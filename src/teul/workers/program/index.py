@@ -55,15 +55,16 @@ class SideArea:
 
 
 class Indexer:
-    """Reads one layer. An indexer is used once: `run`, then its tree and its counters are read."""
+    """Makes the tree of one layer. Used once: `run`, or `add` for one entry after the other; then its tree and its counters are read."""
 
-    def __init__(self, reader: TarReader, position: Callable[[], int], side: SideArea, *, limit_bytes: int, limit_entries: int) -> None:
-        """`position` says how many bytes of the uncompressed archive `reader` has taken so far."""
-        self._reader = reader
+    def __init__(self, position: Callable[[], int], reader: TarReader | None = None, side: SideArea | None = None) -> None:
+        """`position` says how many bytes of the uncompressed archive come before the data of the entry that is added.
+
+        Whoever writes the archive adds the entries, and no reader is needed: segments of sparse files are whole blocks then.
+        """
         self._position = position
+        self._reader = reader
         self._side = side
-        self._limit_bytes = limit_bytes
-        self._limit_entries = limit_entries
         self.root = Inode(stat.S_IFDIR | 0o755)
         # The directory of the last entry, or that entry: there the next one goes as a rule. Holds until a name is taken away.
         self._last_path = b""
@@ -72,15 +73,20 @@ class Indexer:
         # As Docker counts a layer: bytes of its files and symlinks, a file with several names once.
         self.size_bytes = 0
 
-    def run(self) -> None:
-        """Raises `TarError`, `StreamError`, `Refused` or `OSError`."""
-        for entry in entries_within(self._reader, limit_bytes=self._limit_bytes, limit_entries=self._limit_entries):
-            self.entries += 1
-            try:
-                self._add(entry)
-            except OSError as error:
-                name = os.fsdecode(entry.name)
-                raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
+    def run(self, *, limit_bytes: int, limit_entries: int) -> None:
+        """Add what the reader reads. Raises `TarError`, `StreamError`, `Refused` or `OSError`."""
+        assert self._reader is not None
+        for entry in entries_within(self._reader, limit_bytes=limit_bytes, limit_entries=limit_entries):
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Add the archive's next entry. Raises `Refused` or `OSError`."""
+        self.entries += 1
+        try:
+            self._add(entry)
+        except OSError as error:
+            name = os.fsdecode(entry.name)
+            raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from error
 
     def _add(self, entry: Entry) -> None:
         path = normalize(entry.name)
@@ -263,6 +269,8 @@ class Indexer:
                 continue
             ends_inside = (offset + length) % BLOCK_BYTES and offset + length != entry.size_bytes
             if offset % BLOCK_BYTES or at % BLOCK_BYTES or ends_inside:
+                assert self._side is not None
+                assert self._reader is not None
                 return self._side.write(self._reader, entry.segments, entry.size_bytes)
             extents.append(Extent(offset, length, ARCHIVE_DEVICE, at // BLOCK_BYTES))
             at += length

@@ -17,12 +17,12 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from teul.store.atomic import write_all
 from teul.wire.erofs import BLOCK_BYTES, Unrepresentable, encode
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.confine import UNPACK_CAPABILITIES, confine
 from teul.workers.program.entries import Refused
 from teul.workers.program.extract import Extractor
+from teul.workers.program.hashed_file import HashedFile
 from teul.workers.program.index import Indexer, SideArea, write_at
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.split import Splitter
@@ -105,7 +105,7 @@ def _unpack(order: UnpackOrder) -> UnpackResult:
 
 def _ingest(order: IngestOrder) -> IngestResult:
     diff_hasher = hashlib.sha256()
-    keeper = _Keeper(order["keep_fd"])
+    keeper = HashedFile(order["keep_fd"])
     chunks, compression = sniffed(read_chunks(SOURCE_FD))
     if compression in ("", "gzip", "zstd"):
         plain = decompressed(teed(chunks, keeper.write), compression)
@@ -124,11 +124,11 @@ def _ingest(order: IngestOrder) -> IngestResult:
 def _index(order: IndexOrder) -> IndexResult:
     if order["archive_fd"] is None:
         return _indexed(order, FileSource(SOURCE_FD), None, None, "")
-    archive = _Keeper(order["archive_fd"])
+    archive = HashedFile(order["archive_fd"])
     chunks, compression = sniffed(read_chunks(SOURCE_FD))
     blob = archive
     if compression in ("gzip", "zstd"):
-        blob = _Keeper(order["keep_fd"])
+        blob = HashedFile(order["keep_fd"])
         plain = decompressed(teed(chunks, blob.write), compression)
     else:
         plain = decompressed(chunks, compression)
@@ -138,13 +138,11 @@ def _index(order: IndexOrder) -> IndexResult:
 
 
 def _indexed(
-    order: IndexOrder, source: ChunkSource | FileSource, archive: _Keeper | None, blob: _Keeper | None, compression: str
+    order: IndexOrder, source: ChunkSource | FileSource, archive: HashedFile | None, blob: HashedFile | None, compression: str
 ) -> IndexResult:
     side = SideArea(order["index_fd"])
-    indexer = Indexer(
-        TarReader(source), lambda: source.position, side, limit_bytes=order["limit_bytes"], limit_entries=order["limit_entries"]
-    )
-    indexer.run()
+    indexer = Indexer(lambda: source.position, TarReader(source), side)
+    indexer.run(limit_bytes=order["limit_bytes"], limit_entries=order["limit_entries"])
     source.drain(limit_bytes=order["trailing_bytes"])
     unindexable = ""
     try:
@@ -164,25 +162,6 @@ def _indexed(
         "blob_size": blob.size_bytes if blob is not None else 0,
         "compression": compression,
     }
-
-
-class _Keeper:
-    """Writes a stream to a descriptor, unless that is None, and knows the stream's digest and size."""
-
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
-        self.hasher = hashlib.sha256()
-        self.size_bytes = 0
-
-    def write(self, chunk: bytes) -> None:
-        if self._fd is not None:
-            write_all(self._fd, chunk)
-        self.hasher.update(chunk)
-        self.size_bytes += len(chunk)
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self.hasher.hexdigest()}"
 
 
 def _extract(chunks: Iterator[bytes], order: UnpackOrder | IngestOrder) -> Extractor:

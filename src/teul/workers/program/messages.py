@@ -178,7 +178,21 @@ class ChangesOrder(TypedDict):
     lower: list[str | int]
 
 
-RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | PopulateOrder | ChangesOrder
+class ChangesetOrder(TypedDict):
+    """Write what a container has changed as a layer: its archive to the empty file `archive_fd`, and an index over that to `index_fd`.
+
+    `index_fd` is None if no index is wanted. The rest is as in a `ChangesOrder`.
+    """
+
+    job: Literal["changeset"]
+    parent_pid: int
+    upper: str
+    lower: list[str | int]
+    archive_fd: int
+    index_fd: int | None
+
+
+RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | PopulateOrder | ChangesOrder | ChangesetOrder
 Order = LayersOrder | RootfsOrder
 
 
@@ -293,13 +307,26 @@ class ChangesResult(TypedDict):
     changes: list[tuple[int, str]]
 
 
+class ChangesetResult(TypedDict):
+    """A layer as written: its `size` as Docker counts it, how many `entries`, and the archive's digest and size.
+
+    `unindexable` is as in an `IndexResult`; "" also if no index was wanted.
+    """
+
+    size: int
+    entries: int
+    unindexable: str
+    diff_id: str
+    archive_size: int
+
+
 class PopulateResult(TypedDict):
     """What is at each path of the order, in its order."""
 
     found: list[Literal["directory", "file", "nothing"]]
 
 
-Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult | PopulateResult
+Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult | ChangesetResult | PopulateResult
 
 
 class DoneLine(TypedDict):

@@ -19,9 +19,9 @@ from teul.wire.tar_write import END, padding, render_header
 _PIECE_BYTES = 1 << 20
 _FLUSH_BYTES = 256 << 10
 # kernel: with O_NONBLOCK the open of a FIFO that was put in a file's place does not wait for a writer.
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # The errors of opening a file in whose place there is something else by now: nothing, a symlink, a socket or FIFO, a device.
-_REPLACED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
+REPLACED = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK, stat.S_IFIFO: FIFO}
 _CAPABILITY = "security.capability"
@@ -94,9 +94,9 @@ class Packer:
 
     def _file(self, parent_fd: int, base: bytes, name: bytes) -> None:
         try:
-            fd = os.open(base, _FILE_FLAGS, dir_fd=parent_fd)
+            fd = os.open(base, FILE_FLAGS, dir_fd=parent_fd)
         except OSError as error:
-            if error.errno in _REPLACED:
+            if error.errno in REPLACED:
                 return
             raise
         try:

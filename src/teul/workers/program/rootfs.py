@@ -1,5 +1,5 @@
-"""The program that works on the files of one container: look at a path, pack it, place an archive, export everything, list changes, and
-copy what a volume gets of them.
+"""The program that works on the files of one container: look at a path, pack it, place an archive, export everything, list changes, make
+a layer of them, and copy what a volume gets of the files.
 
 The order is one JSON argument; an archive comes on descriptor 0 or leaves on the descriptor `data_fd`; descriptor 1 takes the report
 (`messages`). Of a job that reads or writes an archive, its first line says that the container's root has been entered.
@@ -8,6 +8,7 @@ The order is one JSON argument; an archive comes on descriptor 0 or leaves on th
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import stat
@@ -15,9 +16,13 @@ from typing import TYPE_CHECKING
 
 from teul.linux.paths import open_in_root
 from teul.linux.users import UserError, resolve
+from teul.wire.erofs import BLOCK_BYTES, HEAD_BYTES, Unrepresentable, encode
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.changes import list_changes
+from teul.workers.program.changeset import ChangesetWriter
 from teul.workers.program.entries import Refused
+from teul.workers.program.hashed_file import HashedFile
+from teul.workers.program.index import write_at
 from teul.workers.program.pack import Packer
 from teul.workers.program.place import Placer
 from teul.workers.program.populate import Copier
@@ -29,6 +34,8 @@ from teul.workers.program.view import ContainerGone, enter, enter_directories
 if TYPE_CHECKING:
     from teul.workers.program.messages import (
         BindMount,
+        ChangesetOrder,
+        ChangesetResult,
         ChangesOrder,
         ChangesResult,
         ExportOrder,
@@ -86,6 +93,8 @@ def _carry_out(order: RootfsOrder) -> Result:
             return _populate(order)
         case "changes":
             return _changes(order)
+        case "changeset":
+            return _changeset(order)
 
 
 def _stat(order: StatOrder) -> Stat:
@@ -159,6 +168,32 @@ def _changes(order: ChangesOrder) -> ChangesResult:
     upper_fd, *lower_fds = enter_directories(order["upper"], order["lower"], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
     found = list_changes(upper_fd, lower_fds)
     return {"changes": [(kind, os.fsdecode(path)) for kind, path in found]}
+
+
+def _changeset(order: ChangesetOrder) -> ChangesetResult:
+    gc.disable()  # the tree is kept to the end
+    # CAP_SYS_ADMIN as in `_changes`; what is written goes to files that nobody else reads yet.
+    upper_fd, *lower_fds = enter_directories(order["upper"], order["lower"], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
+    archive = HashedFile(order["archive_fd"])
+    writer = ChangesetWriter(archive)
+    writer.run(upper_fd, lower_fds)
+    unindexable = ""
+    if order["index_fd"] is not None:
+        first_block = HEAD_BYTES // BLOCK_BYTES
+        try:
+            head, metadata = encode(writer.root, first_block=first_block, archive_bytes=archive.size_bytes)
+        except Unrepresentable as error:
+            unindexable = str(error)
+        else:
+            write_at(order["index_fd"], metadata, first_block * BLOCK_BYTES)
+            write_at(order["index_fd"], head, 0)
+    return {
+        "size": writer.size_bytes,
+        "entries": writer.entries,
+        "unindexable": unindexable,
+        "diff_id": archive.digest,
+        "archive_size": archive.size_bytes,
+    }
 
 
 class _Root:

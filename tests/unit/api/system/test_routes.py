@@ -131,11 +131,8 @@ async def test_there_are_no_plugins(api: Api) -> None:
 
 
 async def test_what_is_not_supported_says_so(api: Api) -> None:
-    assert await api.request("POST", "/commit?container=x") == (
-        501,
-        {"message": "committing a container to an image is not supported by this engine"},
-    )
-    assert (await api.request("POST", "/containers/prune"))[0] == 501
+    assert await api.request("POST", "/build/prune") == (501, {"message": "pruning the build cache is not supported by this engine"})
+    assert (await api.request("POST", "/build"))[0] == 501
 
 
 def test_unsupported_routes_hide_no_supported_one() -> None:

@@ -167,6 +167,7 @@ async def test_a_failing_start_by_hand_is_not_tried_again(here: World) -> None:
 def frozen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     state = [False]
     monkeypatch.setattr(cgroups, "is_frozen", lambda plan: state[0])
+    monkeypatch.setattr(cgroups, "thaw", lambda plan: state.__setitem__(0, False))
     return state
 
 
@@ -214,14 +215,15 @@ async def test_a_lost_end_is_told_from_the_recorded_one_by_when_its_run_began(he
     await until(lambda: container.restart_count == count, "counted, or not")
 
 
-async def test_what_is_frozen_is_paused_whatever_the_record_says(here: World, frozen: list[bool]) -> None:
-    """An engine killed between the freezing and its record left a container that was "running" and did nothing."""
+async def test_what_is_frozen_and_runs_by_its_record_goes_on(here: World, frozen: list[bool]) -> None:
+    """An engine killed in a commit, or between a freezing and its record, left a container that was "running" and did nothing."""
     container = await here.add(running=True)
     here.launcher.left[container.id] = here.launcher.new_process()
     frozen[0] = True
     await here.supervision.open()
-    assert container.state.status is Status.PAUSED
-    assert (await recorded(here))[0].state.status is Status.PAUSED
+    assert not frozen[0]
+    assert container.state.status is Status.RUNNING
+    assert (await recorded(here))[0].state.status is Status.RUNNING
 
 
 async def test_what_was_thawed_is_not_paused(here: World, frozen: list[bool]) -> None:
