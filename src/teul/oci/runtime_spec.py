@@ -99,6 +99,7 @@ if TYPE_CHECKING:
         """What the spec cannot say of a container."""
 
         rootfs: Overlay
+        sources: dict[str, int]  # by destination: the number of the mount that came with the start, in place of the source's path
 
     class Spec(TypedDict):
         ociVersion: str

@@ -56,9 +56,12 @@ _PROGRAM = Program(
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path to be seen at `destination`. `asked`: by the client, who may have wanted it read-only."""
+    """A host path, or a detached mount by its descriptor, to be seen at `destination`.
 
-    source: str
+    `asked`: by the client, who may have wanted it read-only.
+    """
+
+    source: str | int
     destination: str
     read_only: bool = False
     recursive: bool = True
@@ -69,8 +72,8 @@ class Bind:
 class View:
     """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is no process the overlay.
 
-    `pidfd`, and those of the layers in `lower` that are descriptors of mounts, belong to whoever made the view, and must be open for as
-    long as the view is used. `stage` is a directory of the host that the worker covers in its own mount namespace.
+    `pidfd`, and the descriptors of mounts in `lower` and `binds`, belong to whoever made the view, and must be open for as long as the view
+    is used. `stage` is a directory of the host that the worker covers in its own mount namespace.
     """
 
     pidfd: int | None
@@ -216,7 +219,8 @@ async def _entered(worker: Worker) -> None:
 
 def _passed(view: View) -> tuple[int, ...]:
     """The descriptors that the worker needs to make this view."""
-    return _descriptors(view.lower) if view.pidfd is None else (view.pidfd,)
+    root = _descriptors(view.lower) if view.pidfd is None else (view.pidfd,)
+    return (*root, *(bind.source for bind in view.binds if isinstance(bind.source, int)))
 
 
 def _descriptors(lower: Sequence[str | int]) -> tuple[int, ...]:

@@ -49,11 +49,11 @@ class Child:
     """One process on its way to exec."""
 
     def __init__(
-        self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], *, donors: dict[Joined, int], layers: list[int]
+        self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], *, donors: dict[Joined, int], mounts: list[int]
     ) -> None:
         self._launch = launch
         self._donors = donors  # pidfds
-        self._layers = layers  # mounts
+        self._mounts = mounts  # those that the spec names by their number
         # Whose other processes would see this one: it joins their pid namespace last of all.
         self._joins_pids = "container" in donors or "pid" in donors
         self._sync = sync
@@ -93,7 +93,8 @@ class Child:
 
         self._prepare_self(spec["process"])
         self._join_keyring()
-        foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
+        sources = {destination: self._mounts[number] for destination, number in spec["teul"].get("sources", {}).items()}
+        sources |= self._clone_foreign_mounts([mount for mount in spec.get("mounts") or [] if mount["destination"] not in sources])
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
         if networks:
             self._host_netlink = Netlink()  # a socket stays in the namespace it was opened in
@@ -111,10 +112,10 @@ class Child:
 
         self.step = "mount the root file system"
         rootfs = Rootfs(spec)
-        rootfs.mount_root(self._layers)
+        rootfs.mount_root(self._mounts)
         for mount in spec.get("mounts") or []:
             self.step = f"mount {mount['destination']}"
-            rootfs.mount(mount, source_fd=foreign.get(mount["destination"]))
+            rootfs.mount(mount, source_fd=sources.get(mount["destination"]))
 
         self.step = "make devices"
         rootfs.make_devices()

@@ -97,9 +97,12 @@ class OverlayMount(TypedDict):
 
 
 class BindMount(TypedDict):
-    """The host path `source` to be seen at `destination`. `asked`: by the client, who may have wanted it read-only."""
+    """The host path `source`, or the detached mount of that descriptor, to be seen at `destination`.
 
-    source: str
+    `asked`: by the client, who may have wanted it read-only.
+    """
+
+    source: str | int
     destination: str
     read_only: bool
     recursive: bool

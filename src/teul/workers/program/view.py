@@ -99,7 +99,8 @@ def _clone_running(pidfd: int) -> int:
 
 
 def _bind(root_fd: int, bind: BindMount) -> None:
-    mount_fd = mounts.clone_tree(bind["source"], recursive=bind["recursive"])
+    source = bind["source"]
+    mount_fd = source if isinstance(source, int) else mounts.clone_tree(source, recursive=bind["recursive"])
     try:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0
         mounts.set_attributes(mount_fd, add=MOUNT_ATTRIBUTES | read_only, propagation=mounts.MS_PRIVATE, recursive=True)

@@ -80,7 +80,8 @@ def _render(mount: PlannedMount, host: HostFacts) -> Mount:
     if mount.read_only:
         options.append(_read_only_word(mount, host))
     options.append(mount.propagation or DEFAULT_PROPAGATION)
-    return _mount(mount.destination, "bind", source_of(mount), options)
+    source = f"{source_of(mount)}/{mount.subpath}" if mount.subpath else source_of(mount)
+    return _mount(mount.destination, "bind", source, options)
 
 
 def _read_only_word(mount: PlannedMount, host: HostFacts) -> str:

@@ -1,0 +1,92 @@
+"""Mounts of containers: places in volumes, with the texts of Docker where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.docker_host import DockerHost
+from support.needs import needs
+
+pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
+
+FILL = "mkdir -p /v/a/b && echo deep > /v/a/b/file && ln -s a/b /v/inside && ln -s /etc /v/outside && ln -s ../../.. /v/up && echo top > /v/top"
+
+
+@pytest.fixture
+def volume(engine: DockerHost) -> str:
+    """A volume with directories, files, and links that stay inside or do not."""
+    engine.docker("volume", "rm", "-f", "places")
+    engine.must("run", "--rm", "-v", "places:/v", "busybox", "sh", "-c", FILL)
+    return "places"
+
+
+def at(volume: str, subpath: str, *more: str) -> str:
+    return ",".join((f"type=volume,src={volume},dst=/m,volume-subpath={subpath}", *more))
+
+
+@pytest.mark.parametrize(("subpath", "look", "output"), [
+    ("a", "ls /m", "b"),
+    ("a/b", "cat /m/file", "deep"),
+    ("a/b/file", "cat /m", "deep"),
+    ("inside", "cat /m/file", "deep"),
+    ("a/../a/b", "cat /m/file", "deep"),
+])  # fmt: skip
+def test_a_place_in_a_volume_is_mounted(engine: DockerHost, volume: str, subpath: str, look: str, output: str) -> None:
+    assert engine.must("run", "--rm", "--mount", at(volume, subpath), "busybox", "sh", "-c", look) == output
+
+
+def test_what_is_written_there_is_in_the_volume_unless_it_is_read_only(engine: DockerHost, volume: str) -> None:
+    engine.must("run", "--rm", "--mount", at(volume, "a"), "busybox", "touch", "/m/made")
+    assert engine.must("run", "--rm", "-v", "places:/v", "busybox", "ls", "/v/a") == "b\nmade"
+    refused = engine.docker("run", "--rm", "--mount", at(volume, "a", "readonly"), "busybox", "touch", "/m/other")
+    assert "Read-only file system" in refused.stderr
+
+
+@pytest.mark.parametrize(("subpath", "text"), [
+    ("none", "cannot access path {base}/none: lstat {base}/none: no such file or directory"),
+    ("a/none/more", "cannot access path {base}/a/none/more: lstat {base}/a/none: no such file or directory"),
+    ("outside", "path concatenation escapes the base directory, base: {base}, subpath: outside"),
+    ("up", "path concatenation escapes the base directory, base: {base}, subpath: up"),
+])  # fmt: skip
+def test_a_place_that_is_not_there_or_not_in_the_volume_is_refused(engine: DockerHost, volume: str, subpath: str, text: str) -> None:
+    """docker: when the container starts."""
+    base = engine.must("volume", "inspect", "-f", "{{.Mountpoint}}", volume)
+    container = engine.must("create", "--mount", at(volume, subpath), "busybox", "true")
+    with engine.api() as api:
+        answer = api.request("POST", f"/containers/{container}/start")
+        assert answer.json() == {"message": text.format(base=base)}
+        assert answer.status == (404 if "none" in subpath else 400)
+    assert engine.inspect(container)["State"]["Error"] == text.format(base=base)
+
+
+def test_nothing_of_the_image_is_copied_to_a_place(engine: DockerHost, volume: str) -> None:
+    assert engine.must("run", "--rm", "--mount", at(volume, "a").replace("/m", "/etc"), "busybox", "ls", "/etc").split() == [
+        "b",
+        "hostname",
+        "hosts",
+        "resolv.conf",
+    ]
+    assert engine.must("run", "--rm", "-v", "places:/v", "busybox", "sh", "-c", "ls /v/a; ls /v/a/b") != ""
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_cp_reaches_the_place_and_nothing_else(engine: DockerHost, volume: str, tmp_path: Path, *, running: bool) -> None:
+    (tmp_path / "new").write_text("new")
+    engine.must("create", "--name", "copied", "--mount", at(volume, "a/b"), "busybox", "sleep", "1000")
+    if running:
+        engine.must("start", "copied")
+    engine.must("cp", "copied:/m/file", str(tmp_path / "got"))
+    assert (tmp_path / "got").read_text() == "deep\n"
+    engine.must("cp", str(tmp_path / "new"), "copied:/m/new")
+    assert engine.must("run", "--rm", "-v", "places:/v", "busybox", "cat", "/v/a/b/new") == "new"
+
+
+def test_inspection_shows_the_volume_as_docker_does(engine: DockerHost, volume: str) -> None:
+    container = engine.must("create", "--mount", at(volume, "a"), "busybox", "true")
+    inspected = engine.inspect(container)
+    [mount] = inspected["Mounts"]
+    assert (mount["Type"], mount["Name"], mount["Destination"], mount["RW"]) == ("volume", volume, "/m", True)
+    assert mount["Source"] == engine.must("volume", "inspect", "-f", "{{.Mountpoint}}", volume)
+    assert inspected["HostConfig"]["Mounts"][0]["VolumeOptions"]["Subpath"] == "a"
