@@ -144,10 +144,5 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
     "Mount": {
         "Consistency": without_effect("Docker Desktop on macOS only"),
         "ImageOptions": not_yet(_mount(Type="image", Source="busybox", ImageOptions={"Subpath": "etc"})),
-        "BindOptions": partly(
-            "not propagation shared and rshared",
-            _mount(Type="bind", Source="/", BindOptions={"Propagation": "shared"}),
-            _mount(Type="bind", Source="/", BindOptions={"Propagation": "rshared"}),
-        ),
     },
 }

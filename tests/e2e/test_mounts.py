@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,44 @@ def test_inspection_shows_the_volume_as_docker_does(engine: DockerHost, volume: 
     assert (mount["Type"], mount["Name"], mount["Destination"], mount["RW"]) == ("volume", volume, "/m", True)
     assert mount["Source"] == engine.must("volume", "inspect", "-f", "{{.Mountpoint}}", volume)
     assert inspected["HostConfig"]["Mounts"][0]["VolumeOptions"]["Subpath"] == "a"
+
+
+@pytest.fixture
+def host_mount(tmp_path: Path) -> Iterator[Path]:
+    """A mount of the host, private as it is made here."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=True)
+    subprocess.run(["mount", "--make-private", str(tmp_path)], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "-R", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(("word", "what"), [
+    ("shared", "shared"), ("rshared", "shared"), ("slave", "shared or slave"), ("rslave", "shared or slave"),
+])  # fmt: skip
+def test_a_source_that_passes_no_mounts_on_is_refused(engine: DockerHost, host_mount: Path, word: str, what: str) -> None:
+    (host_mount / "below").mkdir()
+    container = engine.must("create", "-v", f"{host_mount}/below:/m:{word}", "busybox", "true")
+    text = f"path {host_mount}/below is mounted on {host_mount} but it is not a {what} mount"
+    with engine.api() as api:
+        assert api.expect(500, "POST", f"/containers/{container}/start").json() == {"message": text}
+
+
+def test_mounts_travel_as_docker_has_them(engine: DockerHost, host_mount: Path) -> None:
+    """What the host mounts later is seen by slaves and shared mounts; what a container mounts, the host sees of shared mounts alone."""
+    subprocess.run(["mount", "--make-shared", str(host_mount)], check=True)
+    words = ("rprivate", "rslave", "rshared", "shared")
+    binds = [f"{host_mount}:/{word}:{word}" for word in words]
+    arguments = [part for bind in binds for part in ("-v", bind)]
+    container = engine.must("run", "-d", "--privileged", *arguments, "busybox", "sleep", "1000")
+    (host_mount / "later").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(host_mount / "later")], check=True)
+    (host_mount / "later/arrived").touch()
+    look = "for word in rprivate rslave rshared shared; do [ -e /$word/later/arrived ] && echo $word; done; :"
+    assert engine.must("exec", container, "sh", "-c", look).split() == ["rslave", "rshared", "shared"]
+    for word in words:
+        engine.must("exec", container, "sh", "-c", f"mkdir /{word}/from-{word} && mount -t tmpfs tmpfs /{word}/from-{word}")
+    assert [word for word in words if (host_mount / f"from-{word}").is_mount()] == ["rshared", "shared"]
+    shown = {mount["Destination"]: mount["Propagation"] for mount in engine.inspect(container)["Mounts"]}
+    assert shown == {f"/{word}": word for word in words}
+    root = engine.must("exec", container, "sh", "-c", "grep ' / / ' /proc/self/mountinfo")
+    assert " shared:" in root, "docker: the root of such a container is shared"

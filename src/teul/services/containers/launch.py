@@ -36,7 +36,7 @@ from teul.services.containers.links import Links
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
 from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
-from teul.services.containers.sources import make_bind_sources, open_sources
+from teul.services.containers.sources import check_propagation, make_bind_sources, open_sources
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
 from teul.services.containers.spec.links import Link, link_environment
@@ -259,6 +259,7 @@ class Launcher:
         Blocking.
         """
         make_bind_sources(mounts_of(container))
+        check_propagation(mounts_of(container))
         sources = owner.enter_context(open_sources(mounts_of(container)))
         lower = owner.enter_context(self._images.lower(image))
         layers = [layer for layer in lower if isinstance(layer, int)]

@@ -13,10 +13,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from teul.errors import InvalidParameter, NotFound, System
+from teul.errors import InvalidParameter, NotFound, Refusal, System
 from teul.linux import mounts, paths
+from teul.linux.mountinfo import mount_of
 from teul.model.mount import PlannedMount
 from teul.services.containers.request.mounts import source_of
+
+_SHARED = (("shared:",), "shared")
+_SLAVE = (("shared:", "master:"), "shared or slave")
+_NEEDED: dict[str, tuple[tuple[str, ...], str]] = {"shared": _SHARED, "rshared": _SHARED, "slave": _SLAVE, "rslave": _SLAVE}
 
 
 class SourceNotAccessible(NotFound):
@@ -47,6 +52,24 @@ def make_bind_sources(planned: Sequence[PlannedMount]) -> None:
                 raise System(f"error while creating mount source path '{mount.source}': {error}") from error
         elif not os.path.lexists(mount.source):
             raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+
+
+def check_propagation(planned: Sequence[PlannedMount]) -> None:
+    """Raises Refusal, in Docker's words, where a bind is to pass mounts on, and its source is of a mount that does not. Blocking.
+
+    docker: daemon/oci_linux.go, ensureShared and ensureSharedOrSlave.
+    """
+    for mount in planned:
+        wanted, what = _NEEDED.get(mount.propagation, ((), ""))
+        if not wanted:
+            continue
+        source_fd = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+        try:
+            place, fields = mount_of(source_fd)
+        finally:
+            os.close(source_fd)
+        if not any(field.startswith(wanted) for field in fields):
+            raise Refusal(f"path {mount.source} is mounted on {place} but it is not a {what} mount")
 
 
 @contextmanager

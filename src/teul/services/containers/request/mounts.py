@@ -208,8 +208,6 @@ def _bind(mount: Mount, *, mode: str, create_source: bool) -> PlannedMount:
     options = mount.bind_options or BindOptions()
     source, destination = clean_path(mount.source), clean_path(mount.target)
     propagation = options.propagation or DEFAULT_PROPAGATION
-    if propagation in ("shared", "rshared"):
-        raise NotImplementedHere(f"mount propagation {propagation} is not supported yet: {mount.source} at {mount.target}")
     return PlannedMount(
         type="bind",
         source=source,

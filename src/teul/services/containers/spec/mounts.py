@@ -52,8 +52,11 @@ def build_mounts(
 
 
 def root_propagation(mounts: Sequence[Mount]) -> str | None:
-    """The propagation of the root that these mounts need: a slave mount sees nothing below a private one."""
-    return "rslave" if any(word in ("slave", "rslave") for mount in mounts for word in mount["options"]) else None
+    """The propagation of the root that these mounts need. docker: daemon/oci_linux.go withMounts."""
+    words = {word for mount in mounts for word in mount["options"]}
+    if words & {"shared", "rshared"}:
+        return "shared"
+    return "rslave" if words & {"slave", "rslave"} else None
 
 
 def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[Mount]:
