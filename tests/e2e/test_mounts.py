@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support import images
 from support.docker_host import DockerHost
 from support.needs import needs
 
@@ -133,3 +134,55 @@ def test_mounts_travel_as_docker_has_them(engine: DockerHost, host_mount: Path) 
     assert shown == {f"/{word}": word for word in words}
     root = engine.must("exec", container, "sh", "-c", "grep ' / / ' /proc/self/mountinfo")
     assert " shared:" in root, "docker: the root of such a container is shared"
+
+
+def test_an_image_is_mounted_for_reading(engine: DockerHost) -> None:
+    """docker: 28."""
+    engine.must("run", "-d", "--name", "reader", "--mount", "type=image,src=judge/layers:1,dst=/m", "busybox", "sleep", "1000")
+    look = "find data opaque bin -exec stat -c '%n %a %u %g %F' {} + | sort"
+    own = engine.must("run", "--rm", "-u", "0", "--entrypoint", "sh", "-w", "/", "judge/layers:1", "-c", look)
+    assert "opaque/shown" in own
+    assert engine.must("exec", "-w", "/m", "reader", "sh", "-c", look) == own
+    assert "Read-only file system" in engine.docker("exec", "reader", "touch", "/m/x").stderr
+    assert "Read-only file system" in engine.docker("exec", "reader", "rm", "/m/bin/sh").stderr
+    [mount] = engine.inspect("reader")["Mounts"]
+    assert mount["Source"] == engine.must("image", "inspect", "-f", "{{.Id}}", "judge/layers:1")
+    del mount["Source"]
+    assert mount == {"Type": "image", "Name": "judge/layers:1", "Destination": "/m", "Mode": "", "RW": False, "Propagation": "rprivate"}
+
+
+def test_a_place_in_an_image_is_mounted(engine: DockerHost, tmp_path: Path) -> None:
+    mount = "type=image,src=busybox,dst=/opt/busybox,image-subpath=bin/busybox"
+    assert engine.must("run", "--rm", "--mount", mount, "busybox", "/opt/busybox", "echo", "from the other image") == "from the other image"
+    engine.must("create", "--name", "copied", "--mount", mount, "busybox", "true")
+    engine.must("cp", "copied:/opt/busybox", str(tmp_path / "got"))
+    assert (tmp_path / "got").read_bytes()[:4] == b"\x7fELF"
+    refused = engine.docker("run", "--rm", "--mount", "type=image,src=busybox,dst=/m,image-subpath=none/more", "busybox", "true")
+    assert "cannot access path busybox/none/more: lstat busybox/none: no such file or directory" in refused.stderr
+
+
+def test_an_image_of_one_layer_or_none_is_mounted_as_well(engine: DockerHost) -> None:
+    engine.load(images.Image(("single:1",), (images.pack([images.file("note", "alone")]),), {}).docker_archive())
+    engine.load(images.Image(("empty:1",), (), {}).docker_archive())
+    assert engine.must("run", "--rm", "--mount", "type=image,src=single:1,dst=/m", "busybox", "cat", "/m/note") == "alone"
+    assert engine.must("run", "--rm", "--mount", "type=image,src=empty:1,dst=/m", "busybox", "ls", "-A", "/m") == ""
+    engine.must("rmi", "single:1", "empty:1")
+
+
+def test_an_image_that_is_mounted_is_used(engine: DockerHost) -> None:
+    """The container keeps it, as it keeps the one that it stands on."""
+    engine.load(images.Image(("kept:1",), (images.pack([images.file("note", "kept")]),), {}).docker_archive())
+    container = engine.must("create", "--mount", "type=image,src=kept:1,dst=/m", "busybox", "cat", "/m/note")
+    refused = engine.docker("rmi", "kept:1")
+    assert f"container {container[:12]} is using its referenced image" in refused.stderr
+    engine.must("rmi", "-f", "kept:1")
+    assert engine.must("start", "-a", container) == "kept"
+    engine.must("rm", container)
+    asked = {"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "image", "Source": "kept:1", "Target": "/m"}]}}
+    with engine.api(version="v1.48") as api:
+        assert api.expect(404, "POST", "/containers/create", asked).json() == {"message": "No such image: kept:1"}
+
+
+def test_volumes_from_gives_images_as_well(engine: DockerHost) -> None:
+    engine.must("create", "--name", "donor", "--mount", "type=image,src=judge/layers:1,dst=/m", "busybox", "true")
+    assert "sh" in engine.must("run", "--rm", "--volumes-from", "donor", "busybox", "ls", "/m/bin").split()

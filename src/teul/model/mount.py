@@ -99,7 +99,8 @@ class PlannedMount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     `source` is a host path, for binds; a volume has a `name` instead, also one that nobody has named (`is_anonymous`), and `driver`,
     `driver_options` and `labels` to make it with; `subpath` is the place in it. `create_source`: a missing host directory is made at start.
-    `no_copy`: the volume gets nothing of the image's. `tmpfs_options` is the text of a tmpfs's options.
+    `no_copy`: the volume gets nothing of the image's. `tmpfs_options` is the text of a tmpfs's options. An image's `source` is what the
+    client called it; `image_id` and `image_manifest`, a digest, are what that was when the container was made.
     """
 
     type: str
@@ -112,6 +113,8 @@ class PlannedMount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     labels: dict[str, str] | None = None
     no_copy: bool = False
     subpath: str = ""
+    image_id: str = ""
+    image_manifest: str = ""
     read_only: bool = False
     propagation: str = ""
     non_recursive: bool = False

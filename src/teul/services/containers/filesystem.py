@@ -191,7 +191,7 @@ class Filesystems:
             make_bind_sources(planned)
         except OSError as error:
             raise System(str(error)) from error
-        sources = owner.enter_context(open_sources(planned))
+        sources = owner.enter_context(open_sources(planned, self._images))
         found = [
             Bind(
                 sources.get(mount.destination, source_of(mount)),
@@ -200,7 +200,7 @@ class Filesystems:
                 recursive=not mount.non_recursive,
             )
             for mount in planned
-            if mount.type in ("bind", "volume")
+            if mount.type != "tmpfs"
         ]
         taken = {mount.destination for mount in planned}
         directory = self._network_directory(container)

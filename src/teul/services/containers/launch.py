@@ -260,7 +260,7 @@ class Launcher:
         """
         make_bind_sources(mounts_of(container))
         check_propagation(mounts_of(container))
-        sources = owner.enter_context(open_sources(mounts_of(container)))
+        sources = owner.enter_context(open_sources(mounts_of(container), self._images))
         lower = owner.enter_context(self._images.lower(image))
         layers = [layer for layer in lower if isinstance(layer, int)]
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}

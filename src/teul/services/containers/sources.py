@@ -13,11 +13,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import msgspec
+
 from teul.errors import InvalidParameter, NotFound, Refusal, System
 from teul.linux import mounts, paths
 from teul.linux.mountinfo import mount_of
+from teul.linux.overlay import stack_layers
 from teul.model.mount import PlannedMount
+from teul.oci.digest import Digest
 from teul.services.containers.request.mounts import source_of
+from teul.services.images.service import Images
 
 _SHARED = (("shared:",), "shared")
 _SLAVE = (("shared:", "master:"), "shared or slave")
@@ -72,11 +77,29 @@ def check_propagation(planned: Sequence[PlannedMount]) -> None:
             raise Refusal(f"path {mount.source} is mounted on {place} but it is not a {what} mount")
 
 
+def choose_images(planned: Sequence[PlannedMount], images: Images) -> list[PlannedMount]:
+    """The mounts, those of images with what their names mean now. Raises NotFound, InvalidParameter.
+
+    docker: inspection shows where dockerd has mounted the image on the host. Here it is mounted in the container only; its id is shown.
+    """
+    chosen = []
+    for mount in planned:
+        if mount.type != "image" or mount.image_id or mount.point is None:
+            chosen.append(mount)
+            continue
+        image = images.resolve(mount.source)
+        image_id = str(image.image_id)
+        point = msgspec.structs.replace(mount.point, source=image_id)
+        manifest = str(image.chosen.descriptor.digest)
+        chosen.append(msgspec.structs.replace(mount, image_id=image_id, image_manifest=manifest, point=point))
+    return chosen
+
+
 @contextmanager
-def open_sources(planned: Sequence[PlannedMount]) -> Iterator[dict[str, int]]:
+def open_sources(planned: Sequence[PlannedMount], images: Images) -> Iterator[dict[str, int]]:
     """Detached mounts of those sources that a path is not enough for, by the mounts' destinations, while the context lasts.
 
-    Blocking. The volumes must be mounted. Raises `SourceNotAccessible`, `SourceLeadsOut`, System.
+    Blocking. The volumes must be mounted. Raises `SourceNotAccessible`, `SourceLeadsOut`, System, NotFound.
     """
     with ExitStack() as stack:
         found = {}
@@ -84,7 +107,28 @@ def open_sources(planned: Sequence[PlannedMount]) -> Iterator[dict[str, int]]:
             if mount.type == "volume" and mount.subpath:
                 found[mount.destination] = open_subpath(source_of(mount), mount.subpath)
                 stack.callback(os.close, found[mount.destination])
+            elif mount.type == "image":
+                found[mount.destination] = _open_image(mount, images)
+                stack.callback(os.close, found[mount.destination])
         yield found
+
+
+def _open_image(mount: PlannedMount, images: Images) -> int:
+    """A detached mount of an image's files, or of a place in them."""
+    image = images.get(Digest(mount.image_id)).for_manifest(Digest(mount.image_manifest))
+    try:
+        with images.lower(image) as lower:
+            mount_fd = stack_layers(lower)
+        if not mount.subpath:
+            return mount_fd
+        try:
+            return open_subpath_at(mount_fd, mount.source, mount.subpath)
+        finally:
+            os.close(mount_fd)
+    except OSError as error:
+        # kernel: before 6.15 what is mounted nowhere cannot be cloned in part.
+        hint = "a place in an image needs Linux 6.15" if mount.subpath and error.errno == errno.EINVAL else None
+        raise System(f"error while mounting image {mount.source}: {error}", hint=hint) from error
 
 
 def open_subpath(base: str, subpath: str) -> int:

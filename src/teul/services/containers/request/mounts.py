@@ -12,10 +12,10 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from teul.errors import InvalidParameter, NotImplementedHere
+from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.host_config import HostConfig
-from teul.model.mount import BindOptions, Mount, MountPoint, PlannedMount, TmpfsOptions, VolumeDriver, VolumeOptions
+from teul.model.mount import BindOptions, ImageOptions, Mount, MountPoint, PlannedMount, TmpfsOptions, VolumeDriver, VolumeOptions
 
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 DEFAULT_PROPAGATION = "rprivate"
@@ -25,7 +25,7 @@ _TMPFS_FLAGS = frozenset({"exec", "noexec"})
 
 
 def plan_mounts(host_config: HostConfig, *, inherited: Sequence[PlannedMount] = (), volumes: Collection[str] = ()) -> list[PlannedMount]:
-    """All mounts that a request asks for, each place once. Raises InvalidParameter, NotImplementedHere.
+    """All mounts that a request asks for, each place once. Raises InvalidParameter.
 
     `inherited` are those of other containers (`VolumesFrom`); `volumes` are the places, also the image's, that get a volume without a name
     if there is nothing else. docker: daemon/volumes.go registerMountPoints, daemon/create_unix.go.
@@ -119,7 +119,10 @@ def parse_bind(raw: str, *, volume_driver: str = "") -> PlannedMount:
 
 
 def parse_mount(mount: Mount) -> PlannedMount:
-    """One of HostConfig.Mounts. Whether a bind's source exists is the caller's question. Raises InvalidParameter, NotImplementedHere."""
+    """One of HostConfig.Mounts. Whether a bind's source exists, and which image is meant, is the caller's question.
+
+    Raises InvalidParameter.
+    """
     _check_mount(mount)
     if mount.type == "bind":
         return _bind(mount, mode="", create_source=mount.bind_options is not None and mount.bind_options.create_mountpoint)
@@ -133,7 +136,7 @@ def parse_mount(mount: Mount) -> PlannedMount:
         )
     if mount.type == "volume":
         return _volume(mount, mode="")
-    raise NotImplementedHere(f"mounts of type {mount.type} are not supported yet: {mount.source or 'anonymous'} at {mount.target}")
+    return _image(mount)
 
 
 def render_tmpfs_options(options: TmpfsOptions | None, *, read_only: bool) -> str:
@@ -240,6 +243,18 @@ def _volume(mount: Mount, *, mode: str) -> PlannedMount:
         subpath=options.subpath,
         read_only=mount.read_only,
         point=point,
+    )
+
+
+def _image(mount: Mount) -> PlannedMount:
+    destination = clean_path(mount.target)
+    return PlannedMount(
+        type="image",
+        source=mount.source,
+        destination=destination,
+        subpath=(mount.image_options or ImageOptions()).subpath,
+        read_only=True,
+        point=MountPoint(type="image", name=mount.source, destination=destination, propagation=DEFAULT_PROPAGATION),
     )
 
 
