@@ -19,6 +19,7 @@ from teul.model.filesystem import Change, PathStat
 from teul.model.lifecycle import Status
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.request.id_map import parse_id_map
 from teul.services.containers.request.mounts import mounts_of, source_of
 from teul.services.containers.run import ContainerRun, Runs
 from teul.services.containers.sources import make_bind_sources, open_sources
@@ -182,6 +183,7 @@ class Filesystems:
             work=f"{directories.container(container.id)}/work",
             stage=f"{directories.root}/tmp",
             binds=await run_to_end(run_blocking(self._binds, container, owner)) if binds else (),
+            user=container.config.user,
         )
 
     def _binds(self, container: Container, owner: AsyncExitStack) -> tuple[Bind, ...]:
@@ -198,6 +200,7 @@ class Filesystems:
                 mount.destination,
                 read_only=mount.read_only,
                 recursive=not mount.non_recursive,
+                id_map=parse_id_map(mount.id_map) if mount.id_map else None,
             )
             for mount in planned
             if mount.type != "tmpfs"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from teul.errors import InvalidParameter
 from teul.model.host_config import HostConfig
 from teul.model.mount import PlannedMount
-from teul.oci.runtime_spec import Mount
+from teul.oci.runtime_spec import IdMap, Mount
+from teul.services.containers.request.id_map import parse_id_map
 from teul.services.containers.request.mounts import DEFAULT_PROPAGATION, source_of
 from teul.services.containers.request.tmpfs import merge_tmpfs_options
 from teul.services.host import HostFacts
@@ -49,6 +50,11 @@ def build_mounts(
     ]
     # docker: fewer path components first, so that a mount never covers one that was made below it (mountSort).
     return mounts + sorted(rendered, key=lambda mount: mount["destination"].count("/"))
+
+
+def build_id_maps(asked: Sequence[PlannedMount]) -> dict[str, IdMap]:
+    """By destination, what the child needs for mounts that show other owners of files."""
+    return {mount.destination: parse_id_map(mount.id_map) for mount in asked if mount.id_map}
 
 
 def root_propagation(mounts: Sequence[Mount]) -> str | None:
