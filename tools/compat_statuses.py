@@ -113,7 +113,7 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "IOMaximumBandwidth": refused(_WINDOWS, _host(IOMaximumBandwidth=1)),
     },
     "HostConfig": {
-        "Mounts": partly("bind, tmpfs and volume", _mount(Type="image", Source="busybox")),
+        "Mounts": partly("bind, image, tmpfs and volume", _mount(Type="cluster", Source="x")),
         "ContainerIDFile": without_effect("written by the command line"),
         "LogConfig": partly(
             "json-file and none; not compress, tag, labels-regex, env-regex",
@@ -147,11 +147,5 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
     },
     "Mount": {
         "Consistency": without_effect("Docker Desktop on macOS only"),
-        "ImageOptions": not_yet(_mount(Type="image", Source="busybox", ImageOptions={"Subpath": "etc"})),
-        "BindOptions": partly(
-            "not propagation shared and rshared",
-            _mount(Type="bind", Source="/", BindOptions={"Propagation": "shared"}),
-            _mount(Type="bind", Source="/", BindOptions={"Propagation": "rshared"}),
-        ),
     },
 }

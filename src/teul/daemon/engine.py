@@ -9,8 +9,6 @@ import logging
 import os
 import socket
 import ssl
-import uuid
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -23,7 +21,9 @@ from teul.api.http.origin import own_names
 from teul.daemon.activity import Activity
 from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
 from teul.daemon.listeners import load_tls, open_listener, serve_at
+from teul.daemon.notes import engine_id, has_rebooted, relieved
 from teul.daemon.snapshotter import choose_snapshotter
+from teul.daemon.use_cases import Core, Registries
 from teul.linux import cgroups, process, seccomp
 from teul.network.agent.client import NetworkAgent
 from teul.network.agent.relays import AgentRelays
@@ -36,39 +36,26 @@ from teul.registry.endpoints import parse_registries
 from teul.registry.transport import Options
 from teul.runtime.engine.supervisor import Supervisor
 from teul.services.containers.bundle import remove_bundle
-from teul.services.containers.commits import Commits
-from teul.services.containers.connections import Connections
 from teul.services.containers.directories import EngineDirectories, sweep
-from teul.services.containers.egress import EgressEdits
 from teul.services.containers.execs import Execs
-from teul.services.containers.explanations import Explanations
-from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.links import Links
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
-from teul.services.containers.ports import PortEdits
-from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
-from teul.services.containers.resources import ContainerResources
 from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
 from teul.services.containers.supervision import Supervision
 from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events
 from teul.services.host import gather_host_facts
-from teul.services.images.archives import ImageArchives
-from teul.services.images.check import ImageCheck
-from teul.services.images.measuring import ImageTrees
-from teul.services.images.moving import ImageMoves
 from teul.services.images.origins import BlobOrigins
 from teul.services.images.pull import ImagePuller
 from teul.services.images.push import ImagePusher
 from teul.services.images.registries import RemoteRegistries
-from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.images.store import ImageStore
 from teul.services.networks.relays import Relays
@@ -78,8 +65,7 @@ from teul.services.usage import Usage
 from teul.services.volumes.local import VolumeFiles
 from teul.services.volumes.service import Volumes
 from teul.services.watching import DirectoryWatcher
-from teul.store.atomic import replace_file
-from teul.store.ballast import Ballast, is_full
+from teul.store.ballast import Ballast
 from teul.store.metadata.database import Database
 from teul.store.workspace import Workspace
 
@@ -138,7 +124,7 @@ class Engine:
         events = Events()
         image_usage: Usage[Digest] = Usage()
         image_store = await self._open_image_store(database, ballast, slow)
-        puller, pusher, registries = await self._open_registries(image_store, events)
+        registries = await self._open_registries(image_store, events)
         images, network_usage, volume_usage = Images(image_store, events, image_usage), Usage[str](), Usage[str]()
         volumes = await self._open_volumes(database, volume_usage, events, slow)
         runs, agent = Runs(), NetworkAgent(tasks, config.run_root)
@@ -179,36 +165,26 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
-        archives = ImageArchives(image_store, events)
-        services = Services(
-            containers=containers,
-            lifecycle=lifecycle,
-            filesystems=Filesystems(registry, runs, launcher, images, events),
-            commits=Commits(registry, runs, lifecycle=lifecycle, launcher=launcher, images=images, archives=archives, events=events),
-            container_pruning=ContainerPruning(registry, containers, lifecycle, events),
-            execs=execs,
-            images=images,
-            image_archives=archives,
-            image_moves=ImageMoves(image_store),
-            image_trees=ImageTrees(image_store),
-            image_remover=ImageRemover(image_store, events, image_usage),
-            image_puller=puller,
-            image_check=ImageCheck(image_store),
-            image_pusher=pusher,
-            registries=registries,
-            networks=networks,
-            volumes=volumes,
-            connections=Connections(registry, runs, networks, files=files, names=names, links=links, events=events),
+        core = Core(
+            registry,
+            runs,
+            launcher,
+            lifecycle,
+            containers,
+            execs,
+            images,
+            networks,
+            volumes,
+            files=files,
+            links=links,
+            names=names,
             events=events,
-            system=System(await self._gather_facts(ballast, layout), containers, images, events),
-            port_edits=PortEdits(registry, runs, networks),
-            egress_edits=EgressEdits(registry, runs, networks, files=files, names=names, events=events),
-            explanations=Explanations(registry, runs, networks, names_for_root(config.root)),
-            resources=ContainerResources(registry, runs, launcher, events),
         )
+        system = System(await self._gather_facts(ballast, layout), containers, images, events)
+        services = core.services(image_store, image_usage, registries, system, names_for_root(config.root))
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
-        await supervision.start_by_policy(rebooted=await run_blocking(_has_rebooted, ballast, config.root))
+        await supervision.start_by_policy(rebooted=await run_blocking(has_rebooted, ballast, config.root))
 
     async def _begin(self) -> tuple[SlowWork, Tasks]:
         """What comes before the host is touched."""
@@ -270,7 +246,7 @@ class Engine:
     async def _gather_facts(self, ballast: Ballast, layout: cgroups.Layout) -> EngineFacts:
         config = self._config
         return EngineFacts(
-            engine_id=await run_blocking(_relieved, ballast, _engine_id, config.root),
+            engine_id=await run_blocking(relieved, ballast, engine_id, config.root),
             version=__version__,
             root=config.root,
             run_root=config.run_root,
@@ -283,12 +259,14 @@ class Engine:
             tls_verify=config.tls is not None and config.tls.verify,
         )
 
-    async def _open_registries(self, store: ImageStore, events: Events) -> tuple[ImagePuller, ImagePusher, RemoteRegistries]:
+    async def _open_registries(self, store: ImageStore, events: Events) -> Registries:
         config = self._config
         known = parse_registries(mirrors=config.registry_mirrors, insecure=config.insecure_registries)
         client = await self._stack.enter_async_context(RegistryClient(Options(known, config.certificate_directories, config.proxies)))
         origins = BlobOrigins()
-        return ImagePuller(store, client, events, origins), ImagePusher(store, client, events, origins), RemoteRegistries(client)
+        return Registries(
+            ImagePuller(store, client, events, origins), ImagePusher(store, client, events, origins), RemoteRegistries(client)
+        )
 
     async def _open_image_store(self, database: Database, ballast: Ballast, slow: SlowWork) -> ImageStore:
         workspace = Workspace(f"{self._config.root}/tmp", slow)
@@ -401,58 +379,6 @@ def _relays_of(agent: NetworkAgent, tasks: Tasks, runs: Runs) -> Relays:
     return relays
 
 
-def _relieved(ballast: Ballast, function: Callable[[str], T], root: str) -> T:
-    """What an engine writes when it starts must find room on a full disk, or nobody could ever make any."""
-    try:
-        return function(root)
-    except OSError as error:
-        if not is_full(error) or not ballast.release():
-            raise
-    return function(root)
-
-
 def _unlink_quietly(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _has_rebooted(ballast: Ballast, root: str) -> bool:
-    """As `_note_boot`. On a disk without room for the note, the next engine will take the machine for rebooted once more."""
-    try:
-        return _relieved(ballast, _note_boot, root)
-    except OSError as error:
-        if not is_full(error):
-            raise
-        log.warning("the boot of this machine cannot be noted: %s", error)
-        return True
-
-
-def _note_boot(root: str) -> bool:
-    """Whether the machine was started anew since an engine last had this root."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read()
-    path = f"{root}/boot-id"
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            if file.read() == boot_id:
-                return False
-    except FileNotFoundError:
-        pass  # the first engine here
-    # Not durable: after a power cut the kernel has another boot id, and the file differs from it whatever became of the file.
-    replace_file(path, boot_id.encode(), 0o644, durable=False)
-    return True
-
-
-def _engine_id(root: str) -> str:
-    """The UUID by which clients tell this engine from others: made when an engine first has this root, and then kept."""
-    path = f"{root}/engine-id"
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return str(uuid.UUID(file.read().strip()))
-    except FileNotFoundError:
-        pass  # the first engine here
-    except ValueError:
-        log.error("%s holds no engine's id; this engine gets another one", path)
-    identifier = str(uuid.uuid4())
-    replace_file(path, f"{identifier}\n".encode(), 0o644, durable=True)
-    return identifier

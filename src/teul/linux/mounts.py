@@ -36,6 +36,7 @@ MOUNT_ATTR_RELATIME = 0x00
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 OPEN_TREE_CLONE = 1
@@ -119,6 +120,13 @@ def set_attributes(mount_fd: int, *, add: int = 0, clear: int = 0, propagation: 
     """Change attributes or propagation of a mount, or of all mounts below it. mount_setattr(2), Linux 5.12."""
     attributes = mount_attr(add, clear, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _mount_setattr(mount_fd, b"", flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
+
+
+def map_ids(mount_fd: int, user_namespace_fd: int) -> None:
+    """Have a detached mount, and all below it, show owners as the user namespace's mapping says. mount_setattr(2), Linux 5.12."""
+    attributes = mount_attr(MOUNT_ATTR_IDMAP, 0, 0, user_namespace_fd)
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
     _mount_setattr(mount_fd, b"", flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 

@@ -27,6 +27,24 @@ def mount_overlay(lower: Sequence[str | int], upper: str, work: str, path: str) 
     return mount_fd
 
 
+def stack_layers(lower: Sequence[str | int]) -> int:
+    """A detached mount, for reading only, of the layers `lower` as of `mount_overlay`; returns its descriptor. Raises `OSError`."""
+    if len(lower) == 1 and isinstance(lower[0], str):
+        mount_fd = mounts.clone_tree(lower[0])
+        mounts.set_attributes(mount_fd, add=mounts.MOUNT_ATTR_RDONLY, propagation=mounts.MS_PRIVATE)
+        return mount_fd
+    if len(lower) > 1:
+        return mounts.new_filesystem("overlay", [("lowerdir+", layer) for layer in lower], mounts.MOUNT_ATTR_RDONLY, source="overlay")
+    empty_fd = mounts.new_filesystem("tmpfs", [("mode", "755")], mounts.MOUNT_ATTR_RDONLY, source="tmpfs")
+    if not lower:
+        return empty_fd
+    try:
+        # kernel: one layer alone is no overlay.
+        return stack_layers([*lower, empty_fd])
+    finally:
+        os.close(empty_fd)
+
+
 def _mount_in_one_line(lower: Sequence[str | int], upper: str, work: str, path: str) -> int:
     """As `mount_overlay`, for kernels that want all layers in one option.
 

@@ -33,11 +33,19 @@ def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0, *, symlinks
 
     Without `symlinks`, meeting one is ELOOP.
     """
-    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if symlinks else RESOLVE_NO_SYMLINKS)
+    return _open(root_fd, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if symlinks else RESOLVE_NO_SYMLINKS))
+
+
+def open_beneath(directory_fd: int, path: str, flags: int) -> int:
+    """Open the relative `path`, also by symlinks and ".." that stay below the directory. Raises `OSError`, EXDEV for what leads out."""
+    return _open(directory_fd, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+
+
+def _open(directory_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:
     how = open_how(flags | os.O_CLOEXEC, mode, resolve)
     while True:
         try:
-            return _openat2(root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
+            return _openat2(directory_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
         except BlockingIOError:  # EAGAIN: a rename ran against the look-up; openat2(2) says to try again
             continue
 

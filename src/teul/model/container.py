@@ -98,6 +98,16 @@ class Container(msgspec.Struct, kw_only=True):
     links: dict[str, LinkedContainer] = msgspec.field(default_factory=dict)
 
     @property
+    def image_ids(self) -> list[str]:
+        """The images that the container uses: the one that it stands on, and those that are among its mounts."""
+        return [self.image_id, *(mount.image_id for mount in self.planned or () if mount.image_id)]
+
+    def manifests_of(self, image_id: str) -> list[str]:
+        """The digests of the manifests of this image that the container uses, as far as its record says."""
+        own = [self.image_manifest["digest"]] if self.image_id == image_id and self.image_manifest is not None else []
+        return [*own, *(mount.image_manifest for mount in self.planned or () if mount.image_id == image_id)]
+
+    @property
     def wanted_networks(self) -> dict[str, EndpointSettings]:
         """The networks that the container is on when it runs, by name, with what was asked of each."""
         if self.attachments is not None:

@@ -13,7 +13,7 @@ class BindOptions(Document):
     """What applies to mounts of type bind."""
 
     OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset(
-        {"propagation", "non_recursive", "create_mountpoint", "read_only_non_recursive", "read_only_force_recursive"}
+        {"propagation", "non_recursive", "create_mountpoint", "read_only_non_recursive", "read_only_force_recursive", "id_map"}
     )
 
     propagation: str = ""
@@ -21,6 +21,7 @@ class BindOptions(Document):
     create_mountpoint: bool = False
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
+    id_map: str = ""  # Teul's, as is that of volumes
 
 
 class VolumeDriver(Document):
@@ -35,12 +36,13 @@ class VolumeDriver(Document):
 class VolumeOptions(Document):
     """What applies to mounts of type volume."""
 
-    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"no_copy", "labels", "subpath", "driver_config"})
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"no_copy", "labels", "subpath", "driver_config", "id_map"})
 
     no_copy: bool = False
     labels: dict[str, str] | None = None
     subpath: str = ""
     driver_config: VolumeDriver | None = None
+    id_map: str = ""
 
 
 class ImageOptions(Document):
@@ -82,7 +84,7 @@ class Mount(Document):
 class MountPoint(Document):
     """One entry of `Mounts` in a container's inspection."""
 
-    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"type", "name", "driver"})
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"type", "name", "driver", "id_map"})
 
     type: str = ""
     name: str = ""
@@ -92,6 +94,7 @@ class MountPoint(Document):
     mode: str = ""
     rw: bool = False
     propagation: str = ""
+    id_map: str = ""
 
 
 class PlannedMount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,7 +102,9 @@ class PlannedMount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     `source` is a host path, for binds; a volume has a `name` instead, also one that nobody has named (`is_anonymous`), and `driver`,
     `driver_options` and `labels` to make it with; `subpath` is the place in it. `create_source`: a missing host directory is made at start.
-    `no_copy`: the volume gets nothing of the image's. `tmpfs_options` is the text of a tmpfs's options.
+    `no_copy`: the volume gets nothing of the image's. `tmpfs_options` is the text of a tmpfs's options. An image's `source` is what the
+    client called it; `image_id` and `image_manifest`, a digest, are what that was when the container was made.
+    `id_map` says which owners of files are shown (`request.id_map`).
     """
 
     type: str
@@ -112,11 +117,14 @@ class PlannedMount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     labels: dict[str, str] | None = None
     no_copy: bool = False
     subpath: str = ""
+    image_id: str = ""
+    image_manifest: str = ""
     read_only: bool = False
     propagation: str = ""
     non_recursive: bool = False
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
     create_source: bool = False
+    id_map: str = ""
     tmpfs_options: str = ""
     point: MountPoint | None = None

@@ -85,6 +85,12 @@ if TYPE_CHECKING:
         upper: str
         work: str
 
+    class IdMap(TypedDict):
+        """Ranges (first id of the source, first id shown, count). None at all: the source's owner is shown as the container's user."""
+
+        uids: list[list[int]]
+        gids: list[list[int]]
+
     class ExecExtension(TypedDict, total=False):
         """What the spec cannot say of a process."""
 
@@ -99,6 +105,8 @@ if TYPE_CHECKING:
         """What the spec cannot say of a container."""
 
         rootfs: Overlay
+        sources: dict[str, int]  # by destination: the number of the mount that came with the start, in place of the source's path
+        idmaps: dict[str, IdMap]  # by destination
 
     class Spec(TypedDict):
         ociVersion: str
@@ -120,5 +128,5 @@ if TYPE_CHECKING:
     NamespaceKind = Literal["network", "pid"]
 else:
     NamespaceKind = str
-    User = ConsoleSize = Rlimit = Capabilities = Process = Root = Mount = Namespace = Device = Linux = Overlay = dict
+    User = ConsoleSize = Rlimit = Capabilities = Process = Root = Mount = Namespace = Device = Linux = Overlay = IdMap = dict
     ExecExtension = Extension = Spec = ExecSpec = dict

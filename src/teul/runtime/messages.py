@@ -9,8 +9,8 @@
 On the wire the documents are JSON objects, one to a message, with descriptors riding along (`linux/seqpacket`). The shapes exist for the
 type checker only: the keeper pays for every class with memory. stdlib only.
 
-Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins` and the mounts of
-`layers`, or for a `resume` the process's pidfd and the descriptors that `kept` names. A `Launch` has those from the pidfds on.
+Descriptors of a `Request`, in order: the control connection, one per `attach`, then one pidfd per entry of `joins` and the mounts that
+`mounts` counts, or for a `resume` the process's pidfd and the descriptors that `kept` names. A `Launch` has those from the pidfds on.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         kill_cgroup: bool  # when the process ends: it has no pid namespace of its own, whose end would be the other processes' end
         new_pids: bool  # the process becomes the first one of a pid namespace of its own
         joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
-        layers: int  # how many mounts of layers come along, which the root's `lower` names by their number
+        mounts: int  # how many mounts come along, which the spec names by their number: the root's `lower` and `sources`
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
         resolver: NotRequired[bool]  # make the sockets of a DNS server in its network namespace (`linux/resolver`); False in older bundles
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from teul.errors import InvalidParameter, NotFound, System, TeulError
 from teul.model.filesystem import Change, PathStat
 from teul.oci.digest import Digest
+from teul.oci.runtime_spec import IdMap
 from teul.workers.client import Program, Worker, feeding, running_worker
 
 if TYPE_CHECKING:
@@ -59,21 +60,25 @@ _PROGRAM = Program(
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path to be seen at `destination`. `asked`: by the client, who may have wanted it read-only."""
+    """A host path, or a detached mount by its descriptor, to be seen at `destination`.
 
-    source: str
+    `asked`: by the client, who may have wanted it read-only. `id_map`: which owners of files are seen there.
+    """
+
+    source: str | int
     destination: str
     read_only: bool = False
     recursive: bool = True
     asked: bool = True
+    id_map: IdMap | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What a worker makes the container's root of: the root of the process behind `pidfd`, or if there is no process the overlay.
 
-    `pidfd`, and those of the layers in `lower` that are descriptors of mounts, belong to whoever made the view, and must be open for as
-    long as the view is used. `stage` is a directory of the host that the worker covers in its own mount namespace.
+    `pidfd`, and the descriptors of mounts in `lower` and `binds`, belong to whoever made the view, and must be open for as long as the view
+    is used. `user` is the container's, for `id_map`. `stage` is a directory of the host that the worker covers in its own mount namespace.
     """
 
     pidfd: int | None
@@ -82,6 +87,7 @@ class View:
     work: str
     stage: str
     binds: tuple[Bind, ...] = ()
+    user: str = ""
 
 
 async def stat_path(view: View, path: str) -> PathStat:
@@ -252,7 +258,8 @@ async def _entered(worker: Worker) -> None:
 
 def _passed(view: View) -> tuple[int, ...]:
     """The descriptors that the worker needs to make this view."""
-    return _descriptors(view.lower) if view.pidfd is None else (view.pidfd,)
+    root = _descriptors(view.lower) if view.pidfd is None else (view.pidfd,)
+    return (*root, *(bind.source for bind in view.binds if isinstance(bind.source, int)))
 
 
 def _descriptors(lower: Sequence[str | int]) -> tuple[int, ...]:
@@ -267,6 +274,7 @@ def _root_view(view: View, *, read_only: bool) -> RootView:
         "stage": view.stage,
         "binds": [_bind_mount(bind) for bind in view.binds],
         "read_only": read_only,
+        "user": view.user,
     }
 
 
@@ -277,6 +285,7 @@ def _bind_mount(bind: Bind) -> BindMount:
         "read_only": bind.read_only,
         "recursive": bind.recursive,
         "asked": bind.asked,
+        "id_map": bind.id_map,
     }
 
 

@@ -344,7 +344,7 @@ class Bench:
             "kill_cgroup": False,
             "new_pids": False,
             "joins": [],
-            "layers": 0,
+            "mounts": 0,
             "networks": [],
             **message,
         }

@@ -330,7 +330,7 @@ class KilledEngine:
                 "networks": [],
                 "new_pids": True,
                 "joins": [],
-                "layers": 0,
+                "mounts": 0,
                 "kill_cgroup": False,
             }
         )

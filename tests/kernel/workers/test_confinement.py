@@ -135,6 +135,7 @@ class Attacked:
             "overlay": overlay,
             "stage": str(self.directory / "stage"),
             "binds": [],
+            "user": "",
             "read_only": job == "stat",
         }
         return {"view": view, "path": "/", "user": "", "no_overwrite": False, "read_only_root": False}

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_FLAGS = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
+_FLAGS = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src", "idmap")
 _BIND_RECURSIVE = {"enabled": None, "disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "readonly": "ReadOnlyForceRecursive"}
 
 
@@ -75,6 +75,8 @@ def _apply(mount: dict[str, Any], key: str, text: str, field: str, *, given: boo
         mount["Target"] = text
     elif key in ("readonly", "ro"):
         mount["ReadOnly"] = _flag(key, text, given=given)
+    elif key == "idmap":
+        mount["IdMap"] = text if given else "owner"
     elif key == "consistency":
         mount["Consistency"] = text.lower()
     elif group == "bind":
@@ -156,6 +158,11 @@ def _validate(mount: dict[str, Any]) -> None:
     for group, word in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs"), ("ImageOptions", "image")):
         if group in mount and word != kind:
             raise ValueError(f"cannot mix '{word}-*' options with mount type '{kind}'")
+    if "IdMap" in mount:
+        options = {"bind": "BindOptions", "volume": "VolumeOptions"}.get(kind)
+        if options is None:
+            raise ValueError(f"cannot use 'idmap' with mount type '{kind}'")
+        mount.setdefault(options, {})["IdMap"] = mount.pop("IdMap")
     bind = mount.get("BindOptions", {})
     if bind.get("ReadOnlyNonRecursive") and not mount.get("ReadOnly"):
         raise ValueError("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction")

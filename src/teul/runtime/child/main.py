@@ -20,6 +20,7 @@ import stat
 from typing import TYPE_CHECKING, NoReturn
 
 from teul.linux import caps, cgroups, keyring, mounts, paths, process, pty, seccomp, users
+from teul.linux.idmap import UserNamespace, map_owner
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
 from teul.runtime.child import init, program
@@ -28,7 +29,7 @@ from teul.runtime.child.rootfs import Rootfs
 if TYPE_CHECKING:
     from typing import Any
 
-    from teul.oci.runtime_spec import Capabilities, ExecExtension, ExecSpec, Mount, Namespace, Process, Rlimit, Spec
+    from teul.oci.runtime_spec import Capabilities, ExecExtension, ExecSpec, Extension, Mount, Namespace, Process, Rlimit, Spec
     from teul.runtime.messages import Failure, Joined, Launch
 
 _NAMESPACES = {
@@ -49,11 +50,11 @@ class Child:
     """One process on its way to exec."""
 
     def __init__(
-        self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], *, donors: dict[Joined, int], layers: list[int]
+        self, launch: Launch, sync: socket.socket, stdio: tuple[int, int, int], *, donors: dict[Joined, int], mounts: list[int]
     ) -> None:
         self._launch = launch
         self._donors = donors  # pidfds
-        self._layers = layers  # mounts
+        self._mounts = mounts  # those that the spec names by their number
         # Whose other processes would see this one: it joins their pid namespace last of all.
         self._joins_pids = "container" in donors or "pid" in donors
         self._sync = sync
@@ -88,12 +89,14 @@ class Child:
         spec: Spec = self._read_config(directory_fd)
         networks = self._launch["networks"]
         new, joined = self._open_namespaces(spec["linux"]["namespaces"])
-        extension: ExecExtension = spec["teul"]
+        extension: Extension = spec["teul"]
         bpf = self._read_filter(extension)
 
         self._prepare_self(spec["process"])
         self._join_keyring()
-        foreign = self._clone_foreign_mounts(spec.get("mounts") or [])
+        sources = {destination: self._mounts[number] for destination, number in spec["teul"].get("sources", {}).items()}
+        sources |= self._clone_foreign_mounts([mount for mount in spec.get("mounts") or [] if mount["destination"] not in sources])
+        namespaces = {destination: UserNamespace() for destination in extension.get("idmaps", {})}  # while /proc is the host's
         self._join_cgroup()  # first, for a cgroup namespace begins where its maker is
         if networks:
             self._host_netlink = Netlink()  # a socket stays in the namespace it was opened in
@@ -111,10 +114,13 @@ class Child:
 
         self.step = "mount the root file system"
         rootfs = Rootfs(spec)
-        rootfs.mount_root(self._layers)
+        rootfs.mount_root(self._mounts)
         for mount in spec.get("mounts") or []:
             self.step = f"mount {mount['destination']}"
-            rootfs.mount(mount, source_fd=foreign.get(mount["destination"]))
+            namespace = namespaces.get(mount["destination"])
+            if namespace is not None:
+                sources[mount["destination"]] = self._map_ids(mount, sources.get(mount["destination"]), namespace, rootfs.fd, spec)
+            rootfs.mount(mount, source_fd=sources.get(mount["destination"]))
 
         self.step = "make devices"
         rootfs.make_devices()
@@ -141,6 +147,24 @@ class Child:
         self.step = "enter the root file system"
         rootfs.enter()
         self._become(spec["process"], extension, bpf, terminal_fd)
+
+    @staticmethod
+    def _map_ids(mount: Mount, source_fd: int | None, namespace: UserNamespace, root_fd: int, spec: Spec) -> int:
+        """The source of a bind, opened, and showing the ids that the container is to see."""
+        fd = mounts.clone_tree(mount["source"], recursive="rbind" in mount["options"]) if source_fd is None else source_fd
+        ranges = spec["teul"]["idmaps"][mount["destination"]]
+        try:
+            if ranges["uids"]:
+                namespace.apply(fd, ranges["uids"], ranges["gids"])
+            else:
+                who = _resolve_user(root_fd, spec["process"], spec["teul"])
+                map_owner(namespace, fd, who.uid, who.gid)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+            raise OSError(error.errno, f"the file system of `{mount['source']}` cannot show other owners (idmap)") from error
+        namespace.close()
+        return fd
 
     def _execute(self, directory_fd: int) -> NoReturn:
         spec: ExecSpec = self._read_config(directory_fd)

@@ -40,23 +40,24 @@ class Rootfs:
         self.fd = -1
         self.proc_fd = -1
 
-    def mount_root(self, layers: list[int]) -> None:
+    def mount_root(self, given: list[int]) -> None:
         """Mount the overlay (or bind the given directory) at the bundle's rootfs and open it.
 
-        `layers` are the mounts that the overlay's `lower` names by number; they are closed.
+        `given` are the mounts that the overlay's `lower` names by number, among others; those that it names are closed.
         """
         # No mount that is made in this namespace may travel to the host; what the host mounts later may still reach `rslave` binds.
         mounts.set_propagation("/", mounts.MS_SLAVE | mounts.MS_REC)
         overlay = self._spec["teul"].get("rootfs")
+        lower = [given[layer] if isinstance(layer, int) else layer for layer in overlay["lower"]] if overlay else []
         if overlay:
-            lower = [layers[layer] if isinstance(layer, int) else layer for layer in overlay["lower"]]
             self.fd = mount_overlay(lower, overlay["upper"], overlay["work"], self._path)
         else:
             self.fd = mounts.clone_tree(self._path, recursive=True)
             mounts.attach_at(self.fd, self._path)
         # security: without the marks of the overlay in between, and past the container's own files: nothing for a program to get at.
-        for fd in layers:
-            os.close(fd)
+        for layer in lower:
+            if isinstance(layer, int):
+                os.close(layer)
         mounts.set_attributes(self.fd, propagation=mounts.MS_PRIVATE, recursive=True)
 
     def mount(self, mount: Mount, *, source_fd: int | None = None) -> None:

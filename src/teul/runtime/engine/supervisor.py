@@ -88,12 +88,12 @@ class Supervisor:
         return self._line.keeper.pid if self._line is not None else 0
 
     async def start(
-        self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = (), layers: Sequence[int] = ()
+        self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = (), mounts: Sequence[int] = ()
     ) -> Process:
         """Start the process that `launch` describes; returns when its program runs.
 
-        The attachments in `attach` see its output from the first byte. `donors` are pidfds, one per entry of `joins`, and `layers` the
-        mounts that the launch counts; both stay the caller's. Raises `StartError`; then nothing is left of the process, nor is when the
+        The attachments in `attach` see its output from the first byte. `donors` are pidfds, one per entry of `joins`, and `mounts`
+        those that the launch counts; both stay the caller's. Raises `StartError`; then nothing is left of the process, nor is when the
         caller is cancelled. A start may take its time; it is given up only when the keeper does not answer the question whether it is there
         (`KeeperSilent`).
         """
@@ -103,7 +103,7 @@ class Supervisor:
             raise System(f"the keeper cannot be reached: {error}") from error
         process = Process(launch["directory"], near, terminal=launch["terminal"], lost=self._lost)
         try:
-            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *donors, *layers]
+            descriptors = [far.fileno(), *(pending.connection.fileno() for pending in attach), *donors, *mounts]
             await self._send({"launch": launch, "attach": [pending.wants for pending in attach], "resume": None}, descriptors)
         except OSError as error:
             process.forget()

@@ -94,8 +94,8 @@ def main(line: socket.socket, launch: Launch, descriptors: list[int], title_area
     _leave_keeper(line, set(descriptors))
     process.set_title(f"teul: starter {launch['id'][:12]}", title_area)
     count = len(launch["joins"])
-    donors, layers = dict(zip(launch["joins"], descriptors[:count], strict=True)), descriptors[count:]
-    start = _Start(launch, line, donors=donors, layers=layers, title_area=title_area)
+    donors, mounts = dict(zip(launch["joins"], descriptors[:count], strict=True)), descriptors[count:]
+    start = _Start(launch, line, donors=donors, mounts=mounts, title_area=title_area)
     try:
         pid = start.run()
         failpoints.reach("keeper.start.executed")
@@ -138,13 +138,13 @@ class _Start:
     """State while a process is being made."""
 
     def __init__(
-        self, launch: Launch, line: socket.socket, *, donors: dict[Joined, int], layers: list[int], title_area: tuple[int, int]
+        self, launch: Launch, line: socket.socket, *, donors: dict[Joined, int], mounts: list[int], title_area: tuple[int, int]
     ) -> None:
         self._title_area = title_area
         self._launch = launch
         self._line = line
         self._donors = donors
-        self._layers = layers
+        self._mounts = mounts
         self._pid = 0
         self._pidfd = -1
         self._cgroup_made = False
@@ -172,11 +172,11 @@ class _Start:
         self._pid = self._fork(plan)
         if self._pid == 0:
             # No descriptor of the starter's may live on in a child that takes its time: other processes wait to see it closed.
-            process.close_all_but({theirs.fileno(), directory_fd, *self._donors.values(), *self._layers, *far})
+            process.close_all_but({theirs.fileno(), directory_fd, *self._donors.values(), *self._mounts, *far})
             # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
-            Child(launch, theirs, far, donors=self._donors, layers=self._layers).run(directory_fd)
+            Child(launch, theirs, far, donors=self._donors, mounts=self._mounts).run(directory_fd)
         self._pidfd = process.open_pidfd(self._pid)  # before anything else can fail: what undoes the start must know the child
         failpoints.reach("keeper.start.forked")
         streams: dict[Role, int] = {role: fd for role, fd in zip(_PIPES, near, strict=True) if fd >= 0}

@@ -216,7 +216,7 @@ class Execs:
             "kill_cgroup": False,
             "new_pids": False,
             "joins": ["container"],
-            "layers": 0,
+            "mounts": 0,
             "networks": [],
         }
 

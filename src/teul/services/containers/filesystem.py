@@ -19,8 +19,10 @@ from teul.model.filesystem import Change, PathStat
 from teul.model.lifecycle import Status
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.request.id_map import parse_id_map
 from teul.services.containers.request.mounts import mounts_of, source_of
 from teul.services.containers.run import ContainerRun, Runs
+from teul.services.containers.sources import make_bind_sources, open_sources
 from teul.services.containers.spec.namespaces import namespace_donors
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
@@ -149,7 +151,7 @@ class Filesystems:
                     if binds:
                         await attempt.enter_async_context(self._launcher.volumes.lent(container))
                     lower = await self._lower(container, attempt) if pidfd is None else []
-                    view = await self._view(container, pidfd, lower, binds=binds)
+                    view = await self._view(container, pidfd, lower, attempt, binds=binds)
                     if pidfd is None:
                         attempt.push_async_exit(locked.pop_all())
                     with suppress(ContainerGone):
@@ -171,7 +173,8 @@ class Filesystems:
         except OSError as error:
             raise System(f"the layers of container {container.id} cannot be mounted: {error}") from error
 
-    async def _view(self, container: Container, pidfd: int | None, lower: list[str | int], *, binds: bool) -> View:
+    async def _view(self, container: Container, pidfd: int | None, lower: list[str | int], owner: AsyncExitStack, *, binds: bool) -> View:
+        """The descriptors in it are `owner`'s."""
         directories = self._launcher.directories
         return View(
             pidfd=pidfd,
@@ -179,20 +182,28 @@ class Filesystems:
             upper=directories.upper(container.id),
             work=f"{directories.container(container.id)}/work",
             stage=f"{directories.root}/tmp",
-            binds=await run_blocking(self._binds, container) if binds else (),
+            binds=await run_to_end(run_blocking(self._binds, container, owner)) if binds else (),
+            user=container.config.user,
         )
 
-    def _binds(self, container: Container) -> tuple[Bind, ...]:
+    def _binds(self, container: Container, owner: AsyncExitStack) -> tuple[Bind, ...]:
         """The binds of the container, or those it would have if it ran; those with fewer path components first. Blocking."""
+        planned = mounts_of(container)
         try:
-            self._launcher.make_bind_sources(container)
+            make_bind_sources(planned)
         except OSError as error:
             raise System(str(error)) from error
-        planned = mounts_of(container)
+        sources = owner.enter_context(open_sources(planned, self._images))
         found = [
-            Bind(source_of(mount), mount.destination, read_only=mount.read_only, recursive=not mount.non_recursive)
+            Bind(
+                sources.get(mount.destination, source_of(mount)),
+                mount.destination,
+                read_only=mount.read_only,
+                recursive=not mount.non_recursive,
+                id_map=parse_id_map(mount.id_map) if mount.id_map else None,
+            )
             for mount in planned
-            if mount.type in ("bind", "volume")
+            if mount.type != "tmpfs"
         ]
         taken = {mount.destination for mount in planned}
         directory = self._network_directory(container)

@@ -36,6 +36,7 @@ from teul.services.containers.links import Links
 from teul.services.containers.request.log_options import log_attributes, parse_log_options
 from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
+from teul.services.containers.sources import check_propagation, make_bind_sources, open_sources
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
 from teul.services.containers.spec.links import Link, link_environment
@@ -190,8 +191,8 @@ class Launcher:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
             pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]
             # To its end: a bundle that is still being written could not be given back.
-            launch, layers = await run_to_end(run_blocking(self._prepare, container, image, donors, networks, stack, links=links))
-            return await self._supervisor.start(launch, attach=attach, donors=pidfds, layers=layers)
+            launch, mounts = await run_to_end(run_blocking(self._prepare, container, image, donors, networks, stack, links=links))
+            return await self._supervisor.start(launch, attach=attach, donors=pidfds, mounts=mounts)
 
     def _donors(self, container: Container) -> dict[NamespaceKind, Container]:
         """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
@@ -259,7 +260,9 @@ class Launcher:
 
         Blocking.
         """
-        self.make_bind_sources(container)
+        make_bind_sources(mounts_of(container))
+        check_propagation(mounts_of(container))
+        sources = owner.enter_context(open_sources(mounts_of(container), self._images))
         lower = owner.enter_context(self._images.lower(image))
         layers = [layer for layer in lower if isinstance(layer, int)]
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
@@ -285,29 +288,17 @@ class Launcher:
         if profile is not None:
             spec["teul"]["seccomp_bpf"], spec["teul"]["seccomp_forks"] = self._compiled_filter(profile)
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
-        launch = self._describe(container, spec, networks, [*donors], layers=len(layers))
+        if sources:
+            spec["teul"]["sources"] = {destination: len(layers) + number for number, destination in enumerate(sources)}
+        given = [*layers, *sources.values()]
+        launch = self._describe(container, spec, networks, [*donors], mounts=len(given))
         bundles.write_bundle_files(bundle, spec, launch)
         if container.endpoints:
             bundles.write_endpoints(bundle, container.endpoints)
         failpoints.reach("containers.start.bundle")
-        return launch, layers
+        return launch, given
 
-    def make_bind_sources(self, container: Container) -> None:
-        """docker: `-v` makes a missing host directory; `--mount` wants it to be there."""
-        for mount in mounts_of(container):
-            if mount.type != "bind":
-                continue
-            if mount.create_source:
-                try:
-                    os.makedirs(mount.source, exist_ok=True)
-                except FileExistsError:
-                    continue  # a file: it is bound as it is
-                except OSError as error:
-                    raise System(f"error while creating mount source path '{mount.source}': {error}") from error
-            elif not os.path.lexists(mount.source):
-                raise System(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
-
-    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan], joins: list[Joined], *, layers: int) -> Launch:
+    def _describe(self, container: Container, spec: Spec, networks: list[LinkPlan], joins: list[Joined], *, mounts: int) -> Launch:
         config = container.config
         pid = next((item for item in spec["linux"]["namespaces"] if item["type"] == "pid"), None)
         height, width = container.host_config.console_size
@@ -326,7 +317,7 @@ class Launcher:
             "kill_cgroup": pid is None or bool(pid.get("path")),
             "new_pids": pid is not None and not pid.get("path"),
             "joins": joins,
-            "layers": layers,
+            "mounts": mounts,
             "networks": networks,
             "resolver": uses_resolver(container),
         }

@@ -123,12 +123,12 @@ class ContainerRegistry:
         self._ids.pop(name, None)
 
     def hold(self, container: Container) -> None:
-        """Keep the image and the volumes of a container that is being made; to be called in the step that looked the image up."""
-        self._image_usage.declare(container, [Digest(container.image_id)])
+        """Keep the images and the volumes of a container that is being made; to be called in the step that looked the images up."""
+        self._image_usage.declare(container, map(Digest, container.image_ids))
         self._volume_usage.declare(container, _volumes_of(container))
 
     def give_up(self, container: Container) -> None:
-        """Give back the name, the image and the volumes of a container that could not be made."""
+        """Give back the name, the images and the volumes of a container that could not be made."""
         self.release_name(container.name)
         self._image_usage.withdraw(container)
         self._volume_usage.withdraw(container)

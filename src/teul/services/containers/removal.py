@@ -83,7 +83,8 @@ class Removal:
         self._tasks.start(self._slow.run(self._discard, container.id), name=f"remove files of {container.name}")
         if volumes:
             await self._volumes.discard(container)
-        await self._images.release(Digest(container.image_id))
+        for image_id in container.image_ids:
+            await self._images.release(Digest(image_id))
 
     def _discard(self, container_id: str) -> None:
         """All files. There is still a bundle if the disk was full when the container ended. Blocking."""

@@ -32,6 +32,7 @@ from teul.services.containers.request.check import check_name, check_request
 from teul.services.containers.request.complete import complete
 from teul.services.containers.request.mounts import inherit, mounts_of, parse_volumes_from
 from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
+from teul.services.containers.sources import choose_images
 from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
@@ -109,6 +110,8 @@ class Containers:
                 inherited=inherited,
                 find_container_id=self._find_id,
             )
+            container.planned = choose_images(container.planned or (), self._images)
+            container.mounts = [mount.point for mount in container.planned if mount.point is not None]
             container.links = self._launcher.links.resolve(name, container.host_config)
         except BaseException:
             self._registry.release_name(name)

@@ -94,8 +94,8 @@ def summarize_manifests(image: Image, usage: Usage[Digest]) -> list[ManifestSumm
     """All manifests that the image leads to, those for this host first, and the attestations after the images."""
     users: dict[str, list[str]] = {}
     for container in usage.users(image.image_id):
-        if container.image_manifest is not None:
-            users.setdefault(container.image_manifest["digest"], []).append(container.id)
+        for digest in dict.fromkeys(container.manifests_of(str(image.image_id))):
+            users.setdefault(digest, []).append(container.id)
     return [
         ManifestSummary(manifest, tuple(users.get(str(manifest.descriptor.digest), ())))
         for manifest in sorted(image.manifests, key=lambda manifest: (manifest is not image.chosen, manifest.kind != "image"))

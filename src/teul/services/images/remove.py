@@ -112,7 +112,7 @@ class ImageRemover:
         digest = manifest.descriptor.digest
 
         def standing() -> Container | None:
-            return next((user for user in self._usage.users(image.image_id) if _manifest_of(user, image) == digest), None)
+            return next((user for user in self._usage.users(image.image_id) if digest in _manifests_of(user, image)), None)
 
         layers = await self._store.delete_platform(image, manifest, is_used=lambda: standing() is not None)
         if layers is None:
@@ -220,10 +220,10 @@ def _of_platform(image: Image, platform: Platform) -> ImageManifest | None:
     return next((manifest for manifest in stored if is_same(manifest.platform, platform)), None)
 
 
-def _manifest_of(container: Container, image: Image) -> Digest:
-    """The manifest that the container stands on; of a container that does not say, the one that the image stands for."""
-    descriptor = container.image_manifest
-    return Digest(descriptor["digest"]) if descriptor is not None else image.chosen.descriptor.digest
+def _manifests_of(container: Container, image: Image) -> list[Digest]:
+    """The manifests that the container uses; of a container that does not say, the one that the image stands for."""
+    digests = [Digest(digest) for digest in container.manifests_of(str(image.image_id))]
+    return digests or [image.chosen.descriptor.digest]
 
 
 def _is_single(names: Sequence[Reference]) -> bool:

@@ -96,20 +96,31 @@ class OverlayMount(TypedDict):
     work: str
 
 
-class BindMount(TypedDict):
-    """The host path `source` to be seen at `destination`. `asked`: by the client, who may have wanted it read-only."""
+class IdRanges(TypedDict):
+    """As `linux.idmap` takes them. None at all: the source's owner is seen as the container's user."""
 
-    source: str
+    uids: list[list[int]]
+    gids: list[list[int]]
+
+
+class BindMount(TypedDict):
+    """The host path `source`, or the detached mount of that descriptor, to be seen at `destination`.
+
+    `asked`: by the client, who may have wanted it read-only. `id_map`: which owners of files are seen there.
+    """
+
+    source: str | int
     destination: str
     read_only: bool
     recursive: bool
     asked: bool
+    id_map: IdRanges | None
 
 
 class RootView(TypedDict):
     """What the container's root is made of: the root of the running process behind `pidfd`, or if there is none the overlay.
 
-    `stage` is a host directory to mount at; `read_only` is for the root, not for the binds.
+    `stage` is a host directory to mount at; `read_only` is for the root, not for the binds. `user` is the container's.
     """
 
     pidfd: int | None
@@ -117,6 +128,7 @@ class RootView(TypedDict):
     stage: str
     binds: list[BindMount]
     read_only: bool
+    user: str
 
 
 class InsideOrder(TypedDict):

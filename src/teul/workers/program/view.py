@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from teul.linux import mounts
+from teul.linux.idmap import UserNamespace, map_owner
 from teul.linux.overlay import mount_overlay
 from teul.linux.paths import make_target_in_root
 from teul.linux.process import CLONE_NEWNS, setns
+from teul.linux.users import resolve
 from teul.workers.program.confine import MOUNT_ATTRIBUTES, enter_root, lock, seclude
 
 if TYPE_CHECKING:
@@ -37,13 +39,14 @@ def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int, *, cha
 
     Raises `OSError`, `ContainerGone`.
     """
+    namespaces = {bind["destination"]: UserNamespace() for bind in view["binds"] if bind["id_map"] is not None}
     seclude(parent_pid)
     root_fd = _mount_stopped(view) if view["pidfd"] is None else _clone_running(view["pidfd"])
     mounts.set_attributes(root_fd, add=MOUNT_ATTRIBUTES, propagation=mounts.MS_PRIVATE)
     if view["pidfd"] is not None:
         mounts.attach_at(root_fd, view["stage"])
     for bind in view["binds"]:
-        _bind(root_fd, bind)
+        _bind(root_fd, bind, namespaces.get(bind["destination"]), view["user"])
     if view["read_only"]:
         mounts.set_attributes(root_fd, add=mounts.MOUNT_ATTR_RDONLY)
     enter_root(root_fd)
@@ -98,11 +101,14 @@ def _clone_running(pidfd: int) -> int:
     return root_fd
 
 
-def _bind(root_fd: int, bind: BindMount) -> None:
-    mount_fd = mounts.clone_tree(bind["source"], recursive=bind["recursive"])
+def _bind(root_fd: int, bind: BindMount, namespace: UserNamespace | None, user: str) -> None:
+    source = bind["source"]
+    mount_fd = source if isinstance(source, int) else mounts.clone_tree(source, recursive=bind["recursive"])
     try:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0
         mounts.set_attributes(mount_fd, add=MOUNT_ATTRIBUTES | read_only, propagation=mounts.MS_PRIVATE, recursive=True)
+        if namespace is not None:
+            _map_ids(mount_fd, bind, namespace, root_fd, user)
         directory = stat.S_ISDIR(os.fstat(mount_fd).st_mode)
         target_fd = make_target_in_root(root_fd, bind["destination"], directory=directory, follow=bind["asked"])
         try:
@@ -111,3 +117,14 @@ def _bind(root_fd: int, bind: BindMount) -> None:
             os.close(target_fd)
     finally:
         os.close(mount_fd)
+
+
+def _map_ids(mount_fd: int, bind: BindMount, namespace: UserNamespace, root_fd: int, user: str) -> None:
+    ranges = bind["id_map"]
+    assert ranges is not None
+    if ranges["uids"]:
+        namespace.apply(mount_fd, ranges["uids"], ranges["gids"])
+    else:
+        who = resolve(root_fd, user, [])
+        map_owner(namespace, mount_fd, who.uid, who.gid)
+    namespace.close()

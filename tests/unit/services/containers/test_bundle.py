@@ -37,7 +37,7 @@ LAUNCH: Launch = {
     "kill_cgroup": False,
     "new_pids": True,
     "joins": [],
-    "layers": 0,
+    "mounts": 0,
     "networks": [],
 }
 

@@ -30,7 +30,7 @@ class FailingSupervisor(Supervisor):
     failure: Exception
 
     async def start(
-        self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = (), layers: Sequence[int] = ()
+        self, launch: Launch, *, attach: list[PendingAttachment], donors: Sequence[int] = (), mounts: Sequence[int] = ()
     ) -> Process:
         for pending in attach:
             pending.connection.close()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ class EndingContainer(Filesystems):
 
     ends: Process | None = None
 
-    def _binds(self, container: Container) -> tuple[Bind, ...]:
+    def _binds(self, container: Container, owner: AsyncExitStack) -> tuple[Bind, ...]:
         if self.ends is not None:
             number, self.ends.pidfd = self.ends.pidfd, -1
             taken = file_with(FOREIGN)

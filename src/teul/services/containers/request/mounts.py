@@ -12,10 +12,11 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from teul.errors import InvalidParameter, NotImplementedHere
+from teul.errors import InvalidParameter
 from teul.model.container import Container
 from teul.model.host_config import HostConfig
-from teul.model.mount import BindOptions, Mount, MountPoint, PlannedMount, TmpfsOptions, VolumeDriver, VolumeOptions
+from teul.model.mount import BindOptions, ImageOptions, Mount, MountPoint, PlannedMount, TmpfsOptions, VolumeDriver, VolumeOptions
+from teul.services.containers.request.id_map import OWNER, parse_id_map
 
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 DEFAULT_PROPAGATION = "rprivate"
@@ -25,7 +26,7 @@ _TMPFS_FLAGS = frozenset({"exec", "noexec"})
 
 
 def plan_mounts(host_config: HostConfig, *, inherited: Sequence[PlannedMount] = (), volumes: Collection[str] = ()) -> list[PlannedMount]:
-    """All mounts that a request asks for, each place once. Raises InvalidParameter, NotImplementedHere.
+    """All mounts that a request asks for, each place once. Raises InvalidParameter.
 
     `inherited` are those of other containers (`VolumesFrom`); `volumes` are the places, also the image's, that get a volume without a name
     if there is nothing else. docker: daemon/volumes.go registerMountPoints, daemon/create_unix.go.
@@ -89,7 +90,7 @@ def parse_volumes_from(text: str) -> tuple[str, bool]:
         raise InvalidParameter("volumes-from specification cannot be an empty string")
     reference, _, mode = text.partition(":")
     words = mode.split(",") if mode else []
-    if not _is_mode(mode) or any(word in PROPAGATIONS or word == "nocopy" for word in words):
+    if not _is_mode(mode) or any(word in PROPAGATIONS or _family(word) in ("copy", "idmap") for word in words):
         raise InvalidParameter(f"invalid mode: {mode}")
     return reference, "ro" in words
 
@@ -100,26 +101,38 @@ def parse_bind(raw: str, *, volume_driver: str = "") -> PlannedMount:
     words = mode.split(",") if mode else []
     if not _is_mode(mode):
         raise InvalidParameter(f"invalid mode: {mode}")
+    id_map = next((word.partition("=")[2] or OWNER for word in words if _family(word) == "idmap"), "")
     propagation = next((word for word in words if word in PROPAGATIONS), "")
     if not source.startswith("/"):
         if propagation:
             raise _invalid_spec(raw, 'invalid mount config for type "volume": field BindOptions must not be specified')
         _check_target(Mount(type="volume", target=target), raw)
-        options = VolumeOptions(no_copy="nocopy" in words, driver_config=VolumeDriver(name=volume_driver) if volume_driver else None)
+        options = VolumeOptions(
+            no_copy="nocopy" in words, driver_config=VolumeDriver(name=volume_driver) if volume_driver else None, id_map=id_map
+        )
         mount = Mount(type="volume", source=source, target=target, read_only="ro" in words, volume_options=options)
         return _volume(mount, mode=mode)
     if "nocopy" in words:
         raise _invalid_spec(raw, 'invalid mount config for type "bind": field VolumeOptions must not be specified')
     _check_target(Mount(type="bind", target=target), raw)
     return _bind(
-        Mount(type="bind", source=source, target=target, read_only="ro" in words, bind_options=BindOptions(propagation=propagation)),
+        Mount(
+            type="bind",
+            source=source,
+            target=target,
+            read_only="ro" in words,
+            bind_options=BindOptions(propagation=propagation, id_map=id_map),
+        ),
         mode=mode,
         create_source=True,
     )
 
 
 def parse_mount(mount: Mount) -> PlannedMount:
-    """One of HostConfig.Mounts. Whether a bind's source exists is the caller's question. Raises InvalidParameter, NotImplementedHere."""
+    """One of HostConfig.Mounts. Whether a bind's source exists, and which image is meant, is the caller's question.
+
+    Raises InvalidParameter.
+    """
     _check_mount(mount)
     if mount.type == "bind":
         return _bind(mount, mode="", create_source=mount.bind_options is not None and mount.bind_options.create_mountpoint)
@@ -133,7 +146,7 @@ def parse_mount(mount: Mount) -> PlannedMount:
         )
     if mount.type == "volume":
         return _volume(mount, mode="")
-    raise NotImplementedHere(f"mounts of type {mount.type} are not supported yet: {mount.source or 'anonymous'} at {mount.target}")
+    return _image(mount)
 
 
 def render_tmpfs_options(options: TmpfsOptions | None, *, read_only: bool) -> str:
@@ -201,6 +214,9 @@ def _family(word: str) -> str | None:
         return "propagation"
     if word == "nocopy":
         return "copy"
+    name, equals, value = word.partition("=")
+    if name == "idmap" and bool(equals) == bool(value):
+        return "idmap"
     return "consistency" if word in _CONSISTENCIES else None
 
 
@@ -208,8 +224,6 @@ def _bind(mount: Mount, *, mode: str, create_source: bool) -> PlannedMount:
     options = mount.bind_options or BindOptions()
     source, destination = clean_path(mount.source), clean_path(mount.target)
     propagation = options.propagation or DEFAULT_PROPAGATION
-    if propagation in ("shared", "rshared"):
-        raise NotImplementedHere(f"mount propagation {propagation} is not supported yet: {mount.source} at {mount.target}")
     return PlannedMount(
         type="bind",
         source=source,
@@ -220,7 +234,16 @@ def _bind(mount: Mount, *, mode: str, create_source: bool) -> PlannedMount:
         read_only_non_recursive=options.read_only_non_recursive,
         read_only_force_recursive=options.read_only_force_recursive,
         create_source=create_source,
-        point=MountPoint(type="bind", source=source, destination=destination, mode=mode, rw=not mount.read_only, propagation=propagation),
+        id_map=_id_map(options.id_map),
+        point=MountPoint(
+            type="bind",
+            source=source,
+            destination=destination,
+            mode=mode,
+            rw=not mount.read_only,
+            propagation=propagation,
+            id_map=options.id_map,
+        ),
     )
 
 
@@ -229,7 +252,9 @@ def _volume(mount: Mount, *, mode: str) -> PlannedMount:
     driver = options.driver_config or VolumeDriver()
     destination = clean_path(mount.target)
     # docker: "z" where nothing was said of sharing; without effect where SELinux is off.
-    point = MountPoint(type="volume", name=mount.source, destination=destination, mode=mode or "z", rw=not mount.read_only)
+    point = MountPoint(
+        type="volume", name=mount.source, destination=destination, mode=mode or "z", rw=not mount.read_only, id_map=options.id_map
+    )
     return PlannedMount(
         type="volume",
         destination=destination,
@@ -241,7 +266,27 @@ def _volume(mount: Mount, *, mode: str) -> PlannedMount:
         no_copy=options.no_copy,
         subpath=options.subpath,
         read_only=mount.read_only,
+        id_map=_id_map(options.id_map),
         point=point,
+    )
+
+
+def _id_map(text: str) -> str:
+    """`text`, which is empty or can be parsed. Raises InvalidParameter."""
+    if text:
+        parse_id_map(text)
+    return text
+
+
+def _image(mount: Mount) -> PlannedMount:
+    destination = clean_path(mount.target)
+    return PlannedMount(
+        type="image",
+        source=mount.source,
+        destination=destination,
+        subpath=(mount.image_options or ImageOptions()).subpath,
+        read_only=True,
+        point=MountPoint(type="image", name=mount.source, destination=destination, propagation=DEFAULT_PROPAGATION),
     )
 
 

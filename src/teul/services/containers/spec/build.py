@@ -19,7 +19,7 @@ from teul.services.containers.request.capabilities import choose_capabilities
 from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.request.security import choose_apparmor, choose_seccomp, parse_security_options
 from teul.services.containers.spec.devices import ContainerDevices, asks_for_devices
-from teul.services.containers.spec.mounts import build_mounts, root_propagation
+from teul.services.containers.spec.mounts import build_id_maps, build_mounts, root_propagation
 from teul.services.containers.spec.namespaces import build_namespaces, build_sysctls, namespace_donors
 from teul.services.containers.spec.resources import build_devices, build_resources, build_rlimits
 from teul.services.host import HostFacts
@@ -104,6 +104,9 @@ def build_spec(
     apparmor = choose_apparmor(security, privileged=host_config.privileged, host=host)
     if apparmor is not None:
         spec["process"]["apparmorProfile"] = apparmor
+    id_maps = build_id_maps(mounts_of(container))
+    if id_maps:
+        spec["teul"]["idmaps"] = id_maps
     propagation = root_propagation(mounts)
     if propagation is not None:
         spec["linux"]["rootfsPropagation"] = propagation

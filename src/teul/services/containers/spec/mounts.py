@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from teul.errors import InvalidParameter
 from teul.model.host_config import HostConfig
 from teul.model.mount import PlannedMount
-from teul.oci.runtime_spec import Mount
+from teul.oci.runtime_spec import IdMap, Mount
+from teul.services.containers.request.id_map import parse_id_map
 from teul.services.containers.request.mounts import DEFAULT_PROPAGATION, source_of
 from teul.services.containers.request.tmpfs import merge_tmpfs_options
 from teul.services.host import HostFacts
@@ -51,9 +52,17 @@ def build_mounts(
     return mounts + sorted(rendered, key=lambda mount: mount["destination"].count("/"))
 
 
+def build_id_maps(asked: Sequence[PlannedMount]) -> dict[str, IdMap]:
+    """By destination, what the child needs for mounts that show other owners of files."""
+    return {mount.destination: parse_id_map(mount.id_map) for mount in asked if mount.id_map}
+
+
 def root_propagation(mounts: Sequence[Mount]) -> str | None:
-    """The propagation of the root that these mounts need: a slave mount sees nothing below a private one."""
-    return "rslave" if any(word in ("slave", "rslave") for mount in mounts for word in mount["options"]) else None
+    """The propagation of the root that these mounts need. docker: daemon/oci_linux.go withMounts."""
+    words = {word for mount in mounts for word in mount["options"]}
+    if words & {"shared", "rshared"}:
+        return "shared"
+    return "rslave" if words & {"slave", "rslave"} else None
 
 
 def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[Mount]:
@@ -80,7 +89,8 @@ def _render(mount: PlannedMount, host: HostFacts) -> Mount:
     if mount.read_only:
         options.append(_read_only_word(mount, host))
     options.append(mount.propagation or DEFAULT_PROPAGATION)
-    return _mount(mount.destination, "bind", source_of(mount), options)
+    source = f"{source_of(mount)}/{mount.subpath}" if mount.subpath else source_of(mount)
+    return _mount(mount.destination, "bind", source, options)
 
 
 def _read_only_word(mount: PlannedMount, host: HostFacts) -> str:
