@@ -69,7 +69,9 @@ class Pair:
 def _as_teul(text: str) -> str:
     """docker's own name for itself, where a message has it."""
     return re.sub(
-        r"(?m)^docker: |(?<=[ '])docker(?= (?:run|create|cp|pull|push|login|logout|save|export|diff|image|network)\b)", _renamed, text
+        r"(?m)^docker: |(?<=[ '])docker(?= (?:run|create|cp|pull|push|login|logout|save|export|diff|image|network|volume)\b)",
+        _renamed,
+        text,
     )
 
 

@@ -154,7 +154,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("engine",),
         ("context",),
         ("command",),
-        ("format", "peer", "session"),
+        ("api_version", "format", "peer", "session"),
         ("registry",),
         ("creation",),
         ("commands",),

@@ -134,9 +134,20 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "info": COMMON["info"],
         },
     ),
+    "volume": (
+        "Manage volumes",
+        {
+            "create": ("volume", "CREATE", "Create a volume"),
+            "inspect": ("volume", "INSPECT", "Display detailed information on one or more volumes"),
+            "ls": ("volume", "LIST", "List volumes"),
+            "prune": ("volume", "PRUNE", "Remove unused local volumes"),
+            "rm": ("volume", "REMOVE", "Remove one or more volumes"),
+            "update": ("volume", "UPDATE", "Update a volume (cluster volumes only)"),
+        },
+    ),
 }
 # Commands that the help of their group does not list.
-HIDDEN = {("system", "dial-stdio"), *(("manifest", verb) for verb in ("annotate", "create", "push", "rm"))}
+HIDDEN = {("system", "dial-stdio"), ("volume", "update"), *(("manifest", verb) for verb in ("annotate", "create", "push", "rm"))}
 # Further names that docker gives to commands inside of groups.
 ALIASES = {
     ("container", "ps"): "ls",
@@ -146,4 +157,6 @@ ALIASES = {
     ("image", "remove"): "rm",
     ("network", "list"): "ls",
     ("network", "remove"): "rm",
+    ("volume", "list"): "ls",
+    ("volume", "remove"): "rm",
 }

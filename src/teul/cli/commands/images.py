@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import time
 
+from teul.cli.api_version import require_version
 from teul.cli.command import Command
 from teul.cli.errors import CliError
 from teul.cli.format.listing import FORMAT_HELP, Listing, Row
@@ -122,7 +123,8 @@ def _tree(context: Context, options: Options, filters: list[str]) -> int:
     from teul.cli.format.tree import Tree, docker_branches, layered_branches
 
     client, streams = context.client, context.streams
-    _check_api_version(context)
+    # docker: cmd/docker/docker.go, isSupported.
+    require_version(context, "1.47", '"--tree"')
     for given, name in (("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest"), ("format", "format")):
         if options.text(given) if given == "format" else options.flag(given):
             raise CliError(f"--{name} is not yet supported with --tree")
@@ -142,13 +144,6 @@ def _tree(context: Context, options: Options, filters: list[str]) -> int:
     streams.write(Tree(layered_branches(found, measured), width=width, fancy=fancy, layers=True).render())
     streams.print(f"All images on disk: {human_size(measured['TotalSize'], 3)}")
     return 0
-
-
-def _check_api_version(context: Context) -> None:
-    """docker: cmd/docker/docker.go, isSupported."""
-    spoken = context.environment.get("DOCKER_API_VERSION", "").removeprefix("v") or str(context.client.get("/version")["ApiVersion"])
-    if tuple(map(int, spoken.split("."))) < (1, 47):
-        raise CliError(f'"--tree" requires API version 1.47, but the Docker daemon API version is {spoken}')
 
 
 def remove(context: Context, options: Options, arguments: list[str]) -> int:

@@ -52,6 +52,8 @@ _ABSENT: dict[str, dict[str, object]] = {
     },
     "HostConfig": {"Annotations": None, "Init": None, "Mounts": None, "Runtime": "", "StorageOpt": None, "Sysctls": None, "Tmpfs": None},
 }
+# A volume's, at the top: the other objects have no such fields.
+_ABSENT_OF_VOLUME: dict[str, object] = {"ClusterVolume": None, "Status": {}, "UsageData": None}
 
 
 class _Lenient(dict[str, object]):
@@ -70,7 +72,7 @@ class _Lenient(dict[str, object]):
 def for_templates(document: dict[str, Any]) -> dict[str, Any]:
     """`document` as templates see it."""
     parts = {part: _Lenient(value, _ABSENT[part]) for part, value in document.items() if part in _ABSENT and isinstance(value, dict)}
-    return _Lenient({**document, **parts}, _ABSENT[""])
+    return _Lenient({**document, **parts}, _ABSENT_OF_VOLUME if "Mountpoint" in document else _ABSENT[""])
 
 
 def show(context: Context, format_: str, references: list[str], get: Get) -> int:

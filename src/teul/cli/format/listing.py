@@ -98,13 +98,18 @@ class Listing:
 
 
 class _Header:
-    """A row of column names. A method with an argument, such as a label, is headed by the argument's last part."""
+    """A row of column names. A method with an argument, such as a label, is headed by the argument's last part, as it is written."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = headers
 
     def template_field(self, name: str) -> object:
-        return self._headers.get(name) or (lambda *arguments: str(arguments[0] if arguments else name).rpartition(".")[2].upper())
+        return self._headers.get(name) or (lambda *arguments: _argument_header(*arguments) if arguments else name.upper())
+
+
+def _argument_header(argument: object) -> str:
+    """docker: cli/command/formatter/custom.go, SubHeaderContext.Label."""
+    return str(argument).rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 def compile_format(format_: str) -> Any:

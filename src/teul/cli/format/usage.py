@@ -41,6 +41,8 @@ CACHE_HEADERS = {
 class VolumeRow(Row):
     """A volume. What only a swarm's volumes have is not available."""
 
+    KIND: ClassVar[str] = "formatter.volumeContext"
+
     def __init__(self, volume: dict[str, Any]) -> None:
         self.volume = volume
         self.usage: dict[str, Any] | None = volume.get("UsageData")
@@ -53,7 +55,7 @@ class VolumeRow(Row):
         "Driver": lambda row: str(row.volume.get("Driver") or ""),
         "Scope": lambda row: str(row.volume.get("Scope") or ""),
         "Mountpoint": lambda row: str(row.volume.get("Mountpoint") or ""),
-        "Labels": lambda row: ",".join(f"{name}={value}" for name, value in (row.volume.get("Labels") or {}).items()),
+        "Labels": lambda row: ",".join(sorted(f"{name}={value}" for name, value in (row.volume.get("Labels") or {}).items())),
         "Links": lambda row: "N/A" if row.usage is None else str(row.usage["RefCount"]),
         "Size": lambda row: "N/A" if row.usage is None else human_size(row.usage["Size"]),
         "Group": lambda _row: "N/A",

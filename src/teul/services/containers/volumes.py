@@ -69,8 +69,13 @@ class ContainerVolumes:
                 lower = await run_to_end(run_blocking(layers.enter_context, self._images.lower(self._images.of(container))))
                 found = await populate(self._view(container, lower), targets)
             for (destination, _), kind in zip(targets, found, strict=True):
-                if kind == "file" and destination in (container.config.volumes or {}):
-                    raise System(f"cannot mount volume over existing file, file exists {destination}")
+                if kind == "file":
+                    is_of_image = destination in (container.config.volumes or {})
+                    raise System(
+                        f"cannot mount volume over existing file, file exists {destination}"
+                        if is_of_image
+                        else f"source {destination} is not directory"
+                    )
 
     async def discard(self, container: Container) -> None:
         """Remove those volumes of a container that is gone that nobody has named, unless another container has them."""

@@ -10,6 +10,7 @@ that lasts there is `_unfinished`, and what an engine that was killed has left i
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Mapping
@@ -161,7 +162,10 @@ def _mounted(options: Mapping[str, str]) -> int:
     """A detached mount as a volume's options say. Raises `OSError`."""
     kind, device = options["type"], options["device"]
     asked = MountOptions([word for word in options.get("o", "").split(",") if word])
-    if asked.bind or kind == "bind":
+    if asked.bind:
+        if not os.path.isdir(device):
+            os.stat(device)  # that it is not there is another refusal
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), device)
         mount_fd = mounts.clone_tree(device, recursive=asked.recursive)
         if asked.add or asked.clear:
             mounts.set_attributes(mount_fd, add=asked.add, clear=asked.clear)

@@ -229,6 +229,8 @@ class Volumes:
         async with self._locked(name):
             present = self._volumes.get(name)
             if present is not None:
+                if driver:
+                    check_driver(name, driver)
                 if driver and driver != present.driver:
                     raise Conflict(f"create {name}: driver '{present.driver}' already has volume '{name}': volume name must be unique")
                 return present

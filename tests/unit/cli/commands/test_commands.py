@@ -90,7 +90,7 @@ RAW = (
         (["--format", "{{.Size}} {{.CreatedAt}} {{.RunningFor}}"], "2.05kB (virtual 5MB) 2023-11-14 20:13:20 +0000 UTC 2 hours ago\n"),
         (
             ["--format", 'table {{.Names}}\\t{{.Label "org.a"}}\\t{{upper .State}}'],
-            "NAMES     A         STATE\nweb                 RUNNING\n",
+            "NAMES     a         STATE\nweb                 RUNNING\n",
         ),
         (["--format", "raw", "-q"], "container_id: 0123456789ab\n"),
         (

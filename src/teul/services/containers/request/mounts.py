@@ -92,6 +92,8 @@ def parse_volumes_from(text: str) -> tuple[str, bool]:
     words = mode.split(",") if mode else []
     if not _is_mode(mode) or any(word in PROPAGATIONS or _family(word) in ("copy", "idmap") for word in words):
         raise InvalidParameter(f"invalid mode: {mode}")
+    if not reference:
+        raise InvalidParameter('invalid name or ID supplied: ""')
     return reference, "ro" in words
 
 
