@@ -64,6 +64,7 @@ _ANSWER = "an answer's property, ignored in a request"
 
 # Operations that have a handler of their own and are refused all the same; the request that shows it.
 OPERATIONS: dict[str, Entry] = {
+    "POST /build/prune": partly("there is no builder, and so no build cache: nothing is removed"),
     "POST /networks/create": partly("bridge, macvlan and ipvlan; no swarm"),
     "POST /volumes/create": partly("the driver local; no swarm"),
     "PUT /volumes/{name}": refused("Swarm's cluster volumes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import tarfile
@@ -75,14 +76,18 @@ def pair(dockerd: Dockerd, tmp_path: Path) -> Iterator[Pair]:
     dockerd.remove_containers()
 
 
-@pytest.mark.parametrize("command", ["pull", "login", "logout", "export", "diff", "cp", "image prune", "image pull"])
+@pytest.mark.parametrize(
+    "command", ["pull", "login", "logout", "export", "diff", "cp", "image prune", "image pull", "commit", "container prune", "system prune"]
+)
 def test_help(pair: Pair, command: str) -> None:
     """docker leaves out what the engine is too old for, so not of all."""
     docker, teul = (pair.run(name, program, (*command.split(), "--help"), b"") for name, program in PROGRAMS)
     assert teul.stdout == docker.stdout.replace("docker ", "teul ")
 
 
-@pytest.mark.parametrize("command", ["pull", "push", "save", "export", "diff", "cp", "image pull", "image prune x"])
+@pytest.mark.parametrize(
+    "command", ["pull", "push", "save", "export", "diff", "cp", "image pull", "image prune x", "commit", "commit a b c", "system prune x"]
+)
 def test_wrong_numbers_of_arguments(pair: Pair, command: str) -> None:
     docker, teul = (pair.run(name, program, tuple(command.split()), b"") for name, program in PROGRAMS)
     assert (teul.exit_code, teul.stdout, teul.stderr) == (docker.exit_code, docker.stdout, docker.stderr.replace("docker", "teul"))
@@ -466,3 +471,57 @@ def test_what_our_engine_says_otherwise(own: Pair) -> None:
     assert own.same("image", "prune", stdin=b"n\n").exit_code == 0
     for format_ in FORMATS:
         assert disk_usage_differs(own, format_, volume=False) == []  # it has none yet
+
+
+def test_commits(pair: Pair) -> None:
+    pair.dockerd.must("run", "--name", "box", "busybox", "sh", "-c", "echo > /made")
+    outputs = []
+    for name, program in PROGRAMS:
+        command = ("commit", "-a", "me", "-m", "why", "-c", "ENV A=b", "-c", 'CMD ["x"]', "--pause=false", "box", f"test/{name}")
+        output = pair.run(name, program, command, b"")
+        image = pair.dockerd.inspect(f"test/{name}")
+        assert output.stdout == f"{image['Id']}\n"
+        outputs.append((output.exit_code, output.stderr, image["RootFS"], image["Config"], image["Author"], image["Comment"]))
+        pair.dockerd.must("rmi", f"test/{name}")
+    assert outputs[1] == outputs[0]
+    for wrong in (
+        ("box", "Bad"),
+        ("box", "a:b:c"),
+        ("box", "a@sha256:" + "a" * 64),
+        ("nosuch",),
+        ("-c", "RUN x", "box"),
+        ("-c", "ENV", "box"),
+    ):
+        assert pair.same("commit", *wrong).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        ("container", "prune", "-f"),
+        ("container", "prune", "-f", "--filter", "label=no"),
+        ("container", "prune"),
+        ("system", "prune", "-f"),
+        ("system", "prune", "-af", "--filter", "label=pruned"),
+        ("system", "prune", "--volumes", "-f"),
+        ("system", "prune", "--volumes", "--filter", "until=1h"),
+        ("system", "prune", "--volumes", "-a", "--filter", "label=b10", "--filter", "label=b9", "--filter", "label!=c"),
+        ("system", "prune", "--filter", "nosuch=1", "-f"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("answer", [b"", b"n\n"], ids=["nothing", "no"])
+def test_prunings(pair: Pair, prune: tuple[str, ...], answer: bytes) -> None:
+    outputs = []
+    for name, program in PROGRAMS:
+        # Of each kind one thing: docker lists several in no order.
+        pair.dockerd.must("run", "--label", "pruned", "-v", "/volume", "busybox", "sh", "-c", "echo 12345 > /made")
+        pair.dockerd.must("network", "create", "--label", "pruned", "judged-network")
+        output = pair.run(name, program, prune, answer)
+        left = pair.dockerd.must("ps", "-aq"), pair.dockerd.must("network", "ls", "-q", "--filter", "name=judged-network")
+        told = re.sub("[0-9a-f]{64}", "<id>", output.stdout)
+        outputs.append((output.exit_code, told, output.stderr, [bool(text) for text in left]))
+        pair.dockerd.remove_containers()
+        pair.dockerd.docker("network", "rm", "judged-network")
+        pair.dockerd.docker("volume", "prune", "-f")
+    assert outputs[1] == outputs[0]

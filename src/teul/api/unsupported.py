@@ -29,6 +29,11 @@ async def no_plugins(_: web.Request) -> web.StreamResponse:
     return json_response([])
 
 
+async def no_build_cache(_: web.Request) -> web.StreamResponse:
+    """Nothing is removed: there is no builder, and so no cache of one; `docker system prune` asks for it among other things."""
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
 def unsupported(what: str) -> Handler:
     """A handler that says that `what` is not supported."""
 
@@ -41,7 +46,6 @@ def unsupported(what: str) -> Handler:
 # method, path, what cannot be done
 _UNSUPPORTED = (
     ("POST", "/build", "building images"),
-    ("POST", "/build/prune", "pruning the build cache"),
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "a builder session"),
     ("POST", "/grpc", "the gRPC interface of a builder"),
@@ -64,4 +68,5 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     *((method, path, unsupported(what)) for method, path, what in _UNSUPPORTED),
     *((method, f"/{noun}{rest}", no_manager) for noun in _SWARM for method in ("GET", "POST", "DELETE") for rest in ("", "/{path:.+}")),
     ("GET", "/plugins", no_plugins),
+    ("POST", "/build/prune", no_build_cache),
 )

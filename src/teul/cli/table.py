@@ -24,6 +24,7 @@ COMMON: dict[str, Row] = {
 }
 COMMANDS: dict[str, Row] = {
     "attach": ("attach", "ATTACH", "Attach local standard input, output, and error streams to a running container"),
+    "commit": ("commit", "COMMIT", "Create a new image from a container's changes"),
     "cp": ("copy", "COPY", "Copy files/folders between a container and the local filesystem"),
     "create": ("create", "CREATE", "Create a new container"),
     "diff": ("save", "DIFF", "Inspect changes to files or directories on a container's filesystem"),
@@ -57,6 +58,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
         "Manage containers",
         {
             "attach": COMMANDS["attach"],
+            "commit": COMMANDS["commit"],
             "cp": COMMANDS["cp"],
             "create": COMMANDS["create"],
             "diff": COMMANDS["diff"],
@@ -68,6 +70,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "ls": COMMON["ps"],
             "pause": COMMANDS["pause"],
             "port": COMMANDS["port"],
+            "prune": ("prune", "PRUNE_CONTAINERS", "Remove all stopped containers"),
             "rename": COMMANDS["rename"],
             "restart": COMMANDS["restart"],
             "rm": COMMANDS["rm"],
@@ -132,6 +135,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
             "events": COMMANDS["events"],
             "info": COMMON["info"],
+            "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
         },
     ),
     "volume": (

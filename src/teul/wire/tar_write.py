@@ -45,7 +45,7 @@ def _render_sparse(entry: Entry, segments: list[tuple[int, int]], seconds: int) 
     sparse_map += padding(len(sparse_map))
     size_bytes = len(sparse_map) + sum(length for _, length in segments)
     # GNU tar, "Storing Sparse Files": whoever does not know the format gets a file that is called otherwise.
-    name = b"GNUSparseFile.0/" + entry.name
+    name = (b"GNUSparseFile.0/" + entry.name)[:100]
     records = [
         (b"GNU.sparse.major", b"1"),
         (b"GNU.sparse.minor", b"0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from teul.cli.command import Command
 from teul.cli.commands.inspect import show
-from teul.cli.commands.prune import confirmed, prune_filters
+from teul.cli.commands.prune import confirmed, prune_networks
 from teul.cli.errors import CliError
 from teul.cli.format.listing import FORMAT_HELP, INSPECT_FORMAT_HELP, Listing, Row
 from teul.cli.format.units import go_timestamp
@@ -173,10 +173,9 @@ def _is_ingress(context: Context, reference: str) -> bool:
 def prune(context: Context, options: Options, _arguments: list[str]) -> int:
     if not options.flag("force") and not confirmed(context, _PRUNE_WARNING):
         return 0  # docker: it is not a failure that the user thought better of it
-    filters = list(prune_filters(options.texts("filter"), context.config.get("pruneFilters")))
-    removed = context.client.post("/networks/prune", {"filters": to_filters(filters)}).get("NetworksDeleted") or []
+    removed, _ = prune_networks(context, options.texts("filter"))
     if removed:
-        context.streams.print("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed))
+        context.streams.print(removed)
     return 0
 
 

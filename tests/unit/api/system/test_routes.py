@@ -131,8 +131,12 @@ async def test_there_are_no_plugins(api: Api) -> None:
 
 
 async def test_what_is_not_supported_says_so(api: Api) -> None:
-    assert await api.request("POST", "/build/prune") == (501, {"message": "pruning the build cache is not supported by this engine"})
+    assert await api.request("POST", "/build/cancel") == (501, {"message": "cancelling a build is not supported by this engine"})
     assert (await api.request("POST", "/build"))[0] == 501
+
+
+async def test_there_is_no_build_cache(api: Api) -> None:
+    assert await api.request("POST", "/build/prune") == (200, {"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 def test_unsupported_routes_hide_no_supported_one() -> None:
