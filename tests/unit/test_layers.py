@@ -68,7 +68,7 @@ ALLOWED = {
 # Inside a room, from below: what stands in one row may not import each other, and nothing of the rows after it.
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
-    "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
+    "teul.workers": (("program",), ("client",), ("layers", "mounting", "rootfs")),
     "teul.workers.program": (
         ("messages",),
         ("allowed", "changes", "entries", "pack", "report", "streams"),
@@ -76,7 +76,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("late",),
         ("extract", "place", "populate", "resolve", "split", "view"),
         ("index",),
-        ("layers", "rootfs"),
+        ("layers", "mounting", "rootfs"),
     ),
     "teul.network.agent": (("messages",), ("program",), ("difference", "line", "start"), ("client",), ("relays",)),
     "teul.network.agent.program": (
@@ -141,7 +141,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("removal",),
         ("supervision",),
         ("lifecycle",),
-        ("connections", "explanations", "service", "execs", "filesystem", "resources"),
+        ("connections", "explanations", "service", "execs", "filesystem", "mount_edits", "resources"),
         ("health",),
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),

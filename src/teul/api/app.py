@@ -15,6 +15,7 @@ from teul.api import unsupported
 from teul.api.containers import archives as container_archives
 from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
+from teul.api.containers import mounts as container_mounts
 from teul.api.containers import ports as container_ports
 from teul.api.containers import resources as container_resources
 from teul.api.containers import routes as containers
@@ -38,6 +39,7 @@ _MODULES = (
     containers,
     container_archives,
     container_explanation,
+    container_mounts,
     container_ports,
     container_resources,
     container_streams,

@@ -45,6 +45,7 @@ from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.links import Links
+from teul.services.containers.mount_edits import MountEdits
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
@@ -197,6 +198,7 @@ class Engine:
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),
             port_edits=PortEdits(registry, runs, networks),
+            mount_edits=MountEdits(registry, runs, launcher, images, container_volumes),
             explanations=Explanations(registry, runs, networks, names_for_root(config.root)),
             resources=ContainerResources(registry, runs, launcher, events),
         )

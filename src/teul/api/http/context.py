@@ -13,6 +13,7 @@ from teul.services.containers.execs import Execs
 from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.mount_edits import MountEdits
 from teul.services.containers.ports import PortEdits
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
@@ -55,6 +56,7 @@ class Services:
     events: Events
     system: System
     port_edits: PortEdits
+    mount_edits: MountEdits
     explanations: Explanations
     resources: ContainerResources
 
