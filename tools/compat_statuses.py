@@ -74,6 +74,7 @@ OPERATIONS: dict[str, Entry] = {
 OWN: dict[str, str] = {
     "POST /teul/system/check": "checks everything that is stored, and repairs it with `repair=1`: JSON lines, see [cli.md](cli.md)",
     "POST /teul/containers/{id}/ports": "publishes more ports of a container, or no longer some, while it runs or not: `teul port add`",
+    "POST /teul/containers/{id}/mounts": "mounts more in a container, or no longer some of it, while it runs or not: `teul mount add`",
     "GET /teul/containers/{id}/network/explanation": "how packets get to a container and from it, and where they would be dropped: "
     "`teul network explain`",
     "GET /teul/containers/{id}/egress": "what a container may reach, and what it was refused: `teul network egress`",

@@ -129,3 +129,51 @@ def assert_no_volume_is_needed(victim: Victim) -> None:
     victim.want(200, "POST", "/volumes/prune")
     assert volumes(victim) == set()
     assert_usable(victim, "hit")
+
+
+@cases(
+    {
+        "store.transaction.worked": "kill kill@2 full full@2",
+        "containers.mounts.recorded": "kill cancel error",
+        "containers.mounts.attached": "kill cancel error",
+    },
+)
+def test_volume_is_mounted_in_a_running_container_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """What is mounted is in the record, and can be taken away."""
+    victim.run("hit")
+    response = victim.strike(point, way, "POST", "/teul/containers/hit/mounts", {"Binds": ["mine:/m"]}, occurrence=occurrence)
+    assert_whole(victim)
+    shown = [mount["Destination"] for mount in victim.find("hit")["Mounts"]]
+    if response is not None:
+        assert (response.status == 200) == (shown == ["/m"]), response.message
+    if is_mounted(victim):
+        assert shown == ["/m"]
+    if shown:
+        victim.want(200, "POST", "/teul/containers/hit/mounts", {"Remove": ["/m"]})
+    assert not is_mounted(victim)
+    victim.want(200, "POST", "/teul/containers/hit/mounts", {"Binds": ["mine:/m"]})
+    assert is_mounted(victim)
+    victim.want(200, "POST", "/teul/containers/hit/mounts", {"Remove": ["/m"]})
+    victim.want(204, "DELETE", "/volumes/mine")
+    assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
+@cases({"containers.mounts.detached": "kill cancel error", "store.transaction.worked": "kill full"})
+def test_volume_is_taken_from_a_running_container_or_not(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """What is not in the record is not mounted."""
+    victim.run("hit")
+    victim.want(200, "POST", "/teul/containers/hit/mounts", {"Binds": ["mine:/m"]})
+    victim.strike(point, way, "POST", "/teul/containers/hit/mounts", {"Remove": ["/m"]}, occurrence=occurrence)
+    assert_whole(victim)
+    if victim.find("hit")["Mounts"]:
+        victim.want(200, "POST", "/teul/containers/hit/mounts", {"Remove": ["/m"]})
+    assert not is_mounted(victim)
+    victim.want(204, "DELETE", "/volumes/mine")
+    assert_ends(victim, "hit")
+    assert_usable(victim, "hit")
+
+
+def is_mounted(victim: Victim) -> bool:
+    with open(f"/proc/{victim.find('hit')['State']['Pid']}/mounts") as file:
+        return " /m " in file.read()

@@ -68,7 +68,7 @@ ALLOWED = {
 # Inside a room, from below: what stands in one row may not import each other, and nothing of the rows after it.
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
-    "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
+    "teul.workers": (("program",), ("client",), ("layers", "mounting", "rootfs")),
     "teul.workers.program": (
         ("messages",),
         ("allowed", "entries", "hashed_file", "pack", "report", "streams", "upper"),
@@ -77,7 +77,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("extract", "place", "populate", "resolve", "split", "view"),
         ("index",),
         ("changeset",),
-        ("layers", "rootfs"),
+        ("layers", "mounting", "rootfs"),
     ),
     "teul.network.agent": (("messages",), ("program",), ("difference", "line", "start"), ("client",), ("relays",)),
     "teul.network.agent.program": (
@@ -142,7 +142,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("removal",),
         ("supervision",),
         ("lifecycle",),
-        ("connections", "egress", "explanations", "service", "execs", "filesystem", "resources"),
+        ("connections", "egress", "explanations", "service", "execs", "filesystem", "mount_edits", "resources"),
         ("commits", "pruning"),
         ("health",),
     ),

@@ -17,6 +17,7 @@ from teul.api.containers import commits as container_commits
 from teul.api.containers import egress as container_egress
 from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
+from teul.api.containers import mounts as container_mounts
 from teul.api.containers import ports as container_ports
 from teul.api.containers import resources as container_resources
 from teul.api.containers import routes as containers
@@ -43,6 +44,7 @@ _MODULES = (
     container_commits,
     container_egress,
     container_explanation,
+    container_mounts,
     container_ports,
     container_resources,
     container_streams,

@@ -113,6 +113,14 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "rm": ("manifest", "REMOVE", "Delete one or more manifest lists from local storage"),
         },
     ),
+    "mount": (
+        "Manage mounts of containers, also of running ones",
+        {
+            "add": ("mount", "ADD", "Mount more in a container, also while it runs"),
+            "ls": ("mount", "LIST", "List mounts of a container"),
+            "rm": ("mount", "REMOVE", "Take mounts of a container away, also while it runs"),
+        },
+    ),
     "network": (
         "Manage networks",
         {

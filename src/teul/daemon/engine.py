@@ -175,6 +175,7 @@ class Engine:
             images,
             networks,
             volumes,
+            container_volumes,
             files=files,
             links=links,
             names=names,

@@ -16,6 +16,7 @@ from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.links import Links
+from teul.services.containers.mount_edits import MountEdits
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
@@ -24,6 +25,7 @@ from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
+from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events
 from teul.services.images.archives import ImageArchives
 from teul.services.images.check import ImageCheck
@@ -63,6 +65,7 @@ class Core:
     images: Images
     networks: Networks
     volumes: Volumes
+    container_volumes: ContainerVolumes
     files: NetworkFiles
     links: Links
     names: Names
@@ -95,6 +98,7 @@ class Core:
             events=events,
             system=system,
             port_edits=PortEdits(registry, runs, networks),
+            mount_edits=MountEdits(registry, runs, launcher, images, self.container_volumes),
             egress_edits=EgressEdits(registry, runs, networks, files=files, names=names, events=events),
             explanations=Explanations(registry, runs, networks, host_names),
             resources=ContainerResources(registry, runs, launcher, events),

@@ -7,18 +7,34 @@ import os
 
 from teul.linux.syscalls import os_error
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
-def mount_of(fd: int) -> tuple[str, list[str]]:
+
+def mount_of(fd: int, own_fd: int | None = None) -> tuple[str, list[str]]:
     """Where the mount is that `fd` is on, and its optional fields ("shared:N", "master:N").
 
-    Raises `OSError`, ENOENT if it is in another mount namespace or in none.
+    `own_fd` is /proc/self, opened, for a process that is where /proc is somebody else's. Raises `OSError`, ENOENT if it is in another mount
+    namespace or in none.
     """
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+    with _open_own(f"fdinfo/{fd}", own_fd) as info:
         mount_id = next(line.split()[1] for line in info if line.startswith(b"mnt_id:"))
-    with open("/proc/self/mountinfo", "rb") as file:
+    with _open_own("mountinfo", own_fd) as file:
         for line in file:
             words = line.split(b" ")
             if words[0] == mount_id:
-                place = words[4].decode("unicode_escape").encode("latin-1")  # white space and backslashes are written in octal
-                return os.fsdecode(place), [field.decode() for field in words[6 : words.index(b"-")]]
+                return os.fsdecode(_plain(words[4])), [field.decode() for field in words[6 : words.index(b"-")]]
     raise os_error(errno.ENOENT, "mountinfo", mount_id.decode())
+
+
+def _plain(written: bytes) -> bytes:
+    """White space and backslashes are written in octal. Not by a codec: Python would look for its file, perhaps in another root."""
+    first, *rest = written.split(b"\\")
+    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
+
+
+def _open_own(name: str, own_fd: int | None) -> BinaryIO:
+    if own_fd is None:
+        return open(f"/proc/self/{name}", "rb")
+    return open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=own_fd), "rb")

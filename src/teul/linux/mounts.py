@@ -25,7 +25,9 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
+SYSFS_MAGIC = 0x62656572
 
 MOUNT_ATTR_RDONLY = 0x01
 MOUNT_ATTR_NOSUID = 0x02
@@ -157,6 +159,11 @@ def set_propagation(path: str, flags: int) -> None:
 def detach(path: str) -> None:
     """Lazily unmount `path`."""
     check(_umount2(os.fsencode(path), MNT_DETACH), "umount2", path)
+
+
+def unmount(path: str, *, lazily: bool) -> None:
+    """Unmount what is at `path` itself, not at what it links to. Raises `OSError`, EBUSY for what is in use unless `lazily`."""
+    check(_umount2(os.fsencode(path), UMOUNT_NOFOLLOW | (MNT_DETACH if lazily else 0)), "umount2", path)
 
 
 def is_mount_point(path: str) -> bool:

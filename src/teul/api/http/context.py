@@ -15,6 +15,7 @@ from teul.services.containers.execs import Execs
 from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
+from teul.services.containers.mount_edits import MountEdits
 from teul.services.containers.ports import PortEdits
 from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.resources import ContainerResources
@@ -60,6 +61,7 @@ class Services:
     events: Events
     system: System
     port_edits: PortEdits
+    mount_edits: MountEdits
     explanations: Explanations
     egress_edits: EgressEdits
     resources: ContainerResources

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from teul.model import lifecycle
 from teul.model.config import ContainerConfig
 from teul.model.container import Container
 from teul.model.host_config import HostConfig
+from teul.model.mount import PlannedMount
 from teul.model.names import random_name
 from teul.oci.digest import Digest
 from teul.services.containers.link_names import LinkNames
@@ -122,10 +124,12 @@ class ContainerRegistry:
         """Give a reserved name back."""
         self._ids.pop(name, None)
 
-    def hold(self, container: Container) -> None:
-        """Keep the images and the volumes of a container that is being made; to be called in the step that looked the images up."""
-        self._image_usage.declare(container, map(Digest, container.image_ids))
-        self._volume_usage.declare(container, _volumes_of(container))
+    def hold(self, container: Container, more: Sequence[PlannedMount] = ()) -> None:
+        """Keep the images and the volumes of a container, and those of the mounts that it is to have besides; to be called in the step that
+        looked the images up."""
+        images = [*container.image_ids, *(mount.image_id for mount in more if mount.image_id)]
+        self._image_usage.declare(container, map(Digest, images))
+        self._volume_usage.declare(container, _volumes_of([*(container.planned or ()), *more]))
 
     def give_up(self, container: Container) -> None:
         """Give back the name, the images and the volumes of a container that could not be made."""
@@ -196,8 +200,8 @@ class ContainerRegistry:
         self._network_usage.declare(container, [endpoint.network_id for endpoint in container.endpoints.values()])
 
 
-def _volumes_of(container: Container) -> list[str]:
-    return [mount.name for mount in container.planned or () if mount.type == "volume"]
+def _volumes_of(planned: Sequence[PlannedMount]) -> list[str]:
+    return [mount.name for mount in planned if mount.type == "volume"]
 
 
 def _stand_in(damaged: rows.DamagedRow) -> Container:

@@ -21,7 +21,10 @@ from teul.linux.mountinfo import mount_of
 from teul.linux.overlay import stack_layers
 from teul.model.mount import PlannedMount
 from teul.oci.digest import Digest
+from teul.runtime.child.mount_options import MountOptions
 from teul.services.containers.request.mounts import source_of
+from teul.services.containers.spec.mounts import render_mount
+from teul.services.host import HostFacts
 from teul.services.images.service import Images
 
 _SHARED = (("shared:",), "shared")
@@ -111,6 +114,49 @@ def open_sources(planned: Sequence[PlannedMount], images: Images) -> Iterator[di
                 found[mount.destination] = _open_image(mount, images)
                 stack.callback(os.close, found[mount.destination])
         yield found
+
+
+def open_whole(mount: PlannedMount, images: Images, host: HostFacts) -> int:
+    """A detached mount as the container is to have it, but for the ids that it shows; whatever kind it is, but a tmpfs. Blocking.
+
+    Raises as `open_sources`, and InvalidParameter.
+    """
+    make_bind_sources([mount])
+    options = MountOptions(render_mount(mount, host)["options"])
+    try:
+        check_propagation([mount])
+        with open_sources([mount], images) as found:
+            opened = found.get(mount.destination)
+            mount_fd = os.dup(opened) if opened is not None else mounts.clone_tree(source_of(mount), recursive=options.recursive)
+    except OSError as error:
+        raise System(f"error while mounting {source_of(mount)}: {error}") from error
+    try:
+        if options.add or options.clear:
+            mounts.set_attributes(mount_fd, add=options.add, clear=options.clear, recursive=options.recursive_readonly)
+        mounts.set_attributes(mount_fd, propagation=options.propagation or mounts.MS_PRIVATE, recursive=options.recursive_propagation)
+    except OSError as error:
+        os.close(mount_fd)
+        raise System(f"error while mounting {source_of(mount)}: {error}") from error
+    return mount_fd
+
+
+def identify(mount: PlannedMount) -> tuple[int, int] | None:
+    """Device and inode of what a bind or a volume mounts, None for others. Blocking. Raises as `open_sources`."""
+    if mount.type not in ("bind", "volume"):
+        return None
+    try:
+        mount_fd = (
+            open_subpath(source_of(mount), mount.subpath or ".")
+            if mount.type == "volume"
+            else os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+        )
+    except OSError:
+        return (0, 0)  # it is gone from the host, and what is mounted cannot be known again
+    try:
+        status = os.fstat(mount_fd)
+    finally:
+        os.close(mount_fd)
+    return status.st_dev, status.st_ino
 
 
 def _open_image(mount: PlannedMount, images: Images) -> int:

@@ -20,7 +20,7 @@ from typing import Literal, TypedDict
 # gone       the container has ended before its root was entered
 # system     the kernel or the disk said no
 # bug        anything else; the text is a traceback, for the log only
-FailureKind = Literal["invalid", "limit", "not-found", "gone", "system", "bug"]
+FailureKind = Literal["invalid", "limit", "not-found", "gone", "busy", "system", "bug"]
 
 
 class Failure(TypedDict):
@@ -204,8 +204,32 @@ class ChangesetOrder(TypedDict):
     index_fd: int | None
 
 
+class AttachOrder(TypedDict):
+    """Attach the detached mount `mount_fd` at `destination` in the container of the process behind `pidfd`, whose user is `user`."""
+
+    job: Literal["attach"]
+    parent_pid: int
+    pidfd: int
+    mount_fd: int
+    destination: str
+    id_map: IdRanges | None
+    user: str
+
+
+class DetachOrder(TypedDict):
+    """Take away what is mounted at `destination`, if it is what has this device and inode number; `lazily` also if it is in use."""
+
+    job: Literal["detach"]
+    parent_pid: int
+    pidfd: int
+    destination: str
+    identity: list[int] | None
+    lazily: bool
+
+
+MountingOrder = AttachOrder | DetachOrder
 RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | PopulateOrder | ChangesOrder | ChangesetOrder
-Order = LayersOrder | RootfsOrder
+Order = LayersOrder | RootfsOrder | MountingOrder
 
 
 # Lines on the way.
@@ -338,7 +362,13 @@ class PopulateResult(TypedDict):
     found: list[Literal["directory", "file", "nothing"]]
 
 
-Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult | ChangesetResult | PopulateResult
+class DetachResult(TypedDict):
+    """Whether anything was mounted there."""
+
+    found: bool
+
+
+Result = Nothing | UnpackResult | IngestResult | IndexResult | Stat | ChangesResult | ChangesetResult | PopulateResult | DetachResult
 
 
 class DoneLine(TypedDict):

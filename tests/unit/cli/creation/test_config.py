@@ -412,6 +412,11 @@ def test_bad_labels_are_refused(label: str, message: str) -> None:
                 },
             },
         ),
+        ("idmap,type=bind,src=/a,dst=/b", {"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"IdMap": "owner"}}),
+        (
+            "src=v,dst=/d,idmap=uids=0-1-2#3-4-5;gids=6-7-8",
+            {"Type": "volume", "Source": "v", "Target": "/d", "VolumeOptions": {"IdMap": "uids=0-1-2#3-4-5;gids=6-7-8"}},
+        ),
         ("type=image,src=i,dst=/d,image-subpath=p", {"Type": "image", "Source": "i", "Target": "/d", "ImageOptions": {"Subpath": "p"}}),
     ],
 )
@@ -436,6 +441,8 @@ def test_mounts(text: str, expected: dict[str, Any]) -> None:
         ("type=tmpfs,dst=/a,tmpfs-x=1", "unknown option 'tmpfs-x'"),
         ("type=tmpfs,dst=/a,tmpfs-size=x", "invalid value for tmpfs-size: x"),
         ("type=tmpfs,dst=/a,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+        ("type=tmpfs,dst=/a,idmap", "cannot use 'idmap' with mount type 'tmpfs'"),
+        ("type=bind,dst=/a,idmap=", "invalid value for 'idmap': value is empty"),
         ("type=tmpfs,dst=/a,bind-propagation=shared", r"cannot mix 'bind-\*' options with mount type 'tmpfs'"),
         ("type=bind,dst=/a,bind-recursive=writable", "requires 'readonly'"),
         ("type=bind,dst=/a,bind-recursive=readonly", "requires 'readonly'"),

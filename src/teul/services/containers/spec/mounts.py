@@ -38,7 +38,7 @@ def build_mounts(
     if "/dev" in taken:
         mounts = [mount for mount in mounts if not mount["destination"].startswith("/dev/")]
     mounts = [mount for mount in mounts if mount["destination"] not in taken]
-    rendered = [_render(mount, host) for mount in asked]
+    rendered = [render_mount(mount, host) for mount in asked]
     if host_config.ipc_mode == "host" and "/dev/shm" not in taken:
         rendered.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", DEFAULT_PROPAGATION]))
     mode = ["ro"] if host_config.readonly_rootfs else []
@@ -82,7 +82,8 @@ def _default_mounts(host_config: HostConfig, *, writable_cgroups: bool) -> list[
     return mounts
 
 
-def _render(mount: PlannedMount, host: HostFacts) -> Mount:
+def render_mount(mount: PlannedMount, host: HostFacts) -> Mount:
+    """One of the client's mounts. Raises InvalidParameter."""
     if mount.type == "tmpfs":
         return _mount(mount.destination, "tmpfs", "tmpfs", merge_tmpfs_options(mount.tmpfs_options))
     options = ["bind" if mount.non_recursive else "rbind"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from teul.errors import InvalidParameter, TeulError
 from teul.model.host_config import HostConfig
-from teul.model.mount import BindOptions, Mount, TmpfsOptions, VolumeOptions
+from teul.model.mount import BindOptions, ImageOptions, Mount, TmpfsOptions, VolumeOptions
 from teul.services.containers.request.mounts import (
     clean_path,
     inherit,
@@ -31,6 +31,8 @@ from teul.services.containers.request.tmpfs import merge_tmpfs_options
         ("/a:/b:Z,ro,cached", "/a", "/b", "Z,ro,cached", True, "rprivate"),
         ("/a:/b:rslave", "/a", "/b", "rslave", False, "rslave"),
         ("/a:/b:private,ro", "/a", "/b", "private,ro", True, "private"),
+        ("/a:/b:rshared", "/a", "/b", "rshared", False, "rshared"),
+        ("/a:/b:ro,idmap,slave", "/a", "/b", "ro,idmap,slave", True, "slave"),
         ("/a//x/../y/:/b//c/", "/a/y", "/b/c", "", False, "rprivate"),
         ("//a://b", "/a", "/b", "", False, "rprivate"),
     ],
@@ -57,6 +59,9 @@ def _problem(raw: str, kind: str, reason: str) -> str:
         ("/a:/b:fast", "invalid mode: fast"),
         ("/a:/b:ro,rw", "invalid mode: ro,rw"),
         ("/a:/b:rslave,slave", "invalid mode: rslave,slave"),
+        ("/a:/b:idmap,idmap", "invalid mode: idmap,idmap"),
+        ("/a:/b:idmap=", "invalid mode: idmap="),
+        ("/a:/b:idmapped", "invalid mode: idmapped"),
         ("/a:/b:nocopy", _problem("/a:/b:nocopy", "bind", "field VolumeOptions must not be specified")),
         ("/a:b", _problem("/a:b", "bind", "invalid mount path: 'b' mount path must be absolute")),
         ("/a:/", _problem("/a:/", "bind", "invalid specification: destination can't be '/'")),
@@ -227,3 +232,30 @@ def test_any_text_is_a_bind_or_our_own_error(raw: str) -> None:
     assert mount.source.startswith("/") or (mount.type == "volume" and not mount.source)
     assert mount.destination.startswith(("/", "\\"))
     assert ".." not in mount.source.split("/")
+
+
+@pytest.mark.parametrize(
+    ("raw", "id_map"),
+    [
+        ("/a:/b", ""),
+        ("/a:/b:idmap", "owner"),
+        ("/a:/b:idmap=owner,ro", "owner"),
+        ("vol:/b:nocopy,idmap=uids=1-2-3;gids=4-5-6", "uids=1-2-3;gids=4-5-6"),
+    ],
+)
+def test_which_owners_a_bind_shows(raw: str, id_map: str) -> None:
+    mount = parse_bind(raw)
+    assert mount.point is not None
+    assert (mount.id_map, mount.point.id_map) == (id_map, id_map)
+
+
+def test_an_image_is_read_only_whatever_is_said() -> None:
+    mount = parse_mount(Mount(type="image", source="a:1", target="/m//", image_options=ImageOptions(subpath="b/c")))
+    assert (mount.type, mount.source, mount.destination, mount.subpath, mount.read_only) == ("image", "a:1", "/m", "b/c", True)
+    assert mount.point is not None
+    assert (mount.point.name, mount.point.rw, mount.point.propagation) == ("a:1", False, "rprivate")
+
+
+def test_words_about_owners_are_none_of_other_containers_mounts() -> None:
+    with pytest.raises(InvalidParameter, match="invalid mode: idmap"):
+        parse_volumes_from("donor:idmap")
