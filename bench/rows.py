@@ -112,7 +112,7 @@ class OwnCli(Row):
 
 class Commit(Row):
     name = "commit 100 MB"
-    budget = 0.60
+    budget = 0.40
     rounds = 3
     quick_rounds = 1
 
