@@ -12,6 +12,8 @@ import os
 import platform
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,15 @@ async def test_calls_of_another_architecture_end_the_worker(attacked: Attacked) 
     assert await attacked.attack("unpack", without=("filter",), foreign=True) == {"foreign": "1"}
     with pytest.raises(System, match="the worker died"):
         await attacked.attack("unpack", foreign=True)
+
+
+def test_no_module_is_loaded_any_more() -> None:
+    """security: in a container's root it would be the container's. Neither by name nor, as codecs are, by the way."""
+    program = (
+        "import sys; from teul.workers.program.confine import forbid_imports; forbid_imports()\n"
+        "for attempt in (lambda: __import__('colorsys'), lambda: b'x'.decode('cp037'), lambda: __import__('_lzma')):\n"
+        "    try: attempt(); print('loaded')\n"
+        "    except (ImportError, LookupError): print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["refused"] * 3

@@ -13,6 +13,7 @@ import os
 import resource
 import select
 import signal
+import sys
 from typing import NoReturn
 
 from teul.linux import mounts
@@ -87,6 +88,16 @@ def enter_root(root_fd: int) -> None:
     os.fchdir(root_fd)
     mounts.pivot_root_here()
     os.close(root_fd)
+
+
+def forbid_imports() -> None:
+    """Let no module be loaded any more, for good.
+
+    security: where a container's files are the root, a module that is loaded late, a codec say, would be the container's.
+    """
+    for place in (sys.meta_path, sys.path, sys.path_hooks):
+        place.clear()
+    sys.path_importer_cache.clear()
 
 
 def lock(capabilities: tuple[str, ...], *, changing: bool) -> None:
