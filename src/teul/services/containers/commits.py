@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from teul.aio import run_blocking, run_to_end
 from teul.dockerfile.instructions import apply_changes
-from teul.errors import Conflict, System
+from teul.errors import Conflict, InvalidParameter, System
 from teul.model.config import ContainerConfig, HealthConfig
 from teul.model.container import Container
 from teul.model.document import Empty
@@ -72,6 +72,8 @@ class Commits:
         """Make an image of the container; its id. Raises as Docker does, and then there is none; the container goes on in any case."""
         container = self._registry.get(reference)
         _check(container)
+        if order.reference is not None and order.reference.familiar_name == "sha256":
+            raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
         request = CommitRequest(
             config=committed_config(container.config, order.config, order.changes),
             container_id=container.id,
