@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from teul.errors import Conflict, InvalidParameter, System, TeulError
+from teul.errors import Conflict, InvalidParameter, System
 from teul.oci.runtime_spec import IdMap
 from teul.workers.client import Program, running_worker
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from teul.workers.program.messages import AttachOrder, DetachOrder, DetachResult
 
 
-class ContainerEnded(TeulError):
+class ContainerEnded(Conflict):
     """The container has ended before its mount namespace was entered; nothing was done."""
 
 

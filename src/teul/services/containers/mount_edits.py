@@ -17,10 +17,10 @@ from teul import failpoints
 from teul.aio import run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.model.container import Container
+from teul.model.lifecycle import Status
 from teul.model.mount import PlannedMount
 from teul.model.mount_changes import MountChanges
 from teul.oci.digest import Digest
-from teul.services.containers.attachments import check_alive
 from teul.services.containers.launch import Launcher
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.id_map import parse_id_map
@@ -51,7 +51,8 @@ class MountEdits:
                 raise NotImplementedHere("a tmpfs cannot be added to a container that is there")
         async with self._runs.of(container.id).lock:
             self._registry.get(container.id)  # the container may have been removed while we waited
-            check_alive(container)
+            if container.state.status in (Status.REMOVING, Status.DEAD):
+                raise Conflict(f"container {container.id} is marked for removal")
             for place in changes.remove or ():
                 await run_to_end(self._remove_locked(container, clean_path(place), force=changes.force))
             for mount in wanted:
