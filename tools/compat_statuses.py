@@ -76,6 +76,9 @@ OWN: dict[str, str] = {
     "GET /teul/containers/{id}/network/explanation": "how packets get to a container and from it, and where they would be dropped: "
     "`teul network explain`",
     "GET /teul/images/layers": "which layers every image has, and what they take on the disk: `teul images --tree --layers`",
+    "GET /teul/volumes/{name}/archive": "all that is in a volume, as a tar archive: `teul volume export`, see [volumes.md](volumes.md)",
+    "POST /teul/volumes/{name}/archive": "unpacks a tar archive in an empty volume, or with `create=1` in a new one: `teul volume import`",
+    "POST /teul/volumes/{name}/clone": "copies a volume into the one that `to` names, new or empty: `teul volume clone`",
     "POST /teul/images/blobs": "the blobs of the images that the body names, see [images.md](images.md)",
     "POST /teul/images/missing": "those of the blobs that the body names that are not stored here",
     "POST /teul/images/save": "as `GET /images/get`, without the blobs that the body names",

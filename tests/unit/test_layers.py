@@ -68,15 +68,15 @@ ALLOWED = {
 # Inside a room, from below: what stands in one row may not import each other, and nothing of the rows after it.
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
-    "teul.workers": (("program",), ("client",), ("layers", "rootfs")),
+    "teul.workers": (("program",), ("client",), ("layers", "rootfs", "volumes")),
     "teul.workers.program": (
         ("messages",),
-        ("allowed", "changes", "entries", "pack", "report", "streams"),
-        ("attributes", "confine", "names"),
+        ("allowed", "changes", "entries", "keeping", "report", "streams"),
+        ("attributes", "confine", "names", "pack"),
         ("late",),
         ("extract", "place", "populate", "resolve", "split", "view"),
         ("index",),
-        ("layers", "rootfs"),
+        ("layers", "rootfs", "volumes"),
     ),
     "teul.network.agent": (("messages",), ("program",), ("difference", "line", "start"), ("client",), ("relays",)),
     "teul.network.agent.program": (
@@ -128,7 +128,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("load", "pull"),
         ("archives", "check", "service"),
     ),
-    "teul.services.volumes": (("filters", "local", "request"), ("service",)),
+    "teul.services.volumes": (("filters", "local", "request"), ("service",), ("archives",)),
     "teul.services.containers": (
         ("errors", "link_names", "restart_policy", "run"),
         ("registry", "directories"),

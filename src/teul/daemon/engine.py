@@ -72,6 +72,7 @@ from teul.services.networks.relays import Relays
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
+from teul.services.volumes.archives import VolumeArchives
 from teul.services.volumes.local import VolumeFiles
 from teul.services.volumes.service import Volumes
 from teul.services.watching import DirectoryWatcher
@@ -193,6 +194,7 @@ class Engine:
             registries=registries,
             networks=networks,
             volumes=volumes,
+            volume_archives=VolumeArchives(volumes, f"{config.root}/tmp"),
             connections=Connections(registry, runs, networks, files=files, names=names, links=links, events=events),
             events=events,
             system=System(await self._gather_facts(ballast, layout), containers, images, events),

@@ -1,7 +1,8 @@
 """tar headers, written: ustar, with a PAX record for each thing that ustar has no room for. Pure.
 
-The inverse of `wire.tar` for what a file system has. Times are whole seconds, as docker writes them, and no names of users are told.
-Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header".
+The inverse of `wire.tar` for what a file system has. Times are whole seconds, as docker writes them, unless more is asked for, and no names
+of users are told. Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Storing Sparse Files",
+PAX format, version 1.0.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ END = bytes(2 * BLOCK_BYTES)
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _XATTR = b"SCHILY.xattr."
 _PAX_NAME = b"PaxHeaders/0"
+# What a program that knows nothing of holes makes of a sparse file.
+_SPARSE_NAME = b"GNUSparseFile.0"
 _MAX_ID = 0o7777777
 _MAX_LONG = 0o77777777777
 
@@ -25,11 +28,24 @@ def padding(size_bytes: int) -> bytes:
     return bytes(-size_bytes % BLOCK_BYTES)
 
 
-def render_header(entry: Entry) -> bytes:
-    """The blocks that stand before the entry's data. A directory's name gets its slash."""
+def render_header(entry: Entry, *, exact_time: bool = False) -> bytes:
+    """The blocks that stand before the entry's data. A directory's name gets its slash; `exact_time` tells nanoseconds.
+
+    Of a sparse file its map is among them, and only the data of its segments is to follow.
+    """
     name = entry.name + b"/" if entry.type == DIRECTORY and not entry.name.endswith(b"/") else entry.name
     seconds = entry.mtime_ns // 1_000_000_000
     records = _records(entry, name, seconds)
+    if exact_time and entry.mtime_ns % 1_000_000_000:
+        records = [record for record in records if record[0] != b"mtime"] + [(b"mtime", _exact(entry.mtime_ns))]
+    sparse_map, size_bytes = b"", entry.size_bytes
+    if entry.segments is not None:
+        sparse_map = _sparse_map(entry.segments)
+        size_bytes = len(sparse_map) + sum(length for _, length in entry.segments)
+        records = [record for record in records if record[0] not in (b"size", b"path")] + _sparse_records(name, entry.size_bytes)
+        if size_bytes > _MAX_LONG:
+            records.append((b"size", b"%d" % size_bytes))
+        name = _SPARSE_NAME
     header = _block(
         entry.type,
         name[:100],
@@ -37,11 +53,32 @@ def render_header(entry: Entry) -> bytes:
         mode=entry.mode & 0o7777,
         uid=_fitting(entry.uid, _MAX_ID),
         gid=_fitting(entry.gid, _MAX_ID),
-        size=_fitting(entry.size_bytes, _MAX_LONG),
+        size=_fitting(size_bytes, _MAX_LONG),
         mtime=_fitting(seconds, _MAX_LONG),
         device=(entry.major, entry.minor),
     )
-    return _extended(records) + header if records else header
+    return (_extended(records) + header if records else header) + sparse_map
+
+
+def _sparse_map(segments: list[tuple[int, int]]) -> bytes:
+    """Stands where the file's data would begin, to the end of its last block."""
+    lines = b"".join(b"%d\n%d\n" % segment for segment in segments)
+    text = b"%d\n" % len(segments) + lines
+    return text + padding(len(text))
+
+
+def _sparse_records(name: bytes, size_bytes: int) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"GNU.sparse.major", b"1"),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", name),
+        (b"GNU.sparse.realsize", b"%d" % size_bytes),
+    ]
+
+
+def _exact(time_ns: int) -> bytes:
+    sign, magnitude = (b"-", -time_ns) if time_ns < 0 else (b"", time_ns)
+    return sign + b"%d.%09d" % divmod(magnitude, 1_000_000_000)
 
 
 def _records(entry: Entry, name: bytes, seconds: int) -> list[tuple[bytes, bytes]]:

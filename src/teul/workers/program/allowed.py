@@ -24,7 +24,7 @@ _READING = (
 _CHANGING = (
     *("ftruncate", "mkdir", "rmdir", "link", "unlink", "symlink", "chmod", "fchmod", "chown", "fchown", "lchown"),
     *("mknod", "setxattr", "lsetxattr", "fsetxattr", "mkdirat", "mknodat", "fchownat", "unlinkat", "linkat"),
-    *("symlinkat", "fchmodat", "utimensat", "fchmodat2", "flistxattr"),
+    *("symlinkat", "fchmodat", "utimensat", "fchmodat2", "flistxattr", "copy_file_range"),
 )
 
 
