@@ -238,6 +238,8 @@ REQUESTS: list[Step] = [
     Request("POST", "/v1.41/volumes/create", {"Name": ".."}),
     Request("POST", "/v1.41/volumes/create", {"Name": "v" * 255}),
     Request("GET", "/v1.41/volumes/nosuch"),
+    Request("GET", "/v1.41/volumes/no/such"),
+    Request("DELETE", "/v1.41/volumes/no/such"),
     Request("GET", "/v1.41/volumes?filters=nonsense"),
     Request("DELETE", "/v1.41/volumes/nosuch"),
     Request("DELETE", "/v1.41/volumes/nosuch?force=1"),

@@ -6,6 +6,7 @@ import os
 
 from faults.judge import assert_ends, assert_usable, assert_whole
 from faults.victim import IMAGE, Victim, cases
+from support import images
 from support.needs import needs
 
 pytestmark = [needs("root", "busybox", "overlayfs")]
@@ -97,6 +98,72 @@ def test_volume_that_is_seen_is_filled_in_the_end(victim: Victim, point: str, wa
     assert_whole(victim)
     assert_ends(victim, "first")
     victim.want(204, "DELETE", "/containers/first")
+    assert_usable(victim, "hit")
+
+
+def archive() -> bytes:
+    return images.pack([images.file("first", "1"), images.directory("sub"), images.file("sub/second", "2")])
+
+
+ALL = {"first", "sub"}
+
+
+@cases(
+    {
+        "volumes.create.made": "kill cancel error",
+        "store.transaction.worked": "kill full",
+        "volumes.create.recorded": "kill cancel",
+        "volumes.import.unpacked": "kill cancel error",
+        "volumes.populate.copied": "kill cancel error",
+    },
+)
+def test_import_is_whole_or_nothing(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    """A volume that was made for it may stay after a kill, but empty; without a kill it goes again."""
+    path = "/teul/volumes/mine/archive?create=1"
+    response = victim.strike(point, way, "POST", path, archive(), occurrence=occurrence)
+    if response is not None:
+        assert ("mine" in volumes(victim)) == (response.status == 200), response.message
+    assert_filled_or_not(victim, "mine", path, archive())
+
+
+@cases(
+    {
+        "volumes.create.recorded": "kill cancel",
+        "volumes.clone.copied": "kill cancel error",
+        "volumes.populate.copied": "kill cancel error",
+    },
+)
+def test_clone_is_whole_or_nothing(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    victim.want(200, "POST", "/teul/volumes/first/archive?create=1", archive())
+    path = "/teul/volumes/first/clone?to=mine"
+    response = victim.strike(point, way, "POST", path, occurrence=occurrence)
+    if response is not None:
+        assert ("mine" in volumes(victim)) == (response.status == 200), response.message
+    assert content(victim, "first") == ALL
+    assert_filled_or_not(victim, "mine", path)
+    victim.want(204, "DELETE", "/volumes/first")
+
+
+@cases({"volumes.populate.moving": "kill"})
+def test_import_that_is_seen_is_whole_in_the_end(victim: Victim, point: str, way: str, occurrence: int) -> None:
+    victim.run("first", HostConfig={"Binds": ["mine:/there"]})
+    victim.strike(point, way, "POST", "/teul/volumes/mine/archive", archive(), occurrence=occurrence)
+    assert content(victim, "mine") == ALL
+    assert_whole(victim)
+    assert_ends(victim, "first")
+    victim.want(204, "DELETE", "/containers/first")
+    victim.want(204, "DELETE", "/volumes/mine")
+    assert_usable(victim, "hit")
+
+
+def assert_filled_or_not(victim: Victim, name: str, path: str, body: bytes | None = None) -> None:
+    """There is no volume of this name, or an empty one, or it has all; the first two can be filled by the same request now."""
+    assert_whole(victim)
+    if name not in volumes(victim) or not content(victim, name):
+        victim.want(200, "POST", path, body)
+    assert content(victim, name) == ALL
+    assert os.listdir(victim.root / "volumes" / name) == ["_data"]
+    victim.want(204, "DELETE", f"/volumes/{name}")
     assert_usable(victim, "hit")
 
 

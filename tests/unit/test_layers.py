@@ -68,16 +68,16 @@ ALLOWED = {
 # Inside a room, from below: what stands in one row may not import each other, and nothing of the rows after it.
 STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.runtime": (("messages",), ("child",), ("keeper", "engine")),
-    "teul.workers": (("program",), ("client",), ("layers", "mounting", "rootfs")),
+    "teul.workers": (("program",), ("client",), ("layers", "mounting", "rootfs", "volumes")),
     "teul.workers.program": (
         ("messages",),
-        ("allowed", "entries", "hashed_file", "pack", "report", "streams", "upper"),
-        ("attributes", "changes", "confine", "names"),
+        ("allowed", "entries", "hashed_file", "keeping", "report", "streams", "upper"),
+        ("attributes", "changes", "confine", "names", "pack"),
         ("late",),
         ("extract", "place", "populate", "resolve", "split", "view"),
         ("index",),
         ("changeset",),
-        ("layers", "mounting", "rootfs"),
+        ("layers", "mounting", "rootfs", "volumes"),
     ),
     "teul.network.agent": (("messages",), ("program",), ("difference", "line", "start"), ("client",), ("relays",)),
     "teul.network.agent.program": (
@@ -129,7 +129,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("load", "pull"),
         ("archives", "check", "service"),
     ),
-    "teul.services.volumes": (("filters", "local", "request"), ("service",)),
+    "teul.services.volumes": (("filters", "local", "request"), ("service",), ("archives",)),
     "teul.services.containers": (
         ("errors", "link_names", "restart_policy", "run"),
         ("registry", "directories"),

@@ -32,6 +32,7 @@ from teul.api.networks import egress as network_egress
 from teul.api.networks import routes as networks
 from teul.api.system import check as system_check
 from teul.api.system import routes as system
+from teul.api.volumes import archives as volume_archives
 from teul.api.volumes import routes as volumes
 from teul.services.system import API_VERSION, MINIMUM_API_VERSION, render_version
 
@@ -59,6 +60,7 @@ _MODULES = (
     system,
     system_check,
     volumes,
+    volume_archives,
     unsupported,
 )
 

@@ -149,7 +149,10 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
     "volume": (
         "Manage volumes",
         {
+            "clone": ("volume_archives", "CLONE", "Copy a volume into a new one"),
             "create": ("volume", "CREATE", "Create a volume"),
+            "export": ("volume_archives", "EXPORT", "Export what is in a volume as a tar archive"),
+            "import": ("volume_archives", "IMPORT", "Import the contents of a tar archive into an empty volume"),
             "inspect": ("volume", "INSPECT", "Display detailed information on one or more volumes"),
             "ls": ("volume", "LIST", "List volumes"),
             "prune": ("volume", "PRUNE", "Remove unused local volumes"),

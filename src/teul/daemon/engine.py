@@ -182,7 +182,7 @@ class Engine:
             events=events,
         )
         system = System(await self._gather_facts(ballast, layout), containers, images, events)
-        services = core.services(image_store, image_usage, registries, system, names_for_root(config.root))
+        services = core.services(image_store, image_usage, registries, system)
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
         await supervision.start_by_policy(rebooted=await run_blocking(has_rebooted, ballast, config.root))

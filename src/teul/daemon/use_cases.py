@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from teul.api.http.context import Services
-from teul.network.names import HostNames
+from teul.network.names import names_for_root
 from teul.oci.digest import Digest
 from teul.services.containers.commits import Commits
 from teul.services.containers.connections import Connections
@@ -40,6 +40,7 @@ from teul.services.images.store import ImageStore
 from teul.services.networks.service import Networks
 from teul.services.system import System
 from teul.services.usage import Usage
+from teul.services.volumes.archives import VolumeArchives
 from teul.services.volumes.service import Volumes
 
 
@@ -71,11 +72,11 @@ class Core:
     names: Names
     events: Events
 
-    def services(self, store: ImageStore, usage: Usage[Digest], registries: Registries, system: System, host_names: HostNames) -> Services:
+    def services(self, store: ImageStore, usage: Usage[Digest], registries: Registries, system: System) -> Services:
         """The use cases, for those who ask by HTTP."""
         registry, runs, launcher, networks, events = self.registry, self.runs, self.launcher, self.networks, self.events
         images, lifecycle, files, names = self.images, self.lifecycle, self.files, self.names
-        archives = ImageArchives(store, events)
+        archives, root = ImageArchives(store, events), system.facts.root
         return Services(
             containers=self.containers,
             lifecycle=lifecycle,
@@ -94,12 +95,13 @@ class Core:
             registries=registries.registries,
             networks=networks,
             volumes=self.volumes,
+            volume_archives=VolumeArchives(self.volumes, f"{root}/tmp"),
             connections=Connections(registry, runs, networks, files=files, names=names, links=self.links, events=events),
             events=events,
             system=system,
             port_edits=PortEdits(registry, runs, networks),
             mount_edits=MountEdits(registry, runs, launcher, images, self.container_volumes),
             egress_edits=EgressEdits(registry, runs, networks, files=files, names=names, events=events),
-            explanations=Explanations(registry, runs, networks, host_names),
+            explanations=Explanations(registry, runs, networks, names_for_root(root)),
             resources=ContainerResources(registry, runs, launcher, events),
         )

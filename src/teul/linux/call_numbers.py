@@ -100,6 +100,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
     "epoll_pwait": (281, 22),
     "accept4": (288, 242),
     "getrandom": (318, 278),
+    "copy_file_range": (326, 285),
     "statx": (332, 291),
     "openat2": (437, 437),
     "faccessat2": (439, 439),

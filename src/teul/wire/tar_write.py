@@ -1,7 +1,7 @@
 """tar headers, written: ustar, with a PAX record for each thing that ustar has no room for. Pure.
 
-The inverse of `wire.tar` for what a file system has. Times are whole seconds, as docker writes them, and no names of users are told.
-Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
+The inverse of `wire.tar` for what a file system has. Times are whole seconds, as docker writes them, unless more is asked for, and no names
+of users are told. Formats: POSIX.1-2001 pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ def padding(size_bytes: int) -> bytes:
     return bytes(-size_bytes % BLOCK_BYTES)
 
 
-def render_header(entry: Entry) -> bytes:
-    """The blocks that stand before the entry's data. A directory's name gets its slash.
+def render_header(entry: Entry, *, exact_time: bool = False) -> bytes:
+    """The blocks that stand before the entry's data. A directory's name gets its slash; `exact_time` tells nanoseconds.
 
     Of a sparse file that is its map as well, in GNU's format 1.0: what follows are its segments, one behind the other.
     """
     name = entry.name + b"/" if entry.type == DIRECTORY and not entry.name.endswith(b"/") else entry.name
     seconds = entry.mtime_ns // 1_000_000_000
     if entry.segments is not None:
-        return _render_sparse(entry, entry.segments, seconds)
-    records = _records(entry, name, entry.size_bytes, seconds)
+        return _render_sparse(entry, entry.segments, seconds, exact_time=exact_time)
+    records = _records(entry, name, entry.size_bytes, seconds, exact_time=exact_time)
     header = _header(entry, name, entry.size_bytes, seconds)
     return _extended(records) + header if records else header
 
 
-def _render_sparse(entry: Entry, segments: list[tuple[int, int]], seconds: int) -> bytes:
+def _render_sparse(entry: Entry, segments: list[tuple[int, int]], seconds: int, *, exact_time: bool) -> bytes:
     numbers = [len(segments), *(number for segment in segments for number in segment)]
     sparse_map = b"".join(b"%d\n" % number for number in numbers)
     sparse_map += padding(len(sparse_map))
@@ -51,7 +51,7 @@ def _render_sparse(entry: Entry, segments: list[tuple[int, int]], seconds: int) 
         (b"GNU.sparse.minor", b"0"),
         (b"GNU.sparse.name", entry.name),
         (b"GNU.sparse.realsize", b"%d" % entry.size_bytes),
-        *_records(entry, name, size_bytes, seconds),
+        *_records(entry, name, size_bytes, seconds, exact_time=exact_time),
     ]
     return _extended(records) + _header(entry, name, size_bytes, seconds) + sparse_map
 
@@ -70,17 +70,23 @@ def _header(entry: Entry, name: bytes, size_bytes: int, seconds: int) -> bytes:
     )
 
 
-def _records(entry: Entry, name: bytes, size_bytes: int, seconds: int) -> list[tuple[bytes, bytes]]:
+def _records(entry: Entry, name: bytes, size_bytes: int, seconds: int, *, exact_time: bool) -> list[tuple[bytes, bytes]]:
+    has_fraction = exact_time and entry.mtime_ns % 1_000_000_000 != 0
     candidates = (
         (b"path", name, len(name) > 100),
         (b"linkpath", entry.link, len(entry.link) > 100),
         (b"size", b"%d" % size_bytes, size_bytes > _MAX_LONG),
         (b"uid", b"%d" % entry.uid, entry.uid > _MAX_ID),
         (b"gid", b"%d" % entry.gid, entry.gid > _MAX_ID),
-        (b"mtime", b"%d" % seconds, not 0 <= seconds <= _MAX_LONG),
+        (b"mtime", _exact(entry.mtime_ns) if has_fraction else b"%d" % seconds, has_fraction or not 0 <= seconds <= _MAX_LONG),
     )
     records = [(key, value) for key, value, needed in candidates if needed]
     return records + [(_XATTR + key, value) for key, value in sorted((entry.xattrs or {}).items())]
+
+
+def _exact(time_ns: int) -> bytes:
+    sign, magnitude = (b"-", -time_ns) if time_ns < 0 else (b"", time_ns)
+    return sign + b"%d.%09d" % divmod(magnitude, 1_000_000_000)
 
 
 def _fitting(value: int, limit: int) -> int:

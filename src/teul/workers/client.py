@@ -23,13 +23,14 @@ from teul.aio import Tasks, run_to_end
 from teul.errors import InvalidParameter, System, TeulError
 
 if TYPE_CHECKING:
-    from teul.workers.program.messages import Failure, FailureKind, Order
+    from teul.workers.program.messages import EnteredLine, Failure, FailureKind, Order
 
 log = logging.getLogger(__name__)
 
 # The longest line of a report is the last one of an unpacked layer, which lists the paths of its opaque directories.
 _MAX_LINE_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 16
+_ARCHIVE_PIECE_BYTES = 1 << 18
 # kernel: /proc/sys/fs/pipe-max-size, as it is by default. A pipe is born with a sixteenth: each turn of the loop moves so much.
 _PIPE_BYTES = 1 << 20
 # A worker takes and drops a piece of a megabyte at a time. As glibc is made, each would be a mapping of its own: new pages, zeroed by the
@@ -100,6 +101,11 @@ class Worker:
             raise self._error(message)
         return message
 
+    async def entered(self) -> None:
+        """Wait until the worker is shut into what it works on."""
+        line: EnteredLine = await self.line()
+        assert line["entered"]
+
     async def result(self) -> Any:
         """The result in the last line of the report, of the type that `program.messages` has for the job. Raises as `line`."""
         return (await self.line())["done"]
@@ -158,6 +164,40 @@ async def running_worker(program: Program, order: Order, *, stdin: int, pass_fds
             worker.kill()
             await run_to_end(worker.ended())
             worker.close()
+
+
+@asynccontextmanager
+async def archiving_worker(
+    program: Program, make_order: Callable[[int], Order], *, pass_fds: tuple[int, ...] = ()
+) -> AsyncIterator[tuple[Worker, AsyncIterator[bytes]]]:
+    """A worker that packs, and the archive that it writes. `make_order` gets the descriptor to write the archive to."""
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    async with contextlib.AsyncExitStack() as stack:
+        closing = stack.enter_context(contextlib.ExitStack())
+        closing.callback(os.close, write_fd)
+        with contextlib.suppress(PermissionError):  # the user's limit for pipes is used up; a small pipe does as well
+            fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        reader, transport = await _pipe_reader(read_fd)
+        stack.callback(transport.close)
+        running = running_worker(program, make_order(write_fd), stdin=asyncio.subprocess.DEVNULL, pass_fds=(write_fd, *pass_fds))
+        worker = await stack.enter_async_context(running)
+        # The worker alone holds the pipe's writing end now, so the archive ends when the worker closes it.
+        closing.pop_all().close()
+        yield worker, _chunks(worker, reader)
+
+
+async def _pipe_reader(read_fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    reader = asyncio.StreamReader(limit=_ARCHIVE_PIECE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_fd, "rb", buffering=0)
+    )
+    return reader, transport
+
+
+async def _chunks(worker: Worker, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while chunk := await reader.read(_ARCHIVE_PIECE_BYTES):
+        yield chunk
+    await worker.result()
 
 
 def _widen(pipe: asyncio.StreamWriter) -> None:

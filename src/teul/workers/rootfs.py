@@ -6,10 +6,9 @@ Every archive is a stream: the worker waits while the client does not read or wr
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from teul.errors import InvalidParameter, NotFound, System, TeulError
 from teul.model.filesystem import Change, PathStat
 from teul.oci.digest import Digest
 from teul.oci.runtime_spec import IdMap
-from teul.workers.client import Program, Worker, feeding, running_worker
+from teul.workers.client import Program, archiving_worker, feeding, running_worker
 
 if TYPE_CHECKING:
     from teul.workers.program.messages import (
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
         ChangesetResult,
         ChangesOrder,
         ChangesResult,
-        EnteredLine,
         ExportOrder,
         PackOrder,
         PlaceOrder,
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
         StatLine,
         StatOrder,
     )
-
-_PIPE_BYTES = 1 << 20
-_PIECE_BYTES = 1 << 18
 
 
 class NoSuchPath(NotFound):
@@ -101,10 +96,11 @@ async def stat_path(view: View, path: str) -> PathStat:
 async def packed(view: View, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
     """What is at `path`, and an archive of it while the `with` lasts. Raises as `stat_path`; the archive raises `System`."""
 
-    def order(root: RootView, data_fd: int) -> PackOrder:
+    def order(data_fd: int) -> PackOrder:
+        root = _root_view(view, read_only=True)
         return {"job": "pack", "parent_pid": os.getpid(), "view": root, "path": path, "data_fd": data_fd}
 
-    async with _archive(view, order) as (worker, chunks):
+    async with archiving_worker(_PROGRAM, order, pass_fds=_passed(view)) as (worker, chunks):
         line: StatLine = await worker.line()
         yield _stat(line["stat"]), chunks
 
@@ -113,11 +109,11 @@ async def packed(view: View, path: str) -> AsyncIterator[tuple[PathStat, AsyncIt
 async def exported(view: View) -> AsyncIterator[AsyncIterator[bytes]]:
     """An archive of everything in the container's root. Raises `System`, `ContainerGone`."""
 
-    def order(root: RootView, data_fd: int) -> ExportOrder:
-        return {"job": "export", "parent_pid": os.getpid(), "view": root, "data_fd": data_fd}
+    def order(data_fd: int) -> ExportOrder:
+        return {"job": "export", "parent_pid": os.getpid(), "view": _root_view(view, read_only=True), "data_fd": data_fd}
 
-    async with _archive(view, order) as (worker, chunks):
-        await _entered(worker)
+    async with archiving_worker(_PROGRAM, order, pass_fds=_passed(view)) as (worker, chunks):
+        await worker.entered()
         yield chunks
 
 
@@ -150,7 +146,7 @@ async def placing(view: View, placement: Placement, stream: AsyncIterator[bytes]
         "read_only_root": placement.read_only_root,
     }
     async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=_passed(view)) as worker:
-        await _entered(worker)
+        await worker.entered()
         async with feeding(worker, stream) as feed:
             yield
             await worker.result()
@@ -213,47 +209,6 @@ async def write_changeset(upper: str, lower: list[str | int], *, archive_fd: int
     async with running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=pass_fds) as worker:
         done: ChangesetResult = await worker.result()
     return Changeset(Digest(done["diff_id"]), done["size"], done["archive_size"], done["entries"], done["unindexable"])
-
-
-@asynccontextmanager
-async def _archive(
-    view: View, make_order: Callable[[RootView, int], PackOrder | ExportOrder]
-) -> AsyncIterator[tuple[Worker, AsyncIterator[bytes]]]:
-    """A worker that packs, and the archive that it writes. `make_order` gets the view and the descriptor to write the archive to."""
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    async with AsyncExitStack() as stack:
-        closing = stack.enter_context(ExitStack())
-        closing.callback(os.close, write_fd)
-        with suppress(PermissionError):  # the user's limit for pipes is used up; a small pipe does as well
-            fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        reader, transport = await _pipe_reader(read_fd)
-        stack.callback(transport.close)
-        order = make_order(_root_view(view, read_only=True), write_fd)
-        running = running_worker(_PROGRAM, order, stdin=asyncio.subprocess.DEVNULL, pass_fds=(write_fd, *_passed(view)))
-        worker = await stack.enter_async_context(running)
-        # The worker alone holds the pipe's writing end now, so the archive ends when the worker closes it.
-        closing.pop_all().close()
-        yield worker, _chunks(worker, reader)
-
-
-async def _pipe_reader(read_fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    reader = asyncio.StreamReader(limit=_PIECE_BYTES)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_fd, "rb", buffering=0)
-    )
-    return reader, transport
-
-
-async def _chunks(worker: Worker, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while chunk := await reader.read(_PIECE_BYTES):
-        yield chunk
-    await worker.result()
-
-
-async def _entered(worker: Worker) -> None:
-    """Wait until the worker is in the container's root."""
-    line: EnteredLine = await worker.line()
-    assert line["entered"]
 
 
 def _passed(view: View) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ from teul.services.images.remove import ImageRemover
 from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System
+from teul.services.volumes.archives import VolumeArchives
 from teul.services.volumes.request import NoSuchVolume
 from teul.services.volumes.service import Volumes
 
@@ -466,6 +467,7 @@ class FakeVolumes(Volumes):
     def __init__(self) -> None:
         self.made: dict[str, Volume] = {}
         self.pruned_by: list[Filters] = []
+        self.mountpoint = lambda name: f"/root/volumes/{name}/_data"
 
     def list(self, filters: Filters | None = None) -> Sequence[Volume]:
         return [volume for volume in self.made.values() if filters is None or filters.matches("name", volume.name)]
@@ -474,9 +476,6 @@ class FakeVolumes(Volumes):
         if name not in self.made:
             raise NoSuchVolume(name)
         return self.made[name]
-
-    def mountpoint(self, name: str) -> str:
-        return f"/root/volumes/{name}/_data"
 
     async def disk_usage(self) -> Sequence[VolumeUsage]:
         return [VolumeUsage(volume=volume, size_bytes=4096, containers=1) for volume in self.made.values()]
@@ -516,6 +515,7 @@ class FakeServices:
     commits: Commits = field(init=False)
     container_pruning: ContainerPruning = field(init=False)
     volumes: Volumes = field(default_factory=FakeVolumes)
+    volume_archives: VolumeArchives = field(init=False)
     connections: Connections = field(init=False)
     resources: ContainerResources = field(init=False)
     explanations: Explanations = field(init=False)

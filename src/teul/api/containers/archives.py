@@ -6,8 +6,6 @@ Source: moby daemon/server/router/container/copy.go; the header's document is ap
 from __future__ import annotations
 
 import base64
-import logging
-from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
@@ -15,12 +13,10 @@ from aiohttp import web
 from teul.api.http import query
 from teul.api.http.context import services
 from teul.api.http.query import json_response
-from teul.api.http.streaming import request_body, while_connected
-from teul.errors import InvalidParameter, TeulError
+from teul.api.http.streaming import request_body, send_archive
+from teul.errors import InvalidParameter
 from teul.model.filesystem import PathStat
 from teul.oci.timestamp import render_time
-
-log = logging.getLogger(__name__)
 
 _STAT_HEADER = "X-Docker-Container-Path-Stat"
 
@@ -34,7 +30,7 @@ async def look(request: web.Request) -> web.StreamResponse:
 async def copy_out(request: web.Request) -> web.StreamResponse:
     """Send a tar archive of what is at a path."""
     async with services(request).filesystems.archive(request.match_info["name"], _path(request)) as (found, chunks):
-        return await _send(request, chunks, content_type="application/x-tar", headers=_stat_header(found))
+        return await send_archive(request, chunks, content_type="application/x-tar", headers=_stat_header(found))
 
 
 async def copy_in(request: web.Request) -> web.StreamResponse:
@@ -52,7 +48,7 @@ async def copy_in(request: web.Request) -> web.StreamResponse:
 async def export(request: web.Request) -> web.StreamResponse:
     """Send all files of a container in a tar archive."""
     async with services(request).filesystems.export(request.match_info["name"]) as chunks:
-        return await _send(request, chunks, content_type="application/octet-stream", headers={})
+        return await send_archive(request, chunks, content_type="application/octet-stream", headers={})
 
 
 async def changes(request: web.Request) -> web.StreamResponse:
@@ -88,21 +84,3 @@ def _stat_header(found: PathStat) -> dict[str, str]:
         "linkTarget": found.target,
     }
     return {_STAT_HEADER: base64.b64encode(msgspec.json.encode(document)).decode()}
-
-
-async def _send(request: web.Request, chunks: AsyncIterator[bytes], *, content_type: str, headers: dict[str, str]) -> web.StreamResponse:
-    """Send an archive as it is made. What goes wrong after the first byte ends the connection before the body's end."""
-    response = web.StreamResponse(headers=headers)
-    response.content_type = content_type
-    await response.prepare(request)
-    async with while_connected(request):
-        try:
-            async for chunk in chunks:
-                await response.write(chunk)
-        except TeulError as error:
-            log.error("%s %s: %s", request.method, request.path, error.message)
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the archive broke off") from error
-        await response.write_eof()
-    return response

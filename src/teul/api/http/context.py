@@ -33,6 +33,7 @@ from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.system import API_VERSION as NEWEST_VERSION
 from teul.services.system import System, render_version
+from teul.services.volumes.archives import VolumeArchives
 from teul.services.volumes.service import Volumes
 
 
@@ -57,6 +58,7 @@ class Services:
     registries: RemoteRegistries
     networks: Networks
     volumes: Volumes
+    volume_archives: VolumeArchives
     connections: Connections
     events: Events
     system: System

@@ -7,6 +7,7 @@ a half-done create or remove helps nobody.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -15,7 +16,9 @@ import msgspec
 from aiohttp import web
 
 from teul.api.http.errors import describe
-from teul.errors import Cancelled
+from teul.errors import Cancelled, TeulError
+
+log = logging.getLogger(__name__)
 
 
 class JsonStream:
@@ -88,6 +91,26 @@ async def archive_response(request: web.Request, chunks: AsyncGenerator[bytes, N
         async for chunk in chunks:
             await response.write(chunk)
     await response.write_eof()
+    return response
+
+
+async def send_archive(
+    request: web.Request, chunks: AsyncIterator[bytes], *, content_type: str, headers: dict[str, str]
+) -> web.StreamResponse:
+    """Send an archive as it is made. What goes wrong after the first byte ends the connection before the body's end."""
+    response = web.StreamResponse(headers=headers)
+    response.content_type = content_type
+    await response.prepare(request)
+    async with while_connected(request):
+        try:
+            async for chunk in chunks:
+                await response.write(chunk)
+        except TeulError as error:
+            log.error("%s %s: %s", request.method, request.path, error.message)
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the archive broke off") from error
+        await response.write_eof()
     return response
 
 

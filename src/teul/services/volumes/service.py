@@ -7,7 +7,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,15 +42,20 @@ class _Turns:
 class Volumes:
     """The use cases of volumes, and their records."""
 
+    mountpoint: Callable[[str], str]
+    """Where a volume's files are on the host, by its name."""
+
     def __init__(self, database: Database, files: VolumeFiles, usage: Usage[str], events: EventSink, slow: SlowWork) -> None:
         """`usage` is by the volume's name: the containers that have it, running or not."""
         self._database = database
         self._files = files
+        self.mountpoint = files.data
         self._usage = usage
         self._events = events
         self._slow = slow
         self._volumes: dict[str, Volume] = {}
         self._seen_by: dict[str, set[str]] = {}  # by name: the ids of the containers that run with it
+        self._read: Counter[str] = Counter()  # by name: how often it is being read from its beginning to its end
         self._turns: dict[str, _Turns] = {}
         self._pruning = asyncio.Lock()
 
@@ -79,10 +85,6 @@ class Volumes:
         if name not in self._volumes:
             raise NoSuchVolume(name)
         return self._volumes[name]
-
-    def mountpoint(self, name: str) -> str:
-        """Where the volume's files are on the host."""
-        return self._files.data(name)
 
     async def disk_usage(self) -> Sequence[VolumeUsage]:
         """What the volumes take on the disk. docker: those with options are somebody else's place, and are not told of."""
@@ -201,6 +203,22 @@ class Volumes:
                 failpoints.reach("volumes.populate.copied")
                 await run_to_end(self._slow.run(partial(self._files.finish, volume, is_seen=name in self._seen_by)))
 
+    @asynccontextmanager
+    async def reading(self, name: str) -> AsyncIterator[str]:
+        """Where the volume's files are, which are there while the context lasts: nobody removes the volume. Raises as `mount`."""
+        user = f"reader {secrets.token_hex(8)}"
+        self._read[name] += 1
+        try:
+            await self._take(name, user)
+            try:
+                yield self.mountpoint(name)
+            finally:
+                await run_to_end(self._give_back(name, user))
+        finally:
+            self._read[name] -= 1
+            if not self._read[name]:
+                del self._read[name]
+
     # -- inside
 
     async def _take(self, name: str, user: str) -> None:
@@ -259,6 +277,8 @@ class Volumes:
         users = self._usage.users(volume.name)
         if users:
             raise VolumeInUse(volume.name, [container.id for container in users])
+        if self._read[volume.name]:
+            raise Conflict(f"remove {volume.name}: volume is in use - it is being exported or cloned")
         # The record goes first: what is there without one is swept if the engine dies here.
         await self._database.transact(lambda connection: rows.delete_volume(connection, volume.name), frees=True)
         del self._volumes[volume.name]

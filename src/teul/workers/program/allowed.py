@@ -25,7 +25,7 @@ _READING = (
 _CHANGING = (
     *("ftruncate", "mkdir", "rmdir", "link", "unlink", "symlink", "chmod", "fchmod", "chown", "fchown", "lchown"),
     *("mknod", "setxattr", "lsetxattr", "fsetxattr", "mkdirat", "mknodat", "fchownat", "unlinkat", "linkat"),
-    *("symlinkat", "fchmodat", "utimensat", "fchmodat2"),
+    *("symlinkat", "fchmodat", "utimensat", "fchmodat2", "copy_file_range"),
 )
 
 

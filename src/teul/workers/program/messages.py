@@ -229,7 +229,44 @@ class DetachOrder(TypedDict):
 
 MountingOrder = AttachOrder | DetachOrder
 RootfsOrder = StatOrder | PackOrder | ExportOrder | PlaceOrder | PopulateOrder | ChangesOrder | ChangesetOrder
-Order = LayersOrder | RootfsOrder | MountingOrder
+
+
+# Orders to `program.volumes`.
+
+
+class VolumeExportOrder(TypedDict):
+    """Write an archive of the directory `path` to the descriptor `data_fd`; before it comes an `EnteredLine`."""
+
+    job: Literal["export-volume"]
+    parent_pid: int
+    path: str
+    data_fd: int
+    compression: Literal["", "gzip", "zstd"]
+
+
+class VolumeImportOrder(TypedDict):
+    """Unpack the archive on stdin in the empty directory whose mount is `target_fd`; before it is read comes an `EnteredLine`.
+
+    `stage` is a host directory to mount at.
+    """
+
+    job: Literal["import-volume"]
+    parent_pid: int
+    target_fd: int
+    stage: str
+
+
+class VolumeCloneOrder(TypedDict):
+    """Copy the directory `path` into the empty directory whose mount is `target_fd`."""
+
+    job: Literal["clone-volume"]
+    parent_pid: int
+    path: str
+    target_fd: int
+
+
+VolumesOrder = VolumeExportOrder | VolumeImportOrder | VolumeCloneOrder
+Order = LayersOrder | RootfsOrder | MountingOrder | VolumesOrder
 
 
 # Lines on the way.

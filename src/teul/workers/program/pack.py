@@ -11,10 +11,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from typing import Protocol
 
 from teul.store.atomic import write_all
 from teul.wire.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
 from teul.wire.tar_write import END, padding, render_header
+from teul.workers.program.keeping import data_segments, kept_xattrs
 
 _PIECE_BYTES = 1 << 20
 _FLUSH_BYTES = 256 << 10
@@ -27,11 +29,27 @@ _TYPES = {stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFCHR: CHARACTE
 _CAPABILITY = "security.capability"
 
 
-class Packer:
-    """Writes an archive to `fd`. A packer is used once: `add` or `add_below`, then `finish`."""
+class Compressor(Protocol):
+    """As `zlib.compressobj` and `zstandard.ZstdCompressor.compressobj` make them."""
 
-    def __init__(self, fd: int) -> None:
+    def compress(self, data: bytes, /) -> bytes:
+        """Take more of the archive; returns what can be written by now."""
+
+    def flush(self) -> bytes:
+        """The rest."""
+
+
+class Packer:
+    """Writes an archive to `fd`. A packer is used once: `add` or `add_below`, then `finish`.
+
+    `whole`: with all that docker leaves out, for a copy that is to come back as it was: nanoseconds, holes, and the attributes that a
+    volume keeps.
+    """
+
+    def __init__(self, fd: int, *, whole: bool = False, compressor: Compressor | None = None) -> None:
         self._fd = fd
+        self._whole = whole
+        self._compressor = compressor
         self._buffer = bytearray()
         self._links: dict[tuple[int, int], bytes] = {}
 
@@ -43,7 +61,10 @@ class Packer:
     def add_directory(self, directory_fd: int, name: bytes) -> None:
         """Add an open directory itself and all files below it; closes the descriptor."""
         status = os.fstat(directory_fd)
-        self._write(render_header(_describe(status, DIRECTORY, name)))
+        entry = _describe(status, DIRECTORY, name)
+        if self._whole:
+            entry.xattrs = kept_xattrs(directory_fd)
+        self._header(entry)
         # docker: the root itself is called "/", and the files in it "/bin" and so on.
         self.add_below(directory_fd, name.rstrip(b"/") + b"/")
 
@@ -72,6 +93,8 @@ class Packer:
         """Write the end of the archive."""
         self._write(END)
         self._flush()
+        if self._compressor is not None:
+            write_all(self._fd, self._compressor.flush())
 
     def _entry(self, parent_fd: int, base: bytes, name: bytes) -> bool:
         """Write the entry of one file; whether the file is a directory."""
@@ -89,7 +112,9 @@ class Packer:
                 entry.link = os.readlink(base, dir_fd=parent_fd)
             elif kind in (stat.S_IFCHR, stat.S_IFBLK):
                 entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-            self._write(render_header(entry))
+            elif kind == stat.S_IFDIR and self._whole:
+                entry.xattrs = _xattrs_of_directory(parent_fd, base)
+            self._header(entry)
         return kind == stat.S_IFDIR
 
     def _file(self, parent_fd: int, base: bytes, name: bytes) -> None:
@@ -105,15 +130,21 @@ class Packer:
                 return
             entry = _describe(status, REGULAR, name)
             # docker: a link's entry has the attributes too. Whoever unpacks it sets its owner, and that takes them away.
-            entry.xattrs = _capability(fd)
+            entry.xattrs = kept_xattrs(fd) if self._whole else _capability(fd)
             first = self._first_name(status, name)
             if first is not None:
                 entry.type, entry.link = LINK, first
-                self._write(render_header(entry))
+                self._header(entry)
                 return
             entry.size_bytes = status.st_size
-            self._write(render_header(entry))
-            self._data(fd, status.st_size)
+            if self._whole and status.st_blocks * 512 < status.st_size:
+                # GNU tar takes the end of the last segment for the file's, whatever its size is said to be.
+                entry.segments = [*data_segments(fd, status.st_size), (status.st_size, 0)]
+            self._header(entry)
+            if entry.segments is None:
+                self._data(fd, status.st_size)
+            else:
+                self._segments(fd, entry.segments)
         finally:
             os.close(fd)
 
@@ -124,16 +155,31 @@ class Packer:
         first = self._links.setdefault((status.st_dev, status.st_ino), name)
         return first if first != name else None
 
+    def _header(self, entry: Entry) -> None:
+        self._write(render_header(entry, exact_time=self._whole))
+
+    def _segments(self, fd: int, segments: list[tuple[int, int]]) -> None:
+        """What is between the holes."""
+        for offset, length in segments:
+            os.lseek(fd, offset, os.SEEK_SET)
+            self._pieces(fd, length)
+        self._write(padding(sum(length for _, length in segments)))
+
     def _data(self, fd: int, size_bytes: int) -> None:
+        self._pieces(fd, size_bytes)
+        self._write(padding(size_bytes))
+
+    def _pieces(self, fd: int, size_bytes: int) -> None:
         """Write exactly as many bytes as the header says: what a growing file gains is left out, what a shrinking one loses is zeros."""
         left = size_bytes
         while left:
             piece = os.read(fd, min(left, _PIECE_BYTES)) or bytes(min(left, _PIECE_BYTES))
             self._write(piece)
             left -= len(piece)
-        self._write(padding(size_bytes))
 
     def _write(self, data: bytes) -> None:
+        if self._compressor is not None:
+            data = self._compressor.compress(data)
         if len(data) >= _FLUSH_BYTES:
             self._flush()
             write_all(self._fd, data)
@@ -155,6 +201,14 @@ def _describe(status: os.stat_result, kind: bytes, name: bytes) -> Entry:
 
 def _names(directory_fd: int) -> Iterator[bytes]:
     return iter(sorted(os.fsencode(name) for name in os.listdir(directory_fd)))
+
+
+def _xattrs_of_directory(parent_fd: int, base: bytes) -> dict[bytes, bytes]:
+    directory_fd = os.open(base, _DIRECTORY_FLAGS, dir_fd=parent_fd)
+    try:
+        return kept_xattrs(directory_fd)
+    finally:
+        os.close(directory_fd)
 
 
 def _capability(fd: int) -> dict[bytes, bytes] | None:

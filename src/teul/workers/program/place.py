@@ -31,9 +31,22 @@ _OF_THE_ARCHIVE = frozenset(
 
 
 class Placer:
-    """Places the entries of one archive into the directory `destination`, a path that has no symlinks. A placer is used once: `run`."""
+    """Places the entries of one archive into the directory `destination`, a path that has no symlinks. A placer is used once: `run`.
 
-    def __init__(self, reader: TarReader, root_fd: int, destination: bytes, *, owner: tuple[int, int] | None, no_overwrite: bool) -> None:
+    `whole`: the destination itself becomes as the archive says, too, and times from before 1970 are kept.
+    """
+
+    def __init__(
+        self,
+        reader: TarReader,
+        root_fd: int,
+        destination: bytes,
+        *,
+        owner: tuple[int, int] | None,
+        no_overwrite: bool,
+        whole: bool = False,
+    ) -> None:
+        self._whole = whole
         self._reader = reader
         self._root_fd = root_fd
         self._destination = destination.rstrip(b"/")
@@ -45,16 +58,29 @@ class Placer:
         """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the entries placed by then stay, as with docker."""
         while (entry := self._reader.next()) is not None:
             name = _clean(entry.name)
-            if name == b".":
+            if name == b"." and not (self._whole and entry.type == DIRECTORY):
                 continue
             try:
-                self._place(name, entry)
+                if name == b".":
+                    self._top(entry)
+                else:
+                    self._place(name, entry)
             except OSError as error:
                 text = f"{os.fsdecode(entry.name)}: {os.strerror(error.errno or 0).lower()}"
                 raise Refused(text) if error.errno in _OF_THE_ARCHIVE else OSError(error.errno, text) from error
         # Directories get their times at the end: an entry made in a directory changes the directory's time.
         for name, time_ns in self._directory_times.items():
             self._set_directory_time(name, time_ns)
+
+    def _top(self, entry: Entry) -> None:
+        fd = open_in_root(self._root_fd, self._path(b""), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fchown(fd, *self._owner_of(entry))
+            os.fchmod(fd, entry.mode & 0o7777)
+            set_xattrs(fd, entry.xattrs or {})
+        finally:
+            os.close(fd)
+        self._directory_times[b""] = self._time(entry)
 
     def _place(self, name: bytes, entry: Entry) -> None:
         parent, _, base = name.rpartition(b"/")
@@ -68,7 +94,7 @@ class Placer:
             if entry.type == DIRECTORY:
                 if not merged:
                     os.mkdir(base, entry.mode & 0o777, dir_fd=parent_fd)
-                self._directory_times[name] = _time(entry)
+                self._directory_times[name] = self._time(entry)
             elif entry.type == SYMLINK:
                 os.symlink(entry.link, base, dir_fd=parent_fd)
             elif entry.type == LINK:
@@ -107,7 +133,7 @@ class Placer:
             os.fchown(fd, *self._owner_of(entry))
             os.fchmod(fd, entry.mode & 0o7777)  # chown(2) takes the set-id bits away
             set_xattrs(fd, entry.xattrs or {})
-            time_ns = _time(entry)
+            time_ns = self._time(entry)
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
@@ -131,7 +157,7 @@ class Placer:
             return
         uid, gid = self._owner_of(entry)
         os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
-        time_ns = _time(entry)
+        time_ns = self._time(entry)
         if entry.type == DIRECTORY:
             fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
             try:
@@ -158,7 +184,7 @@ class Placer:
             os.fchown(fd, uid, gid)
             set_xattrs(fd, entry.xattrs or {})
             if not self._destination:
-                time_ns = _time(entry)
+                time_ns = self._time(entry)
                 os.fchmod(fd, entry.mode & 0o7777)
                 os.utime(fd, ns=(time_ns, time_ns))
         finally:
@@ -166,6 +192,10 @@ class Placer:
 
     def _owner_of(self, entry: Entry) -> tuple[int, int]:
         return self._owner or (entry.uid, entry.gid)
+
+    def _time(self, entry: Entry) -> int:
+        """docker: what is before 1970 is 1970."""
+        return bounded_time(entry.mtime_ns if self._whole else max(entry.mtime_ns, 0))
 
     def _set_directory_time(self, name: bytes, time_ns: int) -> None:
         try:
@@ -176,11 +206,6 @@ class Placer:
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
-
-
-def _time(entry: Entry) -> int:
-    """docker: what is before 1970 is 1970."""
-    return bounded_time(max(entry.mtime_ns, 0))
 
 
 def _clean(name: bytes, refusal: str = "") -> bytes:

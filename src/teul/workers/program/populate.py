@@ -11,13 +11,13 @@ import stat
 from collections.abc import Iterator
 
 from teul.store.atomic import remove_tree, write_all
+from teul.workers.program.keeping import data_segments, kept_xattrs
 
 _PIECE_BYTES = 1 << 20
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Labels (security.selinux) are for the host's policy to give, and the marks of an overlay (trusted.overlay) are none of the files'.
-_KEPT_XATTRS = ("user.", "system.posix_acl_", "security.capability")
+_NOT_IN_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class Copier:
@@ -116,45 +116,47 @@ def _copy_file(source: int, target: int, base: bytes) -> None:
 
 
 def _copy_data(read_fd: int, write_fd: int, size_bytes: int) -> None:
-    """Holes stay holes."""
-    at = 0
-    while at < size_bytes:
-        try:
-            at = os.lseek(read_fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            break  # nothing but a hole from here on
-        end = os.lseek(read_fd, at, os.SEEK_HOLE)
-        os.lseek(read_fd, at, os.SEEK_SET)
-        os.lseek(write_fd, at, os.SEEK_SET)
-        while at < end:
-            piece = os.read(read_fd, min(end - at, _PIECE_BYTES))
+    """Holes stay holes, and where the filesystem can have it the two files share what is in them until one of them is written to."""
+    for at, length in data_segments(read_fd, size_bytes):
+        left = length - _copy_in_kernel(read_fd, write_fd, at, length)
+        os.lseek(read_fd, at + length - left, os.SEEK_SET)
+        os.lseek(write_fd, at + length - left, os.SEEK_SET)
+        while left:
+            piece = os.read(read_fd, min(left, _PIECE_BYTES))
             if not piece:
                 return
             write_all(write_fd, piece)
-            at += len(piece)
+            left -= len(piece)
     os.ftruncate(write_fd, size_bytes)
+
+
+def _copy_in_kernel(read_fd: int, write_fd: int, at: int, length: int) -> int:
+    """How much the kernel has copied by itself.
+
+    kernel: copy_file_range(2) makes reflinks on btrfs, XFS and others that have them; it refuses, or ends early, between two filesystems.
+    """
+    done = 0
+    while done < length:
+        try:
+            count = os.copy_file_range(read_fd, write_fd, length - done, at + done, at + done)
+        except OSError as error:
+            if error.errno not in _NOT_IN_KERNEL:
+                raise
+            break
+        if not count:
+            break
+        done += count
+    return done
 
 
 def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
     """Owner first: it takes set-id bits and capabilities away. Then the mode, attributes, whose ACLs agree with it, and times."""
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
-    for name in _xattrs(source):
-        if name.startswith(_KEPT_XATTRS):
-            try:
-                os.setxattr(target, name, os.getxattr(source, name))
-            except OSError as error:
-                if error.errno != errno.ENOTSUP:  # the volume's filesystem has no such attributes
-                    raise
+    for name, value in kept_xattrs(source).items():
+        try:
+            os.setxattr(target, name, value)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:  # the volume's filesystem has no such attributes
+                raise
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _xattrs(fd: int) -> list[str]:
-    try:
-        return os.listxattr(fd)
-    except OSError as error:
-        if error.errno != errno.ENOTSUP:
-            raise
-        return []

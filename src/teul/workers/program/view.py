@@ -53,8 +53,12 @@ def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int, *, cha
     lock(capabilities, changing=changing)
 
 
-def enter_directories(root: str, others: Sequence[str | int], capabilities: tuple[str, ...], parent_pid: int) -> list[int]:
+def enter_directories(
+    root: str, others: Sequence[str | int], capabilities: tuple[str, ...], parent_pid: int, *, changing: bool = False
+) -> list[int]:
     """Open `root` and `others`, read-only, and make them all that this process can reach: the first one is its root.
+
+    `changing`, as for `confine`, is of what the process reaches by descriptors that it has already.
 
     Each is a host directory, or the descriptor of a mount, which is closed. Otherwise as `enter`. Each is the top of a mount of its own, so
     ".." leads nowhere.
@@ -69,7 +73,7 @@ def enter_directories(root: str, others: Sequence[str | int], capabilities: tupl
     enter_root(mount_fds[0])
     for mount_fd in mount_fds[1:]:
         os.close(mount_fd)
-    lock(capabilities, changing=False)
+    lock(capabilities, changing=changing)
     return fds
 
 
