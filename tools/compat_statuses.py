@@ -75,6 +75,11 @@ OWN: dict[str, str] = {
     "POST /teul/containers/{id}/ports": "publishes more ports of a container, or no longer some, while it runs or not: `teul port add`",
     "GET /teul/containers/{id}/network/explanation": "how packets get to a container and from it, and where they would be dropped: "
     "`teul network explain`",
+    "GET /teul/containers/outdated": "containers whose image reference means another image by now: `teul outdated`",
+    "GET /teul/containers/{id}/generations": "the containers that had this one's name: `teul container history`",
+    "POST /teul/containers/{id}/renew": "another container, of a newer image or with other options, takes its place: `teul renew`, see "
+    "[renewal.md](renewal.md)",
+    "POST /teul/containers/{id}/rollback": "the same, with what a former generation was: `teul rollback`",
     "GET /teul/images/layers": "which layers every image has, and what they take on the disk: `teul images --tree --layers`",
     "POST /teul/images/blobs": "the blobs of the images that the body names, see [images.md](images.md)",
     "POST /teul/images/missing": "those of the blobs that the body names that are not stored here",

@@ -130,7 +130,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.services.volumes": (("filters", "local", "request"), ("service",)),
     "teul.services.containers": (
-        ("errors", "link_names", "restart_policy", "run"),
+        ("errors", "generations", "link_names", "restart_policy", "run"),
         ("registry", "directories"),
         ("bundle", "log_files"),
         ("request",),
@@ -142,7 +142,8 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("supervision",),
         ("lifecycle",),
         ("connections", "explanations", "service", "execs", "filesystem", "resources"),
-        ("health",),
+        ("health", "trial"),
+        ("renewal",),
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),
     "teul.cli": (

@@ -16,6 +16,7 @@ from teul.api.containers import archives as container_archives
 from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
 from teul.api.containers import ports as container_ports
+from teul.api.containers import renewal as container_renewal
 from teul.api.containers import resources as container_resources
 from teul.api.containers import routes as containers
 from teul.api.containers import streams as container_streams
@@ -39,6 +40,7 @@ _MODULES = (
     container_archives,
     container_explanation,
     container_ports,
+    container_renewal,
     container_resources,
     container_streams,
     execs,

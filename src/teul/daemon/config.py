@@ -60,6 +60,7 @@ class EngineConfig:
     default_bridge: DefaultBridge = AS_USUAL
     published_ports: PublishedPorts = TRANSLATE  # what is done with those of networks that do not say
     address_pools: tuple[Pool, ...] = ()  # what networks get subnets of that ask for none; () for Docker's
+    keep_generations: int = 1  # so many former generations of a renewed container can be gone back to
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -104,6 +105,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         default_bridge=parse_default_bridge(options),
         published_ports=options.published_ports,
         address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
+        keep_generations=max(0, options.keep_generations),
         tls=tls,
     )
 
@@ -141,6 +143,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--default-address-pool", action="append", default=[], metavar="base=CIDR,size=BITS", help="default address pools for networks"
+    )
+    parser.add_argument(
+        "--keep-generations",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="former generations that a renewed container can be rolled back to",
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser

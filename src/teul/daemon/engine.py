@@ -50,6 +50,7 @@ from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
+from teul.services.containers.renewal import Renewals
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
@@ -132,15 +133,13 @@ class Engine:
         ballast = Ballast(f"{config.root}/ballast")
         database = await self._open_database(ballast)
         layout = await run_blocking(cgroups.detect)
-        events = Events()
-        image_usage: Usage[Digest] = Usage()
+        events, image_usage = Events(), Usage[Digest]()
         image_store = await self._open_image_store(database, ballast, slow)
         puller, pusher, registries = await self._open_registries(image_store, events)
         images, network_usage, volume_usage = Images(image_store, events, image_usage), Usage[str](), Usage[str]()
         volumes = await self._open_volumes(database, volume_usage, events, slow)
         runs, agent = Runs(), NetworkAgent(tasks, config.run_root)
-        relays = _relays_of(agent, tasks, runs)
-        networks = await self._open_networks(database, network_usage, events, relays)
+        networks = await self._open_networks(database, network_usage, events, _relays_of(agent, tasks, runs))
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage, volume_usage=volume_usage)
         await registry.open()
@@ -177,6 +176,7 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
+        renewals = await self._open_renewals(registry, containers, lifecycle, images, names=names, links=links, events=events, tasks=tasks)
         services = Services(
             containers=containers,
             lifecycle=lifecycle,
@@ -199,6 +199,7 @@ class Engine:
             port_edits=PortEdits(registry, runs, networks),
             explanations=Explanations(registry, runs, networks, names_for_root(config.root)),
             resources=ContainerResources(registry, runs, launcher, events),
+            renewals=renewals,
         )
         await self._listen(services)
         self._keep_ballast(ballast, tasks)
@@ -299,6 +300,33 @@ class Engine:
         volumes = Volumes(database, files, usage, events, slow)
         await volumes.open()
         return volumes
+
+    async def _open_renewals(
+        self,
+        registry: ContainerRegistry,
+        containers: Containers,
+        lifecycle: Lifecycle,
+        images: Images,
+        *,
+        names: Names,
+        links: Links,
+        events: Events,
+        tasks: Tasks,
+    ) -> Renewals:
+        """Before anybody can ask for anything, and before restart policies are looked at, what was cut off is taken back."""
+        renewals = Renewals(
+            registry,
+            containers=containers,
+            lifecycle=lifecycle,
+            images=images,
+            names=names,
+            links=links,
+            events=events,
+            tasks=tasks,
+            keep_generations=self._config.keep_generations,
+        )
+        await renewals.resume()
+        return renewals
 
     def _open_watcher(self) -> DirectoryWatcher:
         watcher = DirectoryWatcher()

@@ -14,6 +14,7 @@ from teul.services.containers.explanations import Explanations
 from teul.services.containers.filesystem import Filesystems
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.ports import PortEdits
+from teul.services.containers.renewal import Renewals
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
@@ -57,6 +58,7 @@ class Services:
     port_edits: PortEdits
     explanations: Explanations
     resources: ContainerResources
+    renewals: Renewals
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

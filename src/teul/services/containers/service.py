@@ -7,16 +7,21 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from teul import failpoints
 from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
+from teul.model.image import Image
 from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
 from teul.model.mount import PlannedMount
+from teul.model.renewal import Replacing
 from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.supervisor import PendingAttachment
@@ -39,6 +44,26 @@ from teul.services.watching import DirectoryWatcher
 from teul.store.tree_size import blocks_of_tree, size_of_tree
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What a new container gets of the one whose place it is to take: its mounts, and the image in the place of what a name means."""
+
+    replacing: Replacing
+    image: Image
+    mounts: Sequence[PlannedMount]
+
+    def hand_over(self, container: Container) -> None:
+        """Note it in the new record. Volumes that nobody has named go over, where nothing else is asked for."""
+        container.replacing = self.replacing
+        names = {mount.destination: mount.name for mount in self.mounts if mount.type == "volume" and mount.is_anonymous}
+        container.planned = [
+            msgspec.structs.replace(mount, name=names[mount.destination])
+            if mount.type == "volume" and not mount.name and mount.destination in names
+            else mount
+            for mount in container.planned or ()
+        ]
 
 
 class Containers:
@@ -93,9 +118,19 @@ class Containers:
 
     async def create(self, request: CreateContainer) -> CreatedContainer:
         """Check the request, complete it from the image, and record it. Nothing runs yet. Raises as Docker does."""
+        return await self._create(request, None)
+
+    async def create_successor(self, request: CreateContainer, succession: Succession) -> CreatedContainer:
+        """As `create`, of a container that is to take the place of another one, as its record says from now on."""
+        return await self._create(request, succession)
+
+    async def _create(self, request: CreateContainer, succession: Succession | None) -> CreatedContainer:
         checked = check_request(request, self._launcher.host, exists=os.path.lexists)
-        inherited = self._inherited(checked.host_config.volumes_from or ())
-        image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
+        if succession is None:
+            inherited = self._inherited(checked.host_config.volumes_from or ())
+            image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
+        else:
+            inherited, image = succession.mounts, succession.image
         container_id = secrets.token_hex(32)
         name = self._registry.reserve_name(checked.name, container_id)
         try:
@@ -110,6 +145,8 @@ class Containers:
                 find_container_id=self._find_id,
             )
             container.links = self._launcher.links.resolve(name, container.host_config)
+            if succession is not None:
+                succession.hand_over(container)
         except BaseException:
             self._registry.release_name(name)
             raise
