@@ -132,6 +132,25 @@ def test_a_static_address_and_aliases_are_the_new_ones(engine: Engine) -> None:
     engine.must("network", "rm", "renewed")
 
 
+def test_networks_are_those_that_it_has_by_now(engine: Engine) -> None:
+    """What was connected and disconnected since its creation counts, and what `update` and `port add` have changed."""
+    engine.must("network", "create", "later")
+    engine.must("run", "-d", "--name", "web", "app:1")
+    engine.must("network", "connect", "--alias", "site", "later", "web")
+    engine.must("network", "disconnect", "bridge", "web")
+    engine.must("update", "--pids-limit", "77", "web")
+    must_renew(engine, "--force", "web")
+    found = engine.inspect("web")
+    assert list(found["NetworkSettings"]["Networks"]) == ["later"]
+    assert "site" in found["NetworkSettings"]["Networks"]["later"]["Aliases"]
+    assert found["HostConfig"]["PidsLimit"] == 77
+    engine.must("network", "disconnect", "later", "web")
+    must_renew(engine, "--force", "web")
+    assert engine.inspect("web")["NetworkSettings"]["Networks"] == {}
+    engine.remove_containers()
+    engine.must("network", "rm", "later")
+
+
 def test_other_options_with_the_same_image(engine: Engine) -> None:
     """What is changed takes the place of what there was; the rest stays."""
     port, other = free_port(), free_port()
@@ -163,7 +182,8 @@ def test_other_options_with_the_same_image(engine: Engine) -> None:
 )
 def test_what_is_no_good_goes_and_the_former_one_runs_again(engine: Engine, image: images.Image, reason: list[str]) -> None:
     port = free_port()
-    former = engine.must("run", "-d", "--name", "web", "--restart", "always", "-p", f"{port}:80", "app:1")
+    persistent = ["--restart", "always", "-l", "io.teul.restart-unhealthy=true"]
+    former = engine.must("run", "-d", "--name", "web", *persistent, "-p", f"{port}:80", "app:1")
     await_answer("127.0.0.1", port)
     volumes = engine.must("volume", "ls", "-q")
     engine.load(image.docker_archive())

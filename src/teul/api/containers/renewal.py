@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
 from teul.api.http import query
-from teul.api.http.context import services
+from teul.api.http.context import Services, services
 from teul.api.http.progress import Document, aux_line, relay
 from teul.api.http.streaming import json_stream
+from teul.errors import TeulError
 from teul.model.document import convert, decode_object
 from teul.model.renewal import Generation, RenewRequest
 from teul.services.containers.filters import ContainerQuery, select_containers
@@ -45,7 +47,7 @@ async def list_outdated(request: web.Request) -> web.StreamResponse:
         found.containers.list(),
         ContainerQuery(all=query.boolean(request, "all"), filters=query.filters(request)),
         get=found.containers.get,
-        find_image_id=lambda reference: str(found.images.resolve(reference).image_id),
+        find_image_id=partial(_find_image_id, found),
     )
     return query.json_response([_outdated(each) for each in found.renewals.outdated(chosen)])
 
@@ -56,6 +58,13 @@ ROUTES: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamRespon
     ("POST", "/teul/containers/{id}/renew", renew),
     ("POST", "/teul/containers/{id}/rollback", roll_back),
 )
+
+
+def _find_image_id(found: Services, reference: str) -> str | None:
+    try:
+        return str(found.images.resolve(reference).image_id)
+    except TeulError:
+        return None  # a filter by an image that is not there lets nothing pass
 
 
 async def _request(request: web.Request) -> RenewRequest:

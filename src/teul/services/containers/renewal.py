@@ -22,7 +22,7 @@ import msgspec
 
 from teul import failpoints
 from teul.aio import Tasks, run_to_end
-from teul.errors import Conflict, NotFound, NotModified, Refusal, TeulError
+from teul.errors import Conflict, InvalidParameter, NotFound, NotModified, Refusal, TeulError
 from teul.model.container import Container, CreateContainer
 from teul.model.image import Image
 from teul.model.lifecycle import Status
@@ -224,6 +224,8 @@ class Renewals:
         return image if (former.os, former.architecture) == (usual.os, usual.architecture) else self._images.resolve(reference, former)
 
     async def _begin(self, plan: _Plan, tell: Tell) -> Renewed:
+        if plan.timeout_seconds < 0:
+            raise InvalidParameter(f"invalid timeout: {plan.timeout_seconds}")
         done: asyncio.Future[Renewed | TeulError] = asyncio.get_running_loop().create_future()
         self._begun.add(plan.former.id)
         self._tasks.start(self._carry_out(plan, tell, done), name=f"renew {plan.former.name}")
@@ -268,7 +270,8 @@ class Renewals:
             networking=NetworkingConfig(endpoints_config=dict(plan.settings.attachments)),
         )
         replacing = Replacing(predecessor_id=former.id, name=former.name, aside=aside, was_running=plan.was_running)
-        created = await self._containers.create_successor(request, Succession(replacing, plan.image, plan.settings.mounts))
+        succession = Succession(replacing, plan.image, plan.settings.mounts, plan.settings.attachments)
+        created = await self._containers.create_successor(request, succession)
         return self._registry.get(created.id)
 
     async def _replace(self, plan: _Plan, made: Container, tell: Tell) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,7 @@ from teul.model.image import Image
 from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
 from teul.model.mount import PlannedMount
+from teul.model.network_config import EndpointSettings
 from teul.model.renewal import Replacing
 from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
@@ -48,15 +49,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """What a new container gets of the one whose place it is to take: its mounts, and the image in the place of what a name means."""
+    """What a new container gets of the one whose place it is to take: its mounts and networks, and an image, whatever its name means now.
+
+    The networks are all that it has: who was disconnected from each of them is on none, whatever was asked for at first.
+    """
 
     replacing: Replacing
     image: Image
     mounts: Sequence[PlannedMount]
+    attachments: Mapping[str, EndpointSettings]
 
     def hand_over(self, container: Container) -> None:
         """Note it in the new record. Volumes that nobody has named go over, where nothing else is asked for."""
         container.replacing = self.replacing
+        container.attachments = dict(self.attachments)
         names = {mount.destination: mount.name for mount in self.mounts if mount.type == "volume" and mount.is_anonymous}
         container.planned = [
             msgspec.structs.replace(mount, name=names[mount.destination])
