@@ -22,6 +22,7 @@ from teul.api.http.context import Services
 from teul.api.http.origin import own_names
 from teul.daemon.activity import Activity
 from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
+from teul.daemon.disk_reserve import DiskReserve
 from teul.daemon.listeners import load_tls, open_listener, serve_at
 from teul.daemon.snapshotter import choose_snapshotter
 from teul.linux import cgroups, process, seccomp
@@ -402,6 +403,7 @@ class Engine:
     async def _listen(self, services: Services) -> None:
         app = create_app(services, names=own_names(self._config.hosts, node_name=os.uname().nodename))
         app.middlewares.append(self._activity.middleware())
+        app.middlewares.append(DiskReserve(self._config.root, self._config.disk_reserve_bytes).middleware())
         runner = Runner(app)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

@@ -286,9 +286,14 @@ class Containers:
         return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
 
     async def size(self, container: Container, *, on_disk: bool = False) -> tuple[int, int]:
-        """Bytes of the container's own changes, `on_disk` those that they take there, and of these and its image together."""
-        measure = blocks_of_tree if on_disk else size_of_tree
-        own = await self._slow.run(measure, self._launcher.directories.upper(container.id))
+        """Bytes of the container's own changes, and of these and its image together. `on_disk`: those that all its files take there, with
+        its log among them, which is what its removal gives back.
+        """
+        directories = self._launcher.directories
+        if on_disk:
+            own = await self._slow.run(blocks_of_tree, directories.container(container.id))
+        else:
+            own = await self._slow.run(size_of_tree, directories.upper(container.id))
         return own, own + self._launcher.image_size(container)
 
     def _find_id(self, reference: str) -> str | None:
