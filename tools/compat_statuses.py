@@ -81,6 +81,11 @@ OWN: dict[str, str] = {
     "POST /teul/containers/{id}/egress": "changes what a container may reach, while it runs or not",
     "GET /teul/networks/{id}/egress": "what the containers of a network may reach beyond it",
     "POST /teul/networks/{id}/egress": "changes that, while they run or not",
+    "GET /teul/containers/outdated": "containers whose image reference means another image by now: `teul outdated`",
+    "GET /teul/containers/{id}/generations": "the containers that had this one's name: `teul container history`",
+    "POST /teul/containers/{id}/renew": "another container, of a newer image or with other options, takes its place: `teul renew`, see "
+    "[renewal.md](renewal.md)",
+    "POST /teul/containers/{id}/rollback": "the same, with what a former generation was: `teul rollback`",
     "GET /teul/images/layers": "which layers every image has, and what they take on the disk: `teul images --tree --layers`",
     "GET /teul/volumes/{name}/archive": "all that is in a volume, as a tar archive: `teul volume export`, see [volumes.md](volumes.md)",
     "POST /teul/volumes/{name}/archive": "unpacks a tar archive in an empty volume, or with `create=1` in a new one: `teul volume import`",

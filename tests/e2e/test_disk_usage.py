@@ -12,12 +12,17 @@ import pytest
 from support import images
 from support.engine import Engine
 from support.needs import needs
+from support.polling import eventually
 from teul.store.tree_size import blocks_of_tree
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
-# Besides images and containers' layers: the database with its journals, the room kept for removals, containers' small files, directories.
+# Besides images, containers' files and volumes' data: directories, and what is on its way out.
 _OTHER_BYTES = 1 << 20
+_CHATTER = (
+    "for place in '3 /rw' '2 /named/file' '1 /own/file'; do set -- $place; dd if=/dev/urandom of=$2 bs=1M count=$1; done; "
+    "yes 'something to say, again and again and again' | head -c 3000000"
+)
 
 
 def _usage(engine: Engine) -> Any:
@@ -34,6 +39,7 @@ def _disk_bytes(engine: Engine) -> int:
 def _assert_equal(engine: Engine) -> None:
     document = _usage(engine)
     counted = document["LayersSize"] + sum(container["SizeRw"] for container in document["Containers"])
+    counted += sum(volume["UsageData"]["Size"] for volume in document["Volumes"] or ())
     assert 0 <= _disk_bytes(engine) - counted < _OTHER_BYTES, document
 
 
@@ -65,6 +71,29 @@ def test_df_is_du(fresh_engine: Engine, compression: str) -> None:
     _assert_equal(engine)
     engine.must("rm", "writer")
     engine.must("rmi", "one:1")
+    _assert_equal(engine)
+
+
+def test_logs_and_volumes_are_counted(fresh_engine: Engine) -> None:
+    """A log may be the largest thing that a container has. What its removal gives back is what was said of it."""
+    engine = fresh_engine
+    engine.must("run", "--name", "chatty", "-v", "/own", "-v", "named:/named", "busybox", "sh", "-c", _CHATTER)
+    _assert_equal(engine)
+    document = _usage(engine)
+    [chatty] = document["Containers"]
+    log = next(engine.root.glob("containers/*/*-json.log"))
+    assert log.stat().st_size > 4 << 20
+    assert chatty["SizeRw"] >= (3 << 20) + log.stat().st_blocks * 512
+    sizes = {volume["Name"]: volume["UsageData"]["Size"] for volume in document["Volumes"]}
+    assert (2 << 20) <= sizes.pop("named") < (3 << 20)
+    [own] = sizes.values()
+    assert (1 << 20) <= own < (2 << 20)
+    assert (3 << 20) <= int(engine.must("inspect", "-s", "--format", "{{.SizeRw}}", "chatty")) < (4 << 20), (
+        "docker: of the log nothing is said there"
+    )
+    before = _disk_bytes(engine)
+    engine.must("rm", "-v", "chatty")
+    eventually(lambda: abs(before - _disk_bytes(engine) - chatty["SizeRw"] - own) < 64 << 10, "it is given back")
     _assert_equal(engine)
 
 

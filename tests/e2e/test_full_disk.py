@@ -26,8 +26,9 @@ _GNAW = "while :; do dd if=/dev/zero bs=64k count=1 2>/dev/null >>/more; sleep 0
 class _SmallEngine(Engine):
     """Its root has a disk of its own."""
 
-    def __init__(self) -> None:
-        super().__init__(hurried=SOON)
+    def __init__(self, reserve: str = "0") -> None:
+        """What the engine keeps for bad days is looked at with nothing else kept."""
+        super().__init__(hurried=SOON, extra=("--disk-reserve", reserve))
 
     def start(self, *, timeout_seconds: float = 30.0) -> None:
         if not self.root.exists():
@@ -105,3 +106,35 @@ def test_engine_starts_on_a_full_disk(engine: _SmallEngine, way: str) -> None:
     assert json.loads(engine.must("inspect", container))[0]["State"]["Running"] is True
     engine.must("rm", "-f", *engine.must("ps", "-aq").split())
     _assert_recovers(engine)
+
+
+def test_nothing_new_is_taken_when_little_is_left(tmp_path: Path) -> None:
+    """Removals, stops and starts work all the time, and what was refused is taken when there is room again."""
+    archive = tmp_path / "large.tar"
+    large = images.Image(("large:1",), (*images.busybox().layers, images.pack([images.file("noise", b"x" * (8 << 20))])), {"Cmd": ["sh"]})
+    archive.write_bytes(large.docker_archive())
+    with _SmallEngine("48m") as engine:
+        engine.load(images.busybox().docker_archive())
+        engine.must("create", "--name", "idle", "busybox", "sleep", "1000")
+        engine.must("run", "-d", "--name", "filler", "busybox", "sh", "-c", "head -c 165000000 /dev/zero >/fill; sleep 1000")
+        eventually(lambda: free_bytes(str(engine.root)) < 48 << 20, "little is left", timeout_seconds=30)
+        (tmp_path / "file").write_text("x")
+        for arguments in (
+            ("create", "busybox", "true"),
+            ("volume", "create", "more"),
+            ("load", "-i", str(archive)),
+            ("import", str(archive)),
+            ("cp", str(tmp_path / "file"), "idle:/"),
+        ):
+            refused = engine.docker(*arguments)
+            assert refused.exit_code != 0, arguments
+            assert "no space left on device: " in refused.stderr, (arguments, refused.stderr)
+        assert "no space left on device: " in engine.teul("load", "-i", str(archive)).stderr
+        assert "no space left on device: " in engine.teul("create", "busybox", "true").stderr
+        assert free_bytes(str(engine.root)) > 16 << 20, "nothing of what was refused is there"
+        engine.must("start", "idle")
+        engine.must("exec", "idle", "touch", "/own")
+        engine.must("rm", "-f", "filler")
+        eventually(lambda: free_bytes(str(engine.root)) > 48 << 20, "there is room again")
+        engine.must("load", "-i", str(archive))
+        engine.must("rm", "-f", "idle")

@@ -44,6 +44,9 @@ class _SmallVictim(Victim):
     def command(self) -> list[str]:
         return Engine.command(self)
 
+    def options(self) -> list[str]:
+        return [*super().options(), "--disk-reserve", "0"]  # or it would never come to that
+
     def start(self, *, timeout_seconds: float = 30.0) -> None:
         if not self.root.exists():
             self.root.mkdir(mode=0o711)

@@ -131,7 +131,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.services.volumes": (("filters", "local", "request"), ("service",), ("archives",)),
     "teul.services.containers": (
-        ("errors", "link_names", "restart_policy", "run"),
+        ("errors", "generations", "link_names", "restart_policy", "run"),
         ("registry", "directories"),
         ("bundle", "log_files"),
         ("request",),
@@ -144,7 +144,8 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lifecycle",),
         ("connections", "egress", "explanations", "service", "execs", "filesystem", "mount_edits", "resources"),
         ("commits", "pruning"),
-        ("health",),
+        ("health", "trial"),
+        ("renewal",),
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),
     "teul.cli": (

@@ -19,6 +19,7 @@ from teul.api.containers import execs
 from teul.api.containers import explanation as container_explanation
 from teul.api.containers import mounts as container_mounts
 from teul.api.containers import ports as container_ports
+from teul.api.containers import renewal as container_renewal
 from teul.api.containers import resources as container_resources
 from teul.api.containers import routes as containers
 from teul.api.containers import streams as container_streams
@@ -47,6 +48,7 @@ _MODULES = (
     container_explanation,
     container_mounts,
     container_ports,
+    container_renewal,
     container_resources,
     container_streams,
     execs,

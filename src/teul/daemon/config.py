@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from teul.daemon.address_pools import parse_pool
 from teul.daemon.default_bridge import add_options, parse_default_bridge
+from teul.daemon.disk_reserve import DEFAULT_RESERVE_BYTES
 from teul.errors import InvalidParameter
+from teul.model.size import parse_memory
 from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.ipam import Pool
 from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts
@@ -60,6 +62,8 @@ class EngineConfig:
     default_bridge: DefaultBridge = AS_USUAL
     published_ports: PublishedPorts = TRANSLATE  # what is done with those of networks that do not say
     address_pools: tuple[Pool, ...] = ()  # what networks get subnets of that ask for none; () for Docker's
+    keep_generations: int = 1  # so many former generations of a renewed container can be gone back to
+    disk_reserve_bytes: int = DEFAULT_RESERVE_BYTES  # nothing new is taken when less is free
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -104,6 +108,8 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         default_bridge=parse_default_bridge(options),
         published_ports=options.published_ports,
         address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
+        keep_generations=max(0, options.keep_generations),
+        disk_reserve_bytes=options.disk_reserve,
         tls=tls,
     )
 
@@ -141,6 +147,20 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--default-address-pool", action="append", default=[], metavar="base=CIDR,size=BITS", help="default address pools for networks"
+    )
+    parser.add_argument(
+        "--keep-generations",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="former generations that a renewed container can be rolled back to",
+    )
+    parser.add_argument(
+        "--disk-reserve",
+        type=parse_memory,
+        default=DEFAULT_RESERVE_BYTES,
+        metavar="SIZE",
+        help="take no new images, containers and volumes when less is free on the disk (32m; 0 for never)",
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser

@@ -20,6 +20,7 @@ from teul.api.http.context import Services
 from teul.api.http.origin import own_names
 from teul.daemon.activity import Activity
 from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
+from teul.daemon.disk_reserve import DiskReserve
 from teul.daemon.listeners import load_tls, open_listener, serve_at
 from teul.daemon.notes import engine_id, has_rebooted, relieved
 from teul.daemon.snapshotter import choose_snapshotter
@@ -46,6 +47,7 @@ from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.removal import Removal
+from teul.services.containers.renewal import Renewals
 from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
 from teul.services.containers.supervision import Supervision
@@ -121,15 +123,13 @@ class Engine:
         ballast = Ballast(f"{config.root}/ballast")
         database = await self._open_database(ballast)
         layout = await run_blocking(cgroups.detect)
-        events = Events()
-        image_usage: Usage[Digest] = Usage()
+        events, image_usage = Events(), Usage[Digest]()
         image_store = await self._open_image_store(database, ballast, slow)
         registries = await self._open_registries(image_store, events)
         images, network_usage, volume_usage = Images(image_store, events, image_usage), Usage[str](), Usage[str]()
         volumes = await self._open_volumes(database, volume_usage, events, slow)
         runs, agent = Runs(), NetworkAgent(tasks, config.run_root)
-        relays = _relays_of(agent, tasks, runs)
-        networks = await self._open_networks(database, network_usage, events, relays)
+        networks = await self._open_networks(database, network_usage, events, _relays_of(agent, tasks, runs))
         stack.push_async_callback(self._leave_host)
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage, volume_usage=volume_usage)
         await registry.open()
@@ -165,6 +165,7 @@ class Engine:
         stack.callback(supervision.close)
         stack.push_async_callback(tasks.cancel)  # before what the tasks use is closed
         health.resume()
+        renewals = await self._open_renewals(registry, containers, lifecycle, images, names=names, links=links, events=events, tasks=tasks)
         core = Core(
             registry,
             runs,
@@ -180,6 +181,7 @@ class Engine:
             links=links,
             names=names,
             events=events,
+            renewals=renewals,
         )
         system = System(await self._gather_facts(ballast, layout), containers, images, events)
         services = core.services(image_store, image_usage, registries, system)
@@ -285,6 +287,33 @@ class Engine:
         await volumes.open()
         return volumes
 
+    async def _open_renewals(
+        self,
+        registry: ContainerRegistry,
+        containers: Containers,
+        lifecycle: Lifecycle,
+        images: Images,
+        *,
+        names: Names,
+        links: Links,
+        events: Events,
+        tasks: Tasks,
+    ) -> Renewals:
+        """Before anybody can ask for anything, and before restart policies are looked at, what was cut off is taken back."""
+        renewals = Renewals(
+            registry,
+            containers=containers,
+            lifecycle=lifecycle,
+            images=images,
+            names=names,
+            links=links,
+            events=events,
+            tasks=tasks,
+            keep_generations=self._config.keep_generations,
+        )
+        await renewals.resume()
+        return renewals
+
     def _open_watcher(self) -> DirectoryWatcher:
         watcher = DirectoryWatcher()
         self._stack.callback(watcher.close)
@@ -360,6 +389,7 @@ class Engine:
     async def _listen(self, services: Services) -> None:
         app = create_app(services, names=own_names(self._config.hosts, node_name=os.uname().nodename))
         app.middlewares.append(self._activity.middleware())
+        app.middlewares.append(DiskReserve(self._config.root, self._config.disk_reserve_bytes).middleware())
         runner = Runner(app)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

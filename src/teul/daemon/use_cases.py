@@ -22,6 +22,7 @@ from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.ports import PortEdits
 from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.renewal import Renewals
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.run import Runs
 from teul.services.containers.service import Containers
@@ -71,6 +72,7 @@ class Core:
     links: Links
     names: Names
     events: Events
+    renewals: Renewals
 
     def services(self, store: ImageStore, usage: Usage[Digest], registries: Registries, system: System) -> Services:
         """The use cases, for those who ask by HTTP."""
@@ -104,4 +106,5 @@ class Core:
             egress_edits=EgressEdits(registry, runs, networks, files=files, names=names, events=events),
             explanations=Explanations(registry, runs, networks, names_for_root(root)),
             resources=ContainerResources(registry, runs, launcher, events),
+            renewals=self.renewals,
         )

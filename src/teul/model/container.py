@@ -14,6 +14,7 @@ from teul.model.lifecycle import ContainerState
 from teul.model.mount import MountPoint, PlannedMount
 from teul.model.network import BRIDGE
 from teul.model.network_config import EndpointSettings, NetworkingConfig
+from teul.model.renewal import Generation, Replacing
 
 
 class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +72,10 @@ class Container(msgspec.Struct, kw_only=True):
     client wrote, `image_manifest` the descriptor of the image's manifest for the container's platform (OCI image-spec descriptor.md), None
     in records from before there was a choice. `state` is replaced as a whole, by the functions of `model.lifecycle`, `health` by those of
     `model.health`; `health` is None as long as nothing was ever probed. `manually_stopped` keeps `unless-stopped` from starting the
-    container again. `links` are those that it has on the default bridge, by alias.
+    container again. `links` are those that it has on the default bridge, by alias. `asked` is the configuration as the client sent it,
+    before the image's was merged in; None in records from before it was kept. `replacing` stands in the record of a container that is about
+    to take another one's place, and `successor_id` in that of the other one. `generations` are the containers that had its name, oldest
+    first; empty before the first renewal.
     """
 
     id: str
@@ -96,11 +100,21 @@ class Container(msgspec.Struct, kw_only=True):
     health: Health | None = None
     image_manifest: dict[str, Any] | None = None
     links: dict[str, LinkedContainer] = msgspec.field(default_factory=dict)
+    asked: ContainerConfig | None = None
+    replacing: Replacing | None = None
+    successor_id: str = ""
+    generations: list[Generation] = msgspec.field(default_factory=list)
+
+    @property
+    def is_being_renewed(self) -> bool:
+        """Whether it takes another one's place, or another one takes its: then it is not decided yet which of them goes."""
+        return self.replacing is not None or bool(self.successor_id)
 
     @property
     def image_ids(self) -> list[str]:
-        """The images that the container uses: the one that it stands on, and those that are among its mounts."""
-        return [self.image_id, *(mount.image_id for mount in self.planned or () if mount.image_id)]
+        """The images that it uses: the one that it stands on, those among its mounts, and those of generations to go back to."""
+        mounted = [mount.image_id for mount in self.planned or () if mount.image_id]
+        return [self.image_id, *mounted, *(each.image_id for each in self.generations if each.settings is not None)]
 
     def manifests_of(self, image_id: str) -> list[str]:
         """The digests of the manifests of this image that the container uses, as far as its record says."""

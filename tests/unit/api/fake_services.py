@@ -35,6 +35,7 @@ from teul.services.containers.explanations import Explanations
 from teul.services.containers.processes import Listing
 from teul.services.containers.pruning import ContainerPruning
 from teul.services.containers.registry import NameTaken, NoSuchContainer
+from teul.services.containers.renewal import Renewals
 from teul.services.containers.request.check import check_exec, check_name
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, REMOVED, Runs
@@ -518,6 +519,7 @@ class FakeServices:
     volume_archives: VolumeArchives = field(init=False)
     connections: Connections = field(init=False)
     resources: ContainerResources = field(init=False)
+    renewals: Renewals = field(init=False)
     explanations: Explanations = field(init=False)
     containers: FakeContainers = field(init=False)
     system: System = field(init=False)

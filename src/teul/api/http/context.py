@@ -18,6 +18,7 @@ from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.mount_edits import MountEdits
 from teul.services.containers.ports import PortEdits
 from teul.services.containers.pruning import ContainerPruning
+from teul.services.containers.renewal import Renewals
 from teul.services.containers.resources import ContainerResources
 from teul.services.containers.service import Containers
 from teul.services.events import Events
@@ -67,6 +68,7 @@ class Services:
     explanations: Explanations
     egress_edits: EgressEdits
     resources: ContainerResources
+    renewals: Renewals
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

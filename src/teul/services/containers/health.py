@@ -124,7 +124,9 @@ class HealthChecks:
         container.health = after
         if after.status is not before.status:
             self._events.publish(container_event(container, f"health_status: {after.status}"))
-            if after.status is HealthStatus.UNHEALTHY and (container.config.labels or {}).get(states.RESTART_LABEL) == "true":
+            wants_restart = (container.config.labels or {}).get(states.RESTART_LABEL) == "true"
+            # One that has yet to prove itself is taken away, and the one before it started: a restart would come in between.
+            if after.status is HealthStatus.UNHEALTHY and wants_restart and container.replacing is None:
                 # Not here: the restart ends this task.
                 self._tasks.start(self._restart(container), name=f"restart unhealthy {container.name}")
         if (after.status, after.failing_streak) != (before.status, before.failing_streak):

@@ -158,6 +158,26 @@ class ContainerRegistry:
             self._declare_networks(container)
             self.links.declare(container)
 
+    async def change_together(self, *changes: tuple[Container, dict[str, Any]], frees: bool = False) -> None:
+        """As `change`, of several records in one transaction. Containers may exchange names; a name that is new was reserved.
+
+        `frees`: what follows from it makes room on a full disk.
+        """
+        async with self._writing:
+            for container, _ in changes:
+                self._refuse_unreadable(container)
+            after = [msgspec.structs.replace(container, **values) for container, values in changes]
+            await self._database.transact(lambda connection: rows.update_together(connection, after), frees=frees)
+            for container, values in changes:
+                if "name" in values:
+                    self._ids.pop(container.name, None)
+                for name, value in values.items():
+                    setattr(container, name, value)
+            self._ids.update({container.name: container.id for container, values in changes if "name" in values})
+        for container, _ in changes:
+            if container.id in self._containers:
+                self._keep(container)
+
     async def save(self, container: Container) -> None:
         """Keep what has changed in a record: what has happened to the container, whether it can be written down or not.
 

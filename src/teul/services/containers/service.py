@@ -6,17 +6,23 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from teul import failpoints
 from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
+from teul.model.image import Image
 from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
 from teul.model.mount import PlannedMount
+from teul.model.network_config import EndpointSettings
+from teul.model.renewal import Replacing
 from teul.oci.platform import parse_platform
 from teul.runtime.engine.attachment import Attachment
 from teul.runtime.engine.supervisor import PendingAttachment
@@ -40,6 +46,31 @@ from teul.services.watching import DirectoryWatcher
 from teul.store.tree_size import blocks_of_tree, size_of_tree
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What a new container gets of the one whose place it is to take: its mounts and networks, and an image, whatever its name means now.
+
+    The networks are all that it has: who was disconnected from each of them is on none, whatever was asked for at first.
+    """
+
+    replacing: Replacing
+    image: Image
+    mounts: Sequence[PlannedMount]
+    attachments: Mapping[str, EndpointSettings]
+
+    def hand_over(self, container: Container) -> None:
+        """Note it in the new record. Volumes that nobody has named go over, where nothing else is asked for."""
+        container.replacing = self.replacing
+        container.attachments = dict(self.attachments)
+        names = {mount.destination: mount.name for mount in self.mounts if mount.type == "volume" and mount.is_anonymous}
+        container.planned = [
+            msgspec.structs.replace(mount, name=names[mount.destination])
+            if mount.type == "volume" and not mount.name and mount.destination in names
+            else mount
+            for mount in container.planned or ()
+        ]
 
 
 class Containers:
@@ -94,9 +125,19 @@ class Containers:
 
     async def create(self, request: CreateContainer) -> CreatedContainer:
         """Check the request, complete it from the image, and record it. Nothing runs yet. Raises as Docker does."""
+        return await self._create(request, None)
+
+    async def create_successor(self, request: CreateContainer, succession: Succession) -> CreatedContainer:
+        """As `create`, of a container that is to take the place of another one, as its record says from now on."""
+        return await self._create(request, succession)
+
+    async def _create(self, request: CreateContainer, succession: Succession | None) -> CreatedContainer:
         checked = check_request(request, self._launcher.host, exists=os.path.lexists)
-        inherited = self._inherited(checked.host_config.volumes_from or ())
-        image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
+        if succession is None:
+            inherited = self._inherited(checked.host_config.volumes_from or ())
+            image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
+        else:
+            inherited, image = succession.mounts, succession.image
         container_id = secrets.token_hex(32)
         name = self._registry.reserve_name(checked.name, container_id)
         try:
@@ -113,6 +154,8 @@ class Containers:
             container.planned = choose_images(container.planned or (), self._images)
             container.mounts = [mount.point for mount in container.planned if mount.point is not None]
             container.links = self._launcher.links.resolve(name, container.host_config)
+            if succession is not None:
+                succession.hand_over(container)
         except BaseException:
             self._registry.release_name(name)
             raise
@@ -246,9 +289,14 @@ class Containers:
         return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
 
     async def size(self, container: Container, *, on_disk: bool = False) -> tuple[int, int]:
-        """Bytes of the container's own changes, `on_disk` those that they take there, and of these and its image together."""
-        measure = blocks_of_tree if on_disk else size_of_tree
-        own = await self._slow.run(measure, self._launcher.directories.upper(container.id))
+        """Bytes of the container's own changes, and of these and its image together. `on_disk`: those that all its files take there, with
+        its log among them, which is what its removal gives back.
+        """
+        directories = self._launcher.directories
+        if on_disk:
+            own = await self._slow.run(blocks_of_tree, directories.container(container.id))
+        else:
+            own = await self._slow.run(size_of_tree, directories.upper(container.id))
         return own, own + self._launcher.image_size(container)
 
     def _find_id(self, reference: str) -> str | None:

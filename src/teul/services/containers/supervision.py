@@ -249,7 +249,7 @@ class Supervision:
     async def _restart_or_remove(self, container: Container, run: ContainerRun, decision: RestartDecision) -> None:
         if decision.again:
             self._schedule_restart(container, run, delay_seconds=decision.delay_seconds)
-        elif container.host_config.auto_remove and not run.kept:
+        elif container.host_config.auto_remove and not run.kept and not container.is_being_renewed:
             with _step(container, "remove it"):
                 await self._removal.remove_locked(container, run, volumes=True)
 
@@ -321,7 +321,8 @@ class Supervision:
                 # Of a start that its engine did not live to carry out, or of one that can be told nothing about.
                 with _step(container, "clean up after its start"):
                     await self._launcher.clean_up(container)
-            if container.state.status is Status.REMOVING or (container.state.status is Status.EXITED and container.host_config.auto_remove):
+            ended_for_good = container.state.status is Status.EXITED and not container.is_being_renewed
+            if container.state.status is Status.REMOVING or (ended_for_good and container.host_config.auto_remove):
                 async with run.lock:
                     with _step(container, "remove it"):
                         await self._removal.remove_locked(container, run, volumes=True)

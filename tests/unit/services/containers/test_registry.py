@@ -104,3 +104,39 @@ async def test_a_record_that_cannot_be_read_is_shown_and_left_as_it_is(database:
             await attempt
     await registry.remove(container)
     assert await database.transact(rows.damaged_containers) == []
+
+
+async def test_containers_exchange_their_names(database: Database) -> None:
+    """In one transaction: the next engine finds either both as before or both exchanged, and so does this one."""
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
+    one, other = container_record("a" * 64, name="one"), container_record("b" * 64, name="other")
+    for container in (one, other):
+        registry.reserve_name(container.name, container.id)
+        await registry.add(container)
+    await registry.change_together((one, {"name": "other"}), (other, {"name": "one"}))
+    assert (registry.get("one"), registry.get("other")) == (other, one)
+    with pytest.raises(Conflict):
+        registry.reserve_name("one", "c" * 64)
+    await registry.remove(other)
+    assert registry.find("one") is None
+    assert registry.get("other") is one
+    following = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
+    await following.open()
+    assert following.get("other").id == "a" * 64
+
+
+async def test_nothing_is_exchanged_where_it_cannot_be_written(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = ContainerRegistry(database, image_usage=Usage(), network_usage=Usage(), volume_usage=Usage())
+    one, other = container_record("a" * 64, name="one"), container_record("b" * 64, name="other")
+    for container in (one, other):
+        registry.reserve_name(container.name, container.id)
+        await registry.add(container)
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("no")
+
+    monkeypatch.setattr(rows, "update", refuse)
+    with pytest.raises(sqlite3.OperationalError):
+        await registry.change_together((one, {"name": "other"}), (other, {"name": "one"}))
+    assert (registry.get("one"), registry.get("other")) == (one, other)
+    assert (one.name, other.name) == ("one", "other")

@@ -84,6 +84,7 @@ def complete(
         attachments=_attachments(config, host_config, checked.networking),
         mounts=[mount.point for mount in planned if mount.point is not None],
         planned=planned,
+        asked=checked.config,
     )
 
 
