@@ -40,6 +40,8 @@ KNOWN = [
     # Options of a mount may be secrets, and its flags are only a number: Teul tells neither.
     (", flags: 0x1000: ", ": "),
     (", data: nonsense=1: ", ": "),
+    (", data: addr=127.0.0.1: ", ": "),
+    (", data: addr=127.0.0.1,password=secret: ", ": "),
 ]
 
 
@@ -104,6 +106,8 @@ def _plain(host: DockerHost, text: str) -> str:
     text = re.sub(
         r'(?m)^\[\{"Type".*?\}\]', lambda found: json.dumps(sorted(json.loads(found[0]), key=lambda item: item["Destination"])), text
     )
+    # Why a host's name is not known, each engine's resolver has words of its own for.
+    text = re.sub(r"lookup (\S+?)(?: on \S+)?: [^\n]*", r"lookup \1: <reason>", text)
     # Archives are another test's.
     text = re.sub(r"(?s)^0\n(\S+?)\0.*", r"archive of \1", text)
     # Where dockerd fills a directory last, its time is that of the filling; Teul gives it the image's.

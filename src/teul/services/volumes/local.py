@@ -83,6 +83,10 @@ class VolumeFiles:
                 mounts.attach_at(mount_fd, path)
             finally:
                 os.close(mount_fd)
+        except socket.gaierror as error:
+            raise Refusal(
+                f"error while mounting volume '{path}': error resolving passed in network volume address: {error.strerror}"
+            ) from error
         except OSError as error:
             # security: the error's own text may have an option of the mount in it, which may be a password.
             reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
@@ -178,11 +182,11 @@ def _mounted(options: Mapping[str, str]) -> int:
 
 
 def _address(host: str) -> str:
-    """kernel: knows no names of hosts."""
+    """kernel: knows no names of hosts. Raises `socket.gaierror`."""
     try:
         return str(socket.getaddrinfo(host, None)[0][4][0])
     except socket.gaierror as error:
-        raise Refusal(f"error resolving passed in network volume address: {error.strerror}") from error
+        raise socket.gaierror(error.errno, f"lookup {host}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _touch(path: str) -> None:
