@@ -108,7 +108,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         default_bridge=parse_default_bridge(options),
         published_ports=options.published_ports,
         address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
-        keep_generations=max(0, options.keep_generations),
+        keep_generations=options.keep_generations,
         disk_reserve_bytes=options.disk_reserve,
         tls=tls,
     )
@@ -150,7 +150,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--keep-generations",
-        type=int,
+        type=_parse_count,
         default=1,
         metavar="NUMBER",
         help="former generations that a renewed container can be rolled back to",
@@ -164,6 +164,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser
+
+
+def _parse_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of generations")
+    return int(text)
 
 
 def check_host(host: str, *, tls: TlsFiles | None = None, insecure: bool = False) -> str:

@@ -81,3 +81,23 @@ def test_compressed_layers_are_kept_unless_told_otherwise(options: tuple[str, ..
 @pytest.mark.parametrize(("options", "mode"), [((), "translate"), (("--published-ports", "relay"), "relay")])
 def test_published_ports_are_translated_unless_told_otherwise(options: tuple[str, ...], mode: str) -> None:
     assert parse_arguments([*options], ENVIRONMENT).published_ports == mode
+
+
+@pytest.mark.parametrize(("options", "kept"), [((), 1), (("--keep-generations", "5"), 5), (("--keep-generations", "0"), 0)])
+def test_one_former_generation_is_kept_unless_told_otherwise(options: tuple[str, ...], kept: int) -> None:
+    assert parse_arguments([*options], ENVIRONMENT).keep_generations == kept
+
+
+@pytest.mark.parametrize(("options", "reserve_bytes"), [((), 32 << 20), (("--disk-reserve", "1g"), 1 << 30), (("--disk-reserve", "0"), 0)])
+def test_some_of_the_disk_is_kept_unless_told_otherwise(options: tuple[str, ...], reserve_bytes: int) -> None:
+    assert parse_arguments([*options], ENVIRONMENT).disk_reserve_bytes == reserve_bytes
+
+
+@pytest.mark.parametrize(
+    "options", [("--keep-generations", "-1"), ("--keep-generations", "many"), ("--disk-reserve", "-1"), ("--disk-reserve", "x")]
+)
+def test_what_is_no_number_is_refused(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments([*options], ENVIRONMENT)
+    assert ended.value.code == 2
+    assert options[0] in capsys.readouterr().err
