@@ -99,6 +99,7 @@ def test_volume_that_is_seen_is_filled_in_the_end(victim: Victim, point: str, wa
     assert_ends(victim, "first")
     victim.want(204, "DELETE", "/containers/first")
     assert_usable(victim, "hit")
+    victim.want(204, "DELETE", "/volumes/mine")
 
 
 def archive() -> bytes:
