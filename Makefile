@@ -88,6 +88,7 @@ conformance: venv
 endurance: system-packages venv
 	TEUL_STORM_SECONDS=600 TEUL_ENDURANCE_SECONDS=1800 $(PYTEST) -q -s tests/e2e/test_storm.py tests/e2e/test_endurance.py
 	TEUL_CYCLES=200 $(PYTEST) -q tests/e2e/test_network_cycles.py
+	TEUL_ATTACK_ROUNDS=1000 $(PYTEST) -q tests/e2e/test_swapped_paths.py
 	TEUL_FUZZ_SECONDS=600 $(PYTEST) -q -s tests/conformance/openapi/test_fuzz.py
 	TEUL_FUZZ_SECONDS=200 $(PYTEST) -q -s tests/kernel/workers/test_index_fuzz.py
 

@@ -158,7 +158,7 @@ def test_holes_stay_holes(engine: Engine) -> None:
 @pytest.fixture
 def small_engine() -> Iterator[Engine]:
     """An engine whose root has 24 MiB."""
-    with Engine() as running:
+    with Engine(extra=("--disk-reserve", "0")) as running:
         running.stop()
         running.run(["mount", "-t", "tmpfs", "-o", "size=24m", "small", str(running.root)])
         try:
