@@ -73,7 +73,6 @@ REFUSED = [
     ("--subnet", "10.91.0.0/16", "--subnet", "10.92.0.0/16", "--gateway", "10.91.0.1", "--gateway", "10.91.0.2"),
     ("--label", "=x"),
     ("--label", "a b=x"),
-    ("--driver", "nosuch"),
     ("--ipv6=maybe",),
     ("--subnet", 'a"b'),
     ("--nosuch",),

@@ -90,7 +90,6 @@ REFUSED = [
     ("a/b",),
     ("--label", "=x", "vol"),
     ("--label", "a b=x", "vol"),
-    ("--driver", "nosuch", "vol"),
     ("-o", "nosuch=x", "vol"),
     ("-o", "type=tmpfs", "vol"),
     ("-o", "device=tmpfs", "vol"),

@@ -185,7 +185,7 @@ async def test_only_what_does_not_run_is_removed_unless_by_force(served: Served)
     running = 'cannot remove container "/box": container is running: stop the container before removing or force remove'
     assert await served.refusal("DELETE", "/containers/box") == (409, running)
     no_link = "Conflict, cannot remove the default link name of the container"
-    assert await served.refusal("DELETE", "/containers/box?link=1") == (500, no_link)
+    assert await served.refusal("DELETE", "/containers/box?link=1") == (409, no_link)
     assert await served.ask("DELETE", "/containers/box?force=1&v=1") == (204, None)
     assert await served.refusal("DELETE", "/containers/box?force=1") == (404, "No such container: box")
 

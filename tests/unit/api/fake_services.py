@@ -264,7 +264,7 @@ class FakeContainers(Containers):
         self._note("remove", reference, force, volumes, link)
         container = self.get(reference)
         if link:
-            raise errors.System("Conflict, cannot remove the default link name of the container")
+            raise errors.Conflict("Conflict, cannot remove the default link name of the container")
         if container.state.counts_as_running and not force:
             is_paused = container.state.status is Status.PAUSED
             advice = "must be unpaused first" if is_paused else "running: stop the container before removing or force remove"

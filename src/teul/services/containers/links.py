@@ -11,7 +11,7 @@ import posixpath
 from functools import partial
 
 from teul.aio import run_to_end
-from teul.errors import InvalidParameter, NotFound, System, TeulError
+from teul.errors import Conflict, InvalidParameter, NotFound, System, TeulError
 from teul.model.container import Container, LinkedContainer
 from teul.model.host_config import HostConfig
 from teul.model.link import parse_link
@@ -113,7 +113,7 @@ class Links:
         name = f"/{reference.removeprefix('/')}"
         parent_name, _, alias = name.rpartition("/")
         if not parent_name:
-            raise System("Conflict, cannot remove the default link name of the container")
+            raise Conflict("Conflict, cannot remove the default link name of the container")
         parent = self._registry.find(parent_name)
         if parent is None or f"/{parent.name}" != parent_name:
             raise System(f"Cannot get parent {parent_name} for link name {name}")
