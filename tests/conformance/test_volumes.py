@@ -106,6 +106,8 @@ def _plain(host: DockerHost, text: str) -> str:
     text = re.sub(
         r'(?m)^\[\{"Type".*?\}\]', lambda found: json.dumps(sorted(json.loads(found[0]), key=lambda item: item["Destination"])), text
     )
+    # So is that of the command line's -v.
+    text = re.sub(r'(?<=\] )\[("[^]]*)\]', lambda found: f"[{','.join(sorted(found[1].split(',')))}]", text)
     # Why a host's name is not known, each engine's resolver has words of its own for.
     text = re.sub(r"lookup (\S+?)(?: on \S+)?: [^\n]*", r"lookup \1: <reason>", text)
     # Archives are another test's.
