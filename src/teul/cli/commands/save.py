@@ -22,14 +22,14 @@ _KINDS = ("C", "A", "D")
 
 
 def save(context: Context, options: Options, arguments: list[str]) -> int:
-    return _fetch(context, options, "failed to save image", "/images/get", {"names": arguments, "platform": platform_of(options)})
+    return fetch_archive(context, options, "failed to save image", "/images/get", {"names": arguments, "platform": platform_of(options)})
 
 
 def export(context: Context, options: Options, arguments: list[str]) -> int:
-    return _fetch(context, options, "failed to export container", container_path(arguments[0], "export"), {})
+    return fetch_archive(context, options, "failed to export container", container_path(arguments[0], "export"), {})
 
 
-def _fetch(context: Context, options: Options, failure: str, path: str, query: Query) -> int:
+def fetch_archive(context: Context, options: Options, failure: str, path: str, query: Query) -> int:
     """Write the archive that the engine answers with. A file is there as a whole or not at all; nobody but its owner may read it."""
     output = options.text("output")
     if not output:

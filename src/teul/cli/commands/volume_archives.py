@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from teul.cli.command import Command
+from teul.cli.commands.save import fetch_archive
 from teul.cli.commands.volume import volume_path
 from teul.cli.errors import CliError
-from teul.cli.files import check_output, reason, replacing
+from teul.cli.files import reason
 from teul.cli.options.parser import BOOL, Option
-from teul.client.attach import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from teul.cli.context import Context
     from teul.cli.options.parser import Options
-    from teul.client.api import Query
 
 _PIECE_BYTES = 1 << 20
 _TAR = [("Content-Type", "application/x-tar")]
@@ -24,30 +23,11 @@ _COMPRESSIONS = ("gzip", "zstd")
 
 
 def export(context: Context, options: Options, arguments: list[str]) -> int:
-    output, compression = options.text("output"), options.text("compress")
+    compression = options.text("compress")
     if options.given("compress") and compression not in _COMPRESSIONS:
         raise CliError(f'unknown compression: "{compression}": must be one of "gzip", "zstd"')
     path, query = f"/teul{volume_path(arguments[0])}/archive", {"compression": compression or None}
-    if not output:
-        if context.streams.stdout_is_terminal:
-            raise CliError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        _copy(context, path, query, context.streams.stdout_fd)
-        return 0
-    try:
-        check_output(output)
-        with replacing(output) as fd:
-            _copy(context, path, query, fd)
-    except ValueError as error:
-        raise CliError(f"failed to export volume: {error}") from None
-    except OSError as error:
-        raise CliError(f"failed to export volume: open {output}: {reason(error)}") from None
-    return 0
-
-
-def _copy(context: Context, path: str, query: Query, fd: int) -> None:
-    with context.client.stream("GET", path, query, alone=True) as response:
-        for data in response:
-            write_all(fd, data)
+    return fetch_archive(context, options, "failed to export volume", path, query)
 
 
 def import_volume(context: Context, options: Options, arguments: list[str]) -> int:
