@@ -28,6 +28,13 @@ def mount_of(fd: int, own_fd: int | None = None) -> tuple[str, list[str]]:
     raise os_error(errno.ENOENT, "mountinfo", mount_id.decode())
 
 
+def mount_points(top: str) -> list[str]:
+    """Where something is mounted at or below the absolute path `top`, which has no symbolic links; also of the same file system."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        places = [os.fsdecode(_plain(line.split(b" ")[4])) for line in file]
+    return [place for place in places if place == top or place.startswith(f"{top}/")]
+
+
 def _plain(written: bytes) -> bytes:
     """White space and backslashes are written in octal. Not by a codec: Python would look for its file, perhaps in another root."""
     first, *rest = written.split(b"\\")

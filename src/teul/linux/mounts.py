@@ -166,14 +166,6 @@ def unmount(path: str, *, lazily: bool) -> None:
     check(_umount2(os.fsencode(path), UMOUNT_NOFOLLOW | (MNT_DETACH if lazily else 0)), "umount2", path)
 
 
-def is_mount_point(path: str) -> bool:
-    """Whether something is mounted at the absolute `path`, which has no symbolic links; also if it is of the same file system."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        # proc_pid_mountinfo(5): white space and backslashes are written in octal.
-        written = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in os.fsencode(path))
-        return any(line.split(b" ")[4] == written for line in file)
-
-
 def pivot_root_here() -> None:
     """Make the current directory (a mount point) the root and drop the old one. pivot_root(2), `pivot_root(".", ".")`.
 

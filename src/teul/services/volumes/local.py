@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from teul import failpoints
 from teul.errors import Refusal
 from teul.linux import mounts
+from teul.linux.mountinfo import mount_points
 from teul.model.volume import Volume
 from teul.runtime.child.mount_options import MountOptions
 from teul.store.atomic import ignoring_absence, remove_tree, sync_directory
@@ -47,14 +48,23 @@ class VolumeFiles:
         sync_directory(self._root)
 
     def remove(self, name: str) -> None:
-        """Remove what a volume has, out of sight in one step first; what is mounted there is left alone. Idempotent. Raises `OSError`."""
+        """Remove what a volume has, out of sight in one step first. Idempotent. Raises `OSError`, EBUSY for what is mounted inside.
+
+        That is somebody else's, and would be removed with it.
+        """
         self.unmount(name)
+        for place in self.mounted_inside(name):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), place)
         doomed = f"{self._temporary}/removed-volume-{name}"
         remove_tree(doomed)
         with ignoring_absence():
             os.rename(f"{self._root}/{name}", doomed)
         failpoints.reach("volumes.remove.aside")
         remove_tree(doomed)
+
+    def mounted_inside(self, name: str) -> list[str]:
+        """Where others, or a container whose mounts the host sees, have mounted something below the volume's own place."""
+        return [place for place in mount_points(f"{self._root}/{name}") if place != self.data(name)]
 
     def sweep(self, known: Mapping[str, Volume]) -> None:
         """Remove what is there without a record, and finish what an engine that was killed was copying. Before any volume is used."""
@@ -74,7 +84,7 @@ class VolumeFiles:
     def mount(self, volume: Volume) -> None:
         """Mount a volume that is a mount, if it is not mounted yet. Raises `Refusal`."""
         path = self.data(volume.name)
-        if not is_mount(volume) or mounts.is_mount_point(path):
+        if not is_mount(volume) or path in mount_points(path):
             return
         options = volume.options or {}
         try:
@@ -97,7 +107,7 @@ class VolumeFiles:
     def unmount(self, name: str) -> None:
         """Take the mounts away that are at a volume's place. Containers that run keep theirs. Idempotent."""
         path = self.data(name)
-        while mounts.is_mount_point(path):
+        while path in mount_points(path):
             mounts.detach(path)
 
     # -- what an image gives

@@ -279,6 +279,8 @@ class Volumes:
             raise VolumeInUse(volume.name, [container.id for container in users])
         if self._read[volume.name]:
             raise Conflict(f"remove {volume.name}: volume is in use - it is being exported or cloned")
+        for place in await run_blocking(self._files.mounted_inside, volume.name):
+            raise Conflict(f"remove {volume.name}: volume is in use - something is mounted at {place}")
         # The record goes first: what is there without one is swept if the engine dies here.
         await self._database.transact(lambda connection: rows.delete_volume(connection, volume.name), frees=True)
         del self._volumes[volume.name]
