@@ -123,7 +123,7 @@ class Renewals:
         """Those of `containers` whose image reference means another image by now. A reference that means none is not out of date."""
         found = []
         for container in containers:
-            with suppress(TeulError):
+            with suppress(NotFound, InvalidParameter):
                 image = self._newest(container, container.image_reference)
                 if str(image.image_id) != container.image_id:
                     found.append(Outdated(container, image))
