@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import Any
 
 import docker
@@ -10,7 +11,9 @@ import pytest
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
 
 from support import images
+from support.docker_host import DockerHost
 from support.needs import needs
+from support.polling import eventually
 
 pytestmark = [needs("root", "busybox", "overlayfs")]
 
@@ -91,6 +94,21 @@ def test_images_are_loaded_tagged_listed_and_removed(docker_py: docker.DockerCli
     assert docker_py.images.get("judge/layers:1").id in {images.layered().image_id, images.layered().config_id}
     assert docker_py.images.get(images.layered().config_id).tags == ["judge/layers:1"]
     assert len(docker_py.images.get("judge/layers:1").history()) == 3
+
+
+@pytest.mark.parametrize("quiet", [None, True, False])
+def test_what_was_sent_whole_is_loaded_though_nobody_reads_the_answer(
+    engine: DockerHost, docker_py: docker.DockerClient, quiet: bool | None
+) -> None:
+    """`load_image` returns a generator that many callers drop."""
+    layers = tuple(images.pack([images.file(f"noise-{number}", random.Random(number).randbytes(4 << 20))]) for number in range(4))
+    archive = images.Image(("unread:1",), layers, {}).docker_archive()
+    careless = docker.DockerClient(base_url=f"unix://{engine.socket_path}", version="auto")
+    careless.api.load_image(archive, quiet=quiet)
+    careless.close()
+    loaded = eventually(lambda: [image for image in docker_py.images.list() if "unread:1" in image.tags], "image that was sent")
+    assert len(loaded[0].attrs["RootFS"]["Layers"]) == 4
+    docker_py.images.remove("unread:1")
 
 
 def test_info_ping_and_version(docker_py: docker.DockerClient) -> None:

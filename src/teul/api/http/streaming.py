@@ -38,9 +38,9 @@ class JsonStream:
 
     async def send(self, document: Any) -> None:
         """Write `document` and wait while the client is slow. Raises Cancelled when the client is gone."""
-        if not self.has_begun:
-            await self.begin()
         try:
+            if not self.has_begun:
+                await self.begin()
             await self.response.write(msgspec.json.encode(document) + self._line_end)
         except ConnectionError as error:
             raise Cancelled("the client went away") from error
@@ -48,12 +48,18 @@ class JsonStream:
 
 @asynccontextmanager
 async def json_stream(
-    request: web.Request, *, content_type: str = "application/json", line_end: bytes = b"\r\n", late: bool = False
+    request: web.Request,
+    *,
+    content_type: str = "application/json",
+    line_end: bytes = b"\r\n",
+    late: bool = False,
+    in_band: bool = False,
 ) -> AsyncIterator[JsonStream]:
     """Answer 200 with a stream of JSON lines; headers are on their way before the body of the `with` runs.
 
     docker: an error after that is told in band, as the last line {"errorDetail": {"message": …}, "error": …}. With `late` the answer begins
-    with its first line, and an error before that is raised, to have a status of its own. The handler returns `stream.response`.
+    with its first line, and an error before that is raised, to have a status of its own, or with `in_band` is the first line. The handler
+    returns `stream.response`.
     """
     stream = JsonStream(request, content_type, line_end)
     if not late:
@@ -63,9 +69,8 @@ async def json_stream(
     except Cancelled:
         return  # nobody is there to be told
     except Exception as error:
-        if not stream.has_begun:
+        if not stream.has_begun and not in_band:
             raise
-        # The status line is gone, so the error goes in band.
         _, message = describe(error)
         await _send_quietly(stream, {"errorDetail": {"message": message}, "error": message})
     if stream.has_begun:

@@ -6,6 +6,7 @@ Source: moby daemon/server/router/image/image_routes.go; routes and parameters a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from teul.api.http.query import boolean, filters, json_response, text
 from teul.api.http.streaming import JsonStream, archive_response, json_stream, request_body, while_connected
 from teul.api.images.imports import import_from_web
 from teul.api.images.views import history_view, inspect_view, loaded_lines, pull_view, removed_view, summary_view
-from teul.errors import Forbidden, InvalidParameter
+from teul.errors import Cancelled, Forbidden, InvalidParameter
 from teul.model.filter import Filters
 from teul.oci.digest import find_digest
 from teul.oci.platform import Platform, decode_platform, parse_platform
@@ -65,10 +66,14 @@ async def image_history(request: web.Request) -> web.StreamResponse:
 
 
 async def load_images(request: web.Request) -> web.StreamResponse:
-    """POST /images/load. docker: an error in the archive is told in band, the status is 200."""
+    """POST /images/load.
+
+    docker: an error in the archive is told in band, the status is 200. The answer begins with its first line, and what has arrived whole
+    is loaded whether or not somebody reads on: docker-py's callers drop the answer unread.
+    """
     platform = _platform(request, since=(1, 48))
     quiet = boolean(request, "quiet", default=True)
-    async with json_stream(request) as stream:
+    async with json_stream(request, late=True, in_band=True) as stream:
         progress = None if quiet else _progress(stream)
         loaded = await services(request).image_archives.load(request_body(request), platform=platform, progress=progress)
         for line in loaded_lines(loaded):
@@ -167,7 +172,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 def _progress(stream: JsonStream) -> Callable[[LayerProgress], Awaitable[None]]:
     async def send(progress: LayerProgress) -> None:
         detail = {"current": progress.current_bytes, "total": progress.total_bytes}
-        await stream.send({"status": "Loading layer", "progressDetail": detail, "id": progress.diff_id.short})
+        with suppress(Cancelled):  # who has gone is told nothing; whether the archive is whole, its own reader finds out
+            await stream.send({"status": "Loading layer", "progressDetail": detail, "id": progress.diff_id.short})
 
     return send
 
