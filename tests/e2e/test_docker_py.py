@@ -104,7 +104,7 @@ def test_what_was_sent_whole_is_loaded_though_nobody_reads_the_answer(
     layers = tuple(images.pack([images.file(f"noise-{number}", random.Random(number).randbytes(4 << 20))]) for number in range(4))
     archive = images.Image(("unread:1",), layers, {}).docker_archive()
     careless = docker.DockerClient(base_url=f"unix://{engine.socket_path}", version="auto")
-    careless.api.load_image(archive, quiet=quiet)
+    careless.api.load_image(archive, quiet=quiet)  # type: ignore[no-untyped-call]
     careless.close()
     loaded = eventually(lambda: [image for image in docker_py.images.list() if "unread:1" in image.tags], "image that was sent")
     assert len(loaded[0].attrs["RootFS"]["Layers"]) == 4

@@ -41,7 +41,7 @@ async def test_an_exec_is_prepared_runs_once_and_is_remembered(served: Served) -
     assert await stream.read_all() == frame(1, b"out\n")
     await stream.close()
     document = await inspect(served, exec_id)
-    assert (document["Running"], document["ExitCode"], document["Pid"]) == (False, 5, 0)
+    assert (document["Running"], document["ExitCode"], document["Pid"] > 0) == (False, 5, True)
     again = (409, f"exec command {exec_id} has already run")
     assert await served.refusal("POST", f"/exec/{exec_id}/start", json={"Detach": True}) == again
 
@@ -49,7 +49,6 @@ async def test_an_exec_is_prepared_runs_once_and_is_remembered(served: Served) -
 async def test_a_running_exec(served: Served) -> None:
     container_id = await served.run("box")
     exec_id = await prepare(served, "sleep 60", Tty=True)
-    assert await served.refusal("POST", f"/exec/{exec_id}/resize?h=1&w=1") == (409, f"exec process is not started: {exec_id}")
     assert await served.ask("POST", f"/exec/{exec_id}/start", json={"Detach": True, "Tty": True}) == (200, None)
     document = await inspect(served, exec_id)
     assert (document["Running"], document["ExitCode"]) == (True, None)

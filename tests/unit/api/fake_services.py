@@ -362,7 +362,7 @@ class FakeExecs(Execs):
         containers.runs.follow(self._end_all)
 
     async def create(self, container_reference: str, config: ExecConfig) -> str:
-        container = self._active(container_reference)
+        container = await self._active(container_reference)
         check_exec(config)
         identifier = f"{len(self.records):064x}"
         command = config.cmd or []
@@ -375,7 +375,7 @@ class FakeExecs(Execs):
         record = self.get(exec_id)
         if record.started:
             raise Conflict(f"exec command {exec_id} {'is already running' if record.running else 'has already run'}")
-        self._active(record.container_id)
+        await self._active(record.container_id)
         if self.failure is not None:
             raise self.failure
         record.started = record.running = True
@@ -387,7 +387,7 @@ class FakeExecs(Execs):
         """End its program."""
         record = self.records[exec_id]
         record.running, record.can_remove = False, True
-        record.exit_code, record.pid = code, 0
+        record.exit_code = code
         self.attachments[exec_id].end()
 
     def get(self, exec_id: str) -> Exec:
@@ -403,9 +403,9 @@ class FakeExecs(Execs):
         self.calls.append(("resize", exec_id, height, width))
         record = self.get(exec_id)
         if not record.running:
-            raise NotRunning(record.container_id) if record.started else Conflict(f"exec process is not started: {exec_id}")
+            raise NotRunning(record.container_id) if record.started else errors.System("timeout waiting for exec session ready")
 
-    def _active(self, reference: str) -> Container:
+    async def _active(self, reference: str) -> Container:
         container = self.containers.get(reference)
         if container.state.status is Status.PAUSED:
             raise Conflict(f"container {container.id} is paused, unpause the container before exec")

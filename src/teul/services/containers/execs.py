@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
-from teul.errors import Conflict, NotFound
+from teul.errors import Conflict, InvalidParameter, NotFound, System
 from teul.linux.process import is_ending
 from teul.model.container import Container
 from teul.model.exec import Exec, ExecConfig
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # docker: an exec can be asked for its exit code for some minutes after its end.
 _KEPT_SECONDS = 300
+# docker: the time that a terminal waits for its exec, as in daemon/resize.go.
+_START_SECONDS = 10
 
 T = TypeVar("T")
 
@@ -60,6 +62,7 @@ class Execs:
         self._tasks = tasks
         self._execs: dict[str, Exec] = {}
         self._processes: dict[str, Process] = {}
+        self._starts = asyncio.Condition()  # notified when an exec has started, or has not
         self._watches: dict[str, asyncio.Task[None]] = {}
         runs.follow(self._forget_unstarted)
 
@@ -80,7 +83,7 @@ class Execs:
 
     async def create(self, container_reference: str, config: ExecConfig) -> str:
         """Prepare an exec in a running container; returns its id. Raises Conflict, InvalidParameter."""
-        container = self._active(container_reference)
+        container = await self._active(container_reference)
         check_exec(config)
         command = config.cmd or []
         record = Exec(id=secrets.token_hex(32), container_id=container.id, config=config, path=command[0], args=command[1:])
@@ -94,7 +97,7 @@ class Execs:
         if record.started:
             detail = "is already running" if record.running else "has already run"
             raise Conflict(f"exec command {exec_id} {detail}")
-        container = self._active(record.container_id)
+        container = await self._active(record.container_id)
         record.started = record.running = True
         record.config.tty = record.config.tty or terminal
         attachment: Attachment | None = None
@@ -141,11 +144,19 @@ class Execs:
             process.signal(signal.SIGKILL)
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Set the size of an exec's terminal. Raises Conflict when the exec does not run."""
+        """Set the size of an exec's terminal; waits for one that is about to start, as clients do not.
+
+        docker: raises Conflict for one that has ended, InvalidParameter for one that could not start, System if ten seconds pass.
+        """
         record = self.get(exec_id)
+        try:
+            async with asyncio.timeout(_START_SECONDS), self._starts:
+                await self._starts.wait_for(lambda: exec_id in self._processes or record.exit_code is not None)
+        except TimeoutError:
+            raise System("timeout waiting for exec session ready") from None
         process = self._processes.get(exec_id)
         if process is None:
-            raise Conflict(f"exec process is not started: {record.id}") if not record.started else NotRunning(record.container_id)
+            raise NotRunning(record.container_id) if record.pid else InvalidParameter("exec process is not started")
         process.resize(height, width)
 
     def _forget_unstarted(self, container: Container, move: Move) -> None:
@@ -155,8 +166,9 @@ class Execs:
             for exec_id in unstarted:
                 self.forget(exec_id)
 
-    def _active(self, reference: str) -> Container:
+    async def _active(self, reference: str) -> Container:
         container = self._registry.get(reference)
+        await self._runs.of(container.id).start_is_over()
         match container.state.status:
             case Status.RUNNING:
                 return container
@@ -222,15 +234,20 @@ class Execs:
 
     async def _failed(self, record: Exec, attachment: Attachment | None) -> None:
         record.running = False
+        await self._tell_of_start()
         if attachment is not None:
             await attachment.close()
         await self._retire(record)
 
+    async def _tell_of_start(self) -> None:
+        async with self._starts:
+            self._starts.notify_all()
+
     async def _watch(self, container: Container, record: Exec, process: Process) -> None:
+        await self._tell_of_start()
         ended = await asyncio.shield(process.exit)
         record.exit_code = ended.exit_code
         record.running = False
-        record.pid = 0
         self._processes.pop(record.id, None)
         self._watches.pop(record.id, None)
         self._events.publish(container_event(container, "exec_die", execID=record.id, exitCode=str(ended.exit_code)))

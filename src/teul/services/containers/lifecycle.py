@@ -103,6 +103,7 @@ class Lifecycle:
         number = parse_signal(signal)
         container = self._registry.get(reference)
         run = self._runs.of(container.id)
+        await run.start_is_over()
         if not container.state.counts_as_running:
             raise NotRunning(container.id)
         if container.state.status is Status.PAUSED and number != signals.SIGKILL:

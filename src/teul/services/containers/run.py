@@ -36,6 +36,8 @@ class ContainerRun:
         # here when they looked at `process`, for the next start puts another one in its place.
         self.settled = asyncio.Event()
         self._keeping = 0
+        self._no_start_under_way = asyncio.Event()
+        self._no_start_under_way.set()
         self._waiters: dict[str, list[asyncio.Future[ContainerExit]]] = {NOT_RUNNING: [], NEXT_EXIT: [], REMOVED: []}
 
     def waiter(self, condition: str) -> asyncio.Future[ContainerExit]:
@@ -53,6 +55,19 @@ class ContainerRun:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(end)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Have who asks in the meantime what needs a running container wait for the end of the `with`."""
+        self._no_start_under_way.clear()
+        try:
+            yield
+        finally:
+            self._no_start_under_way.set()
+
+    async def start_is_over(self) -> None:
+        """Wait for the end of a start that is under way, if one is. docker: there a start holds the lock that all of them want."""
+        await self._no_start_under_way.wait()
 
     @property
     def kept(self) -> bool:

@@ -243,6 +243,7 @@ class Containers:
         run = self._runs.of(container.id)
         if container.state.status is Status.PAUSED:
             raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        await run.start_is_over()  # which has taken along those who had attached when it began
         if container.state.status is Status.RESTARTING:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         attachment = await self._attach(container, run, {"stdin": stdin, "stdout": stdout, "stderr": stderr})
@@ -269,6 +270,7 @@ class Containers:
         if container.host_config.log_config.type == "none":
             raise NotImplementedHere("configured logging driver does not support reading")
         run = self._runs.of(container.id)
+        await run.start_is_over()
         ended = run.process.exit if run.process is not None else None
         return read_log(self._launcher.directories.log(container.id), query, ended, self._watcher)
 
@@ -276,6 +278,7 @@ class Containers:
         """Set the size of the container's terminal."""
         container = self.get(reference)
         run = self._runs.of(container.id)
+        await run.start_is_over()
         if run.process is None:
             raise NotRunning(container.id)
         run.process.resize(height, width)
@@ -284,6 +287,7 @@ class Containers:
     async def top(self, reference: str, ps_args: str) -> Listing:
         """Titles and rows of ps for the container's processes."""
         container = self.get(reference)
+        await self._runs.of(container.id).start_is_over()
         if not container.state.has_process:
             raise NotRunning(container.id)
         return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))

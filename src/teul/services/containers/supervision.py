@@ -113,6 +113,10 @@ class Supervision:
         `by_policy`: it is the restart policy that wants this start, and decides whether there is another one if it fails. A caller that is
         cancelled before the program runs leaves the container as it was; after that, the container runs.
         """
+        with run.starting():
+            await self._start(container, run, by_policy=by_policy)
+
+    async def _start(self, container: Container, run: ContainerRun, *, by_policy: bool) -> None:
         pending = run.take_pending()
         try:
             process = await self._launcher.launch(container, pending)
