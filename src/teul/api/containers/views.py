@@ -94,7 +94,7 @@ def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
         "GraphDriver": {"Data": _overlay(container, directory, around.lower_directories), "Name": container.driver},
         **_sizes(around.sizes),
         "Mounts": [render(mount) for mount in container.mounts],
-        "Config": render(container.config),
+        "Config": render(container.config) | _mac_address(container),
         "NetworkSettings": _network_settings(container),
         **_manifest(container),
     }
@@ -102,6 +102,12 @@ def inspection(container: Container, around: Surroundings) -> dict[str, Any]:
 
 def _manifest(container: Container) -> dict[str, Any]:
     return {"ImageManifestDescriptor": container.image_manifest} if container.image_manifest is not None else {}
+
+
+def _mac_address(container: Container) -> dict[str, str]:
+    """docker: what was asked for on the first network stands where older clients look for it, up to API 1.51 for all of them."""
+    first = container.wanted_networks.get(container.host_config.network_mode)
+    return {"MacAddress": first.mac_address} if first is not None and first.mac_address else {}
 
 
 def networks(container: Container) -> dict[str, Any]:

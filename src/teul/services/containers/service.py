@@ -290,7 +290,9 @@ class Containers:
         await self._runs.of(container.id).start_is_over()
         if not container.state.has_process:
             raise NotRunning(container.id)
-        return await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
+        listing = await list_processes(ps_args, partial(cgroups.processes, self._launcher.cgroup_plan(container)))
+        self._events.publish(container_event(container, "top"))
+        return listing
 
     async def size(self, container: Container, *, on_disk: bool = False) -> tuple[int, int]:
         """Bytes of the container's own changes, and of these and its image together. `on_disk`: those that all its files take there, with

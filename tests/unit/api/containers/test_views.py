@@ -169,6 +169,15 @@ def test_what_was_asked_of_a_network_is_told_with_what_came_of_it() -> None:
     assert (after["Aliases"], after["MacAddress"], after["NetworkID"]) == (["a"], "02:42:ac:11:00:02", "n" * 64)
 
 
+@pytest.mark.parametrize("mode", ["bridge", "mine"])
+def test_the_address_asked_for_on_the_first_network_is_also_the_containers(mode: str) -> None:
+    container = make_container("box")
+    container.host_config.network_mode = mode
+    assert "MacAddress" not in inspection(container, Surroundings(root="/r"))["Config"]
+    container.attachments = {"other": EndpointSettings(), mode: EndpointSettings(mac_address="02:42:ac:11:00:09")}
+    assert inspection(container, Surroundings(root="/r"))["Config"]["MacAddress"] == "02:42:ac:11:00:09"
+
+
 def test_documents_are_json() -> None:
     container = make_container()
     for document in (summary(container, image="x", now_ns=0), inspection(container, Surroundings(root="/r"))):
