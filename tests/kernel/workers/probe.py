@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 
 from teul.linux import mounts, process
 from teul.linux.syscalls import libc
-from teul.workers.program import confine, layers, report, rootfs, view
+from teul.workers.program import changed, confine, layers, report, rootfs, view
 
 _syscall = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *(ctypes.c_void_p,) * 6, use_errno=True)(("syscall", libc))
 # Where each job begins, once it is shut in.
-_JOBS = ((layers, "_unpack"), (layers, "_split"), (rootfs, "_describe"), (rootfs, "_check_writable"), (rootfs, "list_changes"))
+_JOBS = ((layers, "_unpack"), (layers, "_split"), (rootfs, "_describe"), (rootfs, "_check_writable"), (changed, "list_changes"))
 
 
 def main(order_text: str) -> None:
