@@ -17,7 +17,7 @@ HOME = Path(__file__).resolve().parents[1]
 # The race borrows the tests' engines, images and HTTP client.
 sys.path[:0] = [str(HOME / "tests"), str(HOME)]
 
-from bench import image_rows, network_rows, report, rows  # noqa: E402 - after the path
+from bench import data_rows, image_rows, network_rows, report, rows  # noqa: E402 - after the path
 from bench.contender import Contender  # noqa: E402
 from bench.install import ensure_installed  # noqa: E402
 from bench.race import Result, run_row  # noqa: E402
@@ -78,7 +78,7 @@ def _start(name: str, stack: ExitStack) -> Contender:
 def _race(contenders: list[Contender], sizes: Options, wanted: str | None, rounds: int | None) -> list[Result]:
     print(report.head(), flush=True)
     results: list[Result] = []
-    for kind in (*rows.ROWS, *network_rows.ROWS, *image_rows.ROWS):
+    for kind in (*rows.ROWS, *network_rows.ROWS, *data_rows.ROWS, *image_rows.ROWS):
         if wanted is not None and not any(text.strip() in kind.name for text in wanted.split(",")):
             continue
         row = kind(sizes)

@@ -181,6 +181,23 @@ class Save(LoadedRow):
         return seconds
 
 
+class Export(LoadedRow):
+    name = "export of a container of a large image"
+    budget = 0.70
+    rounds = 3
+    warm_up = True
+
+    def measure(self, contender: Contender) -> float:
+        container = self.create(contender, "true")
+        received: list[tuple[int, int]] = []
+        seconds = timed(lambda: received.append(contender.api.download(f"/containers/{container}/export")))
+        contender.remove(container)
+        status, size_bytes = received[0]
+        if status != 200 or size_bytes < 0.90 * self.image.size_bytes:
+            raise RuntimeError(f"{contender.name}: {status}, and an archive of {size_bytes} bytes")
+        return seconds
+
+
 class Push(LoadedRow):
     name = "push of a large image to an empty registry"
     budget = 0.30
@@ -275,4 +292,4 @@ class Removal(LoadedRow):
         return timed(lambda: contender.remove_image(debian_image.NAME))
 
 
-ROWS: tuple[type[Row], ...] = (Memory, Pull, Answers, Load, Save, Push, FirstRead, Python, Start, PageCache, Removal)
+ROWS: tuple[type[Row], ...] = (Memory, Pull, Answers, Load, Save, Export, Push, FirstRead, Python, Start, PageCache, Removal)

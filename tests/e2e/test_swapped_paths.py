@@ -6,12 +6,15 @@ TEUL_ATTACK_ROUNDS says how often each is tried, 20 times if nothing does.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from support.engine import Engine
+from support.images import directory, file, pack
 from support.needs import needs
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
@@ -33,7 +36,10 @@ def victim() -> Iterator[Path]:
     place = Path(f"/teul-victim-{os.getpid()}")
     (place / "deep").mkdir(parents=True)
     (place / "deep/file").write_text(SECRET)
+    (place / "deep/file").chmod(0o640)
+    before = _owners_and_modes(place)
     yield place
+    after = _owners_and_modes(place)
     left = {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
     mounted = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(place) in line]
     (place / "deep/file").unlink(missing_ok=True)
@@ -42,6 +48,13 @@ def victim() -> Iterator[Path]:
     place.rmdir()
     assert left == {"deep/file": SECRET}, "DANGER: files of the host were changed"
     assert mounted == [], "DANGER: something was mounted on the host"
+    assert after == before, "DANGER: something was made on the host, or an owner or a mode was changed"
+
+
+def _owners_and_modes(place: Path) -> dict[str, tuple[int, int, int]]:
+    """Of all that is there; who unpacks an archive sets them, of directories that are there already, too (CVE-2021-41089)."""
+    found = {str(path): path.lstat() for path in (place, *place.rglob("*"))}
+    return {path: (status.st_mode, status.st_uid, status.st_gid) for path, status in found.items()}
 
 
 @pytest.fixture
@@ -89,6 +102,98 @@ def test_cp(engine: Engine, swapper: str, tmp_path: Path, place: str) -> None:
         if engine.docker("cp", f"{swapper}:{place}/way/deep/file", str(got)).exit_code == 0:
             assert SECRET not in got.read_text(), "DANGER: cp read a file of the host"
         engine.docker("cp", str(tmp_path / "file"), f"{swapper}:{place}/way/deep/planted")
+
+
+@pytest.mark.parametrize("place", ["/r", "/v"])
+def test_cp_of_trees_both_ways_at_once(engine: Engine, swapper: str, place: str) -> None:
+    """CVE-2018-15664. Archives of many files in few directories, with other owners and modes, go in while others come out."""
+    entries = [directory("deep", 0o777, uid=1234, gid=1234)]
+    entries += [file(f"deep/planted-{number}", "planted", 0o777, uid=1234, gid=1234) for number in range(40)]
+    entries += [directory("deep/below", 0o777), *(file(f"deep/below/{number}", "planted") for number in range(40))]
+    archive = pack(entries)
+    ended = threading.Event()
+
+    def place_again_and_again() -> int:
+        placed = 0
+        with engine.api(timeout_seconds=120) as api:
+            while not ended.is_set():
+                placed += api.request("PUT", f"/containers/{swapper}/archive?path={place}/way", archive).status == 200
+        return placed
+
+    taken = 0
+    with ThreadPoolExecutor(1) as pool, engine.api(timeout_seconds=120) as api:
+        placing = pool.submit(place_again_and_again)
+        try:
+            for number in range(ROUNDS):
+                path = f"{place}/way/deep" if number % 2 else f"{place}/way/."
+                answer = api.request("GET", f"/containers/{swapper}/archive?path={path}")
+                assert SECRET.encode() not in answer.body, "DANGER: cp read a file of the host"
+                taken += answer.status == 200
+        finally:
+            ended.set()
+    assert placing.result() > 0
+    assert taken > 0
+
+
+@pytest.mark.parametrize("kind", ["volume", "bind", "tmpfs"])
+def test_mounts_below_a_volume(engine: Engine, swapper: str, victim: Path, tmp_path: Path, kind: str) -> None:
+    """CVE-2019-19921, CVE-2021-30465, CVE-2024-45310: a mount's target lies in a volume in which another container swaps.
+
+    Its directories are made where the volume's are, or not at all, and what is mounted is seen there, or nowhere.
+    """
+    source = {"volume": "src=mounted,", "bind": f"src={tmp_path},", "tmpfs": ""}[kind]
+    mount = f"type={kind},{source}dst=/v/way/deep/mounted/below"
+    look = "cat /proc/self/mountinfo; ls /v/way/deep/mounted; cat /v/way/deep/file; cat /teul-victim-*/deep/file; :"
+    ran = 0
+    for _ in range(ROUNDS):
+        output = engine.docker("run", "--rm", "--network", "none", "-v", "swapped:/v", "--mount", mount, "busybox", "sh", "-c", look)
+        assert SECRET not in output.stdout, "DANGER: a mount in a volume led to the host"
+        ran += output.exit_code == 0
+    assert ran > 0
+    assert swapper in engine.must("ps", "-q", "--no-trunc")
+    engine.docker("volume", "rm", "mounted")
+
+
+SWAP_DEVICES = """
+mknod /d/good-null c 1 3; mknod /d/good-console c 1 3
+ln -s /proc/sys/kernel/core_pattern /d/bad-null; ln -s /proc/sys/kernel/core_pattern /d/bad-console
+while :; do
+  for name in null console; do
+    mv /d/good-$name /d/$name; mv /d/$name /d/good-$name; mv /d/bad-$name /d/$name; mv /d/$name /d/bad-$name
+  done
+done 2>/dev/null
+"""
+# What gives a container the host: the program that the kernel starts for a core file, and what is hidden.
+LOOK_AT_PROC = """
+grep -E ' /proc/sys/kernel/core_pattern | /proc/sysrq-trigger/' /proc/self/mountinfo && echo DANGER: mounted
+echo '|/danger' 2>/dev/null > /proc/sys/kernel/core_pattern && echo DANGER: written
+for file in /proc/keys /proc/timer_list /proc/kcore; do
+  [ "$(head -c 1 $file 2>/dev/null | wc -c)" = 0 ] || echo DANGER: $file is shown
+done
+echo looked
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-t", "-v", "/dev/pts:/dev/pts")], ids=["pipes", "terminal"])
+def test_devices_that_are_swapped(engine: Engine, options: tuple[str, ...]) -> None:
+    """CVE-2025-31133, CVE-2025-52565: what hides files of the kernel's, and the console, do not lead to what is at /dev/null or /dev/console.
+
+    Another container has the same /dev, and swaps these two for links to the kernel's own files.
+    """
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    engine.must("run", "-d", "--name", "swaps", "--cpus", "0.5", "-v", "devices:/d", "busybox", "sh", "-c", SWAP_DEVICES)
+    looked = 0
+    try:
+        for _ in range(ROUNDS):
+            command = ("run", "--rm", "--network", "none", *options, "-v", "devices:/dev", "busybox", "sh", "-c", LOOK_AT_PROC)
+            output = engine.docker(*command)
+            assert "DANGER" not in output.stdout, output.stdout
+            looked += "looked" in output.stdout
+        assert looked > 0
+    finally:
+        assert Path("/proc/sys/kernel/core_pattern").read_text() == pattern, "DANGER: a container has changed what the host runs"
+        engine.remove_containers()
+        engine.must("volume", "rm", "devices")
 
 
 def test_working_directories(engine: Engine, swapper: str) -> None:

@@ -85,10 +85,11 @@ class Client:
             raise StatusError(f"{method} {path}", response)
         return response
 
-    def upload(self, path: str, source: BinaryIO, *, content_type: str = "application/x-tar") -> Response:
-        """POST the rest of `source` in chunks; for archives that should not be held in memory."""
+    def upload(self, path: str, source: BinaryIO, *, method: str = "POST", content_type: str = "application/x-tar") -> Response:
+        """Send the rest of `source` in chunks; for archives that should not be held in memory."""
         stream = self._connect()
-        head = f"POST {self._prefix}{path} HTTP/1.1\r\nHost: engine\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: engine\r\n"
+        head += f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
         stream.sendall(head.encode())
         while chunk := source.read(1 << 20):
             stream.sendall(b"%x\r\n" % len(chunk) + chunk + b"\r\n")

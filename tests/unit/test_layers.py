@@ -72,11 +72,12 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.workers.program": (
         ("messages",),
         ("allowed", "entries", "hashed_file", "keeping", "report", "streams", "upper"),
-        ("attributes", "changes", "confine", "names", "pack"),
+        ("attributes", "changes", "confine", "decompression", "names", "pack"),
         ("late",),
         ("extract", "place", "populate", "resolve", "split", "view"),
         ("index",),
         ("changeset",),
+        ("changed",),
         ("layers", "mounting", "rootfs", "volumes"),
     ),
     "teul.network.agent": (("messages",), ("program",), ("difference", "line", "start"), ("client",), ("relays",)),

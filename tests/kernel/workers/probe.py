@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 
 from teul.linux import mounts, process
 from teul.linux.syscalls import libc
-from teul.workers.program import confine, layers, report, rootfs, view
+from teul.workers.program import changed, confine, layers, report, rootfs, view
 
 _syscall = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *(ctypes.c_void_p,) * 6, use_errno=True)(("syscall", libc))
 # Where each job begins, once it is shut in.
-_JOBS = ((layers, "_unpack"), (layers, "_split"), (rootfs, "_describe"), (rootfs, "_check_writable"), (rootfs, "list_changes"))
+_JOBS = ((layers, "_unpack"), (layers, "_split"), (rootfs, "_describe"), (rootfs, "_check_writable"), (changed, "list_changes"))
 
 
 def main(order_text: str) -> None:
@@ -88,6 +88,9 @@ def _attack(probe: dict[str, Any]) -> dict[str, str]:
     found["signal the first process"] = _try(lambda: os.kill(1, 0))
     found["connect to the host"] = _try(lambda: _connect(socket.AF_INET, ("127.0.0.1", probe["port"])))
     found["connect to an abstract socket"] = _try(lambda: _connect(socket.AF_UNIX, "\0" + probe["abstract"]))
+    found["load a module of the root's"] = _try(lambda: __import__("teul_planted"))
+    found["load a module that the root has, too"] = _try(lambda: __import__("colorsys"))
+    found["load a codec of the root's"] = _try(lambda: "x".encode("teul-planted"))
     for name, number, arguments in probe["calls"]:
         found[name] = _call(number, arguments)
     return found
@@ -98,6 +101,8 @@ def _try(attempt: Callable[[], object]) -> str:
         attempt()
     except OSError as error:
         return errno.errorcode[error.errno or 0]
+    except (ModuleNotFoundError, LookupError):
+        return "no module"
     return "done"
 
 

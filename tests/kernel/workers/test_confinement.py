@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import encodings
 import os
 import platform
 import socket
@@ -34,6 +35,12 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 PTRACE_SEIZE = 0x4206
 KEY_SPEC_SESSION_KEYRING = 0xFFFFFFFD
 ABSTRACT = f"teul-test-confinement-{os.getpid()}"
+# A module that also does as a codec, which is called as the module is.
+PLANTED = """
+import codecs
+def getregentry():
+    return codecs.CodecInfo(lambda text, errors="strict": (b"", len(text)), None)
+"""
 # What nobody needs the filter for: privileges and namespaces refuse it.
 REFUSED_WITHOUT_A_FILTER = frozenset(
     ("mount", "umount2", "pivot_root", "chroot", "ptrace", "setns", "unshare", "pidfd_open", "syslog", "init_module", "sethostname")
@@ -99,6 +106,7 @@ class Attacked:
                 os.mknod(directory / name / device, kind | 0o600, os.makedev(major, minor))
             (directory / name / "outward").symlink_to("/etc/passwd")
             (directory / name / "outward-directory").symlink_to("/etc")
+            plant_modules(directory / name)
 
     async def attack(self, job: str, *, without: tuple[str, ...] = (), foreign: bool = False) -> dict[str, str]:
         """What each attack from inside of a worker with this job came to."""
@@ -141,6 +149,15 @@ class Attacked:
             "read_only": job == "stat",
         }
         return {"view": view, "path": "/", "user": "", "no_overwrite": False, "read_only_root": False}
+
+
+def plant_modules(root: Path) -> None:
+    """Modules and a codec of the root's, wherever the interpreter would look for what it has not loaded yet."""
+    for place in {os.path.realpath(path) for path in (*sys.path, *encodings.__path__) if os.path.isdir(path)}:
+        directory = root / place.lstrip("/")
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("teul_planted.py", "colorsys.py"):
+            (directory / name).write_text(PLANTED)
 
 
 def _block_device() -> list[tuple[str, int, int, int]]:
@@ -235,7 +252,7 @@ async def test_calls_of_another_architecture_end_the_worker(attacked: Attacked) 
 def test_no_module_is_loaded_any_more() -> None:
     """security: in a container's root it would be the container's. Neither by name nor, as codecs are, by the way."""
     program = (
-        "import sys; from teul.workers.program.confine import forbid_imports; forbid_imports()\n"
+        "import sys; from teul.linux.imports import forbid_imports; forbid_imports()\n"
         "for attempt in (lambda: __import__('colorsys'), lambda: b'x'.decode('cp037'), lambda: __import__('_lzma')):\n"
         "    try: attempt(); print('loaded')\n"
         "    except (ImportError, LookupError): print('refused')"

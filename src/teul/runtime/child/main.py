@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from teul.linux import caps, cgroups, keyring, mounts, paths, process, pty, seccomp, users
 from teul.linux.idmap import UserNamespace, map_owner
+from teul.linux.imports import forbid_imports
 from teul.linux.netlink import links
 from teul.linux.netlink.socket import Netlink
 from teul.runtime.child import init, program
@@ -66,6 +67,7 @@ class Child:
     def run(self, directory_fd: int) -> NoReturn:
         """Become the container's process; never returns."""
         try:
+            forbid_imports()  # of whatever root this process is going to see
             if self._joins_pids:
                 # What ends the container does not end this process, which is in no pid namespace of the container's yet. Fork clears it.
                 process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from teul.workers.program.upper import DIRECTORY_FLAGS, differs, find_below, is_opaque, is_own, is_whiteout, open_below
 
@@ -21,17 +20,19 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 Change = tuple[int, bytes]
 
 
-@dataclass(slots=True)
 class _Directory:
     """A directory on the way: `begin` is where the changes in it begin in the list, `told` whether the list has the directory itself."""
 
-    path: bytes
-    upper_fd: int
-    lower_fds: list[int]
-    names: Iterator[bytes]
-    begin: int
-    told: bool
-    removed: list[bytes]
+    __slots__ = ("begin", "lower_fds", "names", "path", "removed", "told", "upper_fd")
+
+    def __init__(self, path: bytes, upper_fd: int, lower_fds: list[int], names: Iterator[bytes], *, begin: int, told: bool) -> None:
+        self.path = path
+        self.upper_fd = upper_fd
+        self.lower_fds = lower_fds
+        self.names = names
+        self.begin = begin
+        self.told = told
+        self.removed: list[bytes] = []
 
     def close(self) -> None:
         for fd in (self.upper_fd, *self.lower_fds):
@@ -99,8 +100,10 @@ def _look_at(current: _Directory, base: bytes, changes: list[Change]) -> _Direct
 
 def _open_directory(path: bytes, upper_fd: int, lower_fds: list[int], changes: list[Change], *, told: bool) -> _Directory:
     names = sorted(os.fsencode(name) for name in os.listdir(upper_fd))
-    removed = _hidden(upper_fd, lower_fds, names) if path else []
-    return _Directory(path, upper_fd, lower_fds, iter(names), len(changes), told, removed)
+    directory = _Directory(path, upper_fd, lower_fds, iter(names), begin=len(changes), told=told)
+    if path:
+        directory.removed += _hidden(upper_fd, lower_fds, names)
+    return directory
 
 
 def _hidden(upper_fd: int, lower_fds: list[int], names: list[bytes]) -> list[bytes]:

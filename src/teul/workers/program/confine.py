@@ -13,11 +13,11 @@ import os
 import resource
 import select
 import signal
-import sys
 from typing import NoReturn
 
 from teul.linux import mounts
 from teul.linux.caps import set_capabilities
+from teul.linux.imports import forbid_imports
 from teul.linux.process import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -69,8 +69,10 @@ def confine(root: str, capabilities: tuple[str, ...], parent_pid: int, *, changi
 def seclude(parent_pid: int) -> None:
     """End with the engine, hide from other processes, set the limits, and go on in namespaces of one's own, as another process.
 
-    The host's files are all still there, and nothing that is mounted from now on is seen on the host.
+    The host's files are all still there, and nothing that is mounted from now on is seen on the host. But no module can be loaded any more,
+    for the root is about to become somebody else's.
     """
+    forbid_imports()
     _end_with_parent()
     if os.getppid() != parent_pid:
         os._exit(1)
@@ -88,16 +90,6 @@ def enter_root(root_fd: int) -> None:
     os.fchdir(root_fd)
     mounts.pivot_root_here()
     os.close(root_fd)
-
-
-def forbid_imports() -> None:
-    """Let no module be loaded any more, for good.
-
-    security: where a container's files are the root, a module that is loaded late, a codec say, would be the container's.
-    """
-    for place in (sys.meta_path, sys.path, sys.path_hooks):
-        place.clear()
-    sys.path_importer_cache.clear()
 
 
 def lock(capabilities: tuple[str, ...], *, changing: bool) -> None:

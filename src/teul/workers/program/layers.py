@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from teul.wire.erofs import BLOCK_BYTES, Unrepresentable, encode
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.confine import UNPACK_CAPABILITIES, confine
+from teul.workers.program.decompression import decompressed
 from teul.workers.program.entries import Refused
 from teul.workers.program.extract import Extractor
 from teul.workers.program.hashed_file import HashedFile
@@ -31,7 +32,6 @@ from teul.workers.program.streams import (
     FileSource,
     LimitExceeded,
     StreamError,
-    decompressed,
     read_chunks,
     sniffed,
     tapped,

@@ -71,16 +71,18 @@ class Packer:
     def add_below(self, directory_fd: int, prefix: bytes) -> None:
         """Add all files below an open directory, with `prefix` before each name; closes the descriptor."""
         # Not recursive: a container may nest directories deeper than Python's stack.
-        stack: list[tuple[int, bytes, Iterator[bytes]]] = [(directory_fd, prefix, _names(directory_fd))]
+        stack: list[tuple[int, bytes, Iterator[tuple[bytes, bool]]]] = [(directory_fd, prefix, _names(directory_fd))]
         try:
             while stack:
                 current_fd, path, names = stack[-1]
-                base = next(names, None)
-                if base is None:
+                base, is_file = next(names, (b"", False))
+                if not base:
                     os.close(stack.pop()[0])
                     continue
                 try:
-                    if self._entry(current_fd, base, path + base):
+                    if is_file:
+                        self._file(current_fd, base, path + base)
+                    elif self._entry(current_fd, base, path + base):
                         below_fd = os.open(base, _DIRECTORY_FLAGS, dir_fd=current_fd)
                         stack.append((below_fd, path + base + b"/", _names(below_fd)))
                 except (FileNotFoundError, NotADirectoryError):
@@ -142,7 +144,8 @@ class Packer:
                 entry.segments = [*data_segments(fd, status.st_size), (status.st_size, 0)]
             self._header(entry)
             if entry.segments is None:
-                self._data(fd, status.st_size)
+                self._pieces(fd, status.st_size)
+                self._write(padding(status.st_size))
             else:
                 self._segments(fd, entry.segments)
         finally:
@@ -164,10 +167,6 @@ class Packer:
             os.lseek(fd, offset, os.SEEK_SET)
             self._pieces(fd, length)
         self._write(padding(sum(length for _, length in segments)))
-
-    def _data(self, fd: int, size_bytes: int) -> None:
-        self._pieces(fd, size_bytes)
-        self._write(padding(size_bytes))
 
     def _pieces(self, fd: int, size_bytes: int) -> None:
         """Write exactly as many bytes as the header says: what a growing file gains is left out, what a shrinking one loses is zeros."""
@@ -199,8 +198,10 @@ def _describe(status: os.stat_result, kind: bytes, name: bytes) -> Entry:
     return entry
 
 
-def _names(directory_fd: int) -> Iterator[bytes]:
-    return iter(sorted(os.fsencode(name) for name in os.listdir(directory_fd)))
+def _names(directory_fd: int) -> Iterator[tuple[bytes, bool]]:
+    """What is in a directory, in the order of the names; with each whether it is a regular file, which saves asking for it."""
+    with os.scandir(directory_fd) as entries:
+        return iter(sorted((os.fsencode(entry.name), entry.is_file(follow_symlinks=False)) for entry in entries))
 
 
 def _xattrs_of_directory(parent_fd: int, base: bytes) -> dict[bytes, bytes]:

@@ -53,9 +53,22 @@ class Placer:
         self._owner = owner
         self._no_overwrite = no_overwrite
         self._directory_times: dict[bytes, int] = {}
+        # The directory that the last entries went into. What follows goes there, too, as long as nothing of the archive's has changed what
+        # its name leads to; what a container has changed meanwhile, it could have changed a moment later.
+        self._parent = b""
+        self._parent_fd = -1
 
     def run(self) -> None:
         """Raises `TarError`, `StreamError`, `Refused` or `OSError`; the entries placed by then stay, as with docker."""
+        try:
+            self._place_all()
+        finally:
+            self._forget_parent()
+        # Directories get their times at the end: an entry made in a directory changes the directory's time.
+        for name, time_ns in self._directory_times.items():
+            self._set_directory_time(name, time_ns)
+
+    def _place_all(self) -> None:
         while (entry := self._reader.next()) is not None:
             name = _clean(entry.name)
             if name == b"." and not (self._whole and entry.type == DIRECTORY):
@@ -68,9 +81,6 @@ class Placer:
             except OSError as error:
                 text = f"{os.fsdecode(entry.name)}: {os.strerror(error.errno or 0).lower()}"
                 raise Refused(text) if error.errno in _OF_THE_ARCHIVE else OSError(error.errno, text) from error
-        # Directories get their times at the end: an entry made in a directory changes the directory's time.
-        for name, time_ns in self._directory_times.items():
-            self._set_directory_time(name, time_ns)
 
     def _top(self, entry: Entry) -> None:
         fd = open_in_root(self._root_fd, self._path(b""), os.O_RDONLY | os.O_DIRECTORY)
@@ -84,28 +94,41 @@ class Placer:
 
     def _place(self, name: bytes, entry: Entry) -> None:
         parent, _, base = name.rpartition(b"/")
-        # docker: directories that are missing on the way are made, owned by root, mode 0755.
-        parent_fd = make_directories_in_root(self._root_fd, self._path(parent))
-        try:
-            merged = self._make_room(parent_fd, base, name, entry)
-            if entry.type == REGULAR:
-                self._regular(parent_fd, base, entry)
-                return
-            if entry.type == DIRECTORY:
-                if not merged:
-                    os.mkdir(base, entry.mode & 0o777, dir_fd=parent_fd)
-                self._directory_times[name] = self._time(entry)
-            elif entry.type == SYMLINK:
-                os.symlink(entry.link, base, dir_fd=parent_fd)
-            elif entry.type == LINK:
-                self._link(parent_fd, base, entry)
+        if self._parent_fd >= 0 and parent == self._parent:
+            try:
+                self._place_in(self._parent_fd, base, name, entry)
+            except FileNotFoundError:
+                pass  # the container has removed the directory meanwhile: it is made again
             else:
-                # docker: devices are made as the archive has them; whether the container may open them its device cgroup says.
-                # Nodes have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put in the node's place.
-                make_node(parent_fd, base, entry, mode=entry.mode & 0o1777, name=entry.name)
-            self._finish(parent_fd, base, entry)
-        finally:
-            os.close(parent_fd)
+                return
+        self._forget_parent()
+        # docker: directories that are missing on the way are made, owned by root, mode 0755.
+        self._parent, self._parent_fd = parent, make_directories_in_root(self._root_fd, self._path(parent))
+        self._place_in(self._parent_fd, base, name, entry)
+
+    def _place_in(self, parent_fd: int, base: bytes, name: bytes, entry: Entry) -> None:
+        if entry.type == REGULAR:
+            self._regular(parent_fd, base, name, entry)
+            return
+        merged = self._make_room(parent_fd, base, name, entry)
+        if entry.type == DIRECTORY:
+            if not merged:
+                os.mkdir(base, entry.mode & 0o777, dir_fd=parent_fd)
+            self._directory_times[name] = self._time(entry)
+        elif entry.type == SYMLINK:
+            os.symlink(entry.link, base, dir_fd=parent_fd)
+        elif entry.type == LINK:
+            self._link(parent_fd, base, entry)
+        else:
+            # docker: devices are made as the archive has them; whether the container may open them its device cgroup says.
+            # Nodes have no use for set-id bits, so no chmod(2) is needed, which would follow a symlink put in the node's place.
+            make_node(parent_fd, base, entry, mode=entry.mode & 0o1777, name=entry.name)
+        self._finish(parent_fd, base, entry)
+
+    def _forget_parent(self) -> None:
+        if self._parent_fd >= 0:
+            os.close(self._parent_fd)
+            self._parent_fd = -1
 
     def _path(self, name: bytes) -> str:
         return os.fsdecode(self._destination + b"/" + name)
@@ -125,9 +148,14 @@ class Placer:
         remove_tree(base, dir_fd=parent_fd)
         return False
 
-    def _regular(self, parent_fd: int, base: bytes, entry: Entry) -> None:
+    def _regular(self, parent_fd: int, base: bytes, name: bytes, entry: Entry) -> None:
         # Nobody but root can read the file before it has its owner.
-        fd = os.open(base, CREATE_FLAGS, entry.mode & 0o700, dir_fd=parent_fd)
+        mode = entry.mode & 0o700
+        try:
+            fd = os.open(base, CREATE_FLAGS, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            self._make_room(parent_fd, base, name, entry)
+            fd = os.open(base, CREATE_FLAGS, mode, dir_fd=parent_fd)
         try:
             write_data(self._reader, fd, entry)
             os.fchown(fd, *self._owner_of(entry))

@@ -8,7 +8,6 @@ The order is one JSON argument; an archive comes on descriptor 0 or leaves on th
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 import stat
@@ -16,28 +15,19 @@ from typing import TYPE_CHECKING
 
 from teul.linux.paths import open_in_root
 from teul.linux.users import UserError, resolve
-from teul.wire.erofs import BLOCK_BYTES, HEAD_BYTES, Unrepresentable, encode
 from teul.wire.tar import TarError, TarReader
-from teul.workers.program.changes import list_changes
-from teul.workers.program.changeset import ChangesetWriter
 from teul.workers.program.entries import Refused
-from teul.workers.program.hashed_file import HashedFile
-from teul.workers.program.index import write_at
 from teul.workers.program.pack import Packer
 from teul.workers.program.place import Placer
 from teul.workers.program.populate import Copier
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
 from teul.workers.program.resolve import PathError, absolute, base_name, describe
-from teul.workers.program.streams import ChunkSource, StreamError, decompressed, read_chunks, sniffed
-from teul.workers.program.view import ContainerGone, enter, enter_directories
+from teul.workers.program.streams import ChunkSource, StreamError, read_chunks, sniffed
+from teul.workers.program.view import ContainerGone, enter
 
 if TYPE_CHECKING:
     from teul.workers.program.messages import (
         BindMount,
-        ChangesetOrder,
-        ChangesetResult,
-        ChangesOrder,
-        ChangesResult,
         ExportOrder,
         InsideOrder,
         Nothing,
@@ -91,10 +81,11 @@ def _carry_out(order: RootfsOrder) -> Result:
             return _place(order)
         case "populate":
             return _populate(order)
-        case "changes":
-            return _changes(order)
-        case "changeset":
-            return _changeset(order)
+        case "changes" | "changeset":
+            # What most jobs have no use for is loaded by those that have: it takes longer than many a job. So in `_place`.
+            from teul.workers.program import changed  # noqa: PLC0415
+
+            return changed.tell_changes(order) if order["job"] == "changes" else changed.write_changeset(order)
 
 
 def _stat(order: StatOrder) -> Stat:
@@ -128,6 +119,8 @@ def _export(order: ExportOrder) -> Nothing:
 
 
 def _place(order: PlaceOrder) -> Nothing:
+    from teul.workers.program.decompression import decompressed  # noqa: PLC0415
+
     with _Root(order, _WRITING) as root_fd:
         report({"entered": True})
         destination = _destination(root_fd, order["path"])
@@ -161,39 +154,6 @@ def _populate(order: PopulateOrder) -> PopulateResult:
             os.close(source_fd)
             result["found"].append("directory")
     return result
-
-
-def _changes(order: ChangesOrder) -> ChangesResult:
-    # CAP_SYS_ADMIN is needed to read the overlay's marks; this job opens no archive, writes nothing and follows no symlink.
-    upper_fd, *lower_fds = enter_directories(order["upper"], order["lower"], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
-    found = list_changes(upper_fd, lower_fds)
-    return {"changes": [(kind, os.fsdecode(path)) for kind, path in found]}
-
-
-def _changeset(order: ChangesetOrder) -> ChangesetResult:
-    gc.disable()  # the tree is kept to the end
-    # CAP_SYS_ADMIN as in `_changes`; what is written goes to files that nobody else reads yet.
-    upper_fd, *lower_fds = enter_directories(order["upper"], order["lower"], (*_READING, "CAP_SYS_ADMIN"), order["parent_pid"])
-    archive = HashedFile(order["archive_fd"])
-    writer = ChangesetWriter(archive)
-    writer.run(upper_fd, lower_fds)
-    unindexable = ""
-    if order["index_fd"] is not None:
-        first_block = HEAD_BYTES // BLOCK_BYTES
-        try:
-            head, metadata = encode(writer.root, first_block=first_block, archive_bytes=archive.size_bytes)
-        except Unrepresentable as error:
-            unindexable = str(error)
-        else:
-            write_at(order["index_fd"], metadata, first_block * BLOCK_BYTES)
-            write_at(order["index_fd"], head, 0)
-    return {
-        "size": writer.size_bytes,
-        "entries": writer.entries,
-        "unindexable": unindexable,
-        "diff_id": archive.digest,
-        "archive_size": archive.size_bytes,
-    }
 
 
 class _Root:

@@ -16,12 +16,13 @@ import zstandard
 from teul.linux import mounts
 from teul.wire.tar import TarError, TarReader
 from teul.workers.program.confine import MOUNT_ATTRIBUTES, enter_root, lock, seclude
+from teul.workers.program.decompression import decompressed
 from teul.workers.program.entries import Refused
 from teul.workers.program.pack import Compressor, Packer
 from teul.workers.program.place import Placer
 from teul.workers.program.populate import Copier
 from teul.workers.program.report import SOURCE_FD, Rule, finish, report
-from teul.workers.program.streams import ChunkSource, StreamError, decompressed, read_chunks, sniffed
+from teul.workers.program.streams import ChunkSource, StreamError, read_chunks, sniffed
 from teul.workers.program.view import enter_directories
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import pytest
 import zstandard
 
 from teul.wire.tar import Truncated
+from teul.workers.program.decompression import decompressed
 from teul.workers.program.streams import (
     ChunkSource,
     FileSource,
     LimitExceeded,
     StreamError,
-    decompressed,
     read_chunks,
     sniffed,
     tapped,
