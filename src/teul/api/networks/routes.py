@@ -73,6 +73,7 @@ async def prune_networks(request: web.Request) -> web.StreamResponse:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/networks", list_networks),
+    ("GET", "/networks/", list_networks),
     ("GET", "/networks/{id}", inspect_network),
     ("POST", "/networks/create", create_network),
     ("POST", "/networks/prune", prune_networks),

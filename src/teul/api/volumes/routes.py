@@ -60,10 +60,10 @@ async def prune_volumes(request: web.Request) -> web.StreamResponse:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/volumes", list_volumes),
-    ("GET", "/volumes/{name:.+}", inspect_volume),
+    ("GET", "/volumes/{name:.*}", inspect_volume),
     ("POST", "/volumes/create", create_volume),
     ("POST", "/volumes/prune", prune_volumes),
-    ("DELETE", "/volumes/{name:.+}", remove_volume),
+    ("DELETE", "/volumes/{name:.*}", remove_volume),
 )
 
 
