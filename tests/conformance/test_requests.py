@@ -13,6 +13,7 @@ from support.dockerd import Dockerd
 from support.engine import Engine
 from support.needs import needs
 from support.unix_http import Response
+from unit.model.test_json_faults import FAULTS
 
 pytestmark = [needs("root", "docker_cli", "dockerd", "busybox", "overlayfs")]
 
@@ -86,3 +87,37 @@ def test_networks_are_listed_with_a_slash_at_the_end_as_well(hosts: tuple[Docker
     for host in hosts:
         with host.api() as api:
             assert {network["Name"] for network in api.expect(200, "GET", "/networks/").json()} == {"none", "host", "bridge"}
+
+
+@pytest.mark.parametrize("text", [text for text in FAULTS if text.strip()], ids=lambda text: repr(text[:20]))
+@pytest.mark.parametrize(
+    "path", ["/containers/create", "/containers/box/exec", "/networks/create", "/volumes/create", "/commit?container=box"]
+)
+def test_what_is_no_json_is_refused_in_dockers_words(hosts: tuple[DockerHost, DockerHost], path: str, text: bytes) -> None:
+    docker, teul = (ask(host, "POST", path, text) for host in hosts)
+    # 20.10 does not say what is invalid, and answers 500 at some routes.
+    assert (teul.status, teul.message) == (400, f"invalid JSON: {docker.message}")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/containers/create", b"", "invalid JSON: EOF"),
+        ("/containers/create", b"{}", "config cannot be empty in order to create a container"),
+        ("/containers/create", b'{"HostConfig":{}}', "config cannot be empty in order to create a container"),
+        ("/containers/create", b'{"Image":"busybox"} x', "unexpected content after JSON"),
+        ("/containers/box/exec", b"", "No exec command specified"),
+        ("/containers/box/exec", b" ", "invalid JSON: got EOF while reading request body"),
+        ("/containers/box/update", b"{} {}", "unexpected content after JSON"),
+        ("/networks/create", b"{} x", "unexpected content after JSON"),
+    ],
+)
+def test_bodies_that_say_nothing_and_too_much(hosts: tuple[DockerHost, DockerHost], path: str, body: bytes, message: str) -> None:
+    """In the words of today's Docker; 20.10 takes what follows a document."""
+    answer = ask(hosts[1], "POST", path, body)
+    assert (answer.status, answer.message) == (400, message)
+
+
+def test_a_bracket_too_many_is_taken(hosts: tuple[DockerHost, DockerHost]) -> None:
+    for host in hosts:
+        assert ask(host, "POST", "/containers/box/update", b'{"CpuShares":512}}').status == 200
