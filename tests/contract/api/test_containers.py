@@ -145,7 +145,7 @@ async def test_a_paused_container_can_do_nothing_but_go_on_or_end(served: Served
     for method, action, message in (
         ("POST", "/pause", f"container {container_id} is already paused"),
         ("POST", "/start", "cannot start a paused container, try unpause instead"),
-        ("POST", "/attach?stream=1&stdout=1", f"container {container_id} is paused, unpause the container before attach"),
+        ("POST", "/attach?stream=1&stdout=1", "container box is paused, unpause the container before attach"),
         (
             "POST",
             "/kill?signal=TERM",
