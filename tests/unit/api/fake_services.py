@@ -229,7 +229,7 @@ class FakeContainers(Containers):
         number = parse_signal(signal)
         container = self._running(reference)
         if container.state.status is Status.PAUSED and number != signals.SIGKILL:
-            raise Conflict(f"container {container.id} is paused. Unpause the container before stopping or killing")
+            container.state = unpaused(container.state)
         if number == signals.SIGKILL:
             self.exit(reference, 137)
 
