@@ -154,7 +154,7 @@ DIFFERENCES += (
 
 _PREDEFINED = (
     "Error response from daemon: invalid config for network bridge: invalid endpoint settings:\n"
-    "user specified IP address is supported on user defined networks only\n"
+    "user-specified IP address is supported on user-defined networks only\n"
 )
 _VALIDATED = "since 25 a network's addresses are judged all at once, before anything is made (moby daemon/network.go, validateIpamConfig)"
 _SUBNET = "Error response from daemon: invalid network config:\ninvalid subnet {0}: invalid CIDR block notation\n"

@@ -6,8 +6,10 @@ times. A path is looked up in one dictionary of literal paths, then among the fe
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -114,6 +116,23 @@ class Router:
         return self.find("GET", path) if method == "HEAD" else None
 
 
+def canonical_path(path: str) -> str:
+    """`path`, decoded, without empty parts, `.` and `..`; a slash at its end stays.
+
+    docker: gorilla/mux, mux.go cleanPath. It sends clients there, so that `containers//NAME` and `containers/%2FNAME` mean the name.
+    """
+    if "//" not in path and "/." not in path:
+        return path
+    cleaned = posixpath.normpath("/" + path.lstrip("/"))
+    return f"{cleaned}/" if path.endswith("/") and cleaned != "/" else cleaned
+
+
+def _redirect(path: str, query: str) -> web.Response:
+    # docker: as Go writes a path (net/url, escape): these and no others of the reserved characters stand for themselves.
+    location = quote(path, safe="/$&+,:;=@") + (f"?{query}" if query else "")
+    return web.Response(status=301, headers={"Location": location})
+
+
 def _dispatcher(router: Router, names: frozenset[str]) -> Handler:
     """The one handler that aiohttp knows: who asks, version, route, and errors to documents."""
 
@@ -121,6 +140,8 @@ def _dispatcher(router: Router, names: frozenset[str]) -> Handler:
         if (why := refusal(request, names)) is not None:
             return message_response(403, why)
         path, version = request.path, API_VERSION
+        if (canonical := canonical_path(path)) != path:
+            return _redirect(canonical, request.rel_url.raw_query_string)
         if (match := _VERSION.match(path)) is not None:
             version = _parse_version(match[1])
             if not MINIMUM_API_VERSION <= version <= API_VERSION:

@@ -268,6 +268,25 @@ def _remembered_status(pidfd: int) -> int | None:
     return status if mask & _PIDFD_INFO_EXIT else None
 
 
+def open_root(pidfd: int) -> int:
+    """A descriptor, as of O_PATH, of the root directory of the process. Raises ProcessLookupError if it has ended, or is about to."""
+    try:
+        root_fd = os.open(f"/proc/{_pid_of(pidfd)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(errno.ESRCH, "the process has ended") from error
+    if is_ending(pidfd):
+        # Its number may be another process's by now, and so the root.
+        os.close(root_fd)
+        raise ProcessLookupError(errno.ESRCH, "the process has ended")
+    return root_fd
+
+
+def _pid_of(pidfd: int) -> int:
+    """The number of the process; -1 once it was reaped."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
 def is_ending(pidfd: int) -> bool:
     """Whether the process has ended or is on its way out: it may already have let go of its namespaces while it still counts as alive.
 
@@ -276,9 +295,7 @@ def is_ending(pidfd: int) -> bool:
     if _has_ended(pidfd):
         return True
     try:
-        with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-            pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{_pid_of(pidfd)}/stat", encoding="ascii", errors="replace") as file:
             flags = int(file.read().rpartition(")")[2].split()[6])
     except (OSError, IndexError):
         return True  # it was reaped meanwhile

@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from teul.linux import paths
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Reader = Callable[[int, str, int], bytes]
+
 _PASSWD_LIMIT_BYTES = 4 << 20
 _MAX_ID = (1 << 31) - 1
+_MAX_NUMBER = (1 << 63) - 1  # what Go's Atoi takes for a number, of either sign
 
 
 class UserError(Exception):
@@ -28,11 +35,11 @@ class ResolvedUser:
         self.home = home
 
 
-def resolve(root_fd: int, user: str, extra_groups: list[str]) -> ResolvedUser:
-    """Resolve `user` and the additional groups inside the root. Raises `UserError`, `OSError`."""
+def resolve(root_fd: int, user: str, extra_groups: list[str], read: Reader = paths.read_in_root) -> ResolvedUser:
+    """Resolve `user` and the additional groups inside the root, of which `read` reads the files. Raises `UserError`, `OSError`."""
     name, _, group = user.partition(":")
-    passwd = _read_entries(root_fd, "/etc/passwd", 7)
-    groups = _read_entries(root_fd, "/etc/group", 4)
+    passwd = _read_entries(read, root_fd, "/etc/passwd", 7)
+    groups = _read_entries(read, root_fd, "/etc/group", 4)
     uid, gid, home, login = _find_user(passwd, name)
     supplementary: list[int] = []
     if group:
@@ -45,9 +52,14 @@ def resolve(root_fd: int, user: str, extra_groups: list[str]) -> ResolvedUser:
     return ResolvedUser(uid, gid, list(dict.fromkeys([gid, *supplementary])), home or "/")
 
 
+def needs_no_look(user: str) -> bool:
+    """Whether `user` can be used in whatever root: who is named by numbers that ids can have needs no entry."""
+    return all(_is_number(part) and 0 <= int(part) <= _MAX_ID for part in user.split(":", 1) if part)
+
+
 def _find_user(passwd: list[list[str]], name: str) -> tuple[int, int, str, str]:
     wanted = name or "0"
-    number = _number(wanted) if _is_number(wanted) else None
+    number = int(wanted) if _is_number(wanted) else None
     for entry in passwd:
         if not (_is_number(entry[2]) and _is_number(entry[3])):
             continue
@@ -55,7 +67,7 @@ def _find_user(passwd: list[list[str]], name: str) -> tuple[int, int, str, str]:
             return _number(entry[2]), _number(entry[3]), entry[5], entry[0]
     if number is None:
         raise UserError(f"unable to find user {name}: no matching entries in passwd file")
-    return number, 0, "", ""
+    return _number(wanted), 0, "", ""
 
 
 def _find_group(groups: list[list[str]], name: str, text: str) -> int:
@@ -68,20 +80,21 @@ def _find_group(groups: list[list[str]], name: str, text: str) -> int:
 
 
 def _is_number(text: str) -> bool:
-    # Not isdigit() alone: that takes the digits of every script.
-    return text.isascii() and text.isdigit()
+    # docker: as Go's strconv.Atoi, signs included. Not isdigit() alone: that takes the digits of every script.
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return digits.isascii() and digits.isdigit() and abs(int(text)) <= _MAX_NUMBER
 
 
 def _number(text: str) -> int:
     value = int(text)
-    if value > _MAX_ID:
+    if not 0 <= value <= _MAX_ID:
         raise UserError("uids and gids must be in range 0-2147483647")
     return value
 
 
-def _read_entries(root_fd: int, path: str, fields: int) -> list[list[str]]:
+def _read_entries(read: Reader, root_fd: int, path: str, fields: int) -> list[list[str]]:
     try:
-        text = paths.read_in_root(root_fd, path, _PASSWD_LIMIT_BYTES).decode("utf-8", "surrogateescape")
+        text = read(root_fd, path, _PASSWD_LIMIT_BYTES).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return []
     rows = [line.strip().split(":") for line in text.split("\n") if line and not line.startswith("#")]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import msgspec
+
+from teul.errors import InvalidParameter
 from teul.model.document import Document, Empty, convert, decode_object
 from teul.model.host_config import HostConfig
 from teul.model.network_config import NetworkingConfig
@@ -59,12 +63,27 @@ class ContainerConfig(Document):
 
 def decode_create_body(data: bytes) -> tuple[ContainerConfig, HostConfig, NetworkingConfig | None]:
     """Read the body of `POST /containers/create`: a ContainerConfig with two more keys. Raises InvalidParameter."""
+    if not data.strip():
+        # docker: runconfig's loadJSON, which knows of no other words for a body that is none.
+        raise InvalidParameter("invalid JSON: EOF")
     body = decode_object(data)
+    config = find_config(body)
+    if config is None:
+        raise InvalidParameter("config cannot be empty in order to create a container")
     lower = {key.lower(): value for key, value in body.items()}
     host = lower.get("hostconfig")
     networking = lower.get("networkingconfig")
     return (
-        convert(ContainerConfig, body),
-        convert(HostConfig, host) if isinstance(host, dict) else HostConfig(),
-        convert(NetworkingConfig, networking) if isinstance(networking, dict) else None,
+        config,
+        HostConfig() if host is None else convert(HostConfig, host),
+        None if networking is None else convert(NetworkingConfig, networking),
     )
+
+
+def find_config(body: Mapping[str, Any]) -> ContainerConfig | None:
+    """The config among the members of `body`, which may have others; None if no member is one of a config, by whatever case of letters.
+
+    Raises InvalidParameter.
+    """
+    known = {field.encode_name.lower() for field in msgspec.structs.fields(ContainerConfig)}
+    return convert(ContainerConfig, body) if any(name.lower() in known for name in body) else None

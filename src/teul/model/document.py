@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from teul.errors import InvalidParameter
+from teul.model.json_faults import first_value
 
 # Docker's names that do not follow from the attribute's name by capitalising each word.
 _SPELLINGS = {
@@ -74,29 +75,52 @@ def decode(kind: type[D], data: bytes) -> D:
 
 def decode_object(data: bytes) -> dict[str, Any]:
     """Read a request's body as a JSON object without looking into it. Raises InvalidParameter."""
-    if not data.strip():
-        raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidParameter(f"invalid JSON: {error}") from error
-    except RecursionError as error:
-        raise InvalidParameter("invalid JSON: exceeded max depth") from error
+    value = decode_json(data)
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        raise InvalidParameter(f"invalid JSON: expected an object, got {type(value).__name__}")
-    return value
+    return _as_object(value)
 
 
-def convert(kind: type[D], value: Mapping[str, Any]) -> D:
+def decode_json(data: bytes) -> Any:
+    """The one value in a request's body. Raises InvalidParameter, in Go's words."""
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError as error:
+        raise InvalidParameter(f"invalid JSON: {first_value(data)[0] or 'exceeded max depth'}") from error
+    except UnicodeDecodeError as error:
+        if data.isascii():
+            raise InvalidParameter(f"invalid JSON: {error}") from error
+        # docker: Go takes U+FFFD for what is no UTF-8.
+        return decode_json(data.decode(errors="replace").encode())
+    except msgspec.DecodeError as error:
+        fault, end = first_value(data)
+        if fault == "EOF":
+            raise InvalidParameter("invalid JSON: got EOF while reading request body") from error
+        if fault or not end:
+            raise InvalidParameter(f"invalid JSON: {fault or error}") from error
+        rest = data[end:].lstrip(b" \t\r\n")
+        # docker: json.Decoder.More takes a bracket for the end of something that it is inside of.
+        if rest and not rest.startswith((b"]", b"}")):
+            raise InvalidParameter("unexpected content after JSON") from error
+        if end == len(data):
+            raise InvalidParameter(f"invalid JSON: {error}") from error
+        return decode_json(data[:end])
+
+
+def convert(kind: type[D], value: object) -> D:
     """Turn a decoded JSON object into `kind` by the rules in the module's docstring. Raises InvalidParameter."""
     try:
-        return msgspec.convert(_normalise_struct(kind, value), kind)
+        return msgspec.convert(_normalise_struct(kind, _as_object(value)), kind)
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"invalid JSON: {error}") from error
     except RecursionError as error:
         raise InvalidParameter("invalid JSON: exceeded max depth") from error
+
+
+def _as_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"invalid JSON: expected an object, got {type(value).__name__}")
+    return value
 
 
 def render(document: Document) -> dict[str, Any]:

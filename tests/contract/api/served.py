@@ -19,6 +19,7 @@ from contract.witness import Witness
 from support.engine import Engine
 from teul.api.app import create_app
 from teul.api.http.connection import Runner
+from teul.api.http.hijack import RAW
 from teul.model.log import LogEntry
 from teul.wire.stdcopy import Demultiplexer
 from unit.api.fake_services import NOW_NS, FakeServices
@@ -64,9 +65,11 @@ class Served:
         self.session = session
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
-        """Status, and the document; None if there is none."""
+        """Status, and the document; None if there is none. Plain text is made the message of one."""
         async with asyncio.timeout(SECONDS), self.session.request(method, f"http://docker/v1.51{path}", **options) as response:
             body = await response.read()
+            if response.content_type == RAW:
+                return response.status, {"message": body.decode().removesuffix("\r\n")}
             return response.status, json.loads(body) if body else None
 
     async def refusal(self, method: str, path: str, **options: Any) -> tuple[int, str]:

@@ -91,8 +91,8 @@ async def test_only_a_running_container_takes_execs(served: Served) -> None:
     await served.ask("POST", "/containers/box/start")
     exec_id = await prepare(served)
     await served.ask("POST", "/containers/box/pause")
-    paused = (409, f"container {container_id} is paused, unpause the container before exec")
-    assert await served.refusal("POST", path, **request) == paused
+    assert await served.refusal("POST", path, **request) == (409, "Container box is paused, unpause the container before exec")
+    paused = (409, f"Container {container_id} is paused, unpause the container before exec")
     assert await served.refusal("POST", f"/exec/{exec_id}/start", json={"Detach": True}) == paused
     stream = await served.open(f"/exec/{exec_id}/start", {})
     assert await stream.read_all() == frame(1, f"{paused[1]}\r\n".encode()), "a hijacked connection has no other way to tell"

@@ -229,7 +229,7 @@ class FakeContainers(Containers):
         number = parse_signal(signal)
         container = self._running(reference)
         if container.state.status is Status.PAUSED and number != signals.SIGKILL:
-            raise Conflict(f"container {container.id} is paused. Unpause the container before stopping or killing")
+            container.state = unpaused(container.state)
         if number == signals.SIGKILL:
             self.exit(reference, 137)
 
@@ -298,7 +298,7 @@ class FakeContainers(Containers):
         self._note("attach", reference, stdin, stdout, stderr)
         container = self.get(reference)
         if container.state.status is Status.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+            raise Conflict(f"container {reference} is paused, unpause the container before attach")
         return self.attachments.setdefault(container.id, FakeAttachment(terminal=container.config.tty))
 
     async def logs(self, reference: str, query: LogQuery) -> AsyncIterator[LogEntry]:
@@ -408,7 +408,7 @@ class FakeExecs(Execs):
     async def _active(self, reference: str) -> Container:
         container = self.containers.get(reference)
         if container.state.status is Status.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {reference} is paused, unpause the container before exec")
         if container.state.status is not Status.RUNNING:
             raise NotRunning(container.id)
         return container

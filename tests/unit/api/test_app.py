@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from teul.api.app import Router
+from teul.api.app import Router, canonical_path
 from unit.api.served_api import Api
 
 
@@ -123,3 +123,22 @@ def test_paths_find_their_routes(path: str, expected: tuple[str, dict[str, str]]
 def test_head_is_answered_by_get() -> None:
     assert Router([route("/a/{b}")]).find("HEAD", "/a/1") is not None
     assert Router([route("/a/{b}")]).find("POST", "/a/1") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical"),
+    [
+        ("/_ping", "/_ping"),
+        ("/networks/", "/networks/"),
+        ("//_ping", "/_ping"),
+        ("/networks//", "/networks/"),
+        ("/a/./b/", "/a/b/"),
+        ("/a/b/..", "/a"),
+        ("/../..", "/"),
+        ("///", "/"),
+        ("/containers/.hidden/a..b/json", "/containers/.hidden/a..b/json"),
+    ],
+)
+def test_paths_have_a_canonical_form(path: str, canonical: str) -> None:
+    assert canonical_path(path) == canonical
+    assert canonical_path(canonical) == canonical

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from teul.linux.users import UserError, resolve
+from teul.linux.paths import read_foreign_file
+from teul.linux.users import UserError, needs_no_look, resolve
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1001:Anna:/home/anna:/bin/sh\nbroken\n"
 GROUP = "root:x:0:\nwheel:x:10:root,anna\nanna:x:1001:\nvideo:x:44:anna\n"
@@ -47,6 +48,10 @@ def test_names_and_numbers(root_fd: int, user: str, uid: int, gid: int, groups: 
         ("nobody-here", "unable to find user nobody-here: no matching entries in passwd file"),
         ("anna:none", "unable to find group none: no matching entries in group file"),
         ("99999999999", "uids and gids must be in range 0-2147483647"),
+        ("-1", "uids and gids must be in range 0-2147483647"),
+        ("anna:-1", "uids and gids must be in range 0-2147483647"),
+        ("-", "unable to find user -: no matching entries in passwd file"),
+        ("9223372036854775808", "unable to find user 9223372036854775808: no matching entries in passwd file"),
         ("\u0661", "unable to find user \u0661: no matching entries in passwd file"),
         ("anna:\u0661", "unable to find group \u0661: no matching entries in group file"),
     ],
@@ -59,7 +64,7 @@ def test_unknown_names_are_docker_errors(root_fd: int, user: str, text: str) -> 
 
 @pytest.mark.parametrize(
     ("user", "uid", "gid"),
-    [("1000", 1000, 0), ("7:1000", 7, 1000), ("1000:1000", 1000, 1000), ("0", 0, 0), ("00", 0, 0)],
+    [("1000", 1000, 0), ("7:1000", 7, 1000), ("1000:1000", 1000, 1000), ("0", 0, 0), ("00", 0, 0), ("+7", 7, 0), ("-0", 0, 0)],
 )
 def test_a_number_is_an_id_and_never_a_name(root_fd: int, tmp_path: Path, user: str, uid: int, gid: int) -> None:
     """The attack of CVE-2016-3697: somebody named like a number is root."""
@@ -67,6 +72,35 @@ def test_a_number_is_an_id_and_never_a_name(root_fd: int, tmp_path: Path, user: 
     (tmp_path / "etc/group").write_text("1000:x:0:\nroot:x:0:\n")
     who = resolve(root_fd, user, [])
     assert (who.uid, who.gid) == (uid, gid)
+
+
+@pytest.mark.parametrize(
+    ("user", "needless"),
+    [
+        ("", True),
+        ("7", True),
+        ("7:8", True),
+        (":8", True),
+        ("-1", False),
+        ("7:-1", False),
+        ("anna", False),
+        ("7:video", False),
+        ("1:2:3", False),
+    ],
+)
+def test_only_names_and_what_is_no_id_must_be_looked_up(user: str, needless: bool) -> None:
+    assert needs_no_look(user) is needless
+
+
+def test_what_is_no_regular_file_is_not_even_opened(root_fd: int, tmp_path: Path) -> None:
+    """A container can have a FIFO there, or a device."""
+    (tmp_path / "etc/passwd").unlink()
+    os.mkfifo(tmp_path / "etc/passwd")
+    with pytest.raises(UserError, match="unable to find user anna"):
+        resolve(root_fd, "anna", [], read_foreign_file)
+    (tmp_path / "etc/passwd").unlink()
+    (tmp_path / "etc/passwd").write_text("anna:x:5:6::/:\n")
+    assert resolve(root_fd, "anna", [], read_foreign_file).uid == 5
 
 
 def test_an_additional_group_of_digits_is_an_id(root_fd: int, tmp_path: Path) -> None:

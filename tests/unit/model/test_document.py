@@ -104,7 +104,7 @@ _EMPTY_HOST_CONFIG: dict[str, Any] = {
 
 
 def test_nothing_becomes_dockers_zero_values_in_dockers_order() -> None:
-    config, host_config, networking = decode_create_body(b"{}")
+    config, host_config, networking = decode_create_body(b'{"Image":""}')
     assert list(render(config).items()) == list(_EMPTY_CONFIG.items())
     assert list(render(host_config).items()) == list(_EMPTY_HOST_CONFIG.items())
     assert networking is None
@@ -193,7 +193,7 @@ def test_exec_documents() -> None:
     assert decode(ExecStartConfig, b'{"Detach": true, "ConsoleSize": null}') == ExecStartConfig(detach=True)
 
 
-@pytest.mark.parametrize("data", [b"", b"  ", b"[", b"[]", b'"x"', b"{} {}", b'{"Tty": 1}', b'{"Tty": "yes"}', b'{"Env": [1]}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"  ", b"[", b"[]", b'"x"', b'{"Tty": 1}', b'{"Tty": "yes"}', b'{"Env": [1]}', b"\xff"])
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidParameter, match=r"^invalid JSON: "):
         decode(ContainerConfig, data)

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from teul.api.http import query
 from teul.api.http.context import services
-from teul.model.document import decode
 from teul.model.egress_change import EgressChange
 from teul.services.containers.egress import EgressReport
 
@@ -22,7 +21,7 @@ async def show_egress(request: web.Request) -> web.StreamResponse:
 async def change_egress(request: web.Request) -> web.StreamResponse:
     """`teul network egress CONTAINER SETTING`. The answer is what is shown from now on."""
     edits = services(request).egress_edits
-    change = decode(EgressChange, await query.json_bytes(request))
+    change = await query.document(request, EgressChange)
     await edits.change(request.match_info["id"], change.egress)
     return query.json_response(_render(await edits.report(request.match_info["id"])))
 

@@ -13,7 +13,6 @@ from teul.api.http.errors import describe
 from teul.api.http.hijack import MULTIPLEXED, RAW, Hijacked, RawStream, hijack
 from teul.api.http.query import json_response
 from teul.errors import InvalidParameter, TeulError
-from teul.model.document import decode
 from teul.model.exec import Exec, ExecConfig, ExecStartConfig
 from teul.model.terminal import check_console_size
 from teul.services.events import container_event
@@ -23,7 +22,7 @@ from teul.wire.detach_keys import parse_detach_keys
 
 async def create(request: web.Request) -> web.StreamResponse:
     """Prepare an exec; nothing runs yet."""
-    config = decode(ExecConfig, await query.json_bytes(request))
+    config = await query.document(request, ExecConfig)
     if not config.cmd:
         raise InvalidParameter("No exec command specified")
     if api_version(request) < (1, 42):
@@ -38,8 +37,7 @@ async def start(request: web.Request) -> web.StreamResponse:
 
     docker: once the connection is hijacked, a failure to start is told as the process's output; the exit code says that it was a failure.
     """
-    body = await query.json_bytes(request)
-    options = decode(ExecStartConfig, body) if body.strip() else ExecStartConfig()
+    options = await query.document(request, ExecStartConfig)
     check_console_size(options.console_size)
     execs = services(request).execs
     prepared = execs.get(request.match_info["id"])

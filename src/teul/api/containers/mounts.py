@@ -8,13 +8,13 @@ from aiohttp import web
 
 from teul.api.http import query
 from teul.api.http.context import services
-from teul.model.document import decode, render
+from teul.model.document import render
 from teul.model.mount_changes import MountChanges
 
 
 async def change_mounts(request: web.Request) -> web.StreamResponse:
     """The answer is what inspection shows as Mounts from now on."""
-    changes = decode(MountChanges, await query.json_bytes(request))
+    changes = await query.document(request, MountChanges)
     container = await services(request).mount_edits.change(request.match_info["id"], changes)
     return query.json_response({"Mounts": [render(mount) for mount in container.mounts]})
 

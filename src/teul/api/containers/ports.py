@@ -9,13 +9,12 @@ from aiohttp import web
 from teul.api.containers.views import ports
 from teul.api.http import query
 from teul.api.http.context import services
-from teul.model.document import decode
 from teul.model.port_changes import PortChanges
 
 
 async def change_ports(request: web.Request) -> web.StreamResponse:
     """The answer is what inspection shows as NetworkSettings.Ports from now on."""
-    changes = decode(PortChanges, await query.json_bytes(request))
+    changes = await query.document(request, PortChanges)
     container = await services(request).port_edits.change(request.match_info["id"], changes)
     return query.json_response({"Ports": ports(container)})
 

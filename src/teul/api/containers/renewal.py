@@ -12,7 +12,6 @@ from teul.api.http.context import Services, services
 from teul.api.http.progress import Document, aux_line, relay
 from teul.api.http.streaming import json_stream
 from teul.errors import TeulError
-from teul.model.document import convert, decode_object
 from teul.model.renewal import Generation, RenewRequest
 from teul.services.containers.filters import ContainerQuery, select_containers
 from teul.services.containers.renewal import Outdated, Renewed, Tell
@@ -68,8 +67,7 @@ def _find_image_id(found: Services, reference: str) -> str | None:
 
 
 async def _request(request: web.Request) -> RenewRequest:
-    body = await query.json_bytes(request)
-    return convert(RenewRequest, decode_object(body)) if body else RenewRequest()
+    return await query.document(request, RenewRequest)
 
 
 async def _stream(request: web.Request, work: Work) -> web.StreamResponse:

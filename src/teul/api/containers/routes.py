@@ -186,7 +186,7 @@ ROUTES = (
     ("POST", "/containers/{name:.+}/rename", rename),
     ("POST", "/containers/{name:.+}/resize", resize),
     ("POST", "/containers/{name:.+}/wait", wait),
-    ("DELETE", "/containers/{name:.+}", remove),
+    ("DELETE", "/containers/{name:.*}", remove),
 )
 
 

@@ -17,7 +17,7 @@ from teul.api.http.context import api_version, services
 from teul.api.http.errors import describe
 from teul.api.http.hijack import MULTIPLEXED, RAW, Duplex, Hijacked, hijack
 from teul.api.http.streaming import first_of, started_stream, while_connected
-from teul.errors import InvalidParameter
+from teul.errors import InvalidParameter, TeulError
 from teul.model.container import Container
 from teul.model.log import LogEntry, LogQuery
 from teul.model.number import parse_int64
@@ -64,9 +64,12 @@ class SessionOptions:
 
 async def attach(request: web.Request) -> web.StreamResponse:
     """Hijack: the container's input and output from now on, with `logs=1` what it wrote before, too."""
-    plan = _plan_attach(request)
-    before_ns = time.time_ns()
-    attachment = await plan.open(request)
+    try:
+        plan = _plan_attach(request)
+        before_ns = time.time_ns()
+        attachment = await plan.open(request)
+    except TeulError as error:
+        return _plain_error(error)
     try:
         multiplexed = not plan.container.config.tty
         stream = hijack(request, content_type=MULTIPLEXED if multiplexed and api_version(request) >= (1, 42) else RAW)
@@ -185,7 +188,14 @@ class _AttachPlan:
     async def open(self, request: web.Request) -> Attachment | None:
         if not self.stream:
             return None
-        return await services(request).containers.attach(self.container.id, stdin=self.stdin, stdout=self.stdout, stderr=self.stderr)
+        reference = request.match_info["name"]  # what the client is told of, if it cannot be
+        return await services(request).containers.attach(reference, stdin=self.stdin, stdout=self.stdout, stderr=self.stderr)
+
+
+def _plain_error(error: TeulError) -> web.Response:
+    """docker: a request to attach is refused in plain text (postContainersAttach)."""
+    status, message = describe(error)
+    return web.Response(status=status, body=f"{message}\r\n".encode(), content_type=RAW)
 
 
 def _plan_attach(request: web.Request) -> _AttachPlan:

@@ -12,6 +12,8 @@ import msgspec
 from aiohttp import web
 
 from teul.errors import InvalidParameter
+from teul.model.document import D, convert, decode_object
+from teul.model.document import decode_json as decode_value
 from teul.model.filter import Filters, parse_filters
 from teul.model.number import parse_int64
 from teul.model.terminal import LARGEST
@@ -89,17 +91,23 @@ def filters(request: web.Request) -> Filters:
     return parse_filters(text(request, "filters"))
 
 
-async def json_body(request: web.Request, shape: type[T], *, required: bool = False) -> T | None:
-    """The body decoded to `shape`, a msgspec type; None if there is none and it is not `required`.
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """The body, an object of JSON; an empty one if there is no body. Raises InvalidParameter.
 
-    Raises InvalidParameter for another content type, malformed JSON, a value of the wrong type, or anything after the document.
+    docker: httputils.ReadJSON, to which no body is a document that says nothing. One that ends before it has said anything is a fault.
     """
     body = await json_bytes(request)
-    if not body.strip():
-        if required or body:
-            raise InvalidParameter("invalid JSON: got EOF while reading request body")
-        return None
-    return decode_json(body, shape)
+    return decode_object(body) if body or request.body_exists else {}
+
+
+async def document(request: web.Request, kind: type[D]) -> D:
+    """As `json_object`, read as `kind`."""
+    return convert(kind, await json_object(request))
+
+
+async def json_body(request: web.Request, shape: type[T]) -> T:
+    """The body, which there must be, decoded to `shape`, a msgspec type; for documents that are no Docker's. Raises InvalidParameter."""
+    return decode_json(await json_bytes(request), shape)
 
 
 async def json_bytes(request: web.Request) -> bytes:
@@ -130,16 +138,10 @@ def check_content_type(request: web.Request) -> None:
 def decode_json(body: bytes, shape: type[T]) -> T:
     """Decode one JSON document to `shape`. Raises InvalidParameter."""
     try:
-        return msgspec.json.decode(body, type=shape)
+        return msgspec.convert(decode_value(body), shape)
     except RecursionError:
         raise InvalidParameter("invalid JSON: exceeded max depth") from None
     except msgspec.ValidationError as error:
-        raise InvalidParameter(f"invalid JSON: {error}") from None
-    except msgspec.DecodeError as error:
-        if "trailing characters" in str(error):
-            raise InvalidParameter("unexpected content after JSON") from None
-        if "truncated" in str(error):
-            raise InvalidParameter("invalid JSON: unexpected EOF") from None
         raise InvalidParameter(f"invalid JSON: {error}") from None
 
 

@@ -35,24 +35,21 @@ class _Order(msgspec.Struct):
 
 async def list_blobs(request: web.Request) -> web.StreamResponse:
     """POST /teul/images/blobs: the blobs of images, but for their documents."""
-    body = await json_body(request, _Names, required=True)
-    assert body is not None, "required"
+    body = await json_body(request, _Names)
     found = await services(request).image_moves.blobs(body.names)
     return json_response({"blobs": [{"digest": str(blob.digest), "size": blob.size_bytes} for blob in found]})
 
 
 async def list_missing(request: web.Request) -> web.StreamResponse:
     """POST /teul/images/missing: which of the given blobs are not stored here."""
-    body = await json_body(request, _Blobs, required=True)
-    assert body is not None, "required"
+    body = await json_body(request, _Blobs)
     missing = services(request).image_moves.missing(parse_digests(body.blobs))
     return json_response({"missing": [str(digest) for digest in missing]})
 
 
 async def save_partly(request: web.Request) -> web.StreamResponse:
     """POST /teul/images/save: as GET /images/get, without some blobs."""
-    body = await json_body(request, _Order, required=True)
-    assert body is not None, "required"
+    body = await json_body(request, _Order)
     chunks = services(request).image_archives.save(body.names, without=frozenset(parse_digests(body.without)))
     return await archive_response(request, chunks)
 

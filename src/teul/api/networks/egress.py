@@ -8,7 +8,6 @@ from aiohttp import web
 
 from teul.api.http import query
 from teul.api.http.context import services
-from teul.model.document import decode
 from teul.model.egress_change import EgressChange
 
 
@@ -19,7 +18,7 @@ async def show_egress(request: web.Request) -> web.StreamResponse:
 
 async def change_egress(request: web.Request) -> web.StreamResponse:
     """`teul network egress --network NETWORK SETTING`. The answer is what is shown from now on."""
-    change = decode(EgressChange, await query.json_bytes(request))
+    change = await query.document(request, EgressChange)
     network = await services(request).egress_edits.change_network(request.match_info["id"], change.egress)
     return query.json_response({"Egress": network.egress})
 

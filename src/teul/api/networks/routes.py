@@ -10,7 +10,6 @@ from aiohttp import web
 from teul.api.http import query
 from teul.api.http.context import api_version, services
 from teul.errors import InvalidParameter
-from teul.model.document import decode
 from teul.model.network import AddressRange, Attachment, Network
 from teul.model.network_config import ConnectRequest, CreateNetwork, DisconnectRequest
 from teul.oci.timestamp import render_time
@@ -37,7 +36,7 @@ async def inspect_network(request: web.Request) -> web.StreamResponse:
 
 async def create_network(request: web.Request) -> web.StreamResponse:
     """`docker network create`."""
-    body = decode(CreateNetwork, await query.json_bytes(request))
+    body = await query.document(request, CreateNetwork)
     if api_version(request) < (1, 48):
         body.enable_ipv4 = None
     network = await services(request).networks.create(body)
@@ -52,14 +51,14 @@ async def remove_network(request: web.Request) -> web.StreamResponse:
 
 async def connect_network(request: web.Request) -> web.StreamResponse:
     """`docker network connect`."""
-    body = decode(ConnectRequest, await query.json_bytes(request))
+    body = await query.document(request, ConnectRequest)
     await services(request).connections.connect(request.match_info["id"], body)
     return web.Response(status=200)
 
 
 async def disconnect_network(request: web.Request) -> web.StreamResponse:
     """`docker network disconnect`."""
-    body = decode(DisconnectRequest, await query.json_bytes(request))
+    body = await query.document(request, DisconnectRequest)
     await services(request).connections.disconnect(request.match_info["id"], body)
     return web.Response(status=200)
 
@@ -73,6 +72,7 @@ async def prune_networks(request: web.Request) -> web.StreamResponse:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/networks", list_networks),
+    ("GET", "/networks/", list_networks),
     ("GET", "/networks/{id}", inspect_network),
     ("POST", "/networks/create", create_network),
     ("POST", "/networks/prune", prune_networks),

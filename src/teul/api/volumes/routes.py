@@ -10,7 +10,6 @@ from aiohttp import web
 from teul.api.http import query
 from teul.api.http.context import api_version, services
 from teul.errors import Unavailable
-from teul.model.document import decode
 from teul.model.filter import Filters
 from teul.model.volume import CreateVolume, Volume, VolumeUsage
 from teul.oci.timestamp import render_time
@@ -34,7 +33,7 @@ async def inspect_volume(request: web.Request) -> web.StreamResponse:
 
 async def create_volume(request: web.Request) -> web.StreamResponse:
     """`docker volume create`."""
-    body = decode(CreateVolume, await query.json_bytes(request))
+    body = await query.document(request, CreateVolume)
     if body.cluster_volume_spec is not None and api_version(request) >= (1, 42):
         raise Unavailable(
             'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
@@ -60,10 +59,10 @@ async def prune_volumes(request: web.Request) -> web.StreamResponse:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/volumes", list_volumes),
-    ("GET", "/volumes/{name:.+}", inspect_volume),
+    ("GET", "/volumes/{name:.*}", inspect_volume),
     ("POST", "/volumes/create", create_volume),
     ("POST", "/volumes/prune", prune_volumes),
-    ("DELETE", "/volumes/{name:.+}", remove_volume),
+    ("DELETE", "/volumes/{name:.*}", remove_volume),
 )
 
 

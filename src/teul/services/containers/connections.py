@@ -56,7 +56,7 @@ class Connections:
 
     async def connect(self, reference: str, request: ConnectRequest) -> None:
         """Put a container on one more network. Raises as Docker does."""
-        container = self._get(request.container)
+        container = self._registry.get(request.container)
         settings = request.endpoint_config or EndpointSettings()
         async with self._runs.of(container.id).lock:
             self._registry.get(container.id)  # the container may have been removed while we waited
@@ -78,7 +78,7 @@ class Connections:
 
     async def disconnect(self, reference: str, request: DisconnectRequest) -> None:
         """Take a container off a network. Raises as Docker does; with `force`, a network that is gone is none to complain of."""
-        container = self._get(request.container)
+        container = self._registry.get(request.container)
         async with self._runs.of(container.id).lock:
             self._registry.get(container.id)
             check_alive(container)
@@ -95,11 +95,6 @@ class Connections:
             if name == HOST and container.state.has_process:
                 raise InvalidParameter("cannot disconnect container from host network - container was created in host network mode")
             await run_to_end(self._disconnect_locked(container, name, network))
-
-    def _get(self, reference: str) -> Container:
-        if not reference:
-            raise InvalidParameter('invalid name or ID supplied: ""')
-        return self._registry.get(reference)
 
     async def _connect_locked(self, container: Container, network: Network, settings: EndpointSettings) -> None:
         process = self._runs.of(container.id).process if container.state.has_process else None

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import Conflict, InvalidParameter, NotFound, System
-from teul.linux.process import is_ending
+from teul.linux.paths import read_foreign_file
+from teul.linux.process import is_ending, open_root
+from teul.linux.users import UserError, needs_no_look, resolve
 from teul.model.container import Container
 from teul.model.exec import Exec, ExecConfig
 from teul.model.lifecycle import Move, Status
@@ -85,11 +87,25 @@ class Execs:
         """Prepare an exec in a running container; returns its id. Raises Conflict, InvalidParameter."""
         container = await self._active(container_reference)
         check_exec(config)
+        if not needs_no_look(config.user):
+            await self._check_user(container, config.user)
         command = config.cmd or []
         record = Exec(id=secrets.token_hex(32), container_id=container.id, config=config, path=command[0], args=command[1:])
         self._execs[record.id] = record
         self._events.publish(container_event(container, f"exec_create: {' '.join(command)}", execID=record.id))
         return record.id
+
+    async def _check_user(self, container: Container, user: str) -> None:
+        """Raises InvalidParameter for who is not known in the container. docker: daemon/exec.go, ContainerExecCreate."""
+        pidfd = self._own_pidfd(container)
+        try:
+            await run_blocking(_look_up, pidfd, user)
+        except ProcessLookupError as error:
+            raise NotRunning(container.id) from error
+        except UserError as error:
+            raise InvalidParameter(str(error)) from error
+        finally:
+            os.close(pidfd)
 
     async def start(self, exec_id: str, *, detach: bool, terminal: bool) -> Attachment | None:
         """Run an exec; unless detached, returns its streams. Raises Conflict when it ran before, and what a failing start raises."""
@@ -167,30 +183,37 @@ class Execs:
                 self.forget(exec_id)
 
     async def _active(self, reference: str) -> Container:
+        """The container, if execs can be started in it. Raises Conflict, which calls one that is paused as the caller did."""
         container = self._registry.get(reference)
         await self._runs.of(container.id).start_is_over()
         match container.state.status:
             case Status.RUNNING:
                 return container
             case Status.PAUSED:
-                raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+                raise Conflict(f"Container {reference} is paused, unpause the container before exec")
             case Status.RESTARTING:
                 raise Conflict(f"container {container.id} is restarting, wait until the container is running")
             case _:
                 raise NotRunning(container.id)
 
     async def _run(self, container: Container, record: Exec, pending: list[PendingAttachment]) -> Process:
-        run = self._runs.of(container.id)
-        if run.process is None or run.process.pidfd < 0:
-            raise NotRunning(container.id)
-        # security: a copy, taken now. The container may end while we prepare, and the descriptor's number be another container's by then.
-        pidfd = os.dup(run.process.pidfd)
+        pidfd = self._own_pidfd(container)
         try:
             linked = self._launcher.links.environment(container)
             launch = await run_to_end(self._unless_ending(container, pidfd, run_blocking(self._prepare, container, record, linked)))
             return await self._unless_ending(container, pidfd, self._supervisor.start(launch, attach=pending, donors=[pidfd]))
         finally:
             os.close(pidfd)
+
+    def _own_pidfd(self, container: Container) -> int:
+        """The pidfd of the container's first process, for the caller to close. Raises NotRunning.
+
+        security: a copy, taken now. The container may end while we prepare, and the descriptor's number be another container's by then.
+        """
+        process = self._runs.of(container.id).process
+        if process is None or process.pidfd < 0:
+            raise NotRunning(container.id)
+        return os.dup(process.pidfd)
 
     @staticmethod
     async def _unless_ending(container: Container, pidfd: int, work: Coroutine[Any, Any, T]) -> T:
@@ -261,6 +284,14 @@ class Execs:
             await run_blocking(remove_tree, self._launcher.directories.exec(record.container_id, record.id))
         except OSError as error:
             log.error("the files of exec %s stay until its container ends: %s", record.id[:12], error)
+
+
+def _look_up(pidfd: int, user: str) -> None:
+    root_fd = open_root(pidfd)
+    try:
+        resolve(root_fd, user, [], read_foreign_file)
+    finally:
+        os.close(root_fd)
 
 
 def _is_for_the_user(error: StartError | OSError) -> bool:

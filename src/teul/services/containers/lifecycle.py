@@ -99,15 +99,16 @@ class Lifecycle:
         self._events.publish(container_event(container, "restart"))
 
     async def kill(self, reference: str, *, signal: str = "KILL") -> None:
-        """Send the container a signal; KILL also waits for its end. Raises Conflict when it does not run."""
+        """Send the container a signal; KILL also waits for its end. Raises Conflict when it does not run.
+
+        docker: a container that is paused goes on, to get the signal, unless it has another one that it is to be stopped by.
+        """
         number = parse_signal(signal)
         container = self._registry.get(reference)
         run = self._runs.of(container.id)
         await run.start_is_over()
         if not container.state.counts_as_running:
             raise NotRunning(container.id)
-        if container.state.status is Status.PAUSED and number != signals.SIGKILL:
-            raise Conflict(f"container {container.id} is paused. Unpause the container before stopping or killing")
         if number in (signals.SIGKILL, _stop_signal(container)):
             container.manually_stopped = True
         if number == signals.SIGKILL:
@@ -116,7 +117,11 @@ class Lifecycle:
             except SurvivesKill as error:
                 raise System(f"Cannot kill container: {reference}: {error.message}") from error
         elif run.process is not None:
-            self._signal(container, run.process, number)
+            process = run.process
+            self._signal(container, process, number)
+            is_to_go_on = not container.config.stop_signal or number == _stop_signal(container)
+            if is_to_go_on and container.state.status is Status.PAUSED:
+                await self._go_on(container, run, process)
 
     async def pause(self, reference: str) -> None:
         """Freeze all processes of the container."""
@@ -232,10 +237,7 @@ class Lifecycle:
         process, settled = run.process, run.settled
         if process is not None:
             self._signal(container, process, number)
-            async with run.lock:
-                if container.state.status is Status.PAUSED and run.process is process:
-                    with contextlib.suppress(NotRunning):
-                        await run_to_end(self._unpause_locked(container, run))
+            await self._go_on(container, run, process)
             if not await _ends_within(process, None if timeout_seconds < 0 else timeout_seconds):
                 try:
                     await self._kill_and_wait(container, run)
@@ -243,6 +245,13 @@ class Lifecycle:
                     raise System(f"cannot stop container: {container.name}: {error.message}") from error
             await settled.wait()
         self._events.publish(container_event(container, "stop"))
+
+    async def _go_on(self, container: Container, run: ContainerRun, process: Process) -> None:
+        """Unpause the container, if it is paused and `process` is still its first."""
+        async with run.lock:
+            if container.state.status is Status.PAUSED and run.process is process:
+                with contextlib.suppress(NotRunning):
+                    await run_to_end(self._unpause_locked(container, run))
 
     async def _kill_and_wait(self, container: Container, run: ContainerRun) -> None:
         """Kill the container, whatever keeps it from dying, and wait until its end is settled. Raises `SurvivesKill`."""

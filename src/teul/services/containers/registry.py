@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from teul.errors import Conflict, NotFound
+from teul.errors import Conflict, InvalidParameter, NotFound
 from teul.model import lifecycle
 from teul.model.config import ContainerConfig
 from teul.model.container import Container
@@ -75,7 +75,12 @@ class ContainerRegistry:
         return sorted(self._containers.values(), key=lambda container: container.created_at_ns, reverse=True)
 
     def get(self, reference: str) -> Container:
-        """The container with this full id, name (also one by a link), or unambiguous prefix of an id, in this order. Raises NotFound."""
+        """The container with this full id, name (also one by a link), or unambiguous prefix of an id, in this order.
+
+        Raises NotFound, and InvalidParameter if nothing is named.
+        """
+        if not reference:
+            raise InvalidParameter('invalid name or ID supplied: ""')
         container = self.find(reference)
         if container is None:
             raise NoSuchContainer(reference)

@@ -13,7 +13,7 @@ from teul.oci.digest import Digest
 from teul.services.containers.bundle import remove_bundle
 from teul.services.containers.directories import EngineDirectories, discard, empty_upper
 from teul.services.containers.registry import ContainerRegistry
-from teul.services.containers.run import NOT_RUNNING, REMOVED, ContainerRun, Runs
+from teul.services.containers.run import NEXT_EXIT, NOT_RUNNING, REMOVED, ContainerRun, Runs
 from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
@@ -74,7 +74,8 @@ class Removal:
         failpoints.reach("containers.remove.recorded")
         run.drop_pending()
         self._events.publish(container_event(container, "destroy"))
-        run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING)
+        # docker: a removal wakes whoever waits, for an exit that there will be no more as well.
+        run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING, NEXT_EXIT)
         self._runs.forget(container.id)
         try:
             await self._endpoints.release(container.id)  # nothing is held any more, unless the disk was full when the container ended

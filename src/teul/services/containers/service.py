@@ -242,10 +242,10 @@ class Containers:
         container = self.get(reference)
         run = self._runs.of(container.id)
         if container.state.status is Status.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+            raise Conflict(f"container {reference} is paused, unpause the container before attach")
         await run.start_is_over()  # which has taken along those who had attached when it began
         if container.state.status is Status.RESTARTING:
-            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+            raise Conflict(f"container {reference} is restarting, wait until the container is running")
         attachment = await self._attach(container, run, {"stdin": stdin, "stdout": stdout, "stderr": stderr})
         self._events.publish(container_event(container, "attach"))
         return attachment

@@ -24,7 +24,7 @@ class NoSuchVolume(NotFound):
     """There is no volume of this name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"get {name}: no such volume")
+        super().__init__(f"get {name}: no such volume" if name else "get: no such volume")
 
 
 class VolumeInUse(Conflict):

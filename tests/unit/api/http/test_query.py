@@ -98,7 +98,7 @@ def test_bodies_must_be_said_to_be_json(header: str, message: str) -> None:
     [
         (b"{", "invalid JSON: unexpected EOF"),
         (b"{} {}", "unexpected content after JSON"),
-        (b"x", "invalid JSON: JSON is malformed: invalid character (byte 0)"),
+        (b"x", "invalid JSON: invalid character 'x' looking for beginning of value"),
         (b'{"a":"b"}', "invalid JSON: Expected `int`, got `str` - at `$[...]`"),
     ],
 )

@@ -58,7 +58,7 @@ def image(**config: Any) -> Image:
 
 def check(body: dict[str, Any], *, host: HostFacts = HOST, exists: bool = True) -> CheckedRequest:
     """The body of a create request through all checks."""
-    config, host_config, networking = decode_create_body(json.dumps(body).encode())
+    config, host_config, networking = decode_create_body(json.dumps({"Tty": False, **body}).encode())
     request = CreateContainer(name=None, config=config, host_config=host_config, networking=networking)
     return check_request(request, host, exists=lambda _path: exists)
 

@@ -38,7 +38,8 @@ def check_log_config(log_config: LogConfig) -> None:
         return
     _check_mode(options)
     if driver != DEFAULT_DRIVER:
-        raise InvalidParameter(f"logger: no log driver named '{driver}' is registered")
+        # docker: what is no driver of its own is looked for among plugins.
+        raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     for name in options:
         if name not in _JSON_FILE_OPTIONS | _MODE_OPTIONS | _CACHE_OPTIONS:
             raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")

@@ -154,9 +154,9 @@ def check_endpoint_settings(name: str, endpoint: EndpointSettings) -> str:
     addresses = endpoint.ipam_config
     if name in _PREDEFINED:
         if addresses is not None and (addresses.ipv4_address or addresses.ipv6_address):
-            problems.append("user specified IP address is supported on user defined networks only")
+            problems.append("user-specified IP address is supported on user-defined networks only")
         if endpoint.aliases:
-            problems.append("network-scoped alias is supported only for containers in user defined networks")
+            problems.append("network-scoped aliases are only supported for user-defined networks")
     if addresses is not None:
         if addresses.ipv4_address and not _is_address(addresses.ipv4_address, 4):
             problems.append(f"invalid IPv4 address: {addresses.ipv4_address}")

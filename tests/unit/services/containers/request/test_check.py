@@ -83,7 +83,7 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     (_host(Sysctls={"kernel.shmmax": "1"}, IpcMode="host"), 'sysctl "kernel.shmmax" is not allowed in the hosts ipc namespace'),
     (_host(Sysctls={"kernel.hostname": "x"}), 'sysctl "kernel.hostname" is conflicting with OCI config "hostname"'),
     (_host(Sysctls={"kernel.domainname": "x"}, UTSMode="host"), 'sysctl "kernel.domainname" is not in a separate kernel namespace'),
-    (_host(LogConfig={"Type": "syslog"}), "logger: no log driver named 'syslog' is registered"),
+    (_host(LogConfig={"Type": "syslog"}), 'error looking up logging plugin syslog: plugin "syslog" not found'),
     (_host(LogConfig={"Config": {"colour": "red"}}), "unknown log opt 'colour' for json-file log driver"),
     (_host(LogConfig={"Config": {"mode": "lossy"}}), "logger: logging mode not supported: lossy"),
     (
@@ -165,11 +165,11 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"IPAMConfig": {"IPv4Address": "10.0.0.2"}}}}},
-        _ENDPOINT + "user specified IP address is supported on user defined networks only",
+        _ENDPOINT + "user-specified IP address is supported on user-defined networks only",
     ),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["db"]}}}},
-        _ENDPOINT + "network-scoped alias is supported only for containers in user defined networks",
+        _ENDPOINT + "network-scoped aliases are only supported for user-defined networks",
     ),
     (
         {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "aa:bb"}}}},
