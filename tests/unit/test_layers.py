@@ -95,6 +95,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("journey",),
         ("arrival",),
         ("incoming", "outgoing"),
+        ("direct",),
         ("explanation",),
     ),
     "teul.registry": (

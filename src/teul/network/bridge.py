@@ -100,6 +100,7 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/accept_dad", "0", is_kept=False)
             # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
+            _ensure_neighbours(bridge, sysctls)
         _ensure_addresses(host, link, bridge, is_ours=link.group == group)
     _ensure_forwarding(bridge, sysctls)
     return bridge
@@ -203,6 +204,17 @@ def _uplink_mtu(host: Netlink) -> int:
     indices = {route.link_index for route in host.list_routes() if route.length == 0 and route.link_index}
     links = [host.get_link(index=index) for index in indices]
     return min([_STANDARD_MTU, *(link.mtu for link in links if link is not None and link.mtu >= 1280)])
+
+
+def _ensure_neighbours(bridge: Bridge, sysctls: Sysctls) -> None:
+    """Where the ports keep each other apart, what containers send to one another comes by the host, whose firewall knows their links.
+
+    kernel: with `proxy_arp_pvlan` the host answers ARP for what is on the link that it was asked by; at random within `proxy_delay`.
+    """
+    comes_by_host = not bridge.has_icc and not bridge.is_internal
+    sysctls.ensure(f"net/ipv4/conf/{bridge.name}/proxy_arp_pvlan", "1" if comes_by_host else "0", is_kept=False)
+    if comes_by_host:
+        sysctls.ensure(f"net/ipv4/neigh/{bridge.name}/proxy_delay", "0", is_kept=False)
 
 
 def _mac_of(bridge: Bridge) -> str:

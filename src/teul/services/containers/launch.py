@@ -113,6 +113,7 @@ class Launcher:
             stack.push_async_callback(self.networks.ports.release, container.id)
 
     async def _release_addresses(self, container: Container) -> None:
+        await self.links.left(container)
         await self.networks.egress.release(container.id)
         await self.networks.endpoints.release(container.id)
         failpoints.reach("containers.cleanup.released")
@@ -187,6 +188,7 @@ class Launcher:
         await self.volumes.mount(container)
         networks = await self._allocate(container)
         links = self.links.of(container)
+        await self.links.open_ports()
         with contextlib.ExitStack() as stack:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
             pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]

@@ -56,7 +56,7 @@ class HostSetup:
         self._default = default
         self._bridges: dict[str, Bridge] = {}  # by the network's id
         self._has_firewall = False
-        self._when_made: Callable[[HostNetwork], None] | None = None
+        self._when_made: list[Callable[[HostNetwork], None]] = []
         self._forwarding_checked_at = 0.0
         self._preparing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -219,8 +219,8 @@ class HostSetup:
             return await self._on_host(otherwise, self._host)
 
     def when_made(self, work: Callable[[HostNetwork], None]) -> None:
-        """Have `work`, which blocks, done whenever all of the firewall has been made."""
-        self._when_made = work
+        """Have `work`, which blocks, done whenever all of the firewall has been made, after what was asked for before."""
+        self._when_made.append(work)
 
     async def list_links(self) -> list[str]:
         """Names of the links on the bridges; none while there is no bridge. Raises System."""
@@ -256,8 +256,8 @@ class HostSetup:
 
     async def _make_firewall(self) -> None:
         await self._on_host(self._host.ensure_firewall, self._all())
-        if self._when_made is not None:
-            await self._on_host(self._when_made, self._host)
+        for work in self._when_made:
+            await self._on_host(work, self._host)
         with _translating():
             failpoints.reach("networks.firewall.made")
         self._has_firewall = True

@@ -25,7 +25,7 @@ from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
 from teul.network.bridge import Bridge, NotABridge, SubnetTaken
-from teul.network.default_bridge import Addressing, DefaultBridge
+from teul.network.default_bridge import AS_USUAL, Addressing, DefaultBridge
 from teul.network.endpoint_options import INTERFACE, SYSCTLS
 from teul.network.firewall.ports import Forwarding, Published
 from teul.network.host import HostNetwork
@@ -41,7 +41,7 @@ from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata import networks as store
 from teul.store.metadata.database import Database, DiskFull
-from unit.services.networks.fake_gate import FakeGate
+from unit.services.networks.fake_gate import FakeGate, FakeLinkGate
 
 NAMES = names_for_root("/test")
 PARENT_MAC = "02:00:00:00:00:09"
@@ -64,6 +64,7 @@ class FakeHost(HostNetwork):
         self.removed_ports: list[set[str]] = []
         self.published: set[Published] | None = None
         self.gate = self.egress = FakeGate()
+        self.linked = self.links = FakeLinkGate()
 
     def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         if self.error:
@@ -112,6 +113,7 @@ class FakeHost(HostNetwork):
             raise self.firewall_error
         self.published = self.published or set()
         self.gate.elements = self.gate.elements or frozenset()
+        self.linked.elements = self.linked.elements or frozenset()
 
     def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
         self.calls.append(f"add {bridge.name}")
@@ -160,7 +162,7 @@ class FakeHost(HostNetwork):
         self.parents.clear()
         self.ports = []
         self.published = None
-        self.gate.elements = None
+        self.gate.elements = self.linked.elements = None
         self.gate.remove_guard()
 
 
@@ -200,8 +202,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def open_networks(database: Database, host: FakeHost, events: Events | None = None) -> Networks:
-    return Networks(database, host, Usage(), events or Events(), NoRelays())
+def open_networks(
+    database: Database, host: FakeHost, events: Events | None = None, *, default_bridge: DefaultBridge = AS_USUAL
+) -> Networks:
+    return Networks(database, host, Usage(), events or Events(), NoRelays(), default_bridge=default_bridge)
 
 
 @pytest.fixture
