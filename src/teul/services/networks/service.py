@@ -96,8 +96,8 @@ class Networks:
 
     async def open(self) -> None:
         """Load the records and take over, or make, the host's side."""
-        await self._registry.open()
         await self.endpoints.open()
+        await self._registry.open(is_in_use=self.endpoints.is_in_use)
         await self._host.open(self._registry.all(), is_in_use=self.endpoints.is_in_use)
 
     async def close(self, *, remove: bool = True) -> None:
