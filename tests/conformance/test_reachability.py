@@ -125,13 +125,13 @@ class Scene:
                 stack.callback(os.close, spaces[name])
             for name in ("web", "old", "shut", "alone", "outside"):
                 for port in (_INSIDE, _INSIDE_LOOPBACK, _UNPUBLISHED):
-                    stack.enter_context(_servers(spaces[name], port))
+                    stack.enter_context(servers(spaces[name], port))
             pool = stack.enter_context(ThreadPoolExecutor(24))
-            answers = list(pool.map(lambda probe: netns.run_inside(spaces[probe.source], functools.partial(_is_answered, probe)), probes))
+            answers = list(pool.map(lambda probe: netns.run_inside(spaces[probe.source], functools.partial(is_answered, probe)), probes))
         return {str(probe): answer for probe, answer in zip(probes, answers, strict=True)}
 
 
-def _is_answered(probe: Probe) -> bool:
+def is_answered(probe: Probe) -> bool:
     family = socket.AF_INET6 if ":" in probe.address else socket.AF_INET
     kind = socket.SOCK_STREAM if probe.protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as client:
@@ -145,7 +145,7 @@ def _is_answered(probe: Probe) -> bool:
 
 
 @contextlib.contextmanager
-def _servers(netns_fd: int, port: int) -> Iterator[None]:
+def servers(netns_fd: int, port: int) -> Iterator[None]:
     """Answer in that namespace, by TCP and UDP, IPv4 and IPv6, with what was asked in capitals."""
 
     def made() -> list[socket.socket]:

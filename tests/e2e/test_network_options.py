@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from support import images
+from support.docker_host import EngineFailed
 from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
@@ -59,6 +62,63 @@ def test_the_default_bridge_as_it_was_asked_for() -> None:
             },
             {"Subnet": "fd00:191::/64", "IPRange": "fd00:191::/64", "Gateway": "fd00:191::1"},
         ]
+
+
+@pytest.fixture
+def own_bridge() -> Iterator[str]:
+    """A bridge of the administrator's."""
+    name = f"br-{secrets.token_hex(4)}"
+    ip("link", "add", name, "type", "bridge")
+    ip("addr", "add", "10.192.0.5/24", "dev", name)
+    yield name
+    ip("link", "delete", name)
+
+
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_bridge_of_the_administrators_is_used_and_stays_as_it_was(own_bridge: str) -> None:
+    with Engine(extra=("--bridge", own_bridge, "--icc=false")) as engine:
+        engine.load(images.busybox().docker_archive())
+        engine.must("run", "-d", "--name", "one", *SLEEP)
+        shown = json.loads(engine.must("network", "inspect", "-f", "{{json .}}", "bridge"))
+        assert shown["Options"]["com.docker.network.bridge.name"] == own_bridge
+        assert shown["IPAM"]["Config"] == [{"Subnet": "10.192.0.0/24", "Gateway": "10.192.0.5"}]
+        assert (endpoint(engine, "one")["IPAddress"], endpoint(engine, "one")["Gateway"]) == ("10.192.0.1", "10.192.0.5")
+        engine.must("exec", "one", "ping", "-c", "1", "-W", "5", "10.192.0.5")
+        assert "veth" in ip("link", "show", "master", own_bridge)
+        engine.must("rm", "-f", "one")
+    assert "inet 10.192.0.5/24" in ip("addr", "show", "dev", own_bridge)
+
+
+def test_without_its_bridge_an_engine_says_so_and_does_not_start() -> None:
+    engine = Engine(extra=("--bridge", "nosuch0"))
+    try:
+        with pytest.raises(EngineFailed, match="bridge device with non default name nosuch0 must be created manually"):
+            engine.start()
+    finally:
+        engine.close()
+
+
+def test_without_a_default_bridge_containers_have_loopback() -> None:
+    with Engine(extra=("--bridge", "none")) as engine:
+        engine.load(images.busybox().docker_archive())
+        assert engine.must("network", "ls", "--format", "{{.Name}}").split() == ["host", "none"]
+        engine.must("run", "-d", "--name", "box", "-p", "80", *SLEEP)
+        assert engine.must("exec", "box", "ls", "/sys/class/net").split() == ["lo"]
+        assert "127.0.0.1" in engine.must("exec", "box", "ip", "addr")
+        assert endpoint(engine, "box")["IPAddress"] == ""
+        engine.must("network", "create", "mine")
+        engine.must("run", "-d", "--name", "other", "--network", "mine", *SLEEP)
+        assert engine.must("exec", "other", "ls", "/sys/class/net").split() == ["eth0", "lo"]
+        refused = engine.docker("network", "connect", "bridge", "other")
+        assert "network bridge not found" in refused.stderr
+        engine.stop()
+        engine.start()
+        engine.must("exec", "box", "true")
+        engine.must("rm", "-f", "box", "other")
+        engine.must("network", "rm", "mine")
 
 
 def test_an_engine_that_comes_with_other_options_keeps_what_containers_have() -> None:

@@ -86,7 +86,8 @@ def _records_and_files(victim: Victim) -> Iterator[str]:
     by_id: dict[str, Any] = {item["Id"]: item for item in told}
     for row in recorded:
         item = by_id.get(row.id, {"Names": [f"/{row.name}"], "State": row.state.status})
-        if item["Names"] != [f"/{row.name}"]:
+        by_links = [f"/{parent.name}/{alias}" for parent in recorded for alias, child in parent.links.items() if child.id == row.id]
+        if item["Names"] != sorted([f"/{row.name}", *by_links]):
             yield f"container {row.name} of the records is called {item['Names']}"
         if item["State"] != row.state.status:
             yield f"container {row.name} is {row.state.status} by its record, and {item['State']} by what the engine says"
@@ -154,6 +155,7 @@ def _host(victim: Victim) -> Iterator[str]:
     yield from _networks(victim)
     yield from _ports(victim, active.values())
     yield from _policies(victim, active.values())
+    yield from _links(victim, active)
     yield from _processes(victim, {row.state.pid for row in active.values()})
 
 
@@ -205,6 +207,25 @@ def _policies(victim: Victim, active: Iterable[Container]) -> Iterator[str]:
             listed = nftables.list_elements("inet", victim.names.table, ["policed_networks", "policed4"])
             found = {str(element.values[-1]) for elements in listed.values() for element in elements}
     yield from _differences("policy of", wanted, recorded="record", found=found, known="element")
+
+
+def _links(victim: Victim, active: dict[str, Container]) -> Iterator[str]:
+    """What the firewall lets pass between containers that are kept apart, and what the records of those say."""
+    options = victim.want(200, "GET", "/networks/bridge").json()["Options"]
+    wanted = {
+        f"{parent.endpoints['bridge'].ipv4} to {child.endpoints['bridge'].ipv4}, {port}"
+        for parent in active.values()
+        for linked in parent.links.values()
+        if (child := active.get(linked.id)) is not None and options["com.docker.network.bridge.enable_icc"] == "false"
+        for port in child.config.exposed_ports or ()
+    }
+    found: set[str] = set()
+    if victim.has_network():
+        with contextlib.suppress(FileNotFoundError):  # the firewall is made in the background
+            for element in nftables.list_elements("inet", victim.names.table, ["linked4"])["linked4"]:
+                _bridge, source, target, protocol, port = element.values
+                found.add(f"{source} to {target}, {port}/{ {6: 'tcp', 17: 'udp'}[int(protocol)] }")
+    yield from _differences("link from", wanted, recorded="record", found=found, known="element")
 
 
 def _by_name(element: str) -> str:

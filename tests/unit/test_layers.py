@@ -96,6 +96,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("journey",),
         ("arrival",),
         ("incoming", "outgoing"),
+        ("direct",),
         ("explanation",),
     ),
     "teul.registry": (

@@ -14,16 +14,18 @@ from typing import TypeVar
 from teul.errors import InvalidParameter
 from teul.network.default_bridge import Addressing, DefaultBridge
 from teul.network.ipam import Address, Subnet
-from teul.network.options import BOOLEANS, parse_mtu
+from teul.network.options import BOOLEANS, parse_bridge_name, parse_mtu
 
 T = TypeVar("T", ipaddress.IPv4Interface | ipaddress.IPv6Interface, Subnet)
 
+_NO_BRIDGE = "none"
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/64")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Have a parser know the options."""
     parser.add_argument("--ip", default="0.0.0.0", metavar="ADDRESS", help="host IP for port mappings from the default bridge network")
+    parser.add_argument("-b", "--bridge", default="", metavar="NAME", help='attach containers to a network bridge; "none" for no network')
     parser.add_argument("--bip", default="", metavar="CIDR", help="IPv4 address for the default bridge")
     parser.add_argument("--bip6", default="", metavar="CIDR", help="IPv6 address for the default bridge")
     parser.add_argument("--fixed-cidr", default="", metavar="CIDR", help="IPv4 subnet for the default bridge network")
@@ -41,6 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def parse_default_bridge(options: argparse.Namespace) -> DefaultBridge:
     """What the options mean. Raises InvalidParameter, in dockerd's words."""
+    if options.bridge and (options.bip or options.bip6):
+        raise InvalidParameter("You specified -b & --bip, mutually exclusive options. Please specify only one")
     ipv4 = Addressing(
         address=_interface("bip", options.bip, 4),
         ip_range=_subnet("fixed-cidr", options.fixed_cidr, 4),
@@ -55,6 +59,8 @@ def parse_default_bridge(options: argparse.Namespace) -> DefaultBridge:
         if (subnet := addressing.subnet(None)) is not None:
             addressing.in_subnet(subnet, None)
     return DefaultBridge(
+        name=parse_bridge_name(options.bridge) if options.bridge != _NO_BRIDGE else "",
+        is_disabled=options.bridge == _NO_BRIDGE,
         host_binding=_host_binding(options.ip),
         ipv4=ipv4,
         # docker: what is said of IPv6 without asking for it is checked, and means nothing.

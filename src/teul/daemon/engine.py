@@ -134,7 +134,7 @@ class Engine:
         registry = ContainerRegistry(database, image_usage=image_usage, network_usage=network_usage, volume_usage=volume_usage)
         await registry.open()
         files = NetworkFiles(EngineDirectories(config.root, config.run_root))
-        links = Links(registry, runs, files)
+        links = Links(registry, runs, files, networks.linked)
         launcher = self._launcher = await self._make_launcher(
             layout, images, networks, supervisor, volumes=volumes, runs=runs, registry=registry, links=links
         )
@@ -159,7 +159,7 @@ class Engine:
         await self._sweep(launcher, registry, images)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
         health = HealthChecks(registry, runs, lifecycle=lifecycle, execs=execs, events=events, tasks=tasks)
-        await self._take_over(registry, supervision, networks, volumes)
+        await self._take_over(registry, supervision, networks, volumes, links)
         await names.open()
         stack.push_async_callback(agent.close)
         stack.callback(supervision.close)
@@ -200,12 +200,15 @@ class Engine:
         process.share_malloc_arena()
         return slow, tasks
 
-    async def _take_over(self, registry: ContainerRegistry, supervision: Supervision, networks: Networks, volumes: Volumes) -> None:
+    async def _take_over(
+        self, registry: ContainerRegistry, supervision: Supervision, networks: Networks, volumes: Volumes, links: Links
+    ) -> None:
         """Find the containers that run, and take from the host what belongs to none of them."""
         await supervision.open()
         # Not before it is known who runs: an engine that was killed in a start has left a container whose record says "created".
         live = [container for container in registry.all() if container.state.counts_as_running]
         await networks.sweep(live)
+        await links.sweep()
         await volumes.sweep(live)
 
     async def _make_launcher(

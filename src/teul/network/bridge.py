@@ -32,6 +32,13 @@ class NotABridge(Exception):
         super().__init__(f"existing interface {name} is not a bridge")
 
 
+class BridgeMissing(Exception):
+    """A bridge that is the administrator's to make is not there. The text is Docker's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"bridge device with non default name {name} must be created manually")
+
+
 class SubnetTaken(Exception):
     """Something else on the host has come to use the addresses that were chosen."""
 
@@ -50,7 +57,8 @@ class Bridge:
     """A network's bridge. `mtu` 0: that of the host's way out; a bridge as it stands on the host has a number.
 
     Nothing leaves an `is_internal` bridge or comes in. Without `has_icc` its containers do not reach each other; without
-    `is_masqueraded` they go out under their own addresses. Inside, links are named by `interface_prefix` and a number.
+    `is_masqueraded` they go out under their own addresses. Inside, links are named by `interface_prefix` and a number. One that `is_given`
+    is the administrator's, and never made.
     """
 
     name: str
@@ -60,6 +68,7 @@ class Bridge:
     has_icc: bool = True
     is_masqueraded: bool = True
     interface_prefix: str = "eth"
+    is_given: bool = False
 
     @property
     def has_ipv6(self) -> bool:
@@ -76,12 +85,18 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
 
     A bridge that is there and is not of the `group` is somebody's own: it gets the addresses that are missing and loses none. With
     `is_exclusive` the subnets must not overlap what the host uses elsewhere: two engines that choose at once do not choose the same.
-    Raises `OSError`, NotABridge, SubnetTaken.
+    One that is given, and said to have no subnets, is left as it is, and returned with those that it has.
+    Raises `OSError`, NotABridge, BridgeMissing, SubnetTaken.
     """
     with _choosing(), Netlink() as host:
         existing = host.get_link(name=bridge.name)
         if existing is not None and existing.kind != "bridge":
             raise NotABridge(bridge.name)
+        if bridge.is_given:
+            if existing is None:
+                raise BridgeMissing(bridge.name)
+            if not bridge.segments:
+                return dataclasses.replace(bridge, segments=_segments_of(host, existing))
         if is_exclusive:
             claims = _claims(host, except_index=existing.ifindex if existing else 0)
             if any(overlaps(segment.subnet, claims) for segment in bridge.segments):
@@ -100,6 +115,7 @@ def ensure_bridge(bridge: Bridge, sysctls: Sysctls, *, group: int, is_exclusive:
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/accept_dad", "0", is_kept=False)
             # A container could reach the host by the bridge's link-local address, past rules that were written for IPv4.
             sysctls.ensure(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.has_ipv6 else "1", is_kept=False)
+            _ensure_neighbours(bridge, sysctls)
         _ensure_addresses(host, link, bridge, is_ours=link.group == group)
     _ensure_forwarding(bridge, sysctls)
     return bridge
@@ -205,6 +221,17 @@ def _uplink_mtu(host: Netlink) -> int:
     return min([_STANDARD_MTU, *(link.mtu for link in links if link is not None and link.mtu >= 1280)])
 
 
+def _ensure_neighbours(bridge: Bridge, sysctls: Sysctls) -> None:
+    """Where the ports keep each other apart, what containers send to one another comes by the host, whose firewall knows their links.
+
+    kernel: with `proxy_arp_pvlan` the host answers ARP for what is on the link that it was asked by; at random within `proxy_delay`.
+    """
+    comes_by_host = not bridge.has_icc and not bridge.is_internal
+    sysctls.ensure(f"net/ipv4/conf/{bridge.name}/proxy_arp_pvlan", "1" if comes_by_host else "0", is_kept=False)
+    if comes_by_host:
+        sysctls.ensure(f"net/ipv4/neigh/{bridge.name}/proxy_delay", "0", is_kept=False)
+
+
 def _mac_of(bridge: Bridge) -> str:
     """A MAC address that goes with the bridge's first address; without any, with its name."""
     address = next((segment.host_address for segment in bridge.segments if segment.host_address is not None), None)
@@ -232,6 +259,13 @@ def _ensure_addresses(host: Netlink, link: Link, bridge: Bridge, *, is_ours: boo
         if address not in present:
             text = str(ipaddress.ip_address(address.address))
             host.execute(messages.new_address(link_index=link.ifindex, address=text, prefix_length=address.length), subject=bridge.name)
+
+
+def _segments_of(host: Netlink, link: Link) -> tuple[Segment, ...]:
+    """The subnets of a link's addresses, in their order, but for those that it has by itself."""
+    own = [each for each in host.list_addresses() if each.link_index == link.ifindex and not _is_link_local(each)]
+    addresses = [(ipaddress.ip_address(each.address), _to_subnet(each)) for each in own if each.family in {socket.AF_INET, socket.AF_INET6}]
+    return tuple(Segment(subnet=subnet, gateway=address, host_address=address) for address, subnet in addresses)
 
 
 def _is_link_local(prefix: Prefix) -> bool:

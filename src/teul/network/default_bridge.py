@@ -5,6 +5,7 @@ docker: daemon/daemon_unix.go (getDefaultBridgeIPAMConf), libnetwork/drivers/bri
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ class Addressing:
     address: ipaddress.IPv4Interface | ipaddress.IPv6Interface | None = None
     ip_range: Subnet | None = None
     gateway: Address | None = None
+
+    def at(self, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface | None) -> Addressing:
+        """The same, of a bridge that has this address."""
+        return self if address is None else dataclasses.replace(self, address=address)
 
     def subnet(self, recorded: AddressRange | None) -> Subnet | None:
         """The subnet that was asked for, None for any. One that there is stays if it contains what was asked for."""
@@ -59,9 +64,12 @@ class Addressing:
 class DefaultBridge:
     """The options of the default bridge. `host_binding` is where it publishes ports that do not say; `mtu` 0 is that of the host's way out.
 
-    Without `ipv6` it has no IPv6.
+    Without `ipv6` it has no IPv6. With a `name` it is a bridge of the administrator's, which is used with the addresses that it has.
+    If it `is_disabled` there is none.
     """
 
+    name: str = ""
+    is_disabled: bool = False
     host_binding: str = "0.0.0.0"
     ipv4: Addressing = Addressing()
     ipv6: Addressing | None = None
@@ -78,6 +86,11 @@ class DefaultBridge:
     def has_subnets(self) -> bool:
         """Whether a subnet was asked for, which then is taken whatever the host uses."""
         return any(addressing.subnet(None) is not None for addressing in self.versions.values())
+
+    def with_addresses(self, own: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface]) -> DefaultBridge:
+        """What was asked for, of a bridge that has these addresses, of which the first of each version counts. Raises InvalidParameter."""
+        found = {version: next((each for each in own if each.version == version), None) for version in (4, 6)}
+        return dataclasses.replace(self, ipv4=self.ipv4.at(found[4]), ipv6=self.ipv6.at(found[6]) if self.ipv6 is not None else None)
 
     def agrees_with(self, ranges: Sequence[AddressRange]) -> bool:
         """Whether a bridge that has this is as was asked for."""

@@ -17,6 +17,7 @@ from teul.network.bridge import Bridge
 from teul.network.firewall import forward_policy, ports, scripts
 from teul.network.firewall import table as firewall
 from teul.network.firewall.gate import EgressGate
+from teul.network.firewall.linked import LinkGate
 from teul.network.firewall.ports import Published
 from teul.network.ipam import Subnet
 from teul.network.names import HostNames
@@ -33,6 +34,7 @@ class HostNetwork:
         """`settings_file` keeps what the host's settings were, see `Sysctls`."""
         self.names = names
         self.egress = EgressGate(names.table)
+        self.links = LinkGate(names.table)
         self._sysctls = Sysctls(settings_file)
         self._group = bridges.group_of(names.table)
         # A caller that is cancelled leaves its call running in a thread; making and removing must not cross.
@@ -105,8 +107,9 @@ class HostNetwork:
         self._port_session.run(ports.render_exactly(self.names.table, wanted))
 
     def close(self) -> None:
-        """Let go of what is kept open for changes of ports and policies. Blocks."""
+        """Let go of what is kept open for changes of ports, links and policies. Blocks."""
         self._port_session.close()
+        self.links.close()
         self.egress.close()
 
     def list_ports(self, networks: Sequence[Bridge]) -> list[str]:

@@ -58,7 +58,7 @@ def parse_options(options: Mapping[str, str]) -> BridgeOptions:
         if name.startswith(DOCKER_PREFIX) and name not in _KNOWN and name != DEFAULT_BRIDGE:
             raise NotImplementedHere(f"network option {name} is not supported by this engine")
     return BridgeOptions(
-        name=_name(known[BRIDGE_NAME]),
+        name=parse_bridge_name(known[BRIDGE_NAME]),
         mtu=parse_mtu(known[MTU]),
         icc=_boolean(ICC, known[ICC], default=True),
         masquerade=_boolean(MASQUERADE, known[MASQUERADE], default=True),
@@ -132,8 +132,11 @@ def _address(name: str, value: str) -> str:
     return _parsed(name, value, lambda: str(ipaddress.ip_address(value)), "nil ip") if value else ""
 
 
-def _name(value: str) -> str:
-    """A name for a network device, as the kernel takes it (dev_valid_name), and of the signs that nftables takes without quoting."""
+def parse_bridge_name(value: str) -> str:
+    """A name for a network device, as the kernel takes it (dev_valid_name), and of the signs that nftables takes without quoting.
+
+    "" where nothing is given. Raises InvalidParameter.
+    """
     if value and (len(value) > _LONGEST_NAME or not value[0].isalnum() or not all(sign.isalnum() or sign in "_.-" for sign in value)):
         raise InvalidParameter(f"invalid bridge name: {value}")
     if value and not value.isascii():

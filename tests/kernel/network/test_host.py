@@ -25,6 +25,7 @@ from teul.linux.netlink import links, messages
 from teul.linux.netlink.socket import Netlink
 from teul.network import endpoints, sysctls
 from teul.network.bridge import Bridge, NotABridge, SubnetTaken
+from teul.network.firewall.linked import LinkedPort
 from teul.network.host import HostNetwork
 from teul.network.names import HostNames
 
@@ -77,6 +78,7 @@ def container(bridge: Bridge, number: int = 2) -> Iterator[Member]:
         addresses=[f"{address}/{subnet.prefixlen}"],
         gateway=str(subnet.network_address + 1),
         gateway6=None,
+        isolated=not bridge.has_icc,
     )
     with member() as process, Netlink() as host:
         process.run(lambda: links.prepare_inside([plan]))
@@ -119,6 +121,43 @@ def test_the_outside_does_not_reach_into_containers_but_they_reach_each_other() 
             assert not other.run(lambda: is_reachable("172.17.0.2"))
             nftables.run(f"delete table inet {NAMES.table}\n")
             assert other.run(lambda: is_reachable("172.17.0.2")), "it was our table that kept it out"
+
+
+@isolated
+def test_containers_that_are_kept_apart_reach_what_a_link_opens_and_answer() -> None:
+    host = host_network()
+    bridge = ensure(host, make_bridge(NAMES.bridge, "172.17.0.0/16", has_icc=False))
+    store, web = ipaddress.IPv4Address("172.17.0.2"), ipaddress.IPv4Address("172.17.0.3")
+    opened = LinkedPort(NAMES.bridge, web, store, "tcp", 8000)
+    with (
+        container(bridge, 2) as first,
+        container(bridge, 3) as second,
+        container(bridge, 4) as third,
+        echo_server(str(store), inside=first),
+        echo_server(str(store), 8001, inside=first),
+        echo_server(str(web), inside=second),
+    ):
+        assert not second.run(lambda: is_reachable(str(store)))
+        host.links.change([], [opened])
+        assert second.run(lambda: address_seen_by(str(store))) == str(web)
+        assert not second.run(lambda: is_reachable(str(store), 8001))
+        assert not first.run(lambda: is_reachable(str(web)))
+        assert not third.run(lambda: is_reachable(str(store)))
+        host.links.change([opened], [])
+        assert not second.run(lambda: is_reachable(str(store)))
+
+
+@isolated
+def test_a_bridge_answers_for_its_containers_only_where_it_keeps_them_apart() -> None:
+    """And one that is somebody else's never does: it may lead to other machines."""
+    setting = f"net/ipv4/conf/{NAMES.bridge}/proxy_arp_pvlan"
+    host = host_network()
+    for has_icc, is_internal, expected in ((False, False, "1"), (False, True, "0"), (False, False, "1"), (True, False, "0")):
+        ensure(host, make_bridge(NAMES.bridge, "172.17.0.0/16", has_icc=has_icc, is_internal=is_internal))
+        assert sysctls.read(setting) == expected
+    shell("ip", "link", "add", "br-own", "type", "bridge")
+    host.ensure_bridge(make_bridge("br-own", "172.18.0.0/16", has_icc=False))
+    assert sysctls.read("net/ipv4/conf/br-own/proxy_arp_pvlan") == "0"
 
 
 @isolated

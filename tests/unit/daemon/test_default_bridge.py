@@ -51,6 +51,18 @@ def test_switches_are_go_s() -> None:
     assert parse("--fixed-cidr-v6", "fd00::/64").ipv6 is None, "docker: without --ipv6 it means nothing"
 
 
+def test_a_bridge_of_the_administrators_or_none() -> None:
+    assert parse("--bridge", "br7", "--mtu", "1300") == DefaultBridge(name="br7", mtu=1300)
+    assert parse("-b", "br7").name == "br7"
+    assert parse("--bridge", "none") == DefaultBridge(is_disabled=True)
+    own = [ipaddress.ip_interface(text) for text in ("10.9.0.5/24", "10.8.0.5/24", "fd00::5/64")]
+    given = parse("--bridge", "br7", "--fixed-cidr", "10.9.0.128/25")
+    assert given.with_addresses(own).ipv4 == Addressing(address=own[0], ip_range=ipaddress.ip_network("10.9.0.128/25"))
+    assert given.with_addresses(own).ipv6 is None
+    assert parse("--bridge", "br7", "--ipv6").with_addresses(own).ipv6 == Addressing(address=own[2])
+    assert given.with_addresses([]) == given
+
+
 _PARSE_BOOL = 'invalid argument "x" for "--{0}" flag: strconv.ParseBool: parsing "x": invalid syntax'
 
 
@@ -69,6 +81,9 @@ _PARSE_BOOL = 'invalid argument "x" for "--{0}" flag: strconv.ParseBool: parsing
         (("--ip", "x"), "invalid IP address: x"),
         (("--mtu", "-1"), "invalid MTU number: -1"),
         *(((f"--{name}=x",), _PARSE_BOOL.format(name)) for name in ("ipv6", "icc", "ip-masq")),
+        (("-b", "br7", "--bip", "10.9.0.1/24"), "You specified -b & --bip, mutually exclusive options. Please specify only one"),
+        (("-b", "none", "--bip6", "fd00::1/64"), "You specified -b & --bip, mutually exclusive options. Please specify only one"),
+        (("-b", "a/b"), "invalid bridge name: a/b"),
         (("--bip", "10.9.0.1/24", "--fixed-cidr", "10.9.0.0/16"), "invalid address subpool"),
         (("--bip", "10.9.0.1/24", "--fixed-cidr", "10.8.0.0/28"), "invalid address subpool"),
         (("--bip", "10.9.0.1/24", "--default-gateway", "10.8.0.1"), "default gateway ip must be part of the network"),

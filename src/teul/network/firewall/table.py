@@ -6,14 +6,16 @@
     map ports4      published ports: protocol and port to a container's address and port
     map bound4      the same of ports that are published on one of the host's addresses only
     map relayed     published ports that something on the host listens at, who passes it on
+    set linked4     ports that links open between containers that are kept apart (see linked)
 
     chain user         the administrator's: asked before any packet is forwarded to or from a container; the engine never changes it
     chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports), nor
                        are relayed ports an internal network's
     chain prerouting   what comes for a published port goes to its container; `output`: what the host itself sends there
     chain input        what containers send to the host itself, as far as egress policies are about it (see egress_rules)
-    chain forward      packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network, or were
-                       sent there by address translation (a published port); the rest is dropped: other networks, other hosts
+    chain forward      packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network (of one
+                       that keeps its containers apart, if a link says so), or were sent there by address translation (a published port);
+                       the rest is dropped: other networks, other hosts
     chain postrouting  packets that leave a subnet other than by its own bridge go out under the host's address; so does what comes back to
                        its own network by way of a published port, or from the host's loopback, for the answer has to come this way, too
 
@@ -31,18 +33,20 @@ from teul.network.firewall import egress_rules
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+LINKED = "linked4"
+"""The set of what passes between containers that are kept apart, of which `firewall.linked` makes elements."""
 _ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
 def render_table(table: str, bridges: Sequence[Bridge]) -> str:
     """The script that brings the table to what it should be for these networks, in one transaction: connections do not notice.
 
-    Published ports and egress policies stay as they are (see `firewall.ports`, `firewall.egress`).
+    Published ports, links and egress policies stay as they are (see `firewall.ports`, `firewall.linked`, `firewall.egress`).
     Raises ValueError for an invalid name: only letters, digits and a few signs get into a script.
     """
     check_table_name(table)
     lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
-    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if kind != "map" and name not in egress_rules.KEPT]
+    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if kind != "map" and name not in _KEPT]
     lines += [f"table inet {table} {{", *(f"\t{line}" for line in _RULES), "}"]
     lines += _elements("add", table, bridges)
     return "\n".join([*lines, ""])
@@ -121,6 +125,7 @@ _DECLARATIONS = (
             f"map bound{version} {{ type {kind} . inet_proto . inet_service : {kind} . inet_service; }}",
         )
     ),
+    f"set {LINKED} {{ type ifname . ipv4_addr . ipv4_addr . inet_proto . inet_service; }}",
     "map relayed { type inet_proto . inet_service : verdict; }",
     "chain user { }",
     *egress_rules.DECLARATIONS,
@@ -130,6 +135,7 @@ _DECLARATIONS = (
     "chain forward { type filter hook forward priority filter; policy accept; }",
     "chain postrouting { type nat hook postrouting priority srcnat; policy accept; }",
 )
+_KEPT = egress_rules.KEPT | {LINKED}
 _TO_PORTS = (
     "dnat ip to ip daddr . meta l4proto . th dport map @bound4",
     "dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound6",
@@ -159,6 +165,7 @@ _RULES = (
     # What comes to a neighbour by way of a published port has been sent to the host.
     "\tiifname @bridges ct status dnat jump egress",
     "\tiifname . oifname @within accept",
+    f"\tiifname . ip saddr . ip daddr . meta l4proto . th dport @{LINKED} accept",
     "\tiifname @bridges jump egress",
     "\tiifname @internal drop",
     "\toifname != @bridges accept",

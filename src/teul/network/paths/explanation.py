@@ -14,8 +14,9 @@ from teul.network.firewall.ports import forwardings
 from teul.network.firewall.table import rule_counts
 from teul.network.ipam import Address
 from teul.network.paths.arrival import text
+from teul.network.paths.direct import direct_paths
 from teul.network.paths.facts import Facts, HostFacts, Subject
-from teul.network.paths.incoming import Target, direct_paths, incoming_paths
+from teul.network.paths.incoming import Target, incoming_paths
 from teul.network.paths.journey import Journey
 from teul.network.paths.outgoing import outgoing_paths
 from teul.network.paths.packet import Other, Packet

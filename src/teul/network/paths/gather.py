@@ -21,7 +21,7 @@ from teul.network.paths.ruleset import Ruleset, parse_ruleset
 
 _SETTINGS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter")
 _BRIDGE_SETTINGS = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
-_INTERFACE_SETTINGS = ("rp_filter", "route_localnet", "forwarding")
+_INTERFACE_SETTINGS = ("rp_filter", "route_localnet", "forwarding", "proxy_arp_pvlan")
 
 
 def look_at_host(names: HostNames, subject: Subject, *, bridges: Mapping[str, NetworkFact], asker: Address | None = None) -> HostFacts:

@@ -65,12 +65,6 @@ def incoming_paths(facts: Facts, target: Target) -> Iterator[Path]:
             yield from _from_containers(facts, target, version, endpoint)
 
 
-def direct_paths(facts: Facts, target: Target) -> Iterator[Path]:
-    """The ways to one port by the container's own addresses."""
-    for endpoint in facts.subject.endpoints:
-        yield from _by_own_address(facts, target, endpoint)
-
-
 def _from_elsewhere(facts: Facts, target: Target, version: int) -> Iterator[Path]:
     """By each interface by which others may come, or by the one by which the asker's packets do."""
     host = facts.host
@@ -214,68 +208,6 @@ def _from_containers(facts: Facts, target: Target, version: int, endpoint: Conta
         journey.add(f"bridge {bridge}", f"comes in, for {packet.place}, which is the host's")
         _go_in(journey, target)
         yield journey.path()
-
-
-def _by_own_address(facts: Facts, target: Target, endpoint: ContainerEndpoint) -> Iterator[Path]:
-    """From a container on one of its networks, and from this host where it is published nowhere."""
-    network = facts.subject.networks.get(endpoint.network_name)
-    for own in filter(None, (endpoint.ipv4, endpoint.ipv6)):
-        address = ipaddress.ip_address(own)
-        packet = Packet(
-            version=address.version,
-            protocol=target.protocol,
-            source=Other(frozenset({ipaddress.ip_network(own)})),
-            destination=address,
-            port=target.container_port,
-            input=network.bridge.name if network is not None and network.bridge is not None else "",
-        )
-        journey = Journey(facts, packet, source=f"a container on {endpoint.network_name}", destination=packet.place, direction="in")
-        if network is not None and network.bridge is not None:
-            _cross_bridge(journey, endpoint)
-            if not journey.has_ended():
-                arrive(journey, endpoint)
-            yield journey.path()
-            if target.host_port is None:
-                packet = dataclasses.replace(packet, source=address, input="", output=network.bridge.name)
-                journey = Journey(facts, packet, source="this host", destination=packet.place, direction="in")
-                _send_from_host(journey, endpoint)
-                yield journey.path()
-        else:
-            journey.add(
-                "the wire",
-                f"{endpoint.network_name} is on the wire of {network.parent if network else 'an interface'}: "
-                "nothing of the host looks at it",
-            )
-            arrive(journey, endpoint)
-            yield journey.path()
-
-
-def _cross_bridge(journey: Journey, endpoint: ContainerEndpoint) -> None:
-    network = journey.facts.subject.networks[endpoint.network_name]
-    assert network.bridge is not None
-    if not network.bridge.has_icc:
-        journey.add(
-            f"bridge {network.bridge.name}",
-            "keeps containers apart",
-            "dropped",
-            evidence=["com.docker.network.bridge.enable_icc=false"],
-            reason=f"containers of network {network.name} do not reach each other",
-            remedy="make the network without enable_icc=false",
-        )
-        return
-    name = "net/bridge/bridge-nf-call-ip6tables" if journey.packet.version == 6 else "net/bridge/bridge-nf-call-iptables"
-    journey.add(f"bridge {network.bridge.name}", "passes it on from port to port")
-    if journey.facts.host.settings.get(name) == "1":
-        journey.packet = dataclasses.replace(journey.packet, output=network.bridge.name)
-        journey.pass_hook("forward")
-
-
-def _send_from_host(journey: Journey, endpoint: ContainerEndpoint) -> None:
-    journey.add("this host", f"a process sends to {journey.packet.place}")
-    for hook in ("output", "postrouting"):
-        journey.pass_hook(hook)
-    if not journey.has_ended():
-        arrive(journey, endpoint)
 
 
 def _go_in(journey: Journey, target: Target) -> None:

@@ -144,6 +144,7 @@ class Connections:
                 await _on_links(container, name, partial(live.disconnect, endpoint, process.pidfd))
         finally:
             if endpoint is not None:
+                await self._links.left(container)
                 # A link that is still there is deleted with its address.
                 try:
                     await self._networks.endpoints.release_one(endpoint.network_id, container.id)

@@ -20,7 +20,7 @@ from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
 from teul.model.container import Container
 from teul.model.image import Image
-from teul.model.network import Network
+from teul.model.network import BRIDGE, Network
 from teul.model.network_config import EndpointSettings
 from teul.network.allocation import Allocation, with_gateways
 from teul.oci.runtime_spec import NamespaceKind, Spec
@@ -113,6 +113,7 @@ class Launcher:
             stack.push_async_callback(self.networks.ports.release, container.id)
 
     async def _release_addresses(self, container: Container) -> None:
+        await self.links.left(container)
         await self.networks.egress.release(container.id)
         await self.networks.endpoints.release(container.id)
         failpoints.reach("containers.cleanup.released")
@@ -187,6 +188,7 @@ class Launcher:
         await self.volumes.mount(container)
         networks = await self._allocate(container)
         links = self.links.of(container)
+        await self.links.open_ports()
         with contextlib.ExitStack() as stack:
             # security: taken now, by the descriptor that the donor's own start has given us: its pid may be another process's by then.
             pidfds = [stack.enter_context(_duplicate(self._runs.of(donor.id).process, donor)) for donor in donors.values()]
@@ -234,16 +236,21 @@ class Launcher:
     def _wanted_networks(self, container: Container) -> list[tuple[Network, EndpointSettings]]:
         """The networks of a container that starts, in the order of its interfaces; its record has their names from now on.
 
-        docker: a network that is not there is missed when the container starts. Raises NoSuchNetwork.
+        docker: a network that is not there is missed when the container starts; but where an engine has no default bridge, a container
+        that would be on it has loopback. Raises NoSuchNetwork.
         """
         mode = container.host_config.network_mode
-        found = {}
+        found: dict[str, tuple[Network, EndpointSettings]] = {}
+        missing: dict[str, EndpointSettings] = {}
         for reference, settings in container.wanted_networks.items():
+            if reference == BRIDGE and not self.networks.has(BRIDGE):
+                missing[BRIDGE] = settings
+                continue
             network = self.networks.get(reference)
             settings.network_id = network.id
             found[network.name] = network, settings
-        main = self.networks.get(mode).name if mode in container.wanted_networks else mode
-        container.attachments = {name: settings for name, (_network, settings) in found.items()}
+        main = self.networks.get(mode).name if mode in container.wanted_networks and mode not in missing else mode
+        container.attachments = {**missing, **{name: settings for name, (_network, settings) in found.items()}}
         return [found[name] for name in sorted(found, key=lambda name: (name != main, name))]
 
     def _prepare(

@@ -35,6 +35,10 @@ class LinkNames:
         """The id of the child that has this name."""
         return self._children.get(name)
 
+    def parents(self) -> list[str]:
+        """The ids of the containers that have links."""
+        return list(self._declared)
+
     def names_of(self, child_id: str) -> list[str]:
         """The names that a container has by links."""
         return sorted(self._names.get(child_id, ()))

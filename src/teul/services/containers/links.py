@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from collections.abc import Iterator
 from functools import partial
 
 from teul.aio import run_to_end
@@ -21,6 +22,7 @@ from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.network import LINKS_AND_HOST, is_user_defined, network_donor
 from teul.services.containers.run import Runs
 from teul.services.containers.spec.links import Link, link_environment, with_links, without_link
+from teul.services.networks.linked import LinkedPorts
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +30,11 @@ log = logging.getLogger(__name__)
 class Links:
     """The links of one engine's containers. Used from the event loop only."""
 
-    def __init__(self, registry: ContainerRegistry, runs: Runs, files: NetworkFiles) -> None:
+    def __init__(self, registry: ContainerRegistry, runs: Runs, files: NetworkFiles, ports: LinkedPorts) -> None:
         self._registry = registry
         self._runs = runs
         self._files = files
+        self._ports = ports
 
     def resolve(self, parent: str, host_config: HostConfig) -> dict[str, LinkedContainer]:
         """By alias, the containers that a new one, `parent`, is to be linked to. Raises as Docker does.
@@ -83,6 +86,21 @@ class Links:
         """
         return link_environment(container.name, self._living(container)) if BRIDGE in container.endpoints else []
 
+    async def open_ports(self) -> None:
+        """Have open, on a default bridge that keeps its containers apart, what the links of those open who are on it. Raises TeulError."""
+        await self._ports.follow(self._pairs)
+
+    async def sweep(self) -> None:
+        """As `open_ports`, in the background, whatever an earlier engine has left open."""
+        await self._ports.sweep(self._pairs)
+
+    async def left(self, container: Container) -> None:
+        """A container is not on the default bridge any more, or has ended. What fails is logged."""
+        try:
+            await self.open_ports()
+        except (TeulError, OSError) as error:
+            log.error("the ports of the links of container %s are still open: %s", container.name, error)
+
     async def joined(self, container: Container) -> None:
         """A container runs on the default bridge, perhaps by another address: it is told of its children, and its parents of it.
 
@@ -91,6 +109,7 @@ class Links:
         if BRIDGE not in container.endpoints:
             return
         try:
+            await self.open_ports()
             parents = [self._registry.get(parent_id) for parent_id in set(self._registry.links.parents_of(container.id))]
             for each in (container, *parents):
                 if each.state.has_process and BRIDGE in each.endpoints and (living := self._living(each)):
@@ -122,6 +141,7 @@ class Links:
 
     async def _remove_locked(self, parent: Container, alias: str) -> None:
         await self._registry.change(parent, links={other: child for other, child in parent.links.items() if other != alias})
+        await self.left(parent)
         if parent.state.has_process:
             # docker: the names of the others are brought up to date with that.
             living = self._living(parent)
@@ -135,6 +155,13 @@ class Links:
         except (NotFound, InvalidParameter) as error:
             # docker: not "not found", from which clients would conclude that there is no image.
             raise InvalidParameter(f"could not get container for {reference}: {error.message}") from error
+
+    def _pairs(self) -> Iterator[tuple[Container, Container]]:
+        """Who has a link, and to whom it leads, of those who are both on the default bridge."""
+        for parent_id in self._registry.links.parents():
+            parent = self._registry.get(parent_id)
+            if BRIDGE in parent.endpoints:
+                yield from ((parent, link.child) for link in self._living(parent))
 
     def _living(self, container: Container) -> list[Link]:
         found = [(alias, self._registry.find(linked.id)) for alias, linked in container.links.items()]

@@ -17,7 +17,7 @@ from teul.aio import Tasks, run_blocking, run_to_end
 from teul.errors import InvalidParameter, System, TeulError, Unavailable
 from teul.linux.nftables import LibraryMissing
 from teul.model.network import BRIDGE, AddressRange, Network
-from teul.network.bridge import Bridge, NotABridge, SubnetTaken
+from teul.network.bridge import Bridge, BridgeMissing, NotABridge, SubnetTaken
 from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.firewall.ports import Published
 from teul.network.host import HostNetwork
@@ -56,7 +56,7 @@ class HostSetup:
         self._default = default
         self._bridges: dict[str, Bridge] = {}  # by the network's id
         self._has_firewall = False
-        self._when_made: Callable[[HostNetwork], None] | None = None
+        self._when_made: list[Callable[[HostNetwork], None]] = []
         self._forwarding_checked_at = 0.0
         self._preparing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -64,12 +64,17 @@ class HostSetup:
     async def open(self, networks: Sequence[Network], *, is_in_use: Callable[[str], bool]) -> None:
         """Take over, or make, the bridge of every engine; other bridges and the firewall are seen to in the background.
 
-        `is_in_use` says of a network's id whether containers hold addresses of it.
+        `is_in_use` says of a network's id whether containers hold addresses of it. Raises System for a bridge of the administrator's that
+        is not as it must be.
         """
-        default = next(network for network in networks if network.name == BRIDGE)
+        default = next((network for network in networks if network.name == BRIDGE), None)
         try:
-            await self._ensure_bridge(default, is_in_use=is_in_use(default.id))
+            if default is not None:
+                await self._ensure_bridge(default, is_in_use=is_in_use(default.id))
         except TeulError as error:
+            if self._default.name:
+                # docker: an engine whose bridge is somebody else's does not start without it.
+                raise System(f'Error initializing network controller: Error creating default "bridge" network: {error.message}') from error
             log.warning("no bridge network for now: %s", error.message)
             return
         # Not waited for: loading libnftables takes longer than the engine's start may, and not every engine starts a container.
@@ -219,8 +224,8 @@ class HostSetup:
             return await self._on_host(otherwise, self._host)
 
     def when_made(self, work: Callable[[HostNetwork], None]) -> None:
-        """Have `work`, which blocks, done whenever all of the firewall has been made."""
-        self._when_made = work
+        """Have `work`, which blocks, done whenever all of the firewall has been made, after what was asked for before."""
+        self._when_made.append(work)
 
     async def list_links(self) -> list[str]:
         """Names of the links on the bridges; none while there is no bridge. Raises System."""
@@ -256,8 +261,8 @@ class HostSetup:
 
     async def _make_firewall(self) -> None:
         await self._on_host(self._host.ensure_firewall, self._all())
-        if self._when_made is not None:
-            await self._on_host(self._when_made, self._host)
+        for work in self._when_made:
+            await self._on_host(work, self._host)
         with _translating():
             failpoints.reach("networks.firewall.made")
         self._has_firewall = True
@@ -290,26 +295,36 @@ class HostSetup:
 
         Addresses that the engine was given are taken as they are, but not from under containers.
         """
+        is_given = bridge_of(network).name == self._default.name
+        asked = await self._as_given(network) if is_given else self._default
         for _attempt in range(CHOICES):
-            changed = await self._with_default_ranges(network, is_in_use=is_in_use)
-            wanted = dataclasses.replace(bridge_of(changed), mtu=self._default.mtu)
+            changed = await self._with_default_ranges(network, asked, is_in_use=is_in_use)
+            wanted = dataclasses.replace(bridge_of(changed), mtu=asked.mtu, is_given=is_given)
             try:
-                is_exclusive = not is_in_use and not self._default.has_subnets
+                is_exclusive = not is_in_use and not asked.has_subnets
                 bridge = await self._on_host(self._host.ensure_bridge, wanted, is_exclusive=is_exclusive)
             except SubnetTaken:
                 continue
             return await self._recorded(network, changed, bridge)
         raise _no_more_subnets()
 
-    async def _with_default_ranges(self, network: Network, *, is_in_use: bool) -> Network:
+    async def _as_given(self, network: Network) -> DefaultBridge:
+        """What was asked of the default bridge, where that is the administrator's: with the addresses that it has."""
+        found = await self._on_host(
+            self._host.ensure_bridge, dataclasses.replace(bridge_of(network), segments=(), mtu=self._default.mtu, is_given=True)
+        )
+        addresses = [ipaddress.ip_interface(f"{each.host_address}/{each.subnet.prefixlen}") for each in found.segments]
+        return self._default.with_addresses(addresses)
+
+    async def _with_default_ranges(self, network: Network, asked: DefaultBridge, *, is_in_use: bool) -> Network:
         ranges = network.ipam.ranges
         if is_in_use and ranges:
-            if not self._default.agrees_with(ranges):
+            if not asked.agrees_with(ranges):
                 log.warning("the default bridge keeps its addresses, and does not get those asked for, as long as containers are on it")
             return network
         recorded: dict[int, AddressRange] = {ipaddress.ip_network(entry.subnet).version: entry for entry in ranges or ()}
         chosen = []
-        for version, addressing in self._default.versions.items():
+        for version, addressing in asked.versions.items():
             subnet = addressing.subnet(recorded.get(version))
             if subnet is None:
                 subnet = await self._default_subnet(network, version, recorded.get(version))
@@ -354,7 +369,7 @@ def _no_more_subnets() -> TeulError:
 def _translating() -> Iterator[None]:
     try:
         yield
-    except NotABridge as error:
+    except (NotABridge, BridgeMissing) as error:
         raise System(str(error)) from error
     except OSError as error:
         raise _translated(error) from error

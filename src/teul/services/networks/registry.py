@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -13,6 +14,8 @@ from teul.network.options import BRIDGE_NAME, HOST_BINDING, ICC, MASQUERADE
 from teul.services.networks.records import predefined
 from teul.store.metadata import networks as rows
 from teul.store.metadata.database import Database
+
+log = logging.getLogger(__name__)
 
 
 class NoSuchNetwork(NotFound):
@@ -35,22 +38,33 @@ class NetworkRegistry:
     def __init__(self, database: Database, *, bridge_name: str, default: DefaultBridge = AS_USUAL) -> None:
         """`bridge_name` is the device of the default bridge, `default` what else the engine was told of it."""
         self._database = database
+        self._has_bridge = not default.is_disabled
         self._default_options = {
-            BRIDGE_NAME: bridge_name,
+            BRIDGE_NAME: default.name or bridge_name,
             HOST_BINDING: default.host_binding,
             ICC: str(default.has_icc).lower(),
             MASQUERADE: str(default.is_masqueraded).lower(),
         }
         self._networks: dict[str, Network] = {}  # by name
 
-    async def open(self) -> None:
-        """Read all records; write those of the networks that every engine has, where they are missing."""
+    async def open(self, *, is_in_use: Callable[[str], bool]) -> None:
+        """Read all records; write those of the networks that every engine has, where they are missing.
+
+        `is_in_use` says of a network's id whether containers hold addresses of it: the default bridge stays what it is for them.
+        """
         self._networks = {network.name: network for network in await self._database.transact(rows.load_networks)}
         for name in PREDEFINED:
             if name not in self._networks:
                 await self.save(predefined(name, bridge_name=self._default_options[BRIDGE_NAME]))
         default = self._networks[BRIDGE]
         options = default.options | self._default_options
+        if is_in_use(default.id):
+            options[BRIDGE_NAME] = default.options.get(BRIDGE_NAME, options[BRIDGE_NAME])
+            if not self._has_bridge or options[BRIDGE_NAME] != self._default_options[BRIDGE_NAME]:
+                log.warning("the default bridge is %s as before, as long as containers are on it", options[BRIDGE_NAME])
+        elif not self._has_bridge:
+            del self._networks[BRIDGE]  # the record stays for an engine that has it again
+            return
         if default.options != options:
             # Of an engine that noted the name when the bridge was made; or the root has been moved, or the engine has other options now.
             await self.save(msgspec.structs.replace(default, options=options))

@@ -44,6 +44,7 @@ from teul.services.networks.egress import Egress, check_networks, policy_of
 from teul.services.networks.endpoints import Endpoints
 from teul.services.networks.filters import check_prune_filters, list_filter, prune_filter
 from teul.services.networks.host_setup import CHOICES, HostSetup
+from teul.services.networks.linked import LinkedPorts
 from teul.services.networks.ports import Ports
 from teul.services.networks.records import attachment_of, subnets_of
 from teul.services.networks.registry import NetworkRegistry
@@ -84,6 +85,7 @@ class Networks:
         self.endpoints = Endpoints(database, self._host, self._tasks)
         self.ports = Ports(self._host, relays, self._tasks, find_network=self._registry.get, mode=published_ports)
         self.egress = Egress(self._host, self._tasks, find_network=self._registry.get)
+        self.linked = LinkedPorts(self._host, self._tasks, find_network=self._registry.get)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -94,8 +96,8 @@ class Networks:
 
     async def open(self) -> None:
         """Load the records and take over, or make, the host's side."""
-        await self._registry.open()
         await self.endpoints.open()
+        await self._registry.open(is_in_use=self.endpoints.is_in_use)
         await self._host.open(self._registry.all(), is_in_use=self.endpoints.is_in_use)
 
     async def close(self, *, remove: bool = True) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 
 import msgspec
 import pytest
 
 from teul.network.firewall.forward_policy import LegacyChain
+from teul.network.firewall.table import rule_counts
 from teul.network.paths.explanation import explain, parse_question
 from teul.network.paths.facts import NetworkFact, RouteFact
 from teul.network.paths.ruleset import Rule, Ruleset
@@ -279,7 +281,8 @@ def test_a_chain_that_somebody_has_changed_is_told_of() -> None:
     key = ("inet", TABLE, "forward")
     shorter = dataclasses.replace(ruleset.chains[key], rules=ruleset.chains[key].rules[:-1])
     notes = explain(facts(ruleset=Ruleset({**ruleset.chains, key: shorter}, ruleset.sets))).notes
-    assert "chain forward of table inet teul has 10 rules, not the engine's 11: somebody has changed it" in notes
+    count = rule_counts()["forward"]
+    assert f"chain forward of table inet teul has {count - 1} rules, not the engine's {count}: somebody has changed it" in notes
 
 
 def test_the_port_leads_to_somebody_else() -> None:
@@ -332,6 +335,31 @@ def test_containers_that_are_kept_apart() -> None:
     apart = NetworkFact(name="bridge", driver="bridge", bridge=dataclasses.replace(HOME, has_icc=False))
     found = verdict(facts(networks={"bridge": apart}), "a container on bridge", "172.17.0.2:80")
     assert found == ("dropped", "containers of network bridge do not reach each other")
+
+
+def test_what_a_link_opens_between_containers_that_are_kept_apart() -> None:
+    """A golden table in which the bridge is not within itself, and one port is open to one neighbour."""
+    apart = NetworkFact(name="bridge", driver="bridge", bridge=dataclasses.replace(HOME, has_icc=False))
+    rules = golden_ruleset()
+    key, within = ("inet", TABLE, "linked4"), ("inet", TABLE, "within")
+    element = {"concat": ["teul0", "172.17.0.3", "172.17.0.2", "tcp", 80]}
+    sets = {
+        **rules.sets,
+        key: (element,),
+        within: (),
+    }
+    known = functools.partial(
+        facts,
+        networks={"bridge": apart},
+        ruleset=Ruleset(rules.chains, sets, rules.own_chain),
+        settings={**settings(), "net/ipv4/conf/teul0/proxy_arp_pvlan": "1"},
+    )
+    linked, other = ipaddress.ip_address("172.17.0.3"), ipaddress.ip_address("172.17.0.4")
+    assert verdict(known(asker=linked), "172.17.0.3", "172.17.0.2:80") == ("reaches", "")
+    dropped = "table inet teul, chain forward drops it: what is not published is for the container's own network only"
+    assert verdict(known(asker=other), "172.17.0.4", "172.17.0.2:80") == ("dropped", dropped)
+    assert verdict(known(), "a container on bridge", "172.17.0.2:80")[0] == "unsure", "it is one neighbour's"
+    assert verdict(known(asker=linked), "a container on bridge", "[fd00:17::2]:80")[0] == "dropped"
 
 
 # What others' rules do.

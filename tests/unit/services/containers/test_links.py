@@ -198,3 +198,40 @@ async def test_what_is_no_link_is_not_removed(engine: World, reference: str, mes
     with pytest.raises((Conflict, System)) as caught:
         await engine.launcher.links.remove(reference)
     assert caught.value.message == message
+
+
+async def test_ports_are_open_between_those_who_are_both_on_the_default_bridge(engine: World) -> None:
+    child = await add(engine, CHILD, "store")
+    parent = await add(engine, PARENT, "web", links={"db": CHILD, "x": CHILD})
+    await add(engine, OTHER, "still", links={"db": CHILD})
+    links = engine.launcher.links
+    run(child, "172.17.0.2")
+    await links.open_ports()
+    assert engine.linked.pairs == set()
+    run(parent, "172.17.0.3")
+    hosts_of(engine, parent, "")
+    await links.joined(parent)
+    assert engine.linked.pairs == {(PARENT, CHILD)}
+    child.endpoints = {}
+    await links.left(child)
+    assert engine.linked.pairs == set()
+
+
+async def test_a_link_that_is_removed_closes_its_ports(engine: World) -> None:
+    child = await add(engine, CHILD, "store")
+    parent = await add(engine, PARENT, "web", links={"db": CHILD})
+    run(child, "172.17.0.2")
+    run(parent, "172.17.0.3")
+    hosts_of(engine, parent, "")
+    await engine.launcher.links.open_ports()
+    await engine.lifecycle.remove("web/db", link=True)
+    assert engine.linked.pairs == set()
+
+
+async def test_a_container_ends_whether_or_not_its_ports_can_be_closed(engine: World, caplog: pytest.LogCaptureFixture) -> None:
+    parent = await add(engine, PARENT, "web", links={"db": CHILD})
+    engine.linked.error = System("nft: Operation not permitted")
+    await engine.launcher.links.left(parent)
+    assert "the ports of the links of container web are still open: nft: Operation not permitted" in caplog.text
+    with pytest.raises(System):
+        await engine.launcher.links.open_ports()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from support.container_records import container_record
 from teul.aio import SlowWork, Tasks, run_blocking
+from teul.errors import TeulError
 from teul.linux import cgroups
 from teul.model.container import Container, LinkedContainer
 from teul.model.event import Event
@@ -32,6 +33,7 @@ from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events
 from teul.services.images.service import Images
 from teul.services.networks.endpoints import Endpoints
+from teul.services.networks.linked import LinkedPorts, Pairs
 from teul.services.networks.ports import Ports
 from teul.services.networks.service import Networks
 from teul.services.usage import Usage
@@ -93,6 +95,19 @@ class NoNames(Names):
         pass
 
 
+class NoLinkedPorts(LinkedPorts):
+    """The containers of the default bridge reach one another: remembers who is linked to whom."""
+
+    def __init__(self) -> None:
+        self.pairs: set[tuple[str, str]] = set()
+        self.error: TeulError | None = None
+
+    async def follow(self, pairs: Pairs) -> None:
+        if self.error is not None:
+            raise self.error
+        self.pairs = {(parent.id, child.id) for parent, child in pairs()}
+
+
 class NoLinks(Links):
     """These containers are linked to none."""
 
@@ -100,6 +115,12 @@ class NoLinks(Links):
         pass
 
     async def joined(self, container: Container) -> None:
+        pass
+
+    async def open_ports(self) -> None:
+        pass
+
+    async def left(self, container: Container) -> None:
         pass
 
     def environment(self, container: Container) -> list[str]:
@@ -219,7 +240,8 @@ class World:
         self.images = NoImages()
         directories = EngineDirectories(str(path), str(path))
         self.launcher = FakeLauncher(directories)
-        self.launcher.links = Links(self.registry, self.runs, NetworkFiles(directories))
+        self.linked = NoLinkedPorts()
+        self.launcher.links = Links(self.registry, self.runs, NetworkFiles(directories), self.linked)
         self.endpoints = NoAddresses()
         self.removal = Removal(
             self.registry,

@@ -1,4 +1,4 @@
-"""Egress policies on a host that does as it is told."""
+"""Egress policies, and the ports of links, on a host that does as it is told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 from teul.network.firewall.egress import Element, Refusal
 from teul.network.firewall.gate import EgressGate
+from teul.network.firewall.linked import LinkedPort, LinkGate
 from teul.network.ipam import Address
 
 
@@ -65,6 +66,35 @@ class FakeGate(EgressGate):
         pass
 
     def _present(self) -> frozenset[Element]:
+        if self.error is not None:
+            raise self.error
+        if self.elements is None:
+            raise FileNotFoundError(errno.ENOENT, "nft: No such file or directory")
+        return self.elements
+
+
+class FakeLinkGate(LinkGate):
+    """Remembers the elements; fails with `error` while one is set."""
+
+    def __init__(self) -> None:
+        super().__init__("teul_fake")
+        self.elements: frozenset[LinkedPort] | None = None  # None: there is no firewall
+        self.error: OSError | None = None
+
+    def change(self, removed: Collection[LinkedPort], added: Collection[LinkedPort]) -> None:
+        present = self._present()
+        if not present.issuperset(removed):
+            raise FileNotFoundError(errno.ENOENT, "nft: No such file or directory")
+        self.elements = present - frozenset(removed) | frozenset(added)
+
+    def set(self, wanted: Collection[LinkedPort]) -> None:
+        self._present()
+        self.elements = frozenset(wanted)
+
+    def close(self) -> None:
+        pass
+
+    def _present(self) -> frozenset[LinkedPort]:
         if self.error is not None:
             raise self.error
         if self.elements is None:

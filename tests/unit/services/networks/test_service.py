@@ -24,8 +24,8 @@ from teul.model.host_config import HostConfig
 from teul.model.lifecycle import ContainerState, Status
 from teul.model.network_config import ConfigReference, CreateNetwork, EndpointIPAMConfig, EndpointSettings, IpamConfig, IpamRequest
 from teul.network.allocation import Allocation, with_gateways
-from teul.network.bridge import Bridge, NotABridge, SubnetTaken
-from teul.network.default_bridge import Addressing, DefaultBridge
+from teul.network.bridge import Bridge, BridgeMissing, NotABridge, Segment, SubnetTaken
+from teul.network.default_bridge import AS_USUAL, Addressing, DefaultBridge
 from teul.network.endpoint_options import INTERFACE, SYSCTLS
 from teul.network.firewall.ports import Forwarding, Published
 from teul.network.host import HostNetwork
@@ -41,7 +41,7 @@ from teul.services.networks.service import Networks
 from teul.services.usage import Usage
 from teul.store.metadata import networks as store
 from teul.store.metadata.database import Database, DiskFull
-from unit.services.networks.fake_gate import FakeGate
+from unit.services.networks.fake_gate import FakeGate, FakeLinkGate
 
 NAMES = names_for_root("/test")
 PARENT_MAC = "02:00:00:00:00:09"
@@ -58,12 +58,14 @@ class FakeHost(HostNetwork):
         self.firewall_error: Exception | None = None
         self.claims: list[Subnet] = []
         self.bridges: dict[str, Bridge] = {}
+        self.given: dict[str, tuple[Segment, ...]] = {}  # the administrator's
         self.interfaces = {"uplink"}
         self.parents: set[str] = set()  # that were made
         self.ports: list[str] = []
         self.removed_ports: list[set[str]] = []
         self.published: set[Published] | None = None
         self.gate = self.egress = FakeGate()
+        self.linked = self.links = FakeLinkGate()
 
     def claimed_subnets(self, *, except_bridge: str = "") -> list[Subnet]:
         if self.error:
@@ -75,6 +77,11 @@ class FakeHost(HostNetwork):
         self.calls.append(f"bridge {bridge.name} {' '.join(str(segment.subnet) for segment in bridge.segments)} {is_exclusive}")
         if self.error:
             raise self.error
+        if bridge.is_given:
+            if bridge.name not in self.given:
+                raise BridgeMissing(bridge.name)
+            if not bridge.segments:
+                return dataclasses.replace(bridge, segments=self.given[bridge.name])
         if is_exclusive and any(overlaps(segment.subnet, self.claimed_subnets(except_bridge=bridge.name)) for segment in bridge.segments):
             raise SubnetTaken
         self.bridges[bridge.name] = dataclasses.replace(bridge, mtu=bridge.mtu or 1400)
@@ -112,6 +119,7 @@ class FakeHost(HostNetwork):
             raise self.firewall_error
         self.published = self.published or set()
         self.gate.elements = self.gate.elements or frozenset()
+        self.linked.elements = self.linked.elements or frozenset()
 
     def add_to_firewall(self, bridge: Bridge, networks: Sequence[Bridge]) -> None:
         self.calls.append(f"add {bridge.name}")
@@ -160,7 +168,7 @@ class FakeHost(HostNetwork):
         self.parents.clear()
         self.ports = []
         self.published = None
-        self.gate.elements = None
+        self.gate.elements = self.linked.elements = None
         self.gate.remove_guard()
 
 
@@ -200,8 +208,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def open_networks(database: Database, host: FakeHost, events: Events | None = None) -> Networks:
-    return Networks(database, host, Usage(), events or Events(), NoRelays())
+def open_networks(
+    database: Database, host: FakeHost, events: Events | None = None, *, default_bridge: DefaultBridge = AS_USUAL
+) -> Networks:
+    return Networks(database, host, Usage(), events or Events(), NoRelays(), default_bridge=default_bridge)
 
 
 @pytest.fixture
@@ -387,6 +397,61 @@ async def test_the_default_bridge_has_the_address_that_it_was_given(database: Da
     async with Networks(database, host, Usage(), Events(), NoRelays(), default_bridge=clash) as networks:
         with pytest.raises(InvalidParameter, match="a network of this engine has these addresses"):
             await allocate(networks, A)
+
+
+async def test_a_bridge_of_the_administrators_is_used_with_its_addresses(database: Database, host: FakeHost) -> None:
+    host.given["br7"] = make_bridge("br7", "10.9.0.0/24", "fd00:9::/64").segments
+    asked = DefaultBridge(name="br7", ipv4=Addressing(ip_range=ipaddress.ip_network("10.9.0.128/25")))
+    async with open_networks(database, host, default_bridge=asked) as networks:
+        shown = networks.get("bridge")
+        assert shown.options["com.docker.network.bridge.name"] == "br7"
+        [ranges] = shown.ipam.ranges or []
+        assert (ranges.subnet, ranges.gateway, ranges.ip_range) == ("10.9.0.0/24", "10.9.0.1", "10.9.0.128/25")
+        assert (await allocate(networks, A)).endpoint.ipv4 == "10.9.0.128"
+        await networks.close(remove=False)
+    async with open_networks(database, host) as networks:
+        assert networks.get("bridge").options["com.docker.network.bridge.name"] == "br7", "a container is on it"
+        await networks.endpoints.release(A)
+    async with open_networks(database, host) as networks:
+        assert networks.get("bridge").options["com.docker.network.bridge.name"] == NAMES.bridge
+
+
+async def test_a_bridge_of_the_administrators_without_addresses_gets_one(database: Database, host: FakeHost) -> None:
+    host.given["br7"] = ()
+    async with open_networks(database, host, default_bridge=DefaultBridge(name="br7")) as networks:
+        [ranges] = networks.get("bridge").ipam.ranges or []
+        assert (ranges.subnet, ranges.gateway) == ("172.17.0.0/16", "172.17.0.1")
+
+
+async def test_an_engine_does_not_start_without_its_bridge(database: Database, host: FakeHost) -> None:
+    networks = open_networks(database, host, default_bridge=DefaultBridge(name="br7"))
+    with pytest.raises(System) as caught:
+        await networks.open()
+    assert caught.value.message == (
+        'Error initializing network controller: Error creating default "bridge" network: '
+        "bridge device with non default name br7 must be created manually"
+    )
+    await networks.close()
+
+
+async def test_an_engine_without_a_default_bridge(database: Database, host: FakeHost) -> None:
+    async with open_networks(database, host) as networks:
+        known = networks.get("bridge").id
+        await allocate(networks, A)
+        await networks.close(remove=False)
+    async with open_networks(database, host, default_bridge=DefaultBridge(is_disabled=True)) as networks:
+        assert networks.has("bridge"), "a container is on it"
+        await networks.endpoints.release(A)
+    async with open_networks(database, host, default_bridge=DefaultBridge(is_disabled=True)) as networks:
+        assert [network.name for network in networks.list()] == ["host", "none"]
+        with pytest.raises(Forbidden, match="operation is not permitted on predefined bridge network"):
+            await networks.create(CreateNetwork(name="bridge"))
+        with pytest.raises(NoSuchNetwork):
+            networks.get("bridge")
+        assert not host.bridges
+        await networks.create(CreateNetwork(name="mine"))
+    async with open_networks(database, host) as networks:
+        assert networks.get("bridge").id == known
 
 
 async def test_the_default_bridge_has_both_versions_of_ip_if_that_is_asked_for(database: Database, host: FakeHost) -> None:
