@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
+import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +21,8 @@ from support.polling import eventually
 
 pytestmark = [needs("root", "docker_cli", "dockerd", "busybox", "overlayfs")]
 
+# Nothing but a program: no directory of an ordinary root.
+BARE = images.Image(("bare:latest",), (images.pack([images.file("busybox", images.BUSYBOX.read_bytes(), 0o755)]),), {"Env": [images.PATH]})
 TRAPPING = 'run -d --name box busybox sh -c \'trap "echo term; exit 3" TERM; trap "echo hup" HUP; while :; do sleep 0.1; done\''
 
 
@@ -26,6 +31,7 @@ def both() -> Iterator[tuple[DockerHost, DockerHost]]:
     with Dockerd() as dockerd, Engine() as engine:
         for host in (dockerd, engine):
             host.load(images.busybox().docker_archive())
+            host.load(BARE.docker_archive())
         yield dockerd, engine
 
 
@@ -86,3 +92,60 @@ def test_a_removal_is_an_end_to_whoever_waits(hosts: tuple[DockerHost, DockerHos
             docker(host, f"rm {key}")
             waiter.join(20)
         assert said == [0]
+
+
+def test_a_working_directory_is_made_in_a_read_only_root(hosts: tuple[DockerHost, DockerHost]) -> None:
+    for host in hosts:
+        assert docker(host, "run --rm --read-only -w /new/place -u 7 busybox sh -c 'pwd; stat -c %u:%g:%a . ..'") == (
+            "/new/place\n0:0:755\n0:0:755"
+        )
+        assert host.docker("run", "--rm", "--read-only", "-w", "/new", "busybox", "touch", "file").stderr.strip() == (
+            "touch: file: Read-only file system"
+        )
+
+
+def test_a_bind_of_the_hosts_proc_takes_the_place_of_the_containers(hosts: tuple[DockerHost, DockerHost]) -> None:
+    """Parameters are those of the container's namespaces all the same."""
+    for host in hosts:
+        command = [
+            "run",
+            "--rm",
+            "--sysctl",
+            "net.core.somaxconn=77",
+            "-v",
+            "/proc:/proc",
+            "busybox",
+            "cat",
+            "/proc/sys/net/core/somaxconn",
+        ]
+        assert host.must(*command) == "77"
+
+
+def members(archive: bytes) -> dict[str, tuple[bytes, str]]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {member.name.removeprefix("./").rstrip("/"): (member.type, member.linkname) for member in tar.getmembers()}
+
+
+def test_containers_have_what_tools_look_for_and_it_is_no_change_of_theirs(hosts: tuple[DockerHost, DockerHost]) -> None:
+    seen = []
+    for host in hosts:
+        host.must("create", "--name", "bare", "--entrypoint", "/busybox", "bare", "stat", "-c", "%a %F %N", "/.dockerenv", "/etc/mtab")
+        with host.api() as api:
+            exported = members(api.expect(200, "GET", "/containers/bare/export").body)
+            copied = members(api.expect(200, "GET", "/containers/bare/archive?path=/.dockerenv").body)
+        before = docker(host, "diff bare")
+        stat = docker(host, "start -a bare")
+        after = docker(host, "diff bare")
+        docker(host, "commit bare committed")
+        layers = json.loads(docker(host, "image inspect -f '{{json .RootFS.Layers}}' committed"))
+        docker(host, "rmi committed")
+        seen.append((exported, copied, before, stat, after, len(layers)))
+    assert seen[1] == seen[0]
+    assert {".dockerenv", "etc/mtab", "etc/hosts", "dev/console", "proc", "sys", "busybox"} <= seen[1][0].keys()
+    assert (seen[1][2], seen[1][4]) == ("", "")
+
+
+def test_what_is_removed_of_it_is_a_change(hosts: tuple[DockerHost, DockerHost]) -> None:
+    for host in hosts:
+        docker(host, "run --name box busybox rm /.dockerenv /etc/mtab")
+        assert sorted(docker(host, "diff box").splitlines()) == ["C /etc", "D /.dockerenv", "D /etc/mtab"]

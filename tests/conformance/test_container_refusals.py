@@ -58,6 +58,7 @@ def told(host: DockerHost, method: str, path: str, body: Any = None) -> tuple[in
         "run --rm -u 9223372036854775808 busybox true",
         "run --rm --group-add -1 busybox true",
         "run --rm -u +5:+6 busybox id",
+        "run --rm -w /bin/cat busybox true",
         "exec frozen true",
         "attach nosuch",
         "attach frozen",

@@ -133,7 +133,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.services.volumes": (("filters", "local", "request"), ("service",), ("archives",)),
     "teul.services.containers": (
-        ("errors", "generations", "link_names", "restart_policy", "run"),
+        ("errors", "generations", "link_names", "lowest_layer", "restart_policy", "run"),
         ("registry", "directories"),
         ("bundle", "log_files"),
         ("request",),

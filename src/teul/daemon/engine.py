@@ -43,6 +43,7 @@ from teul.services.containers.health import HealthChecks
 from teul.services.containers.launch import Launcher
 from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.links import Links
+from teul.services.containers.lowest_layer import make_lowest_layer
 from teul.services.containers.names import Names
 from teul.services.containers.network_files import NetworkFiles
 from teul.services.containers.registry import ContainerRegistry
@@ -374,11 +375,13 @@ class Engine:
             await run_blocking(self._launcher.remove_cgroup_parent)
 
     async def _sweep(self, launcher: Launcher, registry: ContainerRegistry, images: Images) -> None:
-        """Remove what has no record: files, and processes of containers that were being made when an engine died; and images without users.
+        """Make what all containers share, and remove what has no record: files, processes of containers that were being made when an
+        engine died, and images without users.
 
         The host is looked at as well as the run root: of a container whose start was cut off early there may be a cgroup and nothing else.
         """
         await images.release_unused()
+        await run_blocking(make_lowest_layer, launcher.directories.lowest_layer)
         known = {container.id for container in registry.all()}
         unknown = {*await run_blocking(sweep, launcher.directories, known), *(await run_blocking(launcher.cgroup_ids) - known)}
         for container_id in unknown:

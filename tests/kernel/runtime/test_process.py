@@ -127,7 +127,7 @@ _LONG = "/" + "a/" * 3000
 @pytest.mark.parametrize(
     ("cwd", "message"),
     [
-        ("/etc/passwd", "mkdir /etc/passwd: not a directory"),
+        ("/etc/passwd", "Cannot mkdir: /etc/passwd is not a directory"),
         ("/etc/passwd/below", "mkdir /etc/passwd: not a directory"),
         ("/new/" + "b" * 300 + "/below", f"mkdir /new/{'b' * 300}: file name too long"),
         (_LONG, f"mkdir {_LONG[:4096]}: file name too long"),  # the first that does not fit into PATH_MAX with its NUL

@@ -148,6 +148,10 @@ class Child:
         rootfs.hide()
         self.step = "enter the root file system"
         rootfs.enter()
+        self.step = "set the working directory"
+        _make_directories(spec["process"]["cwd"])
+        self.step = "enter the root file system"
+        rootfs.make_read_only()
         self._become(spec["process"], extension, bpf, terminal_fd)
 
     @staticmethod
@@ -324,8 +328,6 @@ class Child:
         self._own_stdio(who.uid)
 
         self.step = "set the working directory"
-        if self._launch["kind"] == "create":
-            _make_directories(request["cwd"])
         entered = _change_directory(request["cwd"])
 
         self.step = "drop privileges"
@@ -428,12 +430,15 @@ def _set_capabilities(wanted: Capabilities) -> None:
 
 
 def _make_directories(path: str) -> None:
-    """Make the directory `path` and those above it that are missing, 0755. Raises `ProgramError`, in the words of Go's os.MkdirAll.
+    """Make the directory `path` and those above it that are missing, 0755. Raises `ProgramError`, in the words of Go's os.MkdirAll,
+    and `UserError` for what is there and no directory, which dockerd finds out itself (daemon/container, SetupWorkingDirectory).
 
     From the top and without recursion: the path may have more components than Python has room for, or the kernel.
     """
     if os.path.isdir(path):
         return
+    if os.path.exists(path):
+        raise users.UserError(f"Cannot mkdir: {path} is not a directory")
     os.umask(0o022)
     end = 0
     while end < len(path):

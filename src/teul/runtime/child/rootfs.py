@@ -131,8 +131,6 @@ class Rootfs:
 
     def enter(self) -> None:
         """Make it the process's root. Afterwards there is no way back to the host's files."""
-        if self._spec["root"].get("readonly"):
-            mounts.set_attributes(self.fd, add=mounts.MOUNT_ATTR_RDONLY)
         os.fchdir(self.fd)
         mounts.pivot_root_here()
         propagation = self._spec["linux"].get("rootfsPropagation")
@@ -140,10 +138,22 @@ class Rootfs:
             # The root alone: every mount below it has what its own entry asked for.
             mounts.set_propagation("/", MountOptions([propagation]).propagation)
 
+    def make_read_only(self) -> None:
+        """Have the root read-only, if the spec says so: after everything that is made in it."""
+        if self._spec["root"].get("readonly"):
+            mounts.set_attributes(self.fd, add=mounts.MOUNT_ATTR_RDONLY)
+
     def write_sysctl(self, name: str, value: str) -> None:
-        """Set one kernel parameter through the container's own /proc, before parts of it become read-only."""
-        path = "sys/" + name.replace(".", "/")
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+        """Set one kernel parameter of the namespaces that were entered, before the root is.
+
+        Through the container's own /proc, of which parts become read-only later; where a bind is there, through the host's, which shows who
+        looks at it their own parameters just as well.
+        """
+        path = "/proc/sys/" + name.replace(".", "/")
+        if self.proc_fd < 0:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        else:
+            fd = os.open(path.removeprefix("/proc/"), os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
         try:
             os.write(fd, value.encode())
         finally:

@@ -93,7 +93,7 @@ class Commits:
 
     async def _write(self, container: Container, archive_fd: int, index_fd: int | None, *, pause: bool) -> Changeset:
         run = self._runs.of(container.id)
-        upper = self._launcher.directories.upper(container.id)
+        directories = self._launcher.directories
         async with run.lock, AsyncExitStack() as stack:
             _check(self._registry.get(container.id))  # it may have been removed while we waited
             lower = self._images.lower(self._images.of(container))
@@ -104,7 +104,9 @@ class Commits:
             if pause:
                 await stack.enter_async_context(self._lifecycle.standing_still(container, run))
             try:
-                return await write_changeset(upper, layers, archive_fd=archive_fd, index_fd=index_fd)
+                return await write_changeset(
+                    directories.upper(container.id), [*layers, directories.lowest_layer], archive_fd=archive_fd, index_fd=index_fd
+                )
             except System as error:
                 raise System(f"failed to commit container {container.id}: {error.message}", hint=error.hint) from error
 

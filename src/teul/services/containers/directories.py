@@ -18,6 +18,11 @@ class EngineDirectories:
     root: str
     run: str
 
+    @property
+    def lowest_layer(self) -> str:
+        """The layer that all containers have at the bottom (`lowest_layer`)."""
+        return f"{self.root}/lowest-layer"
+
     def container(self, container_id: str) -> str:
         """The directory of a container's kept files."""
         return f"{self.root}/containers/{container_id}"

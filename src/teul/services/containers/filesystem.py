@@ -166,10 +166,10 @@ class Filesystems:
                 raise Conflict(f"container {container.id} is ending, and some of its processes are paused: unpause or kill it") from None
 
     async def _lower(self, container: Container, owner: AsyncExitStack) -> list[str | int]:
-        """The layers of the container's image, for as long as `owner` holds them."""
+        """The layers below the container's own, for as long as `owner` holds them."""
         lower = self._images.lower(self._images.of(container))
         try:
-            return await run_to_end(run_blocking(owner.enter_context, lower))
+            return [*await run_to_end(run_blocking(owner.enter_context, lower)), self._launcher.directories.lowest_layer]
         except OSError as error:
             raise System(f"the layers of container {container.id} cannot be mounted: {error}") from error
 

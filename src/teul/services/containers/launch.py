@@ -270,7 +270,7 @@ class Launcher:
         make_bind_sources(mounts_of(container))
         check_propagation(mounts_of(container))
         sources = owner.enter_context(open_sources(mounts_of(container), self._images))
-        lower = owner.enter_context(self._images.lower(image))
+        lower = [*owner.enter_context(self._images.lower(image)), self.directories.lowest_layer]
         layers = [layer for layer in lower if isinstance(layer, int)]
         host_files = {"host_hosts": bundles.read_host_file("/etc/hosts"), "host_resolv_conf": bundles.read_host_file("/etc/resolv.conf")}
         bundle = bundles.make_bundle(self.directories, container.id, render_container_files(container, links=links, **host_files))

@@ -67,7 +67,7 @@ class ContainerVolumes:
                 return
             async with AsyncExitStack() as layers:
                 lower = await run_to_end(run_blocking(layers.enter_context, self._images.lower(self._images.of(container))))
-                found = await populate(self._view(container, lower), targets)
+                found = await populate(self._view(container, [*lower, self._directories.lowest_layer]), targets)
             for (destination, _), kind in zip(targets, found, strict=True):
                 if kind == "file":
                     is_of_image = destination in (container.config.volumes or {})
