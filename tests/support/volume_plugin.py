@@ -42,6 +42,7 @@ class VolumePlugin:
         self.before: dict[str, Callable[[], None]] = {}  # by method: what happens when it has been called
         self.silence = threading.Event()
         self.silent: set[str] = set()  # methods that are not answered before `silence` is set
+        self.is_gone = False
         self._servers: dict[Path, _Server] = {}
         self._lock = threading.Lock()
 
@@ -61,6 +62,7 @@ class VolumePlugin:
 
     def leave(self) -> None:
         """End, as a program does that is killed: the sockets go, too."""
+        self.is_gone = True
         self.silence.set()
         for path, server in self._servers.items():
             server.shutdown()
@@ -70,6 +72,7 @@ class VolumePlugin:
 
     def come_back(self) -> None:
         """Listen again where it is always."""
+        self.is_gone = False
         self.silence.clear()
         self.listen(self.path)
 
@@ -149,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             plugin.before[method]()
         if method in plugin.silent:
             plugin.silence.wait(60)
-            return
+            if plugin.is_gone:
+                return
         status, answer = plugin.answer(method, arguments)
         self.send_response(status)
         self.send_header("Content-Type", "application/vnd.docker.plugins.v1+json")

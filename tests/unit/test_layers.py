@@ -132,7 +132,13 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("load", "pull"),
         ("archives", "check", "service"),
     ),
-    "teul.services.volumes": (("filters", "local", "request"), ("service",), ("archives",)),
+    "teul.services.volumes": (
+        ("filters", "local", "request", "turns"),
+        ("drivers", "records"),
+        ("mounts", "plugged"),
+        ("service",),
+        ("archives",),
+    ),
     "teul.services.containers": (
         ("errors", "generations", "link_names", "restart_policy", "run"),
         ("registry", "directories"),

@@ -14,7 +14,7 @@ from teul.errors import TeulError
 from teul.model.document import Document
 from teul.plugins.client import PluginClient
 from teul.plugins.discovery import PluginDirectories, find, scan
-from teul.plugins.errors import PluginNotFound, PluginUnreachable, PluginUnusable
+from teul.plugins.errors import PluginNotFound, PluginRefused, PluginUnreachable, PluginUnusable
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Plugins:
         client = PluginClient(await run_blocking(find, self._directories, name))
         try:
             manifest = await client.call("Plugin.Activate", None, _Manifest, seconds=seconds, patient=patient)
-        except PluginUnreachable as error:
+        except (PluginUnreachable, PluginRefused) as error:
             raise PluginUnusable(error.message) from error
         return self._active.setdefault(name, Plugin(name, client, frozenset(manifest.implements or ())))
 

@@ -155,14 +155,17 @@ async def test_plugin_that_dies_in_the_middle_is_asked_again_when_it_is_back(pro
         program.leave()
         program.come_back()
 
+    restarting = threading.Thread(target=restart)
+
     def die() -> None:
         program.before.clear()
         program.silent.clear()
-        threading.Thread(target=restart).start()
+        restarting.start()
 
     program.before[GET] = die
     program.answers[GET] = says({"Volume": {"Name": "v"}})
     assert (await volumes.get("v")) is not None
+    restarting.join()
 
 
 async def test_plugin_that_comes_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +201,7 @@ async def test_handshake_that_fails_is_tried_again_when_it_is_wanted_again(progr
     known = plugins(program)
     program.answers[ACTIVATE] = says({}, 500)
     assert await known.all(KIND) == []
-    with pytest.raises(PluginRefused, match=r"^Plugin\.Activate: "):
+    with pytest.raises(PluginUnusable, match=r"^legacy plugin: Plugin\.Activate: "):
         await known.get("store", KIND)
     program.answers.clear()
     assert (await known.get("store", KIND)).name == "store"
