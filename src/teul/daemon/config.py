@@ -17,6 +17,7 @@ from teul.model.size import parse_memory
 from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.ipam import Pool
 from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts
+from teul.plugins.discovery import PluginDirectories
 from teul.registry.proxies import Proxies
 
 _DEFAULT_ROOT = "/var/lib/teul"
@@ -64,6 +65,7 @@ class EngineConfig:
     address_pools: tuple[Pool, ...] = ()  # what networks get subnets of that ask for none; () for Docker's
     keep_generations: int = 1  # so many former generations of a renewed container can be gone back to
     disk_reserve_bytes: int = DEFAULT_RESERVE_BYTES  # nothing new is taken when less is free
+    plugin_directories: PluginDirectories = field(default_factory=PluginDirectories)
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -110,6 +112,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         address_pools=tuple(parse_pool(text) for text in options.default_address_pool),
         keep_generations=options.keep_generations,
         disk_reserve_bytes=options.disk_reserve,
+        plugin_directories=PluginDirectories(given, given) if (given := tuple(options.plugin_directory)) else PluginDirectories(),
         tls=tls,
     )
 
@@ -161,6 +164,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         default=DEFAULT_RESERVE_BYTES,
         metavar="SIZE",
         help="take no new images, containers and volumes when less is free on the disk (32m; 0 for never)",
+    )
+    parser.add_argument(
+        "--plugin-directory", action="append", default=[], metavar="DIR", help="look for volume plug-ins here, not in Docker's directories"
     )
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser

@@ -32,6 +32,7 @@ from teul.network.host import HostNetwork
 from teul.network.ipam import DEFAULT_POOLS, local_pool
 from teul.network.names import names_for_root
 from teul.oci.digest import Digest
+from teul.plugins.registry import Plugins
 from teul.registry.client.registry_client import RegistryClient
 from teul.registry.endpoints import parse_registries
 from teul.registry.transport import Options
@@ -65,6 +66,7 @@ from teul.services.networks.relays import Relays
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System, exposure_warnings
 from teul.services.usage import Usage
+from teul.services.volumes.drivers import Drivers, LocalDriver
 from teul.services.volumes.local import VolumeFiles
 from teul.services.volumes.service import Volumes
 from teul.services.watching import DirectoryWatcher
@@ -128,7 +130,7 @@ class Engine:
         image_store = await self._open_image_store(database, ballast, slow)
         registries = await self._open_registries(image_store, events)
         images, network_usage, volume_usage = Images(image_store, events, image_usage), Usage[str](), Usage[str]()
-        volumes = await self._open_volumes(database, volume_usage, events, slow)
+        volumes = await self._open_volumes(database, volume_usage, events, slow=slow, tasks=tasks)
         runs, agent = Runs(), NetworkAgent(tasks, config.run_root)
         networks = await self._open_networks(database, network_usage, events, _relays_of(agent, tasks, runs))
         stack.push_async_callback(self._leave_host)
@@ -285,9 +287,10 @@ class Engine:
         self._stack.push_async_callback(store.close)
         return store
 
-    async def _open_volumes(self, database: Database, usage: Usage[str], events: Events, slow: SlowWork) -> Volumes:
+    async def _open_volumes(self, database: Database, usage: Usage[str], events: Events, *, slow: SlowWork, tasks: Tasks) -> Volumes:
         files = VolumeFiles(f"{self._config.root}/volumes", f"{self._config.root}/tmp")
-        volumes = Volumes(database, files, usage, events, slow)
+        drivers = Drivers(LocalDriver(files, slow), Plugins(self._config.plugin_directories))
+        volumes = Volumes(database, drivers, usage, events, slow=slow, tasks=tasks)
         await volumes.open()
         return volumes
 

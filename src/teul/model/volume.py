@@ -54,9 +54,30 @@ class CreateVolume(Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeView:
+    """A volume as clients see it: its record, and what its driver says. `created_at` is an RFC 3339 time; `mountpoint` may be empty."""
+
+    volume: Volume
+    mountpoint: str
+    created_at: str
+    status: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeUsage:
     """What a volume takes on the disk, in bytes, and how many containers have it."""
 
-    volume: Volume
+    view: VolumeView
     size_bytes: int
     containers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeMount:
+    """One mount of a volume by a plug-in, which knows it by its `id`: for a container at `destination`, or ("" both) for the engine."""
+
+    id: str
+    volume: str
+    driver: str
+    container_id: str
+    destination: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from support.image_models import image_of
 from teul import errors
+from teul.aio import SlowWork
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux.cgroups import Layout
 from teul.model.config import ContainerConfig
@@ -21,11 +22,14 @@ from teul.model.image import Image
 from teul.model.lifecycle import ContainerState, Move, Status, exited, paused, started, unpaused
 from teul.model.log import LogEntry, LogQuery
 from teul.model.signals import parse_signal
-from teul.model.volume import CreateVolume, Volume, VolumeUsage
+from teul.model.volume import CreateVolume, Volume, VolumeUsage, VolumeView
 from teul.oci.digest import Digest
 from teul.oci.image_config import ImageDocument, RootFS
 from teul.oci.platform import Platform
 from teul.oci.reference import parse_reference, parse_reference_or_id
+from teul.oci.timestamp import render_time
+from teul.plugins.discovery import PluginDirectories
+from teul.plugins.registry import Plugins
 from teul.runtime.engine.attachment import Attachment
 from teul.services.containers.commits import Commits
 from teul.services.containers.connections import Connections
@@ -55,6 +59,8 @@ from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.system import EngineFacts, System
 from teul.services.volumes.archives import VolumeArchives
+from teul.services.volumes.drivers import Drivers, LocalDriver
+from teul.services.volumes.local import VolumeFiles
 from teul.services.volumes.request import NoSuchVolume
 from teul.services.volumes.service import Volumes
 
@@ -468,26 +474,35 @@ class FakeVolumes(Volumes):
     def __init__(self) -> None:
         self.made: dict[str, Volume] = {}
         self.pruned_by: list[Filters] = []
-        self.mountpoint = lambda name: f"/root/volumes/{name}/_data"
+        self.warnings: list[str] = []
+        self.status: dict[str, Any] | None = None
+        self.drivers = Drivers(LocalDriver(VolumeFiles("/root/volumes", "/root/tmp"), SlowWork()), Plugins(PluginDirectories((), ())))
 
-    def list(self, filters: Filters | None = None) -> Sequence[Volume]:
-        return [volume for volume in self.made.values() if filters is None or filters.matches("name", volume.name)]
+    async def list(self, filters: Filters | None = None) -> tuple[Sequence[VolumeView], Sequence[str]]:
+        chosen = [volume for volume in self.made.values() if filters is None or filters.matches("name", volume.name)]
+        return [*map(self._view, chosen)], self.warnings
 
-    def get(self, name: str) -> Volume:
+    async def inspect(self, name: str) -> VolumeView:
         if name not in self.made:
             raise NoSuchVolume(name)
-        return self.made[name]
+        return self._view(self.made[name])
+
+    def _view(self, volume: Volume) -> VolumeView:
+        place = f"/root/volumes/{volume.name}/_data"
+        return VolumeView(
+            volume=volume, mountpoint=place, created_at=render_time(volume.created_at_ns // 10**9 * 10**9), status=self.status
+        )
 
     async def disk_usage(self) -> Sequence[VolumeUsage]:
-        return [VolumeUsage(volume=volume, size_bytes=4096, containers=1) for volume in self.made.values()]
+        return [VolumeUsage(view=self._view(volume), size_bytes=4096, containers=1) for volume in self.made.values()]
 
-    async def create(self, request: CreateVolume) -> Volume:
+    async def create(self, request: CreateVolume) -> VolumeView:
         volume = Volume(name=request.name, created_at_ns=NOW_NS, options=request.driver_opts, labels=request.labels)
-        return self.made.setdefault(request.name, volume)
+        return self._view(self.made.setdefault(request.name, volume))
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         if not force:
-            self.get(name)
+            await self.inspect(name)
         self.made.pop(name, None)
 
     async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:

@@ -38,7 +38,9 @@ async def version(request: web.Request) -> web.StreamResponse:
 
 async def info(request: web.Request) -> web.StreamResponse:
     """`docker info`."""
-    return json_response(versions.adapt("info", api_version(request), render_info(await services(request).system.info())))
+    found = services(request)
+    document = render_info(await found.system.info(), found.volumes.drivers.names())
+    return json_response(versions.adapt("info", api_version(request), document))
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -73,7 +75,7 @@ async def disk_usage(request: web.Request) -> web.StreamResponse:
     if "container" in chosen:
         document["Containers"] = await _containers_on_disk(request)
     if "volume" in chosen:
-        document["Volumes"] = [render_volume(usage.volume, found.volumes, usage) for usage in await found.volumes.disk_usage()]
+        document["Volumes"] = [render_volume(usage.view, usage) for usage in await found.volumes.disk_usage()]
     if "build-cache" in chosen:
         document["BuildCache"] = []
     return json_response(document)
@@ -135,7 +137,7 @@ def render_version_document(version: Version) -> dict[str, Any]:
     }
 
 
-def render_info(info: Info) -> dict[str, Any]:
+def render_info(info: Info, volume_drivers: list[str]) -> dict[str, Any]:
     """dockerd's document in API v1.51; what Teul does not have is empty."""
     facts, limits = info.facts, info.limits
     return {
@@ -147,7 +149,7 @@ def render_info(info: Info) -> dict[str, Any]:
         "Images": info.images,
         "Driver": "overlay2",
         "DriverStatus": info.driver_status,
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
+        "Plugins": {"Volume": volume_drivers, "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,
         "CpuCfsPeriod": limits.cpu_quota,

@@ -27,14 +27,14 @@ async def import_volume(request: web.Request) -> web.StreamResponse:
     """POST /teul/volumes/{name}/archive: unpack the body in a volume that is empty, or with `create=1` in a new one."""
     found = services(request)
     volume = await found.volume_archives.import_(request.match_info["name"], request_body(request), create=query.boolean(request, "create"))
-    return query.json_response(render_volume(volume, found.volumes))
+    return query.json_response(render_volume(await found.volumes.inspect(volume.name)))
 
 
 async def clone_volume(request: web.Request) -> web.StreamResponse:
     """POST /teul/volumes/{name}/clone: copy a volume into the one that `to` names, which is new or empty."""
     found = services(request)
     volume = await found.volume_archives.clone(request.match_info["name"], query.text(request, "to"))
-    return query.json_response(render_volume(volume, found.volumes))
+    return query.json_response(render_volume(await found.volumes.inspect(volume.name)))
 
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (

@@ -11,24 +11,24 @@ from teul.api.http import query
 from teul.api.http.context import api_version, services
 from teul.errors import Unavailable
 from teul.model.filter import Filters
-from teul.model.volume import CreateVolume, Volume, VolumeUsage
-from teul.oci.timestamp import render_time
-from teul.services.volumes.service import Volumes
+from teul.model.volume import CreateVolume, VolumeUsage, VolumeView
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def list_volumes(request: web.Request) -> web.StreamResponse:
     """`docker volume ls`."""
-    volumes = services(request).volumes
-    found = volumes.list(query.filters(request))
-    return query.json_response({"Volumes": [render_volume(volume, volumes) for volume in found], "Warnings": None})
+    found, warnings = await services(request).volumes.list(query.filters(request))
+    return query.json_response({"Volumes": [render_volume(view) for view in found], "Warnings": list(warnings) or None})
 
 
 async def inspect_volume(request: web.Request) -> web.StreamResponse:
     """`docker volume inspect`."""
-    volumes = services(request).volumes
-    return query.json_response(render_volume(volumes.get(request.match_info["name"]), volumes))
+    view = await services(request).volumes.inspect(request.match_info["name"])
+    document = render_volume(view)
+    if view.status:
+        document["Status"] = view.status
+    return query.json_response(document)
 
 
 async def create_volume(request: web.Request) -> web.StreamResponse:
@@ -38,8 +38,7 @@ async def create_volume(request: web.Request) -> web.StreamResponse:
         raise Unavailable(
             'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
         )
-    volumes = services(request).volumes
-    return query.json_response(render_volume(await volumes.create(body), volumes), status=201)
+    return query.json_response(render_volume(await services(request).volumes.create(body)), status=201)
 
 
 async def remove_volume(request: web.Request) -> web.StreamResponse:
@@ -66,13 +65,14 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
-def render_volume(volume: Volume, volumes: Volumes, usage: VolumeUsage | None = None) -> dict[str, Any]:
-    """A volume as the API shows it; what it takes on the disk is shown by `system df` alone."""
+def render_volume(view: VolumeView, usage: VolumeUsage | None = None) -> dict[str, Any]:
+    """A volume as the API shows it; what it takes on the disk is shown by `system df` alone, and its status by inspection alone."""
+    volume = view.volume
     document: dict[str, Any] = {
-        "CreatedAt": render_time(volume.created_at_ns // 1_000_000_000 * 1_000_000_000),
+        "CreatedAt": view.created_at,
         "Driver": volume.driver,
         "Labels": volume.labels,
-        "Mountpoint": volumes.mountpoint(volume.name),
+        "Mountpoint": view.mountpoint,
         "Name": volume.name,
         "Options": volume.options,
         "Scope": volume.scope,

@@ -74,6 +74,7 @@ class MountEdits:
             failpoints.reach("containers.mounts.recorded")
             if container.state.has_process:
                 await self._launcher.volumes.mount(alone)
+                await self._record(container, [*present, _only(alone)])  # a plug-in has said where it is
                 await self._attach(container, _only(alone))
                 attached.append(_only(alone))
                 failpoints.reach("containers.mounts.attached")
@@ -128,7 +129,7 @@ class MountEdits:
     async def _forget(self, container: Container, alone: Container) -> None:
         """What `alone` uses, the container uses only as far as its record says."""
         mount = _only(alone)
-        if mount.type == "volume" and not any(other.name == mount.name for other in mounts_of(container)):
+        if mount.type == "volume":
             await self._launcher.volumes.unmount(alone)
         self._registry.hold(container)
         if mount.image_id:

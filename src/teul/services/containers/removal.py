@@ -73,6 +73,9 @@ class Removal:
             raise
         failpoints.reach("containers.remove.recorded")
         run.drop_pending()
+        if volumes:
+            # docker: whoever waits for the container to be gone finds them gone.
+            await self._volumes.discard(container)
         self._events.publish(container_event(container, "destroy"))
         # docker: a removal wakes whoever waits, for an exit that there will be no more as well.
         run.notify(ContainerExit(status_code=container.state.exit_code), REMOVED, NOT_RUNNING, NEXT_EXIT)
@@ -82,8 +85,6 @@ class Removal:
         except TeulError as error:
             log.warning("the addresses of %s are freed later: %s", container.name, error.message)
         self._tasks.start(self._slow.run(self._discard, container.id), name=f"remove files of {container.name}")
-        if volumes:
-            await self._volumes.discard(container)
         for image_id in container.image_ids:
             await self._images.release(Digest(image_id))
 

@@ -194,6 +194,9 @@ class Supervision:
         with _step(container, "give back its ports"):
             # docker: whoever hears of the end may have them.
             await self._launcher.networks.ports.release(container.id)
+        with _step(container, "give back its volumes"):
+            # docker: whoever hears of the end finds them unmounted, however long a plug-in takes for that.
+            await self._launcher.volumes.unmount(container)
         run.process = None
         now_ns = record.finished_at_ns or time.time_ns()
         if record.error:

@@ -13,10 +13,15 @@ import msgspec
 from teul.aio import run_blocking, run_to_end
 from teul.errors import System
 from teul.model.container import Container
+from teul.model.mount import PlannedMount
+from teul.model.volume import LOCAL_DRIVER
 from teul.services.containers.directories import EngineDirectories
 from teul.services.images.service import Images
-from teul.services.volumes.service import Volumes, volume_mounts
-from teul.workers.rootfs import View, populate
+from teul.services.volumes.mounts import volume_mounts
+from teul.services.volumes.service import Volumes
+from teul.workers.rootfs import NoSuchPath, View, populate, stat_path
+
+_DIRECTORY = 1 << 31  # Go's io/fs.ModeDir
 
 
 class ContainerVolumes:
@@ -43,9 +48,11 @@ class ContainerVolumes:
         points = {}
         for mount in volume_mounts(container):
             assert mount.point is not None, mount
-            driver = self._volumes.get(mount.name).driver
-            source = self._volumes.mountpoint(mount.name)
-            points[mount.destination] = msgspec.structs.replace(mount.point, name=mount.name, driver=driver, source=source)
+            driver = self._volumes.records.get(mount.name).driver
+            source = self._volumes.drivers.place_of(self._volumes.records.get(mount.name))
+            # docker: what is said of sharing is SELinux's, which has to do with local volumes only.
+            mode = "" if driver != LOCAL_DRIVER and mount.point.mode == "z" else mount.point.mode
+            points[mount.destination] = msgspec.structs.replace(mount.point, name=mount.name, driver=driver, source=source, mode=mode)
         container.planned = [
             msgspec.structs.replace(mount, point=points.get(mount.destination, mount.point)) for mount in container.planned or ()
         ]
@@ -60,6 +67,8 @@ class ContainerVolumes:
         async with AsyncExitStack() as stack:
             targets = []
             for name in sorted(wanted):
+                if not await self._is_worth_mounting(container, wanted[name]):
+                    continue
                 mount_fd = await stack.enter_async_context(self._volumes.filling(name))
                 if mount_fd is not None:
                     targets.append((wanted[name].destination, mount_fd))
@@ -76,6 +85,18 @@ class ContainerVolumes:
                         if is_of_image
                         else f"source {destination} is not directory"
                     )
+
+    async def _is_worth_mounting(self, container: Container, mount: PlannedMount) -> bool:
+        """docker: a plug-in is asked to mount a volume only if the image has a directory for it."""
+        if self._volumes.records.get(mount.name).driver == LOCAL_DRIVER:
+            return True
+        async with AsyncExitStack() as layers:
+            lower = await run_to_end(run_blocking(layers.enter_context, self._images.lower(self._images.of(container))))
+            try:
+                found = await stat_path(self._view(container, lower), mount.destination)
+            except NoSuchPath:
+                return False
+        return bool(found.mode & _DIRECTORY or found.target)
 
     async def discard(self, container: Container) -> None:
         """Remove those volumes of a container that is gone that nobody has named, unless another container has them."""

@@ -12,7 +12,7 @@ from functools import partial
 from teul import failpoints
 from teul.aio import undoing
 from teul.errors import Conflict, InvalidParameter
-from teul.model.volume import CreateVolume, Volume
+from teul.model.volume import LOCAL_DRIVER, CreateVolume, Volume
 from teul.services.volumes.local import is_mount
 from teul.services.volumes.service import Volumes
 from teul.workers import volumes as workers
@@ -70,10 +70,12 @@ class VolumeArchives:
         """A volume that is empty, and a descriptor of what to fill it by. One that was made for this goes if `stack` ends with an error."""
         if create and not name:
             raise InvalidParameter("a volume that is to be filled needs a name")
-        if create and not any(volume.name == name for volume in self._volumes.list()):
+        if create and name not in self._volumes.records.by_name:
             await stack.enter_async_context(undoing(partial(self._volumes.discard, [name]), "and it stays, empty"))
             await self._volumes.create(CreateVolume(name=name))
-        volume = self._volumes.get(name)
+        volume = self._volumes.records.get(name)
+        if volume.driver != LOCAL_DRIVER:
+            raise Conflict(f"volume {name} is kept by plug-in {volume.driver}, where nothing can be put in its place in one step")
         if is_mount(volume):
             raise Conflict(f"volume {name} is a mount of {(volume.options or {})['device']}: fill that place itself")
         mount_fd = await stack.enter_async_context(self._volumes.filling(name))

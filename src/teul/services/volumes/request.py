@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from teul.errors import Conflict, InvalidParameter, NotFound
 from teul.model.size import parse_memory
-from teul.model.volume import LOCAL_DRIVER
 
 _NAME_CHARACTERS = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
 _NAME = re.compile(f"{_NAME_CHARACTERS}+")
@@ -46,12 +45,6 @@ def check_name(name: str) -> None:
         )
     if len(name) > _MAX_NAME_BYTES:
         raise _refused(name, f"volume name is too long, it should be less than {_MAX_NAME_BYTES + 1} characters")
-
-
-def check_driver(name: str, driver: str) -> None:
-    """Raise NotFound for a driver that is not here."""
-    if driver != LOCAL_DRIVER:
-        raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
 
 
 def check_options(name: str, options: Mapping[str, str] | None) -> None:

@@ -8,128 +8,140 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
+
 from teul import failpoints
-from teul.aio import SlowWork, run_blocking, run_to_end, undoing
-from teul.errors import Conflict, TeulError
+from teul.aio import SlowWork, Tasks, run_blocking, run_to_end, undoing
+from teul.errors import Conflict, System, TeulError
+from teul.linux import mounts as kernel_mounts
 from teul.model.container import Container
 from teul.model.event import Event
 from teul.model.filter import Filters
-from teul.model.mount import PlannedMount
-from teul.model.volume import ANONYMOUS_LABEL, LOCAL_DRIVER, CreateVolume, Volume, VolumeUsage
+from teul.model.volume import ANONYMOUS_LABEL, LOCAL_DRIVER, CreateVolume, Volume, VolumeUsage, VolumeView
+from teul.oci.timestamp import render_time
 from teul.services.events import EventSink
 from teul.services.usage import Usage
+from teul.services.volumes.drivers import Drivers
 from teul.services.volumes.filters import list_filter, prune_filter
-from teul.services.volumes.local import VolumeFiles, is_mount
-from teul.services.volumes.request import NoSuchVolume, VolumeInUse, check_driver, check_name, check_options
-from teul.store.metadata import volumes as rows
+from teul.services.volumes.mounts import VolumeMounts, volume_mounts
+from teul.services.volumes.plugged import PluggedVolumes
+from teul.services.volumes.records import VolumeRecords
+from teul.services.volumes.request import NoSuchVolume, VolumeInUse, check_name, check_options
+from teul.services.volumes.turns import Turns
 from teul.store.metadata.database import Database
 from teul.store.tree_size import blocks_of_tree, size_of_tree
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Turns:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    wanted: int = 0
-
-
 class Volumes:
-    """The use cases of volumes, and their records."""
+    """The use cases of volumes. `records` says what is known of them, and is changed here only; `drivers`, who keeps them."""
 
-    mountpoint: Callable[[str], str]
-    """Where a volume's files are on the host, by its name."""
+    records: VolumeRecords
+    drivers: Drivers
 
-    def __init__(self, database: Database, files: VolumeFiles, usage: Usage[str], events: EventSink, slow: SlowWork) -> None:
+    def __init__(self, database: Database, drivers: Drivers, usage: Usage[str], events: EventSink, *, slow: SlowWork, tasks: Tasks) -> None:
         """`usage` is by the volume's name: the containers that have it, running or not."""
-        self._database = database
-        self._files = files
-        self.mountpoint = files.data
+        self.records = VolumeRecords(database)
+        self.drivers = drivers
+        self._local = drivers.local
+        self._files = drivers.local.files
         self._usage = usage
         self._events = events
         self._slow = slow
-        self._volumes: dict[str, Volume] = {}
-        self._seen_by: dict[str, set[str]] = {}  # by name: the ids of the containers that run with it
+        self._turns = Turns()
+        self._mounts = VolumeMounts(database, self.records, drivers, self._turns, tasks)
+        self._plugged = PluggedVolumes(self.records, drivers, usage)
         self._read: Counter[str] = Counter()  # by name: how often it is being read from its beginning to its end
-        self._turns: dict[str, _Turns] = {}
         self._pruning = asyncio.Lock()
 
     async def open(self) -> None:
         """Read all records, and bring to an end what an engine that was killed had begun."""
-        self._volumes = {volume.name: volume for volume in await self._database.transact(rows.load_volumes)}
-        await self._slow.run(self._files.sweep, dict(self._volumes))
+        await self.records.open()
+        await self._mounts.open()
+        await self._slow.run(self._files.sweep, self._local_ones())
 
     async def sweep(self, live: Collection[Container]) -> None:
         """Learn which containers run, and take away the mounts that none of them needs. Once, before anything is started."""
-        for container in live:
-            for mount in volume_mounts(container):
-                self._seen_by.setdefault(mount.name, set()).add(container.id)
-        for volume in self._volumes.values():
-            if is_mount(volume) and volume.name not in self._seen_by:
-                await run_blocking(self._files.unmount, volume.name)
+        await self._mounts.sweep(live)
 
     # -- looking
 
-    def list(self, filters: Filters | None = None) -> Sequence[Volume]:
-        """The volumes, in the order of their names, or those that `filters` (of GET /volumes) let through. Raises InvalidParameter."""
-        is_wanted = list_filter(filters or Filters(), self._usage.is_used)
-        return [self._volumes[name] for name in sorted(self._volumes) if is_wanted(self._volumes[name])]
+    async def list(self, filters: Filters | None = None) -> tuple[Sequence[VolumeView], Sequence[str]]:
+        """The volumes, in the order of their names, or those that `filters` (of GET /volumes) let through; and warnings.
 
-    def get(self, name: str) -> Volume:
-        """The volume of this name. Raises NoSuchVolume."""
-        if name not in self._volumes:
-            raise NoSuchVolume(name)
-        return self._volumes[name]
+        Also those that only plug-ins know; of plug-ins that do not answer, those on record. Raises InvalidParameter.
+        """
+        wanted = filters or Filters()
+        is_wanted = list_filter(wanted, self._usage.is_used)
+        found, warnings = await self._plugged.listing(wanted.get("driver"))
+        found = [*map(self._view_local, self._local_ones().values()), *found]
+        chosen = {view.volume.name: view for view in found if is_wanted(view.volume)}
+        return [chosen[name] for name in sorted(chosen)], warnings
+
+    async def inspect(self, name: str) -> VolumeView:
+        """The volume of this name as it is now. Raises NoSuchVolume, and System where its driver cannot be asked."""
+        volume = self.records.by_name.get(name)
+        if volume is not None and volume.driver == LOCAL_DRIVER:
+            return self._view_local(volume)
+        async with self._turns.of(name):
+            return await self._plugged.inspect(name)
 
     async def disk_usage(self) -> Sequence[VolumeUsage]:
         """What the volumes take on the disk. docker: those with options are somebody else's place, and are not told of."""
         found = []
-        for volume in self.list():
+        for name, volume in sorted(self._local_ones().items()):
             if not volume.options:
-                size_bytes = await self._slow.run(blocks_of_tree, self._files.data(volume.name))
-                found.append(VolumeUsage(volume=volume, size_bytes=size_bytes, containers=self._usage.count(volume.name)))
+                size_bytes = await self._slow.run(blocks_of_tree, self._files.data(name))
+                found.append(VolumeUsage(view=self._view_local(volume), size_bytes=size_bytes, containers=self._usage.count(name)))
         return found
 
     # -- making and removing
 
-    async def create(self, request: CreateVolume) -> Volume:
+    async def create(self, request: CreateVolume) -> VolumeView:
         """Make a volume, or return the one of that name. Raises as Docker does."""
         labels = request.labels
         if not request.name:
             labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
         name = request.name or secrets.token_hex(32)
-        return await self._obtain(name, request.driver, options=request.driver_opts, labels=labels)
+        driver = request.driver or ("" if request.name else LOCAL_DRIVER)
+        volume = await self._obtain(name, driver, options=request.driver_opts, labels=labels)
+        return self._view_local(volume) if volume.driver == LOCAL_DRIVER else PluggedVolumes.view_of_new(volume)
 
     async def remove(self, name: str, *, force: bool = False) -> None:
-        """Remove a volume and all that is in it. `force`: one that is not there is no error. Raises NoSuchVolume, VolumeInUse."""
-        if force and name not in self._volumes:
-            return
-        async with self._locked(name):
-            await run_to_end(self._remove_locked(self.get(name)))
+        """Remove a volume and all that is in it. `force`: one that is not there is no error. Raises NoSuchVolume, VolumeInUse, System."""
+        async with self._turns.of(name):
+            volume = self.records.by_name.get(name)
+            if volume is None or volume.driver != LOCAL_DRIVER:
+                await run_to_end(self._remove_plugged(name, force=force))
+            else:
+                await run_to_end(self._remove_locked(volume))
 
     async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
-        """Remove what no container has: the names, and how many bytes that made free. Raises InvalidParameter, Conflict."""
+        """Remove what no container has: the names, and how many bytes that made free. Raises InvalidParameter, Conflict.
+
+        docker: what plug-ins keep is theirs.
+        """
         if self._pruning.locked():
             raise Conflict("a prune operation is already running")
         async with self._pruning:
             is_wanted = prune_filter(filters)
             removed: list[str] = []
             freed_bytes = 0
-            for volume in self.list():
-                if self._usage.is_used(volume.name) or not is_wanted(volume):
+            for name, volume in sorted(self._local_ones().items()):
+                if self._usage.is_used(name) or not is_wanted(volume):
                     continue
-                size_bytes = await self._slow.run(size_of_tree, self._files.data(volume.name))
+                size_bytes = await self._slow.run(size_of_tree, self._files.data(name))
                 try:
-                    await self.remove(volume.name)
+                    await self.remove(name)
                 except TeulError as error:
-                    log.warning("volume %s is not pruned: %s", volume.name, error.message)
+                    log.warning("volume %s is not pruned: %s", name, error.message)
                     continue
-                removed.append(volume.name)
+                removed.append(name)
                 freed_bytes += size_bytes
             self._events.publish(Event("volume", "prune", "", {"reclaimed": str(freed_bytes)}))
             return removed, freed_bytes
@@ -143,7 +155,8 @@ class Volumes:
         """
         for mount in volume_mounts(container):
             labels = {**(mount.labels or {}), ANONYMOUS_LABEL: ""} if mount.is_anonymous else mount.labels
-            await self._obtain(mount.name, mount.driver, options=mount.driver_options, labels=labels)
+            driver = mount.driver or (LOCAL_DRIVER if mount.is_anonymous else "")
+            await self._obtain(mount.name, driver, options=mount.driver_options, labels=labels, container_id=container.id)
 
     async def discard(self, names: Iterable[str]) -> None:
         """Remove volumes that nobody has named, unless a container has them. What refuses to go stays, and the log says so."""
@@ -156,11 +169,15 @@ class Volumes:
                 log.warning("volume %s stays: %s", name, error.message)
 
     async def mount(self, container: Container) -> None:
-        """Have all volumes of a container that starts be there for it. Raises NoSuchVolume, System; undone by `unmount`."""
+        """Have all volumes of a container that starts be there for it, and note in its record where. Undone by `unmount`.
+
+        Raises NoSuchVolume, System.
+        """
         for mount in volume_mounts(container):
-            await self._take(mount.name, container.id)
+            volume = self.records.get(mount.name)
+            _note_place(container, mount.destination, await self._mounts.take(volume, container.id, mount.destination))
             self._publish(
-                self.get(mount.name),
+                volume,
                 "mount",
                 container=container.id,
                 destination=mount.destination,
@@ -171,49 +188,54 @@ class Volumes:
     async def unmount(self, container: Container) -> None:
         """A container does not run any more. Idempotent."""
         for mount in volume_mounts(container):
-            if await self._give_back(mount.name, container.id) and mount.name in self._volumes:
-                self._publish(self._volumes[mount.name], "unmount", container=container.id)
+            if await self._mounts.give_back(mount.name, container.id, mount.destination) and mount.name in self.records.by_name:
+                self._publish(self.records.get(mount.name), "unmount", container=container.id)
 
     @asynccontextmanager
     async def lent(self, container: Container) -> AsyncIterator[None]:
         """All volumes of a container are there while the context lasts, whether it runs or not. Raises as `mount`."""
         async with AsyncExitStack() as stack:
             for mount in volume_mounts(container):
-                user = f"{container.id} {secrets.token_hex(8)}"
-                await self._take(mount.name, user)
-                stack.push_async_callback(self._give_back, mount.name, user)
+                place = await stack.enter_async_context(self._mounts.lent(self.records.get(mount.name)))
+                _note_place(container, mount.destination, place)
             yield
 
     @asynccontextmanager
     async def filling(self, name: str) -> AsyncIterator[int | None]:
         """A descriptor of the mount of a directory to fill an empty volume from, None if the volume has something in it already.
 
-        At the end of the context the volume has all of it; if the context raises, none.
+        At the end of the context the volume has all of it; if the context raises, none. What a plug-in keeps may be left with a part.
         """
-        async with self._locked(name), self._mounted_for_engine(self.get(name)) as volume:
-            if not await run_blocking(self._files.is_empty, volume):
-                yield None
-                return
-            async with undoing(partial(self._slow.run, self._files.abandon, volume), "and it stays until the next engine"):
-                mount_fd = await run_to_end(run_blocking(self._files.begin, volume))
-                try:
-                    yield mount_fd
-                finally:
-                    os.close(mount_fd)
-                failpoints.reach("volumes.populate.copied")
-                await run_to_end(self._slow.run(partial(self._files.finish, volume, is_seen=name in self._seen_by)))
+        async with self._turns.of(name):
+            volume, is_seen = self.records.get(name), self._local.is_seen(name)
+            async with self._mounts.lent_in_turn(volume) as place:
+                if volume.driver != LOCAL_DRIVER:
+                    mount_fd = await self._slow.run(_open_if_empty, place)
+                    try:
+                        yield mount_fd
+                    finally:
+                        if mount_fd is not None:
+                            os.close(mount_fd)
+                    return
+                if not await run_blocking(self._files.is_empty, volume):
+                    yield None
+                    return
+                async with undoing(partial(self._slow.run, self._files.abandon, volume), "and it stays until the next engine"):
+                    mount_fd = await run_to_end(run_blocking(self._files.begin, volume))
+                    try:
+                        yield mount_fd
+                    finally:
+                        os.close(mount_fd)
+                    failpoints.reach("volumes.populate.copied")
+                    await run_to_end(self._slow.run(partial(self._files.finish, volume, is_seen=is_seen)))
 
     @asynccontextmanager
     async def reading(self, name: str) -> AsyncIterator[str]:
         """Where the volume's files are, which are there while the context lasts: nobody removes the volume. Raises as `mount`."""
-        user = f"reader {secrets.token_hex(8)}"
         self._read[name] += 1
         try:
-            await self._take(name, user)
-            try:
-                yield self.mountpoint(name)
-            finally:
-                await run_to_end(self._give_back(name, user))
+            async with self._mounts.lent((await self.inspect(name)).volume) as place:
+                yield place
         finally:
             self._read[name] -= 1
             if not self._read[name]:
@@ -221,38 +243,31 @@ class Volumes:
 
     # -- inside
 
-    async def _take(self, name: str, user: str) -> None:
-        async with self._locked(name):
-            volume = self.get(name)
-            if is_mount(volume):
-                await run_to_end(run_blocking(self._files.mount, volume))
-            self._seen_by.setdefault(name, set()).add(user)
+    def _local_ones(self) -> dict[str, Volume]:
+        return {name: volume for name, volume in self.records.by_name.items() if volume.driver == LOCAL_DRIVER}
 
-    async def _give_back(self, name: str, user: str) -> bool:
-        """Whether it had been taken."""
-        async with self._locked(name):
-            users = self._seen_by.get(name, set())
-            if user not in users:
-                return False
-            users.discard(user)
-            if not users:
-                del self._seen_by[name]
-                if name in self._volumes and is_mount(self._volumes[name]):
-                    await run_to_end(run_blocking(self._files.unmount, name))
-            return True
+    def _view_local(self, volume: Volume) -> VolumeView:
+        created_at = render_time(volume.created_at_ns // 1_000_000_000 * 1_000_000_000)
+        return VolumeView(volume=volume, mountpoint=self._files.data(volume.name), created_at=created_at)
 
-    async def _obtain(self, name: str, driver: str, *, options: Mapping[str, str] | None, labels: Mapping[str, str] | None) -> Volume:
-        """The volume of this name, made if need be."""
-        check_name(name)
-        async with self._locked(name):
-            present = self._volumes.get(name)
-            if present is not None:
-                if driver:
-                    check_driver(name, driver)
-                if driver and driver != present.driver:
-                    raise Conflict(f"create {name}: driver '{present.driver}' already has volume '{name}': volume name must be unique")
+    async def _obtain(
+        self, name: str, driver: str, *, options: Mapping[str, str] | None, labels: Mapping[str, str] | None, container_id: str = ""
+    ) -> Volume:
+        """The volume of this name, made if need be, for a container if one wants it. Without `driver` it may be any driver's."""
+        async with self._turns.of(name):
+            present = self.records.by_name.get(name)
+            if present is not None and await self._is_there(present, driver, container_id):
                 return present
-            check_driver(name, driver or LOCAL_DRIVER)
+            if not driver:
+                try:
+                    return (await self._plugged.probe(name)).volume
+                except NoSuchVolume:
+                    driver = LOCAL_DRIVER
+            if driver != LOCAL_DRIVER:
+                volume = await run_to_end(self._plugged.make(name, driver, options, labels))
+                self._publish(volume, "create")
+                return volume
+            check_name(name)
             check_options(name, options)
             volume = Volume(
                 name=name,
@@ -263,62 +278,83 @@ class Volumes:
             await run_to_end(self._make_locked(volume))
             return volume
 
+    async def _is_there(self, present: Volume, driver: str, container_id: str) -> bool:
+        """Whether a volume on record is one to go on with; raises Conflict where it is another driver's."""
+        if driver and driver != present.driver:
+            await self._plugged.check_driver(present.name, driver)
+        if present.driver != LOCAL_DRIVER:
+            return await self._plugged.check_present(present, driver, container_id=container_id)
+        if driver and driver != present.driver:
+            raise Conflict(
+                f"create {present.name}: driver '{present.driver}' already has volume '{present.name}': volume name must be unique"
+            )
+        return True
+
     async def _make_locked(self, volume: Volume) -> None:
         """Directories and record of a new volume, or neither."""
-        async with undoing(partial(self._slow.run, self._files.remove, volume.name), "and it stays until the next engine"):
-            await run_blocking(self._files.make, volume.name)
+        async with undoing(partial(self._local.remove, volume), "and it stays until the next engine"):
+            await self._local.create(volume)
             failpoints.reach("volumes.create.made")
-            await self._database.transact(lambda connection: rows.insert_volume(connection, volume))
-        self._volumes[volume.name] = volume
+            await self.records.add(volume)
         failpoints.reach("volumes.create.recorded")
         self._publish(volume, "create")
+
+    async def _remove_plugged(self, name: str, *, force: bool) -> None:
+        if self._read[name]:
+            raise _being_read(name)
+        await self._mounts.settle(name)
+        volume = await self._plugged.remove(name, force=force)
+        if volume is not None:
+            self._publish(volume, "destroy")
 
     async def _remove_locked(self, volume: Volume) -> None:
         users = self._usage.users(volume.name)
         if users:
             raise VolumeInUse(volume.name, [container.id for container in users])
         if self._read[volume.name]:
-            raise Conflict(f"remove {volume.name}: volume is in use - it is being exported or cloned")
+            raise _being_read(volume.name)
         for place in await run_blocking(self._files.mounted_inside, volume.name):
             raise Conflict(f"remove {volume.name}: volume is in use - something is mounted at {place}")
         # The record goes first: what is there without one is swept if the engine dies here.
-        await self._database.transact(lambda connection: rows.delete_volume(connection, volume.name), frees=True)
-        del self._volumes[volume.name]
+        await self.records.forget(volume.name)
         failpoints.reach("volumes.remove.forgotten")
         try:
-            await self._slow.run(self._files.remove, volume.name)
+            await self._local.remove(volume)
         except OSError as error:
             log.warning("the files of volume %s stay until the next engine: %s", volume.name, error)
         self._publish(volume, "destroy")
-
-    @asynccontextmanager
-    async def _mounted_for_engine(self, volume: Volume) -> AsyncIterator[Volume]:
-        """A volume that is a mount is there while the context lasts, whether a container has it or not."""
-        try:
-            if is_mount(volume):
-                await run_to_end(run_blocking(self._files.mount, volume))
-            yield volume
-        finally:
-            if is_mount(volume) and volume.name not in self._seen_by:
-                await run_to_end(run_blocking(self._files.unmount, volume.name))
-
-    @asynccontextmanager
-    async def _locked(self, name: str) -> AsyncIterator[None]:
-        """One at a time of what is done to a volume, or to what may become one."""
-        turns = self._turns.setdefault(name, _Turns())
-        turns.wanted += 1
-        try:
-            async with turns.lock:
-                yield
-        finally:
-            turns.wanted -= 1
-            if not turns.wanted:
-                del self._turns[name]
 
     def _publish(self, volume: Volume, action: str, **attributes: str) -> None:
         self._events.publish(Event("volume", action, volume.name, {**attributes, "driver": volume.driver}))
 
 
-def volume_mounts(container: Container) -> list[PlannedMount]:
-    """Those of a container's mounts that are volumes."""
-    return [mount for mount in container.planned or () if mount.type == "volume"]
+def _being_read(name: str) -> Conflict:
+    return Conflict(f"remove {name}: volume is in use - it is being exported or cloned")
+
+
+def _note_place(container: Container, destination: str, place: str) -> None:
+    """Have a container's record say where a volume of its is, which a plug-in may have moved."""
+    planned, points = [], []
+    for mount in container.planned or ():
+        if mount.destination == destination and mount.point is not None and mount.point.source != place:
+            mount = msgspec.structs.replace(mount, point=msgspec.structs.replace(mount.point, source=place))  # noqa: PLW2901
+        planned.append(mount)
+        if mount.point is not None:
+            points.append(mount.point)
+    if planned != container.planned:
+        container.planned, container.mounts = planned, points
+
+
+def _open_if_empty(place: str) -> int | None:
+    """A detached mount of a directory of a plug-in's, None if something is in it. Blocking. Raises System."""
+    try:
+        with os.scandir(place) as entries:
+            if next(entries, None) is not None:
+                return None
+        mount_fd = kernel_mounts.clone_tree(place)
+        # security: the copier reaches nothing above, and opens nothing as a device.
+        attributes = kernel_mounts.MOUNT_ATTR_NODEV | kernel_mounts.MOUNT_ATTR_NOSUID
+        kernel_mounts.set_attributes(mount_fd, add=attributes, propagation=kernel_mounts.MS_PRIVATE)
+    except OSError as error:
+        raise System(f"failed to populate volume: {error}") from error
+    return mount_fd

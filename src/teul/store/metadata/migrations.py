@@ -78,4 +78,12 @@ def _images_by_target(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE containers SET record = ? WHERE id = ?", (json.dumps(record), row["id"]))
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _endpoints_by_network, _images_by_target)
+def _volume_mounts(connection: sqlite3.Connection) -> None:
+    """What plug-ins have been asked to mount, and not yet to unmount: a row is there from before the one to after the other."""
+    connection.execute(
+        """CREATE TABLE volume_mounts (
+            id TEXT PRIMARY KEY, volume TEXT NOT NULL, driver TEXT NOT NULL, container_id TEXT NOT NULL, destination TEXT NOT NULL)"""
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_schema, _endpoints_by_network, _images_by_target, _volume_mounts)

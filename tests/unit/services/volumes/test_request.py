@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from teul.errors import InvalidParameter, NotFound
+from teul.errors import InvalidParameter
 from teul.model.filter import Filters
 from teul.model.volume import ANONYMOUS_LABEL, Volume
 from teul.services.volumes.filters import list_filter, prune_filter
-from teul.services.volumes.request import check_driver, check_name, check_options
+from teul.services.volumes.request import check_name, check_options
 
 
 @pytest.mark.parametrize("name", ["ab", "A.b-c_1", "0" * 255])
@@ -40,12 +40,6 @@ def test_wrong_names(name: str, problem: str) -> None:
 def test_names_that_are_no_directories(name: str) -> None:
     with pytest.raises(InvalidParameter):
         check_name(name)
-
-
-def test_drivers_that_are_not_here() -> None:
-    check_driver("v", "local")
-    with pytest.raises(NotFound, match=r'^create v: error looking up volume plugin nfs: plugin "nfs" not found$'):
-        check_driver("v", "nfs")
 
 
 @pytest.mark.parametrize("options", [None, {}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}, {"size": "0"}])
