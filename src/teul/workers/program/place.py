@@ -223,13 +223,12 @@ class Placer:
         """
         uid, gid = self._owner or (entry.uid, entry.gid)
         try:
-            if isinstance(file, int):
-                os.fchown(file, uid, gid)
-            else:
-                os.chown(file, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+            _chown(file, uid, gid, parent_fd)
         except OSError as error:
             if error.errno != errno.EOVERFLOW:
                 raise
+            _chown_if_known(file, uid, -1, parent_fd)
+            _chown_if_known(file, -1, gid, parent_fd)
 
     def _time(self, entry: Entry) -> int:
         """docker: what is before 1970 is 1970."""
@@ -244,6 +243,21 @@ class Placer:
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
+
+
+def _chown(file: int | bytes, uid: int, gid: int, parent_fd: int | None) -> None:
+    if isinstance(file, int):
+        os.fchown(file, uid, gid)
+    else:
+        os.chown(file, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+
+
+def _chown_if_known(file: int | bytes, uid: int, gid: int, parent_fd: int | None) -> None:
+    try:
+        _chown(file, uid, gid, parent_fd)
+    except OSError as error:
+        if error.errno != errno.EOVERFLOW:
+            raise
 
 
 def _clean(name: bytes, refusal: str = "") -> bytes:

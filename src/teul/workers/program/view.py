@@ -126,7 +126,8 @@ def _bind(root_fd: int, bind: BindMount, namespace: UserNamespace | None, user: 
 def _map_ids(mount_fd: int, bind: BindMount, namespace: UserNamespace, root_fd: int, user: str, *, changing: bool) -> None:
     ranges = bind["id_map"]
     assert ranges is not None
-    uids, gids = ranges["uids"], ranges["gids"]
+    uids: Sequence[Range] = ranges["uids"]
+    gids: Sequence[Range] = ranges["gids"]
     if not uids:
         who = resolve(root_fd, user, [])
         uids, gids = owner_ranges(mount_fd, who.uid, who.gid)
