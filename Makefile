@@ -106,7 +106,7 @@ test: system-packages venv
 	@$(BIN)/python tools/leaks.py compare $(BEFORE)
 
 test-vm: vm-packages venv
-	$(BIN)/python tests/vm/qemu.py --deadline 2700 -- $(BIN)/python -m pytest -q tests/kernel
+	$(BIN)/python tests/vm/qemu.py --deadline 2700 -- $(PYTEST_BESIDE) tests/kernel
 
 bench: system-packages venv
 	$(BIN)/python -m bench
