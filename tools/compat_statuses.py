@@ -66,7 +66,7 @@ _ANSWER = "an answer's property, ignored in a request"
 OPERATIONS: dict[str, Entry] = {
     "POST /build/prune": partly("there is no builder, and so no build cache: nothing is removed"),
     "POST /networks/create": partly("bridge, macvlan and ipvlan; no swarm"),
-    "POST /volumes/create": partly("the driver local; no swarm"),
+    "POST /volumes/create": partly("the driver local and those of plug-ins on the host; no swarm"),
     "PUT /volumes/{name}": refused("Swarm's cluster volumes"),
 }
 

@@ -63,7 +63,7 @@ class Hosts:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    with Dockerd() as dockerd, Engine() as teul:
+    with Dockerd() as dockerd, Engine(hurried={"teul.plugins.registry._LOOKING_SECONDS": 0.1}) as teul:
         for host in (dockerd, teul):
             host.load(images.busybox().docker_archive())
             host.load(scenes.filled_image().docker_archive())

@@ -251,3 +251,13 @@ def test_mounts_are_added_and_taken_away_while_it_runs(engine: Engine, plugin: V
         done = engine.teul(*command)
         assert done.exit_code == 0, done.stderr
         assert bool(plugin.mounts["vol"]) == (command[1] == "add")
+
+
+def test_silent_plugin_is_not_asked_for_every_new_volume(engine: Engine, plugin: VolumePlugin) -> None:
+    """Who wants a local one would wait for it every time."""
+    assert listed(engine) == ({}, [])
+    plugin.silent.add("VolumeDriver.Get")
+    for name in ("one", "two", "three"):
+        assert ask(engine, "POST", "/volumes/create", {"Name": name})[0] == 201
+    assert listed(engine)[0] == {"one": "local", "two": "local", "three": "local"}
+    assert [call.arguments["Name"] for call in plugin.of("Get")] == ["one"]

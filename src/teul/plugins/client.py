@@ -20,7 +20,7 @@ from teul.aio import run_blocking
 from teul.errors import InvalidParameter
 from teul.model.document import Document, convert, decode_object
 from teul.plugins.discovery import Address, TlsSettings
-from teul.plugins.errors import HOST, PluginRefused, PluginUnreachable
+from teul.plugins.errors import HOST, PluginRefused, PluginSilent, PluginUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,10 @@ class PluginClient:
                 status, answer = await self._send(method, body, seconds)
                 break
             except TimeoutError as error:
-                raise _unreachable(method, "context deadline exceeded") from error
+                raise PluginSilent(_told(method, "context deadline exceeded")) from error
             except (aiohttp.ClientError, OSError) as error:
                 if loop.time() + delay_seconds >= deadline:
-                    raise _unreachable(method, self._describe(error)) from error
+                    raise PluginUnreachable(_told(method, self._describe(error))) from error
                 log.debug("plug-in at %s: %s, trying again", self._address.place, error)
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
@@ -104,8 +104,8 @@ class PluginClient:
         return "EOF" if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) else reason
 
 
-def _unreachable(method: str, reason: str) -> PluginUnreachable:
-    return PluginUnreachable(f'Post "http://{HOST}/{method}": {reason}')
+def _told(method: str, reason: str) -> str:
+    return f'Post "http://{HOST}/{method}": {reason}'
 
 
 def _reason(answer: bytes) -> str:

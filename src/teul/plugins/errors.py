@@ -25,7 +25,11 @@ class PluginUnusable(Refusal):
 
 
 class PluginUnreachable(Remote):
-    """The plug-in cannot be connected to, has gone in the middle of an answer, or has not answered in time."""
+    """The plug-in cannot be connected to, or has gone in the middle of an answer."""
+
+
+class PluginSilent(PluginUnreachable):
+    """The plug-in has not answered in time."""
 
 
 class PluginRefused(Remote):

@@ -14,7 +14,7 @@ from teul.errors import TeulError
 from teul.model.document import Document
 from teul.plugins.client import PluginClient
 from teul.plugins.discovery import PluginDirectories, find, scan
-from teul.plugins.errors import PluginNotFound, PluginRefused, PluginUnreachable, PluginUnusable
+from teul.plugins.errors import PluginNotFound, PluginRefused, PluginSilent, PluginUnreachable, PluginUnusable
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ _UNASKED_SECONDS = 5.0
 # How long a plug-in that is in none of the directories is waited for, and how often is looked. docker: after 1, 2, 4 and 8 seconds.
 _LOOKING_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 0.25
+# One that has kept somebody waiting who did not want it is left in peace for so long by those who do not.
+_SILENCE_SECONDS = 30.0
 
 
 class _Manifest(Document):
@@ -46,6 +48,15 @@ class Plugins:
         self._directories = directories
         self._active: dict[str, Plugin] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._silent_until: dict[str, float] = {}  # by name: by the loop's clock
+
+    def note_silence(self, name: str) -> None:
+        """This plug-in does not answer, and others had to wait for that."""
+        self._silent_until[name] = asyncio.get_running_loop().time() + _SILENCE_SECONDS
+
+    def is_silent(self, name: str) -> bool:
+        """Whether it is known not to answer, since lately."""
+        return self._silent_until.get(name, 0.0) > asyncio.get_running_loop().time()
 
     async def get(self, name: str, kind: str) -> Plugin:
         """The plug-in of this name, which implements `kind`; one that is not there, or does not answer, is waited for a little.
@@ -58,14 +69,18 @@ class Plugins:
             raise PluginUnusable(f"Plugin does not implement the requested driver: {what}")
         return plugin
 
-    async def all(self, kind: str) -> list[Plugin]:
-        """Those in the directories that implement `kind`, by name. Whoever does not answer at once is left out, and the log says so."""
+    async def all(self, kind: str, *, quick: bool = False) -> list[Plugin]:
+        """Those in the directories that implement `kind`, by name. Whoever does not answer at once is left out, and the log says so.
+
+        `quick`: somebody waits who does not want plug-ins at all, and those that are known to be silent are not asked.
+        """
         try:
             names = await run_blocking(scan, self._directories)
         except TeulError as error:
             log.warning("plug-ins cannot be looked for: %s", error.message)
             names = []
-        found = await asyncio.gather(*(self._find(name) for name in {*names, *self._active}))
+        asked = [name for name in {*names, *self._active} if not (quick and self.is_silent(name))]
+        found = await asyncio.gather(*map(self._find, asked))
         return sorted((plugin for plugin in found if plugin is not None and kind in plugin.implements), key=lambda plugin: plugin.name)
 
     async def _find(self, name: str) -> Plugin | None:
@@ -104,6 +119,8 @@ class Plugins:
         try:
             manifest = await client.call("Plugin.Activate", None, _Manifest, seconds=seconds, patient=patient)
         except (PluginUnreachable, PluginRefused) as error:
+            if isinstance(error, PluginSilent):
+                self.note_silence(name)
             raise PluginUnusable(error.message) from error
         return self._active.setdefault(name, Plugin(name, client, frozenset(manifest.implements or ())))
 

@@ -13,7 +13,7 @@ from support.engine import Engine
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """An engine with both images."""
-    with Engine() as running:
+    with Engine(hurried={"teul.plugins.registry._LOOKING_SECONDS": 0.1}) as running:
         for image in (images.busybox(), images.layered()):
             running.load(image.docker_archive())
         yield running

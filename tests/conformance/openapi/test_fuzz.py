@@ -74,7 +74,7 @@ class Target:
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
     """An engine with an image and a running container."""
-    with Engine() as engine:
+    with Engine(hurried={"teul.plugins.registry._LOOKING_SECONDS": 0.1}) as engine:
         engine.load(images.busybox().docker_archive())
         engine.must("run", "-d", "-t", "--name", KEPT, "busybox", "sleep", "100000")
         yield Target(engine)

@@ -227,3 +227,18 @@ async def test_plugin_without_capabilities_is_local(program: Program) -> None:
     volumes = await driver(program)
     assert [await volumes.scope(), await volumes.scope()] == ["local", "local"]
     assert program.methods() == ["Activate", "Capabilities", "Capabilities"]
+
+
+async def test_silent_handshake_is_waited_for_once_by_those_who_do_not_want_it(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_UNASKED_SECONDS", 0.05)
+    known = plugins(program)
+    program.silent.add(ACTIVATE)
+    assert await known.all(KIND, quick=True) == []
+    assert await known.all(KIND, quick=True) == []
+    assert program.methods() == ["Activate"]
+    assert await known.all(KIND) == []
+    assert program.methods() == ["Activate", "Activate"]
+    monkeypatch.setattr(registry, "_SILENCE_SECONDS", 0.0)
+    known.note_silence("store")
+    program.silent.clear()
+    assert [plugin.name for plugin in await known.all(KIND, quick=True)] == ["store"]

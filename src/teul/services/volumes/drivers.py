@@ -170,12 +170,19 @@ class Drivers:
         except TeulError as error:
             raise Refusal(f"{checking}: {error.message}") from error
 
-    async def all_plugins(self) -> list[PluginDriver]:
-        """Every volume plug-in that is in the directories, or was; one that does not answer at once is left out."""
-        for plugin in await self._plugins.all(KIND):
+    async def all_plugins(self, *, quick: bool = False) -> list[PluginDriver]:
+        """Every volume plug-in that is in the directories, or was; one that does not answer at once is left out.
+
+        `quick`: so are those that did not answer lately.
+        """
+        for plugin in await self._plugins.all(KIND, quick=quick):
             if plugin.name not in self._drivers:
                 self._drivers[plugin.name] = PluginDriver(VolumePlugin(plugin))
-        return [self._drivers[name] for name in sorted(self._drivers)]
+        return [self._drivers[name] for name in sorted(self._drivers) if not (quick and self._plugins.is_silent(name))]
+
+    def note_silence(self, name: str) -> None:
+        """A plug-in did not answer, and others had to wait for that."""
+        self._plugins.note_silence(name)
 
 
 def seen(volume: PluginVolume) -> Seen:

@@ -20,8 +20,8 @@ from teul.errors import NotFound, Refusal, TeulError
 from teul.model.container import Container
 from teul.model.mount import PlannedMount
 from teul.model.volume import LOCAL_DRIVER, Volume, VolumeMount
-from teul.plugins.errors import PluginRefused
-from teul.services.volumes.drivers import Drivers
+from teul.plugins.errors import PluginRefused, PluginUnreachable
+from teul.services.volumes.drivers import Drivers, PluginDriver
 from teul.services.volumes.records import VolumeRecords
 from teul.services.volumes.request import NoSuchVolume
 from teul.services.volumes.turns import Turns
@@ -63,6 +63,7 @@ class VolumeMounts:
             volume = self._records.by_name.get(planned.name)
             if volume is not None and volume.driver == LOCAL_DRIVER:
                 self._drivers.local.note(volume.name, f"{container_id} {destination}")
+                self._taken.add((container_id, destination))
         for volume in self._records.by_name.values():
             if volume.driver == LOCAL_DRIVER:
                 await self._drivers.local.let_go(volume)
@@ -72,7 +73,7 @@ class VolumeMounts:
                 self._by_plugins[key] = self._left.pop(mount.id)
                 self._taken.add(key)
             else:
-                self._tasks.start(self._give_back_left(mount), name=f"unmount volume {mount.volume}")
+                self._unmount_later(mount)
 
     async def take(self, volume: Volume, container_id: str, destination: str) -> str:
         """Have a volume be there for a container; where, on the host. Raises NoSuchVolume, System; undone by `give_back`."""
@@ -81,9 +82,9 @@ class VolumeMounts:
             if volume.driver == LOCAL_DRIVER:
                 place = await self._drivers.local.mount(self._records.get(volume.name), f"{container_id} {destination}")
             else:
-                mount = self._by_plugins[key] = _new_mount(volume, container_id, destination)
-                await self._note(mount)
+                mount = _new_mount(volume, container_id, destination)
                 place = await self._mounted(volume, mount)
+                self._by_plugins[key] = mount
             self._taken.add(key)
             return place
 
@@ -133,7 +134,6 @@ class VolumeMounts:
     async def _take_for_engine(self, volume: Volume, mount: VolumeMount) -> str:
         if volume.driver == LOCAL_DRIVER:
             return await self._drivers.local.mount(self._records.get(volume.name), mount.id)
-        await self._note(mount)
         return await self._mounted(volume, mount)
 
     async def _give_back_of_engine(self, volume: Volume, mount: VolumeMount) -> None:
@@ -146,31 +146,37 @@ class VolumeMounts:
         else:
             await self._unmounted(mount)
 
-    async def _note(self, mount: VolumeMount) -> None:
-        await self._database.transact(lambda connection: rows.insert_mount(connection, mount))
-        failpoints.reach("volumes.mount.noted")
-
     async def _forget(self, mount: VolumeMount) -> None:
+        self._left.pop(mount.id, None)
         await self._database.transact(lambda connection: rows.delete_mount(connection, mount.id), frees=True)
 
     async def _mounted(self, volume: Volume, mount: VolumeMount) -> str:
-        """Have a plug-in mount what is noted. Of a mount that it has refused nothing is left; of others nobody knows."""
+        """Have a plug-in mount a volume. If it refuses, nothing is left; if nobody knows what it did, it is told to unmount it."""
         try:
             # docker: asked first whether it has the volume.
-            if await self._drivers.look(mount.driver, volume.name) is None:
+            if await self._drivers.look(volume.driver, volume.name) is None:
                 raise NoSuchVolume(volume.name)
             await self.settle(volume.name)
-            driver = await self._drivers.get(mount.driver)
-            place = await driver.mount(volume, mount.id)
+            return await self._mounted_by(await self._drivers.plugin(volume.driver), volume, mount)
         except NotFound as error:
-            await self._drop(mount)
             raise NotFound(f"{_FAILED}: {error.message}") from error
-        except PluginRefused as error:
-            await self._drop(mount)
+        except (PluginRefused, PluginUnreachable, Refusal) as error:
             raise Refusal(f"{_FAILED}: {error.message}") from error
-        except TeulError as error:
-            raise Refusal(f"{_FAILED}: {error.message}") from error
-        failpoints.reach("volumes.mount.mounted")
+
+    async def _mounted_by(self, driver: PluginDriver, volume: Volume, mount: VolumeMount) -> str:
+        self._left[mount.id] = mount  # nobody has it before it is known to be there
+        try:
+            await self._database.transact(lambda connection: rows.insert_mount(connection, mount))
+            failpoints.reach("volumes.mount.noted")
+            place = await driver.mount(volume, mount.id)
+            failpoints.reach("volumes.mount.mounted")
+        except PluginRefused:
+            await run_to_end(self._forget(mount))
+            raise
+        except BaseException:
+            self._unmount_later(mount)
+            raise
+        del self._left[mount.id]
         return place
 
     async def _unmounted(self, mount: VolumeMount) -> None:
@@ -187,17 +193,15 @@ class VolumeMounts:
             self._left[mount.id] = mount
             return
         failpoints.reach("volumes.mount.unmounted")
-        self._left.pop(mount.id, None)
         await self._forget(mount)
+
+    def _unmount_later(self, mount: VolumeMount) -> None:
+        self._tasks.start(self._give_back_left(mount), name=f"unmount volume {mount.volume}")
 
     async def _give_back_left(self, mount: VolumeMount) -> None:
         async with self._turns.of(mount.volume):
             if mount.id in self._left:
                 await self._unmounted(mount)
-
-    async def _drop(self, mount: VolumeMount) -> None:
-        self._by_plugins.pop((mount.container_id, mount.destination), None)
-        await self._forget(mount)
 
 
 def volume_mounts(container: Container) -> list[PlannedMount]:

@@ -18,7 +18,7 @@ from teul.aio import run_to_end
 from teul.errors import Conflict, NotFound, Refusal, TeulError
 from teul.model.volume import Volume, VolumeView
 from teul.oci.timestamp import ZERO_TIME, normalize_time
-from teul.plugins.errors import PluginRefused
+from teul.plugins.errors import PluginRefused, PluginSilent
 from teul.plugins.volume_driver import PluginVolume
 from teul.services.usage import Usage
 from teul.services.volumes.drivers import Drivers, PluginDriver, Seen, seen
@@ -94,8 +94,11 @@ class PluggedVolumes:
         return view(volume, Seen(mountpoint=""))
 
     async def probe(self, name: str) -> VolumeView:
-        """Ask all plug-ins for a volume that nobody here knows, and put the first one's on record. Raises NoSuchVolume."""
-        drivers = await self._drivers.all_plugins()
+        """Ask all plug-ins for a volume that nobody here knows, and put the first one's on record. Raises NoSuchVolume.
+
+        Most who want a volume want a local one: a plug-in that keeps them waiting does so once.
+        """
+        drivers = await self._drivers.all_plugins(quick=True)
         for driver, found in zip(drivers, await asyncio.gather(*(self._probe(driver, name) for driver in drivers)), strict=True):
             if found is not None:
                 volume = _adopted(found, driver.name, await driver.plugin.scope(), name=name)
@@ -106,6 +109,10 @@ class PluggedVolumes:
     async def _probe(self, driver: PluginDriver, name: str) -> PluginVolume | None:
         try:
             return await driver.plugin.get(name, is_survey=True)
+        except PluginSilent as error:
+            log.warning("plug-in %s is not asked for volumes for a while: %s", driver.name, error.message)
+            self._drivers.note_silence(driver.name)
+            return None
         except TeulError as error:
             log.debug("plug-in %s on volume %s: %s", driver.name, name, error.message)
             return None

@@ -7,10 +7,11 @@ import sqlite3
 from pathlib import Path
 
 from teul.model.container import Container
+from teul.model.volume import VolumeMount
 from teul.oci.descriptor import OCI_CONFIG
 from teul.oci.digest import Digest
 from teul.store.metadata import containers as rows
-from teul.store.metadata import images
+from teul.store.metadata import images, volumes
 from teul.store.metadata.database import Database
 from teul.store.metadata.migrations import MIGRATIONS
 
@@ -62,6 +63,23 @@ def test_the_one_endpoint_of_a_record_becomes_endpoints_by_network(tmp_path: Pat
         [(name, endpoint)] = found["attached"].endpoints.items()
         assert (name, endpoint.ipv4, endpoint.ipv4_prefix) == ("bridge", "172.17.0.2", 16)
         assert found["stopped"].endpoints == found["silent"].endpoints == {}
+
+
+def test_what_plugins_have_mounted_is_remembered_in_an_old_root(tmp_path: Path) -> None:
+    path = tmp_path / "teul.db"
+    old_root(path, [])
+    mount = VolumeMount(id="m", volume="v", driver="store", container_id="c", destination="/x")
+    own = VolumeMount(id="n", volume="v", driver="store", container_id="", destination="")
+    database = Database(str(path))
+    try:
+        assert database.transact_blocking(volumes.load_mounts) == []
+        for each in (mount, own):
+            database.transact_blocking(lambda connection, each=each: volumes.insert_mount(connection, each))  # type: ignore[misc]
+        assert database.transact_blocking(volumes.load_mounts) == [mount, own]
+        database.transact_blocking(lambda connection: volumes.delete_mount(connection, "m"))
+        assert database.transact_blocking(volumes.load_mounts) == [own]
+    finally:
+        database.close()
 
 
 def test_images_known_by_their_configs_become_known_by_their_manifests(tmp_path: Path) -> None:
