@@ -387,7 +387,7 @@ class FakeExecs(Execs):
         """End its program."""
         record = self.records[exec_id]
         record.running, record.can_remove = False, True
-        record.exit_code, record.pid = code, 0
+        record.exit_code = code
         self.attachments[exec_id].end()
 
     def get(self, exec_id: str) -> Exec:
