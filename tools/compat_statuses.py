@@ -132,7 +132,6 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
             _host(LogConfig={"Type": "json-file", "Config": {"labels-regex": "x"}}),
             _host(LogConfig={"Type": "json-file", "Config": {"env-regex": "x"}}),
         ),
-        "IpcMode": partly("not container:ID", _host(IpcMode="container:other")),
         "Cgroup": without_effect("a word that dockerd keeps and never reads"),
         "StorageOpt": refused("needs quotas, as in dockerd where the file system has none", _host(StorageOpt={"size": "1G"})),
         "UsernsMode": partly('"host" only: no user namespaces are mapped', _host(UsernsMode="private")),

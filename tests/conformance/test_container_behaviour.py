@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from support.dockerd import Dockerd
 from support.engine import Engine
 from support.needs import needs
 from support.polling import eventually
+from support.unix_http import Client
 
 pytestmark = [needs("root", "docker_cli", "dockerd", "busybox", "overlayfs")]
 
@@ -149,3 +152,49 @@ def test_what_is_removed_of_it_is_a_change(hosts: tuple[DockerHost, DockerHost])
     for host in hosts:
         docker(host, "run --name box busybox rm /.dockerenv /etc/mtab")
         assert sorted(docker(host, "diff box").splitlines()) == ["C /etc", "D /.dockerenv", "D /etc/mtab"]
+
+
+def test_an_ipc_namespace_is_shared_with_its_memory(hosts: tuple[DockerHost, DockerHost]) -> None:
+    for host in hosts:
+        docker(host, "run -d --name donor --ipc shareable --shm-size 1m busybox sleep 100000")
+        docker(host, "run --rm --ipc container:donor -u 7 busybox sh -c 'echo shared > /dev/shm/file'")
+        assert docker(host, "exec donor cat /dev/shm/file") == "shared"
+        look = "readlink /proc/self/ns/ipc; grep ' /dev/shm ' /proc/self/mountinfo | cut -d' ' -f6-"
+        theirs = host.must("exec", "donor", "sh", "-c", look)
+        assert host.must("run", "--rm", "--ipc", "container:donor", "busybox", "sh", "-c", look) == theirs
+        assert host.must("run", "--rm", "busybox", "readlink", "/proc/self/ns/ipc") != theirs.splitlines()[0]
+
+
+def test_a_container_of_the_clients_own_memory_keeps_that(hosts: tuple[DockerHost, DockerHost]) -> None:
+    for host in hosts:
+        docker(host, "run -d --name donor --ipc shareable busybox sleep 100000")
+        look = "run --rm --ipc container:donor --tmpfs /dev/shm:size=64k busybox sh -c 'df -k /dev/shm | tail -n 1'"
+        assert docker(host, look).split()[1] == "64"
+
+
+@pytest.mark.parametrize("word", ["shared", "rshared", "slave", "private"])
+def test_memory_may_have_a_propagation(hosts: tuple[DockerHost, DockerHost], word: str) -> None:
+    seen = []
+    for host in hosts:
+        look = "grep ' /memory ' /proc/self/mountinfo | cut -d' ' -f5-7"
+        fields = host.must("run", "--rm", "--tmpfs", f"/memory:{word}", "busybox", "sh", "-c", look)
+        seen.append(re.sub(r"shared:\d+", "shared", fields))
+    assert seen[1] == seen[0]
+    assert ("shared" in seen[1]) == ("shared" in word)
+
+
+def test_an_exec_that_has_ended_has_had_a_process(hosts: tuple[DockerHost, DockerHost]) -> None:
+    for host in hosts:
+        docker(host, "run -d --name box busybox sleep 100000")
+        with host.api() as api:
+            key = api.expect(201, "POST", "/containers/box/exec", {"Cmd": ["true"]}).json()["Id"]
+            api.expect(200, "POST", f"/exec/{key}/start", {"Detach": True})
+            ended = eventually(partial(ended_exec, api, key), "the exec has ended")
+        assert ended["ExitCode"] == 0
+        assert ended["Pid"] > 0
+
+
+def ended_exec(api: Client, key: str) -> dict[str, Any]:
+    """What is told of an exec; nothing while it runs."""
+    document: dict[str, Any] = api.expect(200, "GET", f"/exec/{key}/json").json()
+    return {} if document["Running"] or document["ExitCode"] is None else document

@@ -104,3 +104,33 @@ def test_an_address_on_a_predefined_network(hosts: tuple[DockerHost, DockerHost]
     # As today's Docker has it, which judges all that is asked of a network at once.
     problem = "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"
     assert teul == (125, f"Error response from daemon: invalid config for network {network}: {problem}")
+
+
+@pytest.mark.parametrize("command", ["create --pid container:nosuch busybox true", "create --ipc container:nosuch busybox true"])
+def test_whose_processes_are_shared_must_be_there(hosts: tuple[DockerHost, DockerHost], command: str) -> None:
+    docker, teul = (outcome(host, command) for host in hosts)
+    assert teul == docker == (1, "Error response from daemon: No such container: nosuch")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--pid container:still", "failed to join PID namespace: container <id> is not running"),
+        ("--ipc container:still", "failed to join IPC namespace: container <id> is not running"),
+        (
+            "--ipc container:box",
+            "failed to join IPC namespace: container <id>: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+        ),
+        ("--network container:still", "cannot join network namespace of a non running container: container still is created"),
+        ("--network container:nosuch", "No such container: nosuch"),
+        ("--network container:own --name own", "cannot join own network namespace"),
+    ],
+)
+def test_whose_namespace_cannot_be_joined(hosts: tuple[DockerHost, DockerHost], options: str, words: str) -> None:
+    """In the words of today's Docker; both fail."""
+    seen = []
+    for host in hosts:
+        seen.append(outcome(host, f"run {options} busybox true"))
+        host.docker("rm", "-f", "own")
+    assert seen[0][0] == seen[1][0] == 125
+    assert seen[1][1] == f"Error response from daemon: {words}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +91,30 @@ def test_networks_are_listed_with_a_slash_at_the_end_as_well(hosts: tuple[Docker
     for host in hosts:
         with host.api() as api:
             assert {network["Name"] for network in api.expect(200, "GET", "/networks/").json()} == {"none", "host", "bridge"}
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        ("./", "."),
+        ("/./", "."),
+        (".", "."),
+        ("/etc/./", "."),
+        ("etc/.", "."),
+        ("/etc/", "etc"),
+        ("/etc", "etc"),
+        ("/./etc/passwd", "passwd"),
+    ],
+)
+def test_an_archive_has_the_name_that_its_path_ends_in(hosts: tuple[DockerHost, DockerHost], path: str, first: str) -> None:
+    seen = []
+    for host in hosts:
+        answer = ask(host, "GET", f"/containers/box/archive?path={path}")
+        stat = json.loads(base64.b64decode(answer.headers["x-docker-container-path-stat"]))
+        with tarfile.open(fileobj=io.BytesIO(answer.body)) as members:
+            seen.append((stat["name"], members.getnames()[:3]))
+    assert seen[1] == seen[0]
+    assert seen[1][1][0] == first
 
 
 @pytest.mark.parametrize("text", [text for text in FAULTS if text.strip()], ids=lambda text: repr(text[:20]))

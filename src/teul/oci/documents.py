@@ -26,8 +26,7 @@ class InvalidDocument(InvalidParameter):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """One platform's image. spec: OCI image-spec manifest.md; Docker's schema 2 has the same shape."""
 
-    # Required, so that the member is written although it has one value only.
-    schema_version: int
+    schema_version: int = 0  # 2, or not said
     media_type: str = ""
     artifact_type: str = ""
     config: Descriptor
@@ -62,7 +61,8 @@ class _Shape(msgspec.Struct, rename="camel"):
 def decode_manifest(data: bytes) -> Manifest:
     """Raises `InvalidDocument`."""
     manifest = decode_lenient(data, Manifest, "image manifest")
-    if manifest.schema_version != 2:
+    # docker: what does not say which schema it has is loaded as well; the media type, or who leads there, has said what it is.
+    if manifest.schema_version not in (0, 2):
         raise InvalidDocument(f"unsupported image manifest: schema version {manifest.schema_version}")
     # security: CVE-2021-41190, a document that is a manifest to one reader and an index to another.
     if decode_lenient(data, _Shape, "image manifest").manifests is not None:

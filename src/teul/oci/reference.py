@@ -90,8 +90,12 @@ class Reference:
         return replace(self, tag=None)
 
     def matches(self, pattern: str) -> bool:
-        """Whether the familiar spelling, with or without the tag, matches the shell pattern `pattern`. Raises `InvalidPattern`."""
-        return matches_pattern(pattern, self.familiar) or matches_pattern(pattern, self.familiar_name)
+        """Whether the familiar or the canonical spelling, with or without the tag, matches the shell pattern `pattern`.
+
+        Raises `InvalidPattern`. docker: daemon/containerd/image_list.go, setupFilters.
+        """
+        spellings = (self.familiar, self.familiar_name, self.with_default_tag().canonical, self.name)
+        return any(matches_pattern(pattern, spelling) for spelling in spellings)
 
     def __str__(self) -> str:
         return self.familiar

@@ -125,7 +125,7 @@ if TYPE_CHECKING:
         process: Process
         teul: ExecExtension
 
-    NamespaceKind = Literal["network", "pid"]
+    NamespaceKind = Literal["network", "pid", "ipc"]
 else:
     NamespaceKind = str
     User = ConsoleSize = Rlimit = Capabilities = Process = Root = Mount = Namespace = Device = Linux = Overlay = IdMap = dict

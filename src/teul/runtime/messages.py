@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from teul.linux.netlink.links import Plan as LinkPlan
 
     Role = Literal["terminal", "stdin", "stdout", "stderr"]
-    # "container": all that an exec enters; "network" and "pid" are those of a donor.
-    Joined = Literal["container", "network", "pid"]
+    # "container": all that an exec enters; "network", "pid" and "ipc" are those of a donor.
+    Joined = Literal["container", "network", "pid", "ipc"]
 
     class Wants(TypedDict, total=False):
         """What a connection to a monitor is for; also the payload of its HELLO. `control`: the engine's own."""

@@ -41,7 +41,8 @@ async def test_an_exec_is_prepared_runs_once_and_is_remembered(served: Served) -
     assert await stream.read_all() == frame(1, b"out\n")
     await stream.close()
     document = await inspect(served, exec_id)
-    assert (document["Running"], document["ExitCode"], document["Pid"] > 0) == (False, 5, True)
+    assert (document["Running"], document["ExitCode"]) == (False, 5)
+    assert document["Pid"] > 0, "it goes on being told"
     again = (409, f"exec command {exec_id} has already run")
     assert await served.refusal("POST", f"/exec/{exec_id}/start", json={"Detach": True}) == again
 

@@ -37,6 +37,11 @@ def test_a_manifest_is_read_and_what_it_does_not_know_is_passed_over() -> None:
     assert manifest.layers[0].digest == DIGEST
 
 
+@pytest.mark.parametrize("data", [manifest_bytes(schemaVersion=0), json.dumps({"config": DESCRIPTOR, "layers": []}).encode()])
+def test_a_manifest_need_not_say_which_schema_it_has(data: bytes) -> None:
+    assert decode_manifest(data).config.digest == DIGEST
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -114,10 +114,12 @@ def test_the_parameters_repo_and_tag_make_one_reference() -> None:
         repository_and_tag(f"busybox@{DIGEST}", "")
 
 
-def test_a_pattern_matches_the_familiar_name_with_or_without_the_tag() -> None:
+def test_a_pattern_matches_a_name_in_either_spelling_with_or_without_the_tag() -> None:
     reference = parse_reference("someone/busybox:1.36")
     assert all(reference.matches(pattern) for pattern in ("someone/busybox", "someone/busybox:1.*", "*/busy???", "someone/*:1.36"))
-    assert not any(reference.matches(pattern) for pattern in ("busybox", "*busybox", "someone/busybox:2", "docker.io/someone/busybox"))
+    assert all(reference.matches(pattern) for pattern in ("docker.io/someone/busybox", "docker.io/*/busybox:*", "*/*/*"))
+    assert not any(reference.matches(pattern) for pattern in ("busybox", "*busybox", "someone/busybox:2", "docker.io/busybox", "*/*/*/*"))
+    assert parse_reference("busybox").matches("docker.io/library/busybox:latest")
     with pytest.raises(InvalidPattern):
         reference.matches("[")
 

@@ -209,8 +209,8 @@ class Child:
             if not flag:
                 continue
             path = namespace.get("path")
-            if namespace["type"] == "network" and "network" in self._donors:
-                joined.append((self._donors["network"], flag))
+            if namespace["type"] in ("network", "ipc") and namespace["type"] in self._donors:
+                joined.append((self._donors[namespace["type"]], flag))
             elif path:
                 joined.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag))
             else:
@@ -222,7 +222,8 @@ class Child:
 
         That is those that are shared with the host: made in a namespace of slaves, a copy would hear of the host's mounts, but the host
         not of the copy's.
-        And the /proc of a pid namespace that is joined, which only a process of that namespace could mount.
+        And the /proc of a pid namespace that is joined, which only a process of that namespace could mount, and the /dev/shm that goes with
+        an IPC namespace, which is in its container's mount namespace only.
         """
         clones: dict[str, int] = {}
         for mount in wanted:
@@ -230,23 +231,26 @@ class Child:
             if mount.get("type") == "proc" and "pid" in self._donors:
                 self.step = f"open the source of {mount['destination']}"
                 clones[mount["destination"]] = self._clone_donors_proc()
-            if "rshared" in words or "shared" in words:
+            elif "ipc" in self._donors and _is_donors_shm(mount):
+                self.step = f"open the source of {mount['destination']}"
+                clones[mount["destination"]] = self._clone_donors_shm()
+            elif mount.get("type") in (None, "bind") and ("rshared" in words or "shared" in words):
                 self.step = f"open the source of {mount['destination']}"
                 clones[mount["destination"]] = mounts.clone_tree(mount["source"], recursive="rbind" in words)
         return clones
 
     def _clone_donors_proc(self) -> int:
         """security: not by mounting it in there: that would take a process with every privilege, in sight of the donor's."""
-        ours_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        process.setns(self._donors["pid"], process.CLONE_NEWNS)
-        try:
-            proc_fd = mounts.clone_tree("/proc")
-        finally:
-            process.setns(ours_fd, process.CLONE_NEWNS)
-            os.close(ours_fd)
+        proc_fd = _clone_of(self._donors["pid"], "/proc")
         if mounts.filesystem_type(proc_fd) != mounts.PROC_SUPER_MAGIC or os.fstat(proc_fd).st_ino != _PROC_ROOT_INO:
             raise OSError(errno.ENOTSUP, "the container whose processes are to be joined has no /proc of its own at `/proc`")
         return proc_fd
+
+    def _clone_donors_shm(self) -> int:
+        shm_fd = _clone_of(self._donors["ipc"], "/dev/shm")
+        if mounts.filesystem_type(shm_fd) != mounts.TMPFS_MAGIC:
+            raise OSError(errno.ENOTSUP, "the container whose IPC namespace is to be joined has no memory at `/dev/shm`")
+        return shm_fd
 
     def _prepare_self(self, request: Process) -> None:
         """Do what goes through /proc/self while /proc is still the host's.
@@ -407,6 +411,22 @@ class Child:
         for number, fd in enumerate(self._stdio):
             if fd >= 0 or self._launch["terminal"]:
                 os.fchown(number, uid, -1)
+
+
+def _is_donors_shm(mount: Mount) -> bool:
+    source = mount.get("source") or ""
+    return source.startswith("/proc/") and source.endswith("/root/dev/shm")
+
+
+def _clone_of(donor: int, path: str) -> int:
+    """A detached copy of the mount at `path` in the mount namespace of the process behind a pidfd."""
+    ours_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    process.setns(donor, process.CLONE_NEWNS)
+    try:
+        return mounts.clone_tree(path)
+    finally:
+        process.setns(ours_fd, process.CLONE_NEWNS)
+        os.close(ours_fd)
 
 
 def _resolve_user(root_fd: int, request: Process, extension: ExecExtension) -> users.ResolvedUser:

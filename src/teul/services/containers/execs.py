@@ -270,7 +270,7 @@ class Execs:
         await self._tell_of_start()
         ended = await asyncio.shield(process.exit)
         record.exit_code = ended.exit_code
-        record.running = False
+        record.running = False  # docker: its Pid goes on being told
         self._processes.pop(record.id, None)
         self._watches.pop(record.id, None)
         self._events.publish(container_event(container, "exec_die", execID=record.id, exitCode=str(ended.exit_code)))

@@ -40,7 +40,7 @@ from teul.services.containers.sources import check_propagation, make_bind_source
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
 from teul.services.containers.spec.devices import asks_for_devices
 from teul.services.containers.spec.links import Link, link_environment
-from teul.services.containers.spec.namespaces import namespace_donors
+from teul.services.containers.spec.namespaces import donor_problem, namespace_donors
 from teul.services.containers.spec.network_files import render_container_files, uses_resolver
 from teul.services.host import HostFacts
 from teul.services.images.service import Images
@@ -197,15 +197,14 @@ class Launcher:
             return await self._supervisor.start(launch, attach=attach, donors=pidfds, mounts=mounts)
 
     def _donors(self, container: Container) -> dict[NamespaceKind, Container]:
-        """The running containers whose namespaces this one joins. Raises NotFound, Conflict."""
+        """The running containers whose namespaces this one joins. Raises in Docker's words, by `donor_problem`."""
         donors: dict[NamespaceKind, Container] = {}
         for kind, reference in namespace_donors(container.host_config).items():
             donor = self._find_container(reference)
             if donor is None:
-                raise NotFound(f"No such container: {reference}")
-            if not donor.state.has_process:
-                verb = "join network of" if kind == "network" else f"join {kind.upper()} of"
-                raise Conflict(f"cannot {verb} a non running container: {donor.id}")
+                raise System(f"No such container: {reference}")
+            if (problem := donor_problem(kind, donor, container)) is not None:
+                raise problem
             donors[kind] = donor
         return donors
 

@@ -17,6 +17,7 @@ from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
+from teul.model.host_config import HostConfig
 from teul.model.image import Image
 from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
@@ -39,6 +40,7 @@ from teul.services.containers.request.complete import complete
 from teul.services.containers.request.mounts import inherit, mounts_of, parse_volumes_from
 from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
 from teul.services.containers.sources import choose_images
+from teul.services.containers.spec.namespaces import namespace_donors
 from teul.services.containers.volumes import ContainerVolumes
 from teul.services.events import Events, container_event
 from teul.services.images.service import Images
@@ -133,6 +135,7 @@ class Containers:
 
     async def _create(self, request: CreateContainer, succession: Succession | None) -> CreatedContainer:
         checked = check_request(request, self._launcher.host, exists=os.path.lexists)
+        self._check_donors(checked.host_config)
         if succession is None:
             inherited = self._inherited(checked.host_config.volumes_from or ())
             image = self._images.resolve(checked.config.image, parse_platform(request.platform) if request.platform else None)
@@ -304,6 +307,12 @@ class Containers:
         else:
             own = await self._slow.run(size_of_tree, directories.upper(container.id))
         return own, own + self._launcher.image_size(container)
+
+    def _check_donors(self, host_config: HostConfig) -> None:
+        """Raises InvalidParameter if whose processes or IPC are to be shared is not there. docker: networks are missed at start."""
+        for kind, reference in namespace_donors(host_config).items():
+            if kind != "network" and self._registry.find(reference) is None:
+                raise InvalidParameter(f"No such container: {reference}")
 
     def _find_id(self, reference: str) -> str | None:
         found = self._registry.find(reference)

@@ -36,10 +36,10 @@ class PathError(OSError):
 
 
 def absolute(path: str) -> str:
-    """`path` from the root, cleaned as a string, as docker does; a slash or "/." at the end has a meaning and stays."""
+    """`path` from the root, cleaned as a string, as docker does; a slash, "/." or "/./" at the end has a meaning and stays."""
     clean = "/" + posixpath.normpath("/" + path).lstrip("/")
-    if posixpath.basename(path) == ".":
-        return clean.rstrip("/") + "/."
+    if posixpath.basename(path.rstrip("/")) == ".":
+        return clean.rstrip("/") + ("/./" if path.endswith("/") else "/.")
     return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 

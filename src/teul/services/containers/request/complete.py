@@ -28,18 +28,18 @@ from teul.services.host import HostFacts
 DEFAULT_SHM_BYTES = 64 << 20
 DEFAULT_READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_MASKED_PATHS = (
-    "/proc/asound",
     "/proc/acpi",
+    "/proc/asound",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
-    "/sys/firmware",
+    "/proc/timer_list",
+    "/proc/timer_stats",
     "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 )
 
 
@@ -162,7 +162,7 @@ def fill_host_config(
     if given.memory > 0 and given.memory_swap == 0:
         filled.memory_swap = given.memory * 2
     filled.shm_size = given.shm_size or DEFAULT_SHM_BYTES
-    filled.ipc_mode = given.ipc_mode or "private"
+    filled.ipc_mode = _with_id(given.ipc_mode or "private", find_container_id)
     filled.pid_mode = _with_id(given.pid_mode, find_container_id)
     filled.network_mode = _with_id(given.network_mode, find_container_id)
     filled.cgroupns_mode = given.cgroupns_mode or "private"

@@ -57,8 +57,8 @@ def build_spec(
     """The spec of `container` as a JSON-able dict.
 
     `devices` are those of `gather_devices`; a container that asks for any (or is privileged) needs them. `donor_pids` are the first
-    processes of the containers whose namespaces are joined, by "network" and "pid" (see `namespace_donors`); `linked` is the environment
-    that `spec.links` has for it. Raises InvalidParameter for options that only now turn out wrong.
+    processes of the containers whose namespaces are joined, by "network", "pid" and "ipc" (see `namespace_donors`); `linked` is the
+    environment that `spec.links` has for it. Raises InvalidParameter for options that only now turn out wrong.
     """
     config, host_config = container.config, container.host_config
     donor_pids = donor_pids or {}
@@ -77,6 +77,7 @@ def build_spec(
         asked=mounts_of(container),
         network_files=_network_files(paths),
         writable_cgroups=writable_cgroups,
+        ipc_donor_pid=donor_pids.get("ipc"),
     )
     spec: Spec = {
         "ociVersion": OCI_VERSION,

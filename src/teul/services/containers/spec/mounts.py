@@ -27,11 +27,12 @@ def build_mounts(
     asked: Sequence[PlannedMount],
     network_files: Sequence[tuple[str, str]],
     writable_cgroups: bool,
+    ipc_donor_pid: int | None = None,
 ) -> list[Mount]:
     """All mounts of a container, in the order in which they are made: Docker's defaults, then the client's from the top down.
 
-    `asked` are the client's; `network_files` are (destination, host path); a bind that the client put at the same place wins. Raises
-    InvalidParameter.
+    `asked` are the client's; `network_files` are (destination, host path); a bind that the client put at the same place wins.
+    `ipc_donor_pid` is the first process of the container whose IPC namespace is joined, and with it its /dev/shm. Raises InvalidParameter.
     """
     taken = {mount.destination for mount in asked}
     mounts = _default_mounts(host_config, writable_cgroups=writable_cgroups)
@@ -41,6 +42,9 @@ def build_mounts(
     rendered = [render_mount(mount, host) for mount in asked]
     if host_config.ipc_mode == "host" and "/dev/shm" not in taken:
         rendered.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", DEFAULT_PROPAGATION]))
+    if ipc_donor_pid is not None and "/dev/shm" not in taken:
+        # security: the child takes it by the donor's pidfd; the path is for whoever reads the bundle.
+        rendered.append(_mount("/dev/shm", "bind", donors_shm(ipc_donor_pid), ["bind", DEFAULT_PROPAGATION]))
     mode = ["ro"] if host_config.readonly_rootfs else []
     rendered += [
         # security: over a symlink that the image has there, not to where it leads, which may be a volume of the client's.
@@ -52,6 +56,11 @@ def build_mounts(
     return mounts + sorted(rendered, key=lambda mount: mount["destination"].count("/"))
 
 
+def donors_shm(pid: int) -> str:
+    """The source of a mount that stands for the /dev/shm of the container whose first process this is."""
+    return f"/proc/{pid}/root/dev/shm"
+
+
 def build_id_maps(asked: Sequence[PlannedMount]) -> dict[str, IdMap]:
     """By destination, what the child needs for mounts that show other owners of files."""
     return {mount.destination: parse_id_map(mount.id_map) for mount in asked if mount.id_map}
@@ -59,7 +68,7 @@ def build_id_maps(asked: Sequence[PlannedMount]) -> dict[str, IdMap]:
 
 def root_propagation(mounts: Sequence[Mount]) -> str | None:
     """The propagation of the root that these mounts need. docker: daemon/oci_linux.go withMounts."""
-    words = {word for mount in mounts for word in mount["options"]}
+    words = {word for mount in mounts if mount["type"] == "bind" for word in mount["options"]}
     if words & {"shared", "rshared"}:
         return "shared"
     return "rslave" if words & {"slave", "rslave"} else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from teul.errors import Conflict, InvalidParameter, System, TeulError
+from teul.model.container import Container
 from teul.model.host_config import HostConfig
 from teul.oci.runtime_spec import Namespace, NamespaceKind
 from teul.services.containers.request.network import has_own_network
@@ -12,14 +14,32 @@ from teul.services.host import HostFacts
 
 _NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
 
-_FILES: dict[NamespaceKind, str] = {"network": "net", "pid": "pid"}  # in /proc/PID/ns
+_FILES: dict[NamespaceKind, str] = {"network": "net", "pid": "pid", "ipc": "ipc"}  # in /proc/PID/ns
 
 
 def namespace_donors(host_config: HostConfig) -> dict[NamespaceKind, str]:
-    """The containers whose namespaces `host_config` joins, by namespace ("network", "pid")."""
-    modes: dict[NamespaceKind, str] = {"network": host_config.network_mode, "pid": host_config.pid_mode}
+    """The containers whose namespaces `host_config` joins, by namespace ("network", "pid", "ipc")."""
+    modes: dict[NamespaceKind, str] = {"network": host_config.network_mode, "pid": host_config.pid_mode, "ipc": host_config.ipc_mode}
     donors = {name: mode.partition(":")[2] for name, mode in modes.items() if mode.startswith("container:")}
     return {name: donor for name, donor in donors.items() if donor}
+
+
+def donor_problem(kind: NamespaceKind, donor: Container, container: Container) -> TeulError | None:
+    """Why `container`, which is about to start, cannot join this namespace of `donor`'s.
+
+    docker: daemon/container_operations.go, getNetworkedContainer; container_operations_unix.go, getIPCContainer and getPIDContainer.
+    """
+    if kind == "network":
+        if donor.id == container.id:
+            return System("cannot join own network namespace")
+        state = f"container {donor.name} is {donor.state.status}"
+        return None if donor.state.has_process else Conflict(f"cannot join network namespace of a non running container: {state}")
+    failed = f"failed to join {kind.upper()} namespace: container {donor.id}"
+    if not donor.state.has_process:
+        return Conflict(f"{failed} is not running") if kind == "ipc" else System(f"{failed} is not running")
+    if kind == "ipc" and donor.host_config.ipc_mode != "shareable" and not donor.host_config.ipc_mode.startswith("container:"):
+        return InvalidParameter(f"{failed}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
+    return None
 
 
 def build_namespaces(host_config: HostConfig, donor_pids: Mapping[NamespaceKind, int]) -> list[Namespace]:

@@ -206,7 +206,6 @@ def test_a_wrong_request_is_refused_in_dockers_words(body: dict[str, Any], messa
 
 
 _NOT_YET: list[tuple[dict[str, Any], str]] = [
-    (_host(IpcMode="container:x"), "sharing the IPC namespace of another container is not supported yet: container:x"),
     (
         _host(DeviceRequests=[{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]),
         'could not select device driver "" with capabilities: [[gpu]]',
