@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.engine import Engine
+from support.images import directory, file, pack, symlink
 from support.needs import needs
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
@@ -91,6 +92,41 @@ def test_cp_sees_the_same_owners(engine: Engine, source: Path, tmp_path: Path, *
     assert owner(tmp_path / "got") == (0, 0)
     engine.must("cp", str(tmp_path / "got"), "copied:/m/new")
     assert owner(source / "new") == CALLER
+
+
+IDS = "idmap=uids={0}-33-2;gids={1}-44-1"
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
+@pytest.mark.parametrize("word", ["idmap", IDS.format(*CALLER)], ids=["owner", "ranges"])
+def test_cp_into_a_place_of_another_user_than_root(engine: Engine, source: Path, word: str, *, running: bool) -> None:
+    """Root, as which files are made, is nobody there. They are the user's in the container and the owner's on the host, whoever the
+    archive says; but where it says somebody else whom the place knows, it is theirs.
+    """
+    engine.must("create", "--name", "copied", "-u", "33:44", "-v", f"{source}:/m:{word}", "busybox", "sleep", "1000")
+    if running:
+        engine.must("start", "copied")
+    entries = [
+        directory("d", 0o750),
+        file("d/roots", "root's"),
+        file("d/users", "the user's", 0o4711, uid=33, gid=44),
+        file("d/others", "another's", uid=34, gid=5),
+        file("missing/way", "in a directory that is made on the way"),
+        symlink("d/link", "roots"),
+        file("file", "replaced"),
+    ]
+    with engine.api() as api:
+        api.expect(200, "PUT", "/containers/copied/archive?path=/m", pack(entries))
+        api.expect(200, "PUT", "/containers/copied/archive?path=/m&copyUIDGID=1", pack([file("with-ids", "")]))
+    names = ("d", "d/roots", "d/users", "d/others", "d/link", "missing", "missing/way", "file", "with-ids")
+    owners = {name: ((source / name).lstat().st_uid, (source / name).lstat().st_gid) for name in names}
+    second = (CALLER[0] + (word != "idmap"), CALLER[1])
+    assert owners == dict.fromkeys(names, CALLER) | {"d/others": second}
+    assert (source / "d/users").stat().st_mode & 0o7777 == 0o4711
+    assert (source / "roots").stat().st_uid == 0, "what is nobody's there is as it was"
+    if running:
+        seen = engine.must("exec", "copied", "stat", "-c", "%u:%g", "/m/d/roots", "/m/d/users", "/m/d/others", "/m/file").split()
+        assert seen == ["33:44", "33:44", "33:44" if word == "idmap" else "34:44", "33:44"]
 
 
 @pytest.fixture

@@ -94,5 +94,10 @@ def _open_process(pid: int) -> int:
 
 def map_owner(namespace: UserNamespace, mount_fd: int, uid: int, gid: int) -> None:
     """Have what belongs to the owner of the mount's top be shown as `uid`'s and `gid`'s, and the other way round; nobody else's is."""
+    namespace.apply(mount_fd, *owner_ranges(mount_fd, uid, gid))
+
+
+def owner_ranges(mount_fd: int, uid: int, gid: int) -> tuple[list[Range], list[Range]]:
+    """What `map_owner` maps, of users and of groups."""
     owner = os.fstat(mount_fd)
-    namespace.apply(mount_fd, [(owner.st_uid, uid, 1)], [(owner.st_gid, gid, 1)])
+    return [(owner.st_uid, uid, 1)], [(owner.st_gid, gid, 1)]

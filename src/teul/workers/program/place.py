@@ -85,7 +85,7 @@ class Placer:
     def _top(self, entry: Entry) -> None:
         fd = open_in_root(self._root_fd, self._path(b""), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fchown(fd, *self._owner_of(entry))
+            self._give(fd, entry)
             os.fchmod(fd, entry.mode & 0o7777)
             set_xattrs(fd, entry.xattrs or {})
         finally:
@@ -158,7 +158,7 @@ class Placer:
             fd = os.open(base, CREATE_FLAGS, mode, dir_fd=parent_fd)
         try:
             write_data(self._reader, fd, entry)
-            os.fchown(fd, *self._owner_of(entry))
+            self._give(fd, entry)
             os.fchmod(fd, entry.mode & 0o7777)  # chown(2) takes the set-id bits away
             set_xattrs(fd, entry.xattrs or {})
             time_ns = self._time(entry)
@@ -183,8 +183,7 @@ class Placer:
         if entry.type == LINK:
             self._finish_link(parent_fd, base, entry)
             return
-        uid, gid = self._owner_of(entry)
-        os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+        self._give(base, entry, parent_fd)
         time_ns = self._time(entry)
         if entry.type == DIRECTORY:
             fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
@@ -203,13 +202,12 @@ class Placer:
         from the container's root, is there, which it is if the archive is placed in the root itself. Here they are so of regular files
         only: a node cannot be opened, and by its name chmod(2) might find something else.
         """
-        uid, gid = self._owner_of(entry)
         if not stat.S_ISREG(os.stat(base, dir_fd=parent_fd, follow_symlinks=False).st_mode):
-            os.chown(base, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+            self._give(base, entry, parent_fd)
             return
         fd = os.open(base, _FILE_FLAGS, dir_fd=parent_fd)
         try:
-            os.fchown(fd, uid, gid)
+            self._give(fd, entry)
             set_xattrs(fd, entry.xattrs or {})
             if not self._destination:
                 time_ns = self._time(entry)
@@ -218,8 +216,19 @@ class Placer:
         finally:
             os.close(fd)
 
-    def _owner_of(self, entry: Entry) -> tuple[int, int]:
-        return self._owner or (entry.uid, entry.gid)
+    def _give(self, file: int | bytes, entry: Entry, parent_fd: int | None = None) -> None:
+        """Make the descriptor `file`, or the name in a directory, its owner's: the entry's, or whose all is to be.
+
+        Where a mount shows other owners than its file system has, there may be no such owner. Then the file stays whose it is, the place's.
+        """
+        uid, gid = self._owner or (entry.uid, entry.gid)
+        try:
+            _chown(file, uid, gid, parent_fd)
+        except OSError as error:
+            if error.errno != errno.EOVERFLOW:
+                raise
+            _chown_if_known(file, uid, -1, parent_fd)
+            _chown_if_known(file, -1, gid, parent_fd)
 
     def _time(self, entry: Entry) -> int:
         """docker: what is before 1970 is 1970."""
@@ -234,6 +243,21 @@ class Placer:
             os.utime(fd, ns=(time_ns, time_ns))
         finally:
             os.close(fd)
+
+
+def _chown(file: int | bytes, uid: int, gid: int, parent_fd: int | None) -> None:
+    if isinstance(file, int):
+        os.fchown(file, uid, gid)
+    else:
+        os.chown(file, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+
+
+def _chown_if_known(file: int | bytes, uid: int, gid: int, parent_fd: int | None) -> None:
+    try:
+        _chown(file, uid, gid, parent_fd)
+    except OSError as error:
+        if error.errno != errno.EOVERFLOW:
+            raise
 
 
 def _clean(name: bytes, refusal: str = "") -> bytes:

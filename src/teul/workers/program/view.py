@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from teul.linux import mounts
-from teul.linux.idmap import UserNamespace, map_owner
+from teul.linux.idmap import Range, UserNamespace, owner_ranges
 from teul.linux.overlay import mount_overlay
 from teul.linux.paths import make_target_in_root
 from teul.linux.process import CLONE_NEWNS, setns
@@ -46,7 +46,7 @@ def enter(view: RootView, capabilities: tuple[str, ...], parent_pid: int, *, cha
     if view["pidfd"] is not None:
         mounts.attach_at(root_fd, view["stage"])
     for bind in view["binds"]:
-        _bind(root_fd, bind, namespaces.get(bind["destination"]), view["user"])
+        _bind(root_fd, bind, namespaces.get(bind["destination"]), view["user"], changing=changing)
     if view["read_only"]:
         mounts.set_attributes(root_fd, add=mounts.MOUNT_ATTR_RDONLY)
     enter_root(root_fd)
@@ -105,14 +105,14 @@ def _clone_running(pidfd: int) -> int:
     return root_fd
 
 
-def _bind(root_fd: int, bind: BindMount, namespace: UserNamespace | None, user: str) -> None:
+def _bind(root_fd: int, bind: BindMount, namespace: UserNamespace | None, user: str, *, changing: bool) -> None:
     source = bind["source"]
     mount_fd = source if isinstance(source, int) else mounts.clone_tree(source, recursive=bind["recursive"])
     try:
         read_only = mounts.MOUNT_ATTR_RDONLY if bind["read_only"] else 0
         mounts.set_attributes(mount_fd, add=MOUNT_ATTRIBUTES | read_only, propagation=mounts.MS_PRIVATE, recursive=True)
         if namespace is not None:
-            _map_ids(mount_fd, bind, namespace, root_fd, user)
+            _map_ids(mount_fd, bind, namespace, root_fd, user, changing=changing)
         directory = stat.S_ISDIR(os.fstat(mount_fd).st_mode)
         target_fd = make_target_in_root(root_fd, bind["destination"], directory=directory, follow=bind["asked"])
         try:
@@ -123,12 +123,28 @@ def _bind(root_fd: int, bind: BindMount, namespace: UserNamespace | None, user: 
         os.close(mount_fd)
 
 
-def _map_ids(mount_fd: int, bind: BindMount, namespace: UserNamespace, root_fd: int, user: str) -> None:
+def _map_ids(mount_fd: int, bind: BindMount, namespace: UserNamespace, root_fd: int, user: str, *, changing: bool) -> None:
     ranges = bind["id_map"]
     assert ranges is not None
-    if ranges["uids"]:
-        namespace.apply(mount_fd, ranges["uids"], ranges["gids"])
-    else:
+    uids: Sequence[Range] = ranges["uids"]
+    gids: Sequence[Range] = ranges["gids"]
+    if not uids:
         who = resolve(root_fd, user, [])
-        map_owner(namespace, mount_fd, who.uid, who.gid)
+        uids, gids = owner_ranges(mount_fd, who.uid, who.gid)
+    if changing:
+        uids, gids = _with_root(uids), _with_root(gids)
+    namespace.apply(mount_fd, uids, gids)
     namespace.close()
+
+
+def _with_root(ranges: Sequence[Range]) -> Sequence[Range]:
+    """The ranges, with root in the place of the first id that is seen if root is not.
+
+    kernel: who makes a file has to be somebody whom the mount knows (EOVERFLOW), and a worker is root. So what it makes is the first one's
+    of the container's, and what cannot be given to anybody else stays so.
+    """
+    if any(not first_seen for _, first_seen, _ in ranges):
+        return ranges
+    (first, first_seen, count), *others = ranges
+    rest = [(first + 1, first_seen + 1, count - 1)] if count > 1 else []
+    return [(first, 0, 1), *rest, *others]
