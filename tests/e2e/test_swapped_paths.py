@@ -126,7 +126,11 @@ def test_cp_of_trees_both_ways_at_once(engine: Engine, swapper: str, place: str)
         try:
             for number in range(ROUNDS):
                 path = f"{place}/way/deep" if number % 2 else f"{place}/way/."
-                answer = api.request("GET", f"/containers/{swapper}/archive?path={path}")
+                try:
+                    answer = api.request("GET", f"/containers/{swapper}/archive?path={path}")
+                except EOFError:  # what was being read has been swapped away: the archive breaks off
+                    api.close()
+                    continue
                 assert SECRET.encode() not in answer.body, "DANGER: cp read a file of the host"
                 taken += answer.status == 200
         finally:

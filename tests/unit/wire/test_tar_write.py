@@ -8,7 +8,7 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teul.wire.tar import REGULAR, Entry, TarReader
+from teul.wire.tar import REGULAR, SYMLINK, Entry, TarReader
 from teul.wire.tar_write import END, padding, render_header
 from teul.workers.program.streams import ChunkSource
 
@@ -41,3 +41,11 @@ def test_sparse_files_come_back(pieces: list[tuple[int, int]], tail: int, name_b
     with tarfile.open(fileobj=io.BytesIO(written)) as tar:
         (member,) = tar.getmembers()
         assert (member.name.encode(), member.size) == (entry.name, at + tail)
+
+
+def test_the_checksum_of_the_largest_bytes_is_right() -> None:
+    """They add up to more than half of what the checksum is taken modulo of, in either part of a header."""
+    entry = Entry(SYMLINK, b"\xff" * 100, b"\xff" * 100, mode=0o7777, uid=0o7777777, gid=0o7777777)
+    header = render_header(entry)
+    assert int(header[148:154], 8) == sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
+    assert tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").uid == 0o7777777
