@@ -95,7 +95,10 @@ RULES = (
     *(f"\tmeta nfproto ipv{version} iifname @policed_networks jump egress_network{version}" for version in _FAMILIES),
     "}",
     "chain input {",
-    f"\tiifname @bridges icmpv6 type {_NEIGHBOURS} accept",
+    # Most of what the host receives is answers, for which it has asked, and which no rule is about.
+    "\tct direction reply accept",
+    "\tiifname @internal meta l4proto . th dport vmap @relayed",
+    f"\ticmpv6 type {_NEIGHBOURS} iifname @bridges accept",
     "\tiifname @bridges jump egress",
     "}",
 )
