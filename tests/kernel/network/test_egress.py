@@ -6,6 +6,7 @@ The test's own namespace is the host, `machine` another one on a wire to it, and
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import ipaddress
 import os
@@ -166,7 +167,8 @@ def test_neighbours_are_reached_and_the_host_and_its_published_ports_are_not_unl
             host.egress.set(held(home))
             assert each(box, ("172.17.0.3", "fd00:17::3")) == ["", ""], "its neighbour"
             for port in (8081, 8082, 9000):
-                assert not {"", "timeout"}.intersection(each(box, ("172.17.0.1", HOST4), port)), f"{port} of the host"
+                assert each(box, ("172.17.0.1", HOST4), port) == [REFUSED, REFUSED], f"{port} of the host"
+            assert each(box, [HOST4] * 20, 8082) == [REFUSED] * 20, "as often as it asks"
             counted = {(str(each.destination), each.port) for each in host.egress.refusals()}
             assert counted == {(address, port) for address in ("172.17.0.1", HOST4) for port in (8081, 8082, 9000)}
             host.egress.set(held(home, f"{HOST4}/32"))
@@ -215,6 +217,35 @@ def test_a_change_cuts_what_is_not_allowed_any_more_and_nothing_else() -> None:
             host.egress.change(held(home, f"{FAR4}/32") - held(home), [])
             os.write(go_write_fd, b"!")
             assert talking.result() == ["2", "ECONNRESET"]
+
+
+@isolated
+def test_a_change_cuts_a_connection_to_a_published_port() -> None:
+    """By way of the kernel's translation: the reset comes from the address that the program asked for."""
+    with two_networks() as (host, home, other), container(home) as box, container(other) as stranger, echo(stranger):
+        host.change_published([], [dataclasses.replace(forwarding("0.0.0.0", "172.18.0.2", port=8082), target_port=7)])
+
+        def talk() -> str:
+            with socket.create_connection(("172.17.0.1", 8082), 3) as connection:
+                connection.sendall(b"1")
+                assert connection.recv(1) == b"1"
+                os.write(ready_write_fd, b"!")
+                assert os.read(go_read_fd, 1) == b"!"
+                try:
+                    connection.sendall(b"2")
+                    return connection.recv(1).decode()
+                except OSError as error:
+                    return errno.errorcode[error.errno or 0]
+
+        host.egress.set(held(home, "172.17.0.1/32"))
+        ready_read_fd, ready_write_fd = os.pipe()
+        go_read_fd, go_write_fd = os.pipe()
+        with ThreadPoolExecutor(1) as pool:
+            talking = pool.submit(box.run, talk)
+            assert os.read(ready_read_fd, 1) == b"!"
+            host.egress.change(held(home, "172.17.0.1/32") - held(home), [])
+            os.write(go_write_fd, b"!")
+            assert talking.result() == "ECONNRESET"
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ In the engine's table, where a policed container is a pair of bridge and address
     set refused4            what was refused, counted: source, destination, protocol and port as the program addressed them
 
     chain egress            asked about what comes from a bridge and leaves the network: is forwarded, or is for the host itself
+    chain translated        asks it of what is sent to the host before that is led to a published port: what is said no to then is answered
+                            from the address that the program asked for
 
 What a connection's other side sends passes: policies are about connections that containers begin, and of these about every packet, so that
 a change of policy cuts what is not allowed any more. A container and its network are both asked.
@@ -51,6 +53,7 @@ DECLARATIONS = (
     "chain egress_refused { }",
     *(f"chain egress_{prefix}{version} {{ }}" for prefix in ("container", "network") for version in _TYPES),
     "chain egress { }",
+    "chain translated { type filter hook prerouting priority mangle; policy accept; }",
     "chain input { type filter hook input priority filter; policy accept; }",
 )
 """Of the engine's table: after whatever they name, before the chains that jump to `egress`."""
@@ -82,8 +85,8 @@ RULES = (
     ),
     # kernel: ICMP is limited to one message a second and receiver after the first six, and of IPv6 it comes while connect(2) has the
     # socket, which then waits a second; and a connection that is to be cut does not heed it.
-    # A reset is not translated back, ICMP is: what came for a published port has another address by now.
-    "\tct status dnat reject with icmpx type admin-prohibited",
+    # A reset is not translated back, ICMP is: what others' rules have led elsewhere has another address by now.
+    "\tct status dnat fib daddr type != local reject with icmpx type admin-prohibited",
     "\treject with tcp reset",
     "\treject with icmpx type admin-prohibited",
     "}",
@@ -94,8 +97,16 @@ RULES = (
     *(f"\tiifname . {family} saddr @policed{version} jump egress_container{version}" for version, family in _FAMILIES.items()),
     *(f"\tmeta nfproto ipv{version} iifname @policed_networks jump egress_network{version}" for version in _FAMILIES),
     "}",
+    "chain translated {",
+    # The first packet of a connection to the host, which may be about to be translated, and every one that will be.
+    "\tct status dnat ct direction original iifname @bridges jump egress",
+    "\tct state new iifname @bridges fib daddr type local jump egress",
+    "}",
     "chain input {",
-    f"\tiifname @bridges icmpv6 type {_NEIGHBOURS} accept",
+    # Most of what the host receives is answers, for which it has asked, and which no rule is about.
+    "\tct direction reply accept",
+    "\tiifname @internal meta l4proto . th dport vmap @relayed",
+    f"\ticmpv6 type {_NEIGHBOURS} iifname @bridges accept",
     "\tiifname @bridges jump egress",
     "}",
 )

@@ -1,7 +1,7 @@
 """The engine's nftables table, rendered as data: what containers may reach, under whose address, and what reaches them.
 
     set bridges     the engine's bridges; `internal`: those of networks that nothing leaves
-    set within      pairs of bridges between which packets pass: each with itself
+    map neighbours  what becomes of packets that stay on a bridge, by the pair of it with itself: they pass, or are asked about in `linked`
     set subnets4    the subnets that go out under the host's address; `home4`: every subnet with its bridge
     map ports4      published ports: protocol and port to a container's address and port
     map bound4      the same of ports that are published on one of the host's addresses only
@@ -9,18 +9,21 @@
     set linked4     ports that links open between containers that are kept apart (see linked)
 
     chain user         the administrator's: asked before any packet is forwarded to or from a container; the engine never changes it
-    chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports), nor
-                       are relayed ports an internal network's
+    chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports)
     chain prerouting   what comes for a published port goes to its container; `output`: what the host itself sends there
-    chain input        what containers send to the host itself, as far as egress policies are about it (see egress_rules)
-    chain forward      packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network (of one
+    chain input        what containers send to the host itself: relayed ports are not an internal network's to reach, and egress policies
+                       count (see egress_rules)
+    chain forward      (`from_bridges` and `from_elsewhere`, both of which go on in `to_bridges`)
+                       packets to a bridge of the engine's pass if they belong to a connection that exists, stay within the network (of one
                        that keeps its containers apart, if a link says so), or were sent there by address translation (a published port);
                        the rest is dropped: other networks, other hosts
     chain postrouting  packets that leave a subnet other than by its own bridge go out under the host's address; so does what comes back to
                        its own network by way of a published port, or from the host's loopback, for the answer has to come this way, too
 
-Sets and maps of IPv6 end in 6. A network, or a published port, is one element of each; the number of rules stays the same. An accept here
-counts for this table only: another table that drops still drops (see forward_policy).
+Every packet of the host's passes what is hooked, most of them of a connection that exists. So what is cheap is asked first, and sets
+are looked up seldom: once in `forward` for each side of a bridge, and once more for what stays on it. Sets and maps of IPv6 end in 6. A
+network, or a published port, is one element of each; the number of rules stays the same. An accept here counts for this table only:
+another table that drops still drops (see forward_policy).
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def render_table(table: str, bridges: Sequence[Bridge]) -> str:
     """
     check_table_name(table)
     lines = [f"table inet {table} {{", *(f"\t{line}" for line in _DECLARATIONS), "}"]
-    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if kind != "map" and name not in _KEPT]
+    lines += [f"flush {kind} inet {table} {name}" for kind, name in _owned() if name not in _KEPT]
     lines += [f"table inet {table} {{", *(f"\t{line}" for line in _RULES), "}"]
     lines += _elements("add", table, bridges)
     return "\n".join([*lines, ""])
@@ -114,7 +117,7 @@ def check_link_name(name: str) -> None:
 _DECLARATIONS = (
     "set bridges { type ifname; }",
     "set internal { type ifname; }",
-    "set within { type ifname . ifname; }",
+    "map neighbours { type ifname . ifname : verdict; }",
     *(
         line
         for version, kind in _ADDRESS_TYPES.items()
@@ -129,13 +132,14 @@ _DECLARATIONS = (
     "map relayed { type inet_proto . inet_service : verdict; }",
     "chain user { }",
     *egress_rules.DECLARATIONS,
+    *(f"chain {name} {{ }}" for name in ("linked", "to_bridges", "from_elsewhere", "from_bridges")),
     "chain loopback { type filter hook prerouting priority raw; policy accept; }",
     "chain prerouting { type nat hook prerouting priority dstnat; policy accept; }",
     "chain output { type nat hook output priority -100; policy accept; }",
     "chain forward { type filter hook forward priority filter; policy accept; }",
     "chain postrouting { type nat hook postrouting priority srcnat; policy accept; }",
 )
-_KEPT = egress_rules.KEPT | {LINKED}
+_KEPT = egress_rules.KEPT | {LINKED, "relayed", "ports4", "ports6", "bound4", "bound6"}
 _TO_PORTS = (
     "dnat ip to ip daddr . meta l4proto . th dport map @bound4",
     "dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound6",
@@ -144,8 +148,7 @@ _TO_PORTS = (
 _RULES = (
     *egress_rules.RULES,
     "chain loopback {",
-    "\tiifname @bridges ip daddr 127.0.0.0/8 drop",
-    "\tiifname @internal fib daddr type local meta l4proto . th dport vmap @relayed",
+    "\tip daddr 127.0.0.0/8 iifname @bridges drop",
     "}",
     "chain prerouting {",
     # security: a port that is published on the host's loopback is nobody's on the wire, who could send there what has that destination.
@@ -159,20 +162,32 @@ _RULES = (
     # kernel: what has ::1 for its source never leaves the host, so it is led nowhere.
     "\tip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6",
     "}",
-    "chain forward {",
-    "\tiifname @bridges jump user",
-    "\tiifname != @bridges oifname @bridges jump user",
-    # What comes to a neighbour by way of a published port has been sent to the host.
-    "\tiifname @bridges ct status dnat jump egress",
-    "\tiifname . oifname @within accept",
+    "chain linked {",
     f"\tiifname . ip saddr . ip daddr . meta l4proto . th dport @{LINKED} accept",
-    "\tiifname @bridges jump egress",
-    "\tiifname @internal drop",
-    "\toifname != @bridges accept",
+    "}",
+    "chain to_bridges {",
     "\tct state established,related accept",
     "\toifname @internal drop",
     "\tct status dnat accept",
     "\tdrop",
+    "}",
+    "chain from_elsewhere {",
+    "\tjump user",
+    "\tgoto to_bridges",
+    "}",
+    "chain from_bridges {",
+    "\tjump user",
+    # What comes to a neighbour by way of a published port has been sent to the host.
+    "\tct status dnat jump egress",
+    "\tiifname . oifname vmap @neighbours",
+    "\tjump egress",
+    "\tiifname @internal drop",
+    "\toifname != @bridges accept",
+    "\tgoto to_bridges",
+    "}",
+    "chain forward {",
+    "\tiifname @bridges goto from_bridges",
+    "\toifname @bridges goto from_elsewhere",
     "}",
     "chain postrouting {",
     "\tip saddr @subnets4 ip saddr . oifname != @home4 masquerade",
@@ -196,7 +211,7 @@ def _elements(verb: str, table: str, bridges: Sequence[Bridge]) -> list[str]:
     lines = [
         *_element_line(verb, table, "bridges", (f'"{bridge.name}"' for bridge in bridges)),
         *_element_line(verb, table, "internal", (f'"{bridge.name}"' for bridge in bridges if bridge.is_internal)),
-        *_element_line(verb, table, "within", (f'"{bridge.name}" . "{bridge.name}"' for bridge in bridges if bridge.has_icc)),
+        *_element_line(verb, table, "neighbours", (_to_itself(bridge) for bridge in bridges)),
     ]
     for version in _ADDRESS_TYPES:
         own = [(bridge, segment.subnet) for bridge in bridges for segment in bridge.segments if segment.subnet.version == version]
@@ -204,6 +219,10 @@ def _elements(verb: str, table: str, bridges: Sequence[Bridge]) -> list[str]:
         lines += _element_line(verb, table, f"subnets{version}", translated)
         lines += _element_line(verb, table, f"home{version}", (f'{subnet} . "{bridge.name}"' for bridge, subnet in own))
     return lines
+
+
+def _to_itself(bridge: Bridge) -> str:
+    return f'"{bridge.name}" . "{bridge.name}" : {"accept" if bridge.has_icc else "jump linked"}'
 
 
 def _element_line(verb: str, table: str, name: str, elements: Iterable[str]) -> list[str]:

@@ -16,9 +16,9 @@ _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 # What the engine's own rules mean by a drop, by the rule.
 _MEANINGS = {
-    "iifname @internal drop": "the network that it comes from is internal: nothing leaves it",
-    "oifname @internal drop": "the container's network is internal: nothing comes in",
-    "drop": "what is not published is for the container's own network only",
+    "from_bridges: iifname @internal drop": "the network that it comes from is internal: nothing leaves it",
+    "to_bridges: oifname @internal drop": "the container's network is internal: nothing comes in",
+    "to_bridges: drop": "what is not published is for the container's own network only",
 }
 
 

@@ -55,10 +55,15 @@ class LinkedPorts:
         wanted = self._wanted(pairs)
         removed, added = self._open - wanted, wanted - self._open
         if removed or added:
-            await self._host.on_firewall(
-                lambda host: host.links.change(removed, added), lambda host: host.links.set(wanted), is_needed=True
-            )
-            self._open = wanted
+            # At once: who makes the firewall anew meanwhile, in a thread, is to put there what is wanted.
+            before, self._open = self._open, wanted
+            try:
+                await self._host.on_firewall(
+                    lambda host: host.links.change(removed, added), lambda host: host.links.set(wanted), is_needed=True
+                )
+            except BaseException:
+                self._open = before
+                raise
             failpoints.reach("networks.links.opened")
 
     async def _put_right(self) -> None:

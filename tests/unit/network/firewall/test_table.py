@@ -15,7 +15,7 @@ def test_the_table_of_two_networks() -> None:
     assert script.splitlines()[-6:] == [
         'add element inet teul bridges { "teul0", "b" }',
         'add element inet teul internal { "b" }',
-        'add element inet teul within { "teul0" . "teul0", "b" . "b" }',
+        'add element inet teul neighbours { "teul0" . "teul0" : accept, "b" . "b" : accept }',
         "add element inet teul subnets4 { 172.17.0.0/16 }",
         'add element inet teul home4 { 172.17.0.0/16 . "teul0" }',
         'add element inet teul home6 { fd00::/64 . "b" }',
@@ -26,6 +26,7 @@ def test_a_network_comes_and_goes_as_elements() -> None:
     one = make_bridge("one", "172.18.0.0/16", has_icc=False, is_masqueraded=False)
     assert firewall.render_added("teul", one).splitlines() == [
         'add element inet teul bridges { "one" }',
+        'add element inet teul neighbours { "one" . "one" : jump linked }',
         'add element inet teul home4 { 172.18.0.0/16 . "one" }',
     ]
     assert firewall.render_removed("teul", one) == firewall.render_added("teul", one).replace("add", "delete")
@@ -43,6 +44,12 @@ def test_whether_the_administrator_wrote_anything() -> None:
     empty = "table inet teul {\n\tchain user {\n\t}\n}\n"
     assert not firewall.has_rules(empty)
     assert firewall.has_rules(empty.replace("user {", "user {\n\t\tip saddr 192.0.2.1 drop"))
+
+
+def test_published_ports_and_links_stay_when_the_table_is_made_again_and_networks_do_not() -> None:
+    script = firewall.render_table("teul", [])
+    flushed = {line.split()[-1] for line in script.splitlines() if line.startswith(("flush set", "flush map"))}
+    assert flushed == {"bridges", "internal", "neighbours", "subnets4", "subnets6", "home4", "home6"}
 
 
 def rules(script: str) -> list[str]:

@@ -74,7 +74,7 @@ def test_a_path_names_the_rule_and_the_element_and_where_it_goes_on() -> None:
         "ports4 { tcp . 8080 : 172.17.0.2 . 80 }",
     ]
     forward = next(step for step in steps if step.where == "table inet teul, chain forward")
-    assert forward.evidence == ["ct status dnat accept"]
+    assert forward.evidence == ["to_bridges: ct status dnat accept"]
     assert steps[-1].where == "container web"
     assert steps[-1].evidence == ["listens: 0.0.0.0:80, [::]:80"]
 
@@ -338,15 +338,15 @@ def test_containers_that_are_kept_apart() -> None:
 
 
 def test_what_a_link_opens_between_containers_that_are_kept_apart() -> None:
-    """A golden table in which the bridge is not within itself, and one port is open to one neighbour."""
+    """The golden table, in which what stays on the bridge is asked about, and one port is open to one neighbour."""
     apart = NetworkFact(name="bridge", driver="bridge", bridge=dataclasses.replace(HOME, has_icc=False))
     rules = golden_ruleset()
-    key, within = ("inet", TABLE, "linked4"), ("inet", TABLE, "within")
+    key, neighbours = ("inet", TABLE, "linked4"), ("inet", TABLE, "neighbours")
     element = {"concat": ["teul0", "172.17.0.3", "172.17.0.2", "tcp", 80]}
     sets = {
         **rules.sets,
         key: (element,),
-        within: (),
+        neighbours: ([{"concat": ["teul0", "teul0"]}, {"jump": {"target": "linked"}}],),
     }
     known = functools.partial(
         facts,

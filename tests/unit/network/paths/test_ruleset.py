@@ -16,7 +16,7 @@ def test_the_engines_own_table_is_read_whole() -> None:
     assert not ruleset.has_table("ip", TABLE)
     forward = ruleset.chains["inet", TABLE, "forward"]
     assert (forward.kind, forward.hook, forward.priority, forward.policy) == ("filter", "forward", 0, "accept")
-    assert [rule.text for rule in forward.rules][:2] == ["iifname @bridges jump user", "iifname != @bridges oifname @bridges jump user"]
+    assert [rule.text for rule in forward.rules] == ["iifname @bridges goto from_bridges", "oifname @bridges goto from_elsewhere"]
     assert ruleset.sets["inet", TABLE, "internal"] == ("tl-inner",)
     assert ruleset.sets["inet", TABLE, "bound6"] == ()
     assert forward.title == "table inet teul, chain forward"
@@ -24,7 +24,7 @@ def test_the_engines_own_table_is_read_whole() -> None:
 
 def test_chains_are_passed_in_the_order_of_their_priorities_and_of_their_family_only() -> None:
     ruleset = golden_ruleset()
-    assert [chain.name for chain in ruleset.hooked("prerouting", 4)] == ["loopback", "prerouting"]
+    assert [chain.name for chain in ruleset.hooked("prerouting", 4)] == ["loopback", "translated", "prerouting"]
     chain = {"family": "ip6", "table": "t", "name": "c", "type": "filter", "hook": "prerouting", "prio": -400, "policy": "drop"}
     other = parse_ruleset(json.dumps({"nftables": [{"chain": chain}]}), "")
     assert [(each.name, each.policy) for each in other.hooked("prerouting", 6)] == [("c", "drop")]
