@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -149,3 +150,22 @@ def test_bodies_that_say_nothing_and_too_much(hosts: tuple[DockerHost, DockerHos
 def test_a_bracket_too_many_is_taken(hosts: tuple[DockerHost, DockerHost]) -> None:
     for host in hosts:
         assert ask(host, "POST", "/containers/box/update", b'{"CpuShares":512}}').status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", ""), ("DELETE", "/name")])
+def test_checkpoints_are_no_part_of_a_containers_name(hosts: tuple[DockerHost, DockerHost], method: str, path: str) -> None:
+    """Both refuse them: dockerd because it is told to be experimental first."""
+    assert [ask(host, method, f"/containers/box/checkpoints{path}").status for host in hosts] == [501, 501]
+
+
+@pytest.mark.parametrize("filters", [{"nosuch": ["x"]}, {"until": ["1h"]}, {"dangling": ["perhaps"]}])
+def test_volumes_are_not_listed_by_unknown_filters(hosts: tuple[DockerHost, DockerHost], filters: dict[str, list[str]]) -> None:
+    docker, teul = (ask(host, "GET", f"/volumes?filters={quote(json.dumps(filters))}") for host in hosts)
+    # Today's Docker begins with a small letter.
+    assert (teul.status, teul.message) == (docker.status, docker.message.replace("Invalid", "invalid"))
+
+
+@pytest.mark.parametrize("length", [9_000, 70_000, 900_000])
+def test_a_request_may_be_long(hosts: tuple[DockerHost, DockerHost], length: int) -> None:
+    for host in hosts:
+        assert ask(host, "GET", f"/_ping?filters={'x' * length}").status == 200

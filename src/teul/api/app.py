@@ -43,6 +43,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 
 _MODULES = (
+    unsupported,  # checkpoints are no part of a container's name
     containers,
     container_archives,
     container_commits,
@@ -65,7 +66,6 @@ _MODULES = (
     system_check,
     volumes,
     volume_archives,
-    unsupported,
 )
 
 _VERSION = re.compile(r"/v([0-9.]+)(?=/)")

@@ -160,13 +160,17 @@ _DECODER = msgspec.json.Decoder(Container)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateContainer:
-    """A request to create a container, before it was checked and completed."""
+    """A request to create a container, before it was checked and completed.
+
+    `shallow_read_only`: of a bind that is to be read-only, what is mounted below it is not, unless the bind says so itself.
+    """
 
     name: str | None
     config: ContainerConfig
     host_config: HostConfig
     networking: NetworkingConfig | None = None
     platform: str | None = None
+    shallow_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,8 @@ async def create(request: web.Request) -> web.StreamResponse:
             host_config=host_config,
             networking=networking,
             platform=(query.text(request, "platform") or None) if version >= (1, 41) else None,
+            # docker: what is read-only is so with all that is mounted below it since 1.44.
+            shallow_read_only=version < (1, 44),
         )
     )
     return json_response({"Id": created.id, "Warnings": [*created.warnings, *warnings]}, status=201)

@@ -35,6 +35,7 @@ from teul.services.containers.lifecycle import Lifecycle
 from teul.services.containers.links import Links
 from teul.services.containers.names import Names
 from teul.services.containers.registry import ContainerRegistry
+from teul.services.containers.request.mounts import has_shallow_binds
 from teul.services.containers.request.succession import (
     changed,
     describe_changes,
@@ -268,6 +269,7 @@ class Renewals:
             config=msgspec.structs.replace(plan.settings.config, image=plan.reference),
             host_config=plan.settings.host_config,
             networking=NetworkingConfig(endpoints_config=dict(plan.settings.attachments)),
+            shallow_read_only=has_shallow_binds(former),
         )
         replacing = Replacing(predecessor_id=former.id, name=former.name, aside=aside, was_running=plan.was_running)
         succession = Succession(replacing, plan.image, plan.settings.mounts, plan.settings.attachments)

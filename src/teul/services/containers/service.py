@@ -153,6 +153,7 @@ class Containers:
                 host=self._launcher.host,
                 inherited=inherited,
                 find_container_id=self._find_id,
+                shallow_read_only=request.shallow_read_only,
             )
             container.planned = choose_images(container.planned or (), self._images)
             container.mounts = [mount.point for mount in container.planned if mount.point is not None]

@@ -31,6 +31,12 @@ async def test_create_passes_everything_on(api: Api) -> None:
     assert list(request.networking.endpoints_config) == ["bridge"]
 
 
+@pytest.mark.parametrize(("version", "shallow"), [("1.43", True), ("1.44", False)])
+async def test_what_read_only_means_depends_on_the_version(api: Api, version: str, shallow: bool) -> None:
+    await api.request("POST", f"/v{version}/containers/create", json={"Image": "busybox"})
+    assert api.services.containers.calls[0][1].shallow_read_only is shallow
+
+
 async def test_a_missing_image_is_404_so_that_the_client_pulls(api: Api) -> None:
     api.services.containers.failure = NotFound("No such image: nosuch:latest")
     assert await api.request("POST", "/containers/create", json={"Image": "nosuch"}) == (404, {"message": "No such image: nosuch:latest"})

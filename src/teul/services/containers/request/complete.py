@@ -53,6 +53,7 @@ def complete(
     host: HostFacts,
     inherited: Sequence[PlannedMount] = (),
     find_container_id: Callable[[str], str | None] = lambda _reference: None,
+    shallow_read_only: bool = False,
 ) -> Container:
     """The record of a new container, whose volumes that nobody has named have no name yet.
 
@@ -67,7 +68,7 @@ def complete(
     host_config = fill_host_config(checked.host_config, host, find_container_id=find_container_id)
     if not config.hostname:
         config.hostname = host.hostname if host_config.network_mode == "host" else container_id[:12]
-    planned = plan_mounts(host_config, inherited=inherited, volumes=config.volumes or ())
+    planned = plan_mounts(host_config, inherited=inherited, volumes=config.volumes or (), shallow_read_only=shallow_read_only)
     command = [*(config.entrypoint or ()), *(config.cmd or ())]
     return Container(
         id=container_id,

@@ -25,23 +25,30 @@ _CONSISTENCIES = frozenset({"consistent", "cached", "delegated"})
 _TMPFS_FLAGS = frozenset({"exec", "noexec"})
 
 
-def plan_mounts(host_config: HostConfig, *, inherited: Sequence[PlannedMount] = (), volumes: Collection[str] = ()) -> list[PlannedMount]:
+def plan_mounts(
+    host_config: HostConfig,
+    *,
+    inherited: Sequence[PlannedMount] = (),
+    volumes: Collection[str] = (),
+    shallow_read_only: bool = False,
+) -> list[PlannedMount]:
     """All mounts that a request asks for, each place once. Raises InvalidParameter.
 
     `inherited` are those of other containers (`VolumesFrom`); `volumes` are the places, also the image's, that get a volume without a name
-    if there is nothing else. docker: daemon/volumes.go registerMountPoints, daemon/create_unix.go.
+    if there is nothing else; `shallow_read_only` is as of `CreateContainer`. docker: daemon/volumes.go registerMountPoints,
+    daemon/create_unix.go.
     """
     planned: dict[str, PlannedMount] = {mount.destination: mount for mount in inherited}
     asked: set[str] = set()
     tmpfs = host_config.tmpfs or {}
     for bind in host_config.binds or ():
-        mount = parse_bind(bind, volume_driver=host_config.volume_driver)
+        mount = _judged(parse_bind(bind, volume_driver=host_config.volume_driver), shallow_read_only=shallow_read_only)
         if mount.destination in asked or mount.destination in tmpfs:
             raise _duplicate(mount.destination)
         asked.add(mount.destination)
         planned[mount.destination] = mount
     for request in host_config.mounts or ():
-        mount = parse_mount(request)
+        mount = _judged(parse_mount(request), shallow_read_only=shallow_read_only)
         if mount.destination in asked:
             raise _duplicate(request.target)
         asked.add(mount.destination)
@@ -59,9 +66,21 @@ def plan_mounts(host_config: HostConfig, *, inherited: Sequence[PlannedMount] = 
     return list(planned.values())
 
 
+def _judged(mount: PlannedMount, *, shallow_read_only: bool) -> PlannedMount:
+    if shallow_read_only and mount.type == "bind" and mount.read_only and not mount.read_only_force_recursive:
+        return msgspec.structs.replace(mount, read_only_non_recursive=True)
+    return mount
+
+
 def mounts_of(container: Container) -> list[PlannedMount]:
     """The mounts that a container has."""
     return plan_mounts(container.host_config) if container.planned is None else container.planned
+
+
+def has_shallow_binds(container: Container) -> bool:
+    """Whether it was created with `shallow_read_only`, as far as that makes a difference: `-v` has no word for it."""
+    said = {clean_path(mount.target) for mount in container.host_config.mounts or ()}
+    return any(mount.read_only_non_recursive and mount.destination not in said for mount in mounts_of(container))
 
 
 def source_of(mount: PlannedMount) -> str:

@@ -259,3 +259,17 @@ def test_an_image_is_read_only_whatever_is_said() -> None:
 def test_words_about_owners_are_none_of_other_containers_mounts() -> None:
     with pytest.raises(InvalidParameter, match="invalid mode: idmap"):
         parse_volumes_from("donor:idmap")
+
+
+def test_binds_of_older_clients_are_read_only_at_the_top() -> None:
+    """Below API 1.44; what a bind says of itself counts."""
+    host_config = HostConfig(
+        binds=["/a:/a:ro", "/b:/b", "vol:/c:ro"],
+        mounts=[
+            Mount(type="bind", source="/d", target="/d", read_only=True),
+            Mount(type="bind", source="/e", target="/e", read_only=True, bind_options=BindOptions(read_only_force_recursive=True)),
+        ],
+    )
+    shallow = {mount.destination for mount in plan_mounts(host_config, shallow_read_only=True) if mount.read_only_non_recursive}
+    assert shallow == {"/a", "/d"}
+    assert not any(mount.read_only_non_recursive for mount in plan_mounts(host_config))
