@@ -9,7 +9,7 @@ In the engine's table, where a policed container is a pair of bridge and address
     set refused4            what was refused, counted: source, destination, protocol and port as the program addressed them
 
     chain egress            asked about what comes from a bridge and leaves the network: is forwarded, or is for the host itself
-    chain translated        asks it of what is sent to the host before that is led to a published port: what is said no to then is answered
+    chain arriving          asks it of what is sent to the host before that is led to a published port: what is said no to then is answered
                             from the address that the program asked for
 
 What a connection's other side sends passes: policies are about connections that containers begin, and of these about every packet, so that
@@ -53,7 +53,7 @@ DECLARATIONS = (
     "chain egress_refused { }",
     *(f"chain egress_{prefix}{version} {{ }}" for prefix in ("container", "network") for version in _TYPES),
     "chain egress { }",
-    "chain translated { type filter hook prerouting priority mangle; policy accept; }",
+    "chain arriving { type filter hook prerouting priority mangle; policy accept; }",
     "chain input { type filter hook input priority filter; policy accept; }",
 )
 """Of the engine's table: after whatever they name, before the chains that jump to `egress`."""
@@ -97,7 +97,9 @@ RULES = (
     *(f"\tiifname . {family} saddr @policed{version} jump egress_container{version}" for version, family in _FAMILIES.items()),
     *(f"\tmeta nfproto ipv{version} iifname @policed_networks jump egress_network{version}" for version in _FAMILIES),
     "}",
-    "chain translated {",
+    "chain arriving {",
+    # In one chain with what follows, since a chain that is hooked costs each packet more than a rule.
+    "\tip daddr 127.0.0.0/8 iifname @bridges drop",
     # The first packet of a connection to the host, which may be about to be translated, and every one that will be.
     "\tct status dnat ct direction original iifname @bridges jump egress",
     "\tct state new iifname @bridges fib daddr type local jump egress",

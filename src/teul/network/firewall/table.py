@@ -9,7 +9,8 @@
     set linked4     ports that links open between containers that are kept apart (see linked)
 
     chain user         the administrator's: asked before any packet is forwarded to or from a container; the engine never changes it
-    chain loopback     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports)
+    chain arriving     the host's 127.0.0.0/8 is nobody's to reach from a bridge (`route_localnet` is on there, for published ports); and
+                       egress policies (see egress_rules)
     chain prerouting   what comes for a published port goes to its container; `output`: what the host itself sends there
     chain input        what containers send to the host itself: relayed ports are not an internal network's to reach, and egress policies
                        count (see egress_rules)
@@ -133,7 +134,6 @@ _DECLARATIONS = (
     "chain user { }",
     *egress_rules.DECLARATIONS,
     *(f"chain {name} {{ }}" for name in ("linked", "to_bridges", "from_elsewhere", "from_bridges")),
-    "chain loopback { type filter hook prerouting priority raw; policy accept; }",
     "chain prerouting { type nat hook prerouting priority dstnat; policy accept; }",
     "chain output { type nat hook output priority -100; policy accept; }",
     "chain forward { type filter hook forward priority filter; policy accept; }",
@@ -147,9 +147,6 @@ _TO_PORTS = (
 )
 _RULES = (
     *egress_rules.RULES,
-    "chain loopback {",
-    "\tip daddr 127.0.0.0/8 iifname @bridges drop",
-    "}",
     "chain prerouting {",
     # security: a port that is published on the host's loopback is nobody's on the wire, who could send there what has that destination.
     "\tip daddr 127.0.0.0/8 return",
