@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -116,6 +118,34 @@ def test_clone_is_the_same(engine: Engine) -> None:
     assert_same(data(engine, "vol"), data(engine, "copy"))
     (data(engine, "copy") / "plain").write_text("other")
     assert (data(engine, "vol") / "plain").read_text() == "text"
+
+
+@needs("btrfs")
+def test_a_clone_shares_what_is_in_its_files_where_the_filesystem_can_have_it(tmp_path: Path) -> None:
+    image = tmp_path / "btrfs"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True)
+    here = Engine()
+    here.root.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(here.root)], check=True)
+    try:
+        with here:
+            must(here, "volume", "create", "vol")
+            (data(here, "vol") / "large").write_bytes(os.urandom(64 << 20))
+            before = _used_bytes(here.root)
+            must(here, "volume", "clone", "vol", "copy")
+            assert filecmp.cmp(data(here, "vol") / "large", data(here, "copy") / "large", shallow=False)
+            assert _used_bytes(here.root) - before < 16 << 20
+    finally:
+        subprocess.run(["umount", str(here.root)], check=True)
+        shutil.rmtree(here.base, ignore_errors=True)
+
+
+def _used_bytes(place: Path) -> int:
+    """After all that was written is where it will be."""
+    subprocess.run(["sync", "-f", str(place)], check=True)
+    return shutil.disk_usage(place).used
 
 
 def test_other_programs_read_the_archive(engine: Engine, tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "busybox": (lambda: Path("/bin/busybox").exists(), "busybox is not installed (Debian package busybox-static)"),
     "nft": (_program("nft"), "nft is not installed (Debian package nftables)"),
     "overlayfs": (lambda: _filesystem("overlay"), "the kernel has no overlay file system"),
+    "btrfs": (
+        lambda: _program("mkfs.btrfs")() and _filesystem("btrfs"),
+        "the kernel has no btrfs, or its programs are not installed (Debian package btrfs-progs)",
+    ),
     "cgroup1": (lambda: _mounted("cgroup"), "no cgroup v1 hierarchy is mounted"),
     "cgroup2": (lambda: _mounted("cgroup2"), "no cgroup v2 hierarchy is mounted"),
     "userns": (lambda: Path("/proc/self/ns/user").exists(), "the kernel has no user namespaces"),
