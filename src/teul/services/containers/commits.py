@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from teul.aio import run_blocking, run_to_end
-from teul.dockerfile.instructions import apply_changes
+from teul.dockerfile.changes import apply_changes
 from teul.errors import Conflict, InvalidParameter, System
 from teul.model.config import ContainerConfig, HealthConfig
 from teul.model.container import Container

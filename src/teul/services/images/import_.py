@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from teul import failpoints
-from teul.dockerfile.instructions import apply_changes
+from teul.dockerfile.changes import apply_changes
 from teul.errors import InvalidParameter
 from teul.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, layer_media_type
 from teul.oci.digest import Digest

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.container_records import container_record
-from teul.dockerfile.instructions import InvalidChange
+from teul.dockerfile.changes import InvalidChange
 from teul.errors import InvalidParameter, System
 from teul.linux import cgroups
 from teul.model.config import ContainerConfig, HealthConfig

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teul.dockerfile.instructions import apply_changes
+from teul.dockerfile.changes import apply_changes
 from teul.dockerfile.words import expand, split_words
 from teul.errors import InvalidParameter
 from teul.oci.image_config import Healthcheck, ImageConfig
@@ -69,7 +69,7 @@ def test_the_images_own_shell_runs_shell_forms() -> None:
     ("change", "message"),
     [
         ("RUN make", "RUN is not a valid change command"),
-        ("from x", "FROM is not a valid change command"),
+        ("from x", "from is not a valid change command"),
         ("ENV", "ENV requires at least one argument"),
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=1 B", 'Syntax error - can\'t find = in "B". Must be of the form: name=value'),
@@ -85,23 +85,23 @@ def test_the_images_own_shell_runs_shell_forms() -> None:
         ("WORKDIR", "WORKDIR requires exactly one argument"),
         ("STOPSIGNAL SIGNONSENSE", "invalid signal: SIGNONSENSE"),
         ("STOPSIGNAL 0", "invalid signal: 0"),
-        ("ONBUILD", "ONBUILD requires exactly one argument"),
+        ("ONBUILD", "ONBUILD requires at least one argument"),
         ("ONBUILD onbuild RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
         ("HEALTHCHECK", "HEALTHCHECK requires at least one argument"),
         ("HEALTHCHECK RUN x", 'Unknown type "RUN" in HEALTHCHECK (try CMD)'),
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),
-        ("HEALTHCHECK --what=1 CMD x", "unknown flag: what"),
+        ("HEALTHCHECK --what=1 CMD x", "unknown flag: --what"),
         ("HEALTHCHECK --interval=soon CMD x", 'time: invalid duration "soon"'),
         ("HEALTHCHECK --interval=10us CMD x", 'Interval "interval" cannot be less than 1ms'),
-        ("HEALTHCHECK --retries=-1 CMD x", "--retries must be at least 0 (not -1)"),
-        ("ENV A='x", "unexpected end of statement while looking for matching single-quote"),
-        ('ENV A="x', "unexpected end of statement while looking for matching double-quote"),
-        ("ENV A=${B", "syntax error: bad substitution"),
-        ("ENV A=${B:-x", "syntax error: missing '}'"),
-        ("ENV A=${B:?}", "B: not allowed to be unset"),
-        ("ENV A=${B^}", "unsupported modifier (^) in substitution"),
+        ("HEALTHCHECK --retries=-1 CMD x", "--retries cannot be negative (-1)"),
+        ("ENV A='x", 'failed to process "\'x": unexpected end of statement while looking for matching single-quote'),
+        ('ENV A="x', 'failed to process "\\"x": unexpected end of statement while looking for matching double-quote'),
+        ("ENV A=${B", "failed to process \"${B\": syntax error: missing '}'"),
+        ("ENV A=${B:-x", "failed to process \"${B:-x\": syntax error: missing '}'"),
+        ("ENV A=${B:?}", 'failed to process "${B:?}": B: is not allowed to be unset'),
+        ("ENV A=${B^}", 'failed to process "${B^}": unsupported modifier (^) in substitution'),
     ],
 )
 def test_what_cannot_be_applied_is_refused_with_dockers_words(change: str, message: str) -> None:
