@@ -26,7 +26,7 @@ from teul.oci.image_config import MAX_CONFIG_BYTES, ImageDocument, decode_image_
 from teul.oci.platform import Platform, choose, suits
 from teul.oci.reference import Reference, parse_reference
 from teul.services.images.archive_contents import INDEX_FILE, MANIFEST_FILE, ArchiveContents
-from teul.services.images.assemble import MAX_INDEX_DEPTH, MAX_LAYERS, check_layers, describe, kind_of, leads_to_index
+from teul.services.images.assemble import MAX_INDEX_DEPTH, MAX_LAYERS, check_history, check_layers, describe, kind_of, leads_to_index
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Member
 
@@ -92,6 +92,7 @@ def _plan_saved(
         raise InvalidArchive(f"invalid manifest, layers length mismatch: expected {len(image.layers)}, got {len(document.diff_ids)}")
     if len(image.layers) > MAX_LAYERS:
         raise InvalidArchive("max depth exceeded")
+    check_history(document)
     files = tuple(contents.get(name) for name in image.layers)
     layers = tuple(_describe(file) for file in files)
     tags = tuple(_parse_tag(tag) for tag in image.repo_tags)
