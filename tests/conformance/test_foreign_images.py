@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import json
+import lzma
 import re
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +42,12 @@ def archive(name: str, *layers: bytes, stored: tuple[bytes, ...] = (), **members
     return images.pack([*files, images.file("config.json", json.dumps(config)), images.file("manifest.json", json.dumps(manifest))])
 
 
+def _read(members: tarfile.TarFile, name: str) -> bytes:
+    file = members.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
 def test_who_creates_from_an_image_for_another_platform_is_warned(hosts: tuple[DockerHost, DockerHost]) -> None:
     said = []
     for host in hosts:
@@ -66,3 +77,24 @@ def test_the_keys_of_a_config_are_matched_in_any_case(hosts: tuple[DockerHost, D
         host.load(archive("shouting", PROGRAM, Config=config))
         assert host.must("run", "--rm", "shouting") == "last"
         assert host.must("inspect", "-f", "{{json .Config.Labels}}", "shouting") == '{"A":"1","a":"2"}'
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress, gzip.compress], ids=["bzip2", "xz", "gzip"])
+def test_layers_are_taken_however_they_are_compressed(
+    hosts: tuple[DockerHost, DockerHost], compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    upper = images.pack([images.file("word", "upper\n")])
+    data = archive("packed", PROGRAM, upper, stored=(compress(PROGRAM), compress(upper)))
+    for host in hosts:
+        host.load(data)
+        assert host.must("run", "--rm", "packed", "sh", "-c", "read word </word; echo $word") == "upper"
+        host.must("save", "-o", str(tmp_path / "saved.tar"), "packed")
+        host.must("rmi", "packed")
+        with tarfile.open(tmp_path / "saved.tar") as saved:
+            names = json.loads(_read(saved, "manifest.json"))[0]["Layers"]
+            heads = [_read(saved, name)[:4] for name in names]
+        # Every reader of archives knows gzip.
+        assert not any(head.startswith((b"BZh", b"\xfd7zX")) for head in heads)
+        host.must("load", "-i", str(tmp_path / "saved.tar"))
+        assert host.must("run", "--rm", "packed", "sh", "-c", "read word </word; echo $word") == "upper"
+        host.must("rmi", "packed")
