@@ -473,6 +473,28 @@ def test_what_our_engine_says_otherwise(own: Pair) -> None:
         assert disk_usage_differs(own, format_, volume=False) == []  # it has none yet
 
 
+@pytest.mark.parametrize(
+    "format_",
+    [
+        "{{.Config.Labels.nope}}",
+        "{{.Config.Labels.a}}",
+        "{{.Config.Labels.nope.more}}",
+        "{{if .Config.Labels.nope}}y{{else}}n{{end}}",
+        '{{eq .Config.Labels.nope ""}}',
+        "{{json .Config.Labels}} {{json .Config.Labels.nope}}",
+        "{{.Config.Volumes}} {{json .Config.Volumes}} {{.Config.Volumes.nope}}",
+        "{{.HostConfig.Sysctls.nope}} {{.HostConfig.Tmpfs}} {{.HostConfig.LogConfig.Config.nope}}",
+        "{{.NetworkSettings.Networks.nope}} {{.NetworkSettings.Networks.nope.IPAddress}}",
+    ],
+)
+def test_names_that_a_map_does_not_have(pair: Pair, format_: str) -> None:
+    pair.dockerd.must("create", "--name", "labelled", "--label", "a=b", "busybox", "true")
+    try:
+        pair.same("inspect", "-f", format_, "labelled")
+    finally:
+        pair.dockerd.must("rm", "labelled")
+
+
 def test_commits(pair: Pair) -> None:
     pair.dockerd.must("run", "--name", "box", "busybox", "sh", "-c", "echo > /made")
     outputs = []

@@ -6,10 +6,12 @@ plain, gzip or zstd. Nothing is downloaded.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import subprocess
 import tarfile
 from collections.abc import Iterable
@@ -122,8 +124,8 @@ class Image:
         return pack([*members, file("manifest.json", json.dumps(manifest))])
 
     def oci_archive(self, compression: str = "gzip") -> bytes:
-        """An OCI image layout in a tar: layers "none", "gzip" or "zstd"."""
-        suffix = {"none": "", "gzip": "+gzip", "zstd": "+zstd"}[compression]
+        """An OCI image layout in a tar: layers "none", "gzip", "zstd", or as no media type says."""
+        suffix = {"none": "", "gzip": "+gzip", "zstd": "+zstd", "xz": "", "bzip2": ""}[compression]
         blobs: dict[str, bytes] = {}
 
         def store(media_type: str, data: bytes) -> dict[str, Any]:
@@ -199,6 +201,8 @@ def compress(data: bytes, compression: str) -> bytes:
             return gzip.compress(data, compresslevel=1, mtime=0)
         case "zstd":
             return zstandard.ZstdCompressor(level=1).compress(data)
+        case "xz" | "bzip2":
+            return lzma.compress(data, preset=0) if compression == "xz" else bz2.compress(data, 1)
     raise ValueError(compression)
 
 

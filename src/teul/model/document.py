@@ -1,8 +1,9 @@
 """How Docker's JSON documents become structs and go back, with the rules of the Go program that defined them.
 
-Reading a request (`decode`): keys match whatever their case, `null` is the same as leaving the field out, unknown keys are
-ignored, and a command may be one string instead of a list. Writing a response (`render`): fields stand in Docker's order, and
-those that Docker leaves out when empty are left out. The database holds plain encodings of the same structs and needs none of these rules.
+Reading a request (`decode`): keys match whatever their case, the last of a name wins, `null` is the same as leaving the field out,
+unknown keys are ignored, and a command may be one string instead of a list. Writing a response (`render`): fields stand in Docker's
+order, and those that Docker leaves out when empty are left out. The database holds plain encodings of the same structs and needs none of
+these rules.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def _normalise_struct(kind: type[Document], value: Mapping[str, Any]) -> dict[st
     normal: dict[str, Any] = {}
     for key, item in value.items():
         name = names.get(key.lower())
-        if name is None or item is None or (name in normal and key != name):
+        if name is None or item is None:
             continue
         normal[name] = [item] if name in strings and isinstance(item, str) else _normalise(kinds[name], item)
     return normal

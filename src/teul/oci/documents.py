@@ -5,7 +5,9 @@ Every decoder is given bytes whose number was limited before; it raises `Invalid
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import types
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -110,14 +112,15 @@ def encode_document(document: msgspec.Struct) -> bytes:
 
 
 def decode_lenient(data: bytes, shape: type[T], name: str, *, limit_bytes: int = MAX_DOCUMENT_BYTES) -> T:
-    """Decode JSON as Go does: unknown members are ignored, null members count as absent.
+    """Decode JSON as Go does: members are known by any case of letters, the last of a name wins, null ones count as absent, and others are
+    ignored.
 
     Raises `InvalidDocument` for anything that does not fit `shape`, is larger than `limit_bytes`, or is nested absurdly deep.
     """
     if len(data) > limit_bytes:
         raise InvalidDocument(f"invalid {name}: {len(data)} bytes are more than the limit of {limit_bytes}")
     try:
-        return msgspec.convert(_without_nulls(msgspec.json.decode(data)), shape, dec_hook=_decode)
+        return msgspec.convert(_spelled(_without_nulls(msgspec.json.decode(data)), shape), shape, dec_hook=_decode)
     except RecursionError:
         raise InvalidDocument(f"invalid {name}: exceeded max depth") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -130,6 +133,30 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
+
+
+def _spelled(value: Any, kind: Any) -> Any:
+    """`value` with members of structs named as `kind` has them; what does not have its shape is left for msgspec to judge."""
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(member for member in get_args(kind) if member is not type(None))
+    if isinstance(value, list) and get_origin(kind) is list:
+        return [_spelled(item, get_args(kind)[0]) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if get_origin(kind) is dict:
+        return {key: _spelled(item, get_args(kind)[1]) for key, item in value.items()}
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return value
+    members = _members(kind)
+    # In the order of the document, so that of two spellings the later one stays.
+    known = ((members[key.lower()], item) for key, item in value.items() if key.lower() in members)
+    return {name: _spelled(item, member) for (name, member), item in known}
+
+
+@cache
+def _members(kind: type[msgspec.Struct]) -> dict[str, tuple[str, Any]]:
+    """By lower-case name: a struct's members' names and types."""
+    return {field.encode_name.lower(): (field.encode_name, field.type) for field in msgspec.structs.fields(kind)}
 
 
 def _decode(kind: type, value: Any) -> Any:

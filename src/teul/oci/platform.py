@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -26,6 +26,14 @@ _ARCHITECTURES = frozenset({
 })  # fmt: skip
 # uname -m to GOARCH, where they differ beyond what `_normal_architecture` does.
 _MACHINES = {"armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"), "i686": ("386", ""), "loongarch64": ("loong64", "")}
+
+# What /proc/cpuinfo has of an x86-64 processor of levels 2, 3 and 4, each beside those before. spec: x86-64 psABI, "Micro-Architecture
+# Levels". kernel: it takes the flags of registers away that it does not save.
+_LEVELS = (
+    frozenset({"pni", "ssse3", "cx16", "sse4_1", "sse4_2", "popcnt", "lahf_lm"}),
+    frozenset({"fma", "movbe", "xsave", "avx", "f16c", "bmi1", "avx2", "bmi2", "abm"}),
+    frozenset({"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"}),
+)
 
 
 class InvalidPlatform(InvalidParameter):
@@ -54,6 +62,15 @@ def host_platform(machine: str | None = None) -> Platform:
     name = machine if machine is not None else os.uname().machine
     architecture, variant = _MACHINES.get(name) or _normal_architecture(name, "")
     return Platform(os="linux", architecture=architecture, variant=variant or None)
+
+
+def detected_platform(flags: Collection[str], machine: str | None = None) -> Platform:
+    """As `host_platform`, with the variant of an amd64 or arm64 processor, of which /proc/cpuinfo has these `flags`."""
+    host = host_platform(machine)
+    if host.architecture == "amd64":
+        levels = (level for level, wanted in enumerate(_LEVELS, 2) if not all(wanted <= set(flags) for wanted in _LEVELS[: level - 1]))
+        return msgspec.structs.replace(host, variant=f"v{next(levels, len(_LEVELS) + 2) - 1}")
+    return msgspec.structs.replace(host, variant=host.variant or "v8") if host.architecture == "arm64" else host
 
 
 def parse_platform(specifier: str, host: Platform | None = None) -> Platform:

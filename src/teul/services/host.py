@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 
 from teul.linux import caps, cgroups
-from teul.oci.platform import host_platform
+from teul.oci.platform import Platform, detected_platform, host_platform
 from teul.oci.seccomp_profile import kernel_version
 
 
@@ -33,12 +33,16 @@ class LimitSupport:
     blkio_throttle: bool = True
 
 
+_AMD64 = Platform(os="linux", architecture="amd64")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """A host as containers see it.
 
-    `architecture` is Go's name (amd64). `capabilities` are those that the engine can hand out, `known_capabilities` those that the
-    kernel has, both in the kernel's order. `cpuset_cpus` and `cpuset_mems` are kernel lists ("0-3"), empty if not known.
+    `architecture` is Go's name (amd64), and `platform` says more exactly which. `capabilities` are those that the engine can hand out,
+    `known_capabilities` those that the kernel has, both in the kernel's order. `cpuset_cpus` and `cpuset_mems` are kernel lists ("0-3"),
+    empty if not known.
     `thermal_throttle_paths` are sysfs directories that Docker hides. `apparmor_profiles` are the loaded profiles; None without AppArmor.
     """
 
@@ -57,6 +61,7 @@ class HostFacts:
     sysctls: frozenset[str] = frozenset()
     in_user_namespace: bool = False
     thermal_throttle_paths: tuple[str, ...] = ()
+    platform: Platform = _AMD64
 
 
 # Kernel parameters that are set in every container with a network of its own, where the kernel has them.
@@ -96,7 +101,14 @@ def gather_host_facts(layout: cgroups.Layout) -> HostFacts:
         sysctls=frozenset(name for name in NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))),
         in_user_namespace=_read("/proc/self/uid_map").split() != ["0", "0", "4294967295"],
         thermal_throttle_paths=_thermal_throttle_paths(),
+        platform=detected_platform(_processor_flags()),
     )
+
+
+def _processor_flags() -> list[str]:
+    """Of the first processor, in the kernel's words; none where the kernel does not speak of them so."""
+    lines = (line.partition(":") for line in _read("/proc/cpuinfo").splitlines())
+    return next((value.split() for name, _, value in lines if name.strip() == "flags"), [])
 
 
 def _limit_support(layout: cgroups.Layout) -> LimitSupport:

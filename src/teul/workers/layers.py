@@ -128,8 +128,12 @@ async def unpack(blob_path: str, compression: str, directory: str, limits: Limit
     return Unpacked(diff_id or Digest(done["diff_id"]), done["size"])
 
 
-async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits, slow: SlowWork) -> Ingested:
+async def ingest(
+    stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits, slow: SlowWork, *, as_it_came: bool = False
+) -> Ingested:
     """Unpack the layer that `stream` brings into the empty `directory` and keep it in the new file `keep_path`.
+
+    A blob whose compression the registry formats have no name for is kept decompressed, unless it is wanted `as_it_came`.
 
     Raises `InvalidArchive` or `System`, and whatever `stream` raises.
     """
@@ -140,6 +144,7 @@ async def ingest(stream: AsyncIterator[bytes], keep_path: str, directory: str, l
             "parent_pid": os.getpid(),
             "root": directory,
             "keep_fd": keep_fd,
+            "as_it_came": as_it_came,
             "limit_bytes": limits.layer_bytes,
             "limit_entries": limits.layer_entries,
             "trailing_bytes": limits.trailing_bytes,
@@ -174,13 +179,15 @@ async def index_blob(blob_path: str, directory: str, limits: Limits, *, diff_id:
         os.close(source_fd)
 
 
-async def index_stream(stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits) -> Indexed:
-    """As `index_blob` without a known digest, of the layer that `stream` brings; its blob is kept in the new file `keep_path`.
+async def index_stream(
+    stream: AsyncIterator[bytes], keep_path: str, directory: str, limits: Limits, *, as_it_came: bool = False
+) -> Indexed:
+    """As `index_blob` without a known digest, of the layer that `stream` brings; its blob is kept as by `ingest`, in the file `keep_path`.
 
     The blob of an uncompressed layer is the same file as its archive. Raises `InvalidArchive` or `System`, and whatever `stream` raises.
     """
     async with (
-        _index_job(directory, limits, archive=True, keep_path=keep_path) as (order, fds),
+        _index_job(directory, limits, archive=True, keep_path=keep_path, as_it_came=as_it_came) as (order, fds),
         running_worker(_PROGRAM, order, stdin=asyncio.subprocess.PIPE, pass_fds=fds) as worker,
         feeding(worker, stream) as feed,
     ):
@@ -193,7 +200,7 @@ async def index_stream(stream: AsyncIterator[bytes], keep_path: str, directory: 
 
 @asynccontextmanager
 async def _index_job(
-    directory: str, limits: Limits, *, archive: bool, keep_path: str | None = None
+    directory: str, limits: Limits, *, archive: bool, keep_path: str | None = None, as_it_came: bool = False
 ) -> AsyncIterator[tuple[IndexOrder, tuple[int, ...]]]:
     """The order, and the descriptors of the new files that it names. The worker's root is an empty directory."""
     root = os.path.join(directory, "root")
@@ -209,6 +216,7 @@ async def _index_job(
             "index_fd": index_fd,
             "archive_fd": archive_fd,
             "keep_fd": keep_fd,
+            "as_it_came": as_it_came,
             "limit_bytes": limits.layer_bytes,
             "limit_entries": limits.layer_entries,
             "trailing_bytes": limits.trailing_bytes,

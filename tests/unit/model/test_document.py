@@ -176,9 +176,9 @@ def test_keys_match_whatever_their_case_and_others_are_ignored() -> None:
     assert (config.image, config.tty, host_config.memory) == ("x", True, 7)
 
 
-def test_the_exact_key_wins_over_one_of_another_case() -> None:
+def test_the_last_of_a_name_wins_by_whatever_case_of_letters() -> None:
     assert decode(ContainerConfig, b'{"image": "a", "Image": "b"}').image == "b"
-    assert decode(ContainerConfig, b'{"Image": "b", "image": "a"}').image == "b"
+    assert decode(ContainerConfig, b'{"Image": "b", "image": "a"}').image == "a"
 
 
 def test_what_docker_printed_is_read_back() -> None:

@@ -37,6 +37,20 @@ def test_a_manifest_is_read_and_what_it_does_not_know_is_passed_over() -> None:
     assert manifest.layers[0].digest == DIGEST
 
 
+def test_members_are_known_by_any_case_of_letters_and_the_last_of_a_name_wins() -> None:
+    """docker: encoding/json, and so what an image of somebody else's making says means the same here."""
+    other = Digest.of(b"other")
+    text = json.dumps({"SCHEMAVERSION": 2, "Config": {**DESCRIPTOR, "Size": 7, "DIGEST": str(other)}, "LAYERS": [], "mediatype": "x"})
+    manifest = decode_manifest(text.encode())
+    assert manifest.config == Descriptor(media_type=OCI_CONFIG, digest=other, size_bytes=7)
+    assert manifest.media_type == "x"
+
+
+def test_a_manifest_is_no_index_by_another_case_of_letters_either() -> None:
+    with pytest.raises(InvalidDocument, match="it is an index too"):
+        decode_manifest(manifest_bytes(MANIFESTS=[]))
+
+
 @pytest.mark.parametrize("data", [manifest_bytes(schemaVersion=0), json.dumps({"config": DESCRIPTOR, "layers": []}).encode()])
 def test_a_manifest_need_not_say_which_schema_it_has(data: bytes) -> None:
     assert decode_manifest(data).config.digest == DIGEST

@@ -29,6 +29,13 @@ def encoded(**members: Any) -> bytes:
     return json.dumps({"architecture": "amd64", "os": "linux", "rootfs": ROOT, **members}).encode()
 
 
+def test_keys_are_matched_in_any_case_and_the_last_one_wins() -> None:
+    document = decode_image_config(
+        encoded(Config={"cmd": ["a"], "CMD": ["b"], "labels": {"Key": "1", "key": "2"}, "HealthCheck": {"retries": 3}}, created_By="x")
+    )
+    assert document.config == ImageConfig(cmd=["b"], labels={"Key": "1", "key": "2"}, healthcheck=Healthcheck(retries=3))
+
+
 def test_everything_docker_writes_is_there() -> None:
     document = decode_image_config(
         encoded(

@@ -11,6 +11,7 @@ from teul.oci.platform import (
     Platform,
     choose,
     decode_platform,
+    detected_platform,
     host_platform,
     normalize,
     parse_platform,
@@ -184,3 +185,26 @@ def test_an_image_without_a_variant_suits_any() -> None:
 )
 def test_normal_forms(platform: Platform, expected: str) -> None:
     assert str(normalize(platform)) == expected
+
+
+V2 = "pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm"
+V3 = f"{V2} fma movbe xsave avx f16c bmi1 avx2 bmi2 abm"
+V4 = f"{V3} avx512f avx512dq avx512cd avx512bw avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "platform"),
+    [
+        ("x86_64", "", "linux/amd64/v1"),
+        ("x86_64", V2, "linux/amd64/v2"),
+        ("x86_64", f"{V2} avx2", "linux/amd64/v2"),
+        ("x86_64", V3, "linux/amd64/v3"),
+        ("x86_64", V4, "linux/amd64/v4"),
+        ("x86_64", V4.replace("fma ", ""), "linux/amd64/v2"),
+        ("aarch64", "", "linux/arm64/v8"),
+        ("armv7l", "", "linux/arm/v7"),
+        ("s390x", "", "linux/s390x"),
+    ],
+)
+def test_the_platform_that_the_host_is_detected_to_be(machine: str, flags: str, platform: str) -> None:
+    assert str(detected_platform(flags.split(), machine)) == platform

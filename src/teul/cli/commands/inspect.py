@@ -56,23 +56,42 @@ _ABSENT: dict[str, dict[str, object]] = {
 _ABSENT_OF_VOLUME: dict[str, object] = {"ClusterVolume": None, "Status": {}, "UsageData": None}
 
 
-class _Lenient(dict[str, object]):
-    """A document in which `absent` fields read as empty, without being shown."""
+# The fields of each part of a document that are maps of names which users or drivers choose.
+_MAPS: dict[str, frozenset[str]] = {
+    "": frozenset({"Labels", "Options", "Status", "Containers"}),
+    "Config": frozenset({"Labels", "Volumes"}),
+    "HostConfig": frozenset({"Annotations", "StorageOpt", "Sysctls", "Tmpfs"}),
+    "HostConfig.LogConfig": frozenset({"Config"}),
+    "NetworkSettings": frozenset({"Networks"}),
+    "GraphDriver": frozenset({"Data"}),
+    "IPAM": frozenset({"Options"}),
+}
 
-    def __init__(self, document: dict[str, object], absent: dict[str, object]) -> None:
+
+class _Part(dict[str, object]):
+    """An object of a document as templates see it: `absent` fields read as empty, without being shown, and maps as maps."""
+
+    def __init__(self, document: dict[str, object], place: str, absent: dict[str, object]) -> None:
         super().__init__(document)
+        self._place = place
         self._absent = absent
 
     def template_field(self, name: str) -> object:
         from teul.cli.templates.functions import field
+        from teul.cli.templates.maps import NamedValues
 
-        return self._absent[name] if name not in self and name in self._absent else field(dict(self), name)
+        value = self._absent[name] if name not in self and name in self._absent else field(dict(self), name)
+        if name in _MAPS.get(self._place, ()) and (value is None or isinstance(value, dict)):
+            return NamedValues(value)
+        place = f"{self._place}.{name}".lstrip(".")
+        if isinstance(value, dict) and (place in _MAPS or place in _ABSENT):
+            return _Part(value, place, _ABSENT.get(place, {}))
+        return value
 
 
 def for_templates(document: dict[str, Any]) -> dict[str, Any]:
     """`document` as templates see it."""
-    parts = {part: _Lenient(value, _ABSENT[part]) for part, value in document.items() if part in _ABSENT and isinstance(value, dict)}
-    return _Lenient({**document, **parts}, _ABSENT_OF_VOLUME if "Mountpoint" in document else _ABSENT[""])
+    return _Part(document, "", _ABSENT_OF_VOLUME if "Mountpoint" in document else _ABSENT[""])
 
 
 def show(context: Context, format_: str, references: list[str], get: Get) -> int:

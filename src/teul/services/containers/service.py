@@ -35,7 +35,7 @@ from teul.services.containers.logs import read_log
 from teul.services.containers.names import Names
 from teul.services.containers.processes import Listing, list_processes
 from teul.services.containers.registry import ContainerRegistry
-from teul.services.containers.request.check import check_name, check_request
+from teul.services.containers.request.check import check_name, check_request, platform_warnings
 from teul.services.containers.request.complete import complete
 from teul.services.containers.request.mounts import inherit, mounts_of, parse_volumes_from
 from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
@@ -166,7 +166,8 @@ class Containers:
         self._volumes.name(container)
         self._registry.hold(container)
         await run_to_end(self._make(container))
-        return CreatedContainer(id=container_id, warnings=checked.warnings)
+        warnings = [*checked.warnings, *([] if request.platform else platform_warnings(image.document.platform, self._launcher.host))]
+        return CreatedContainer(id=container_id, warnings=warnings)
 
     async def _make(self, container: Container) -> None:
         """Volumes, directories and record of a new container, or none, and then its reserved name is free and its image nobody's."""

@@ -39,6 +39,10 @@ class ArchiveContents:
             raise InvalidArchive(f"invalid archive: duplicate {name}")
         self._members[name] = member
 
+    def replace(self, name: str, file: Member) -> None:
+        """Have `file` under that name, whatever there was."""
+        self._members[_inside(name)] = file
+
     def find(self, name: str) -> Member | None:
         """The file called `name`, through links. Raises `InvalidArchive` for links that lead nowhere good."""
         for _ in range(_MAX_LINKS):
@@ -85,6 +89,11 @@ class ArchiveContents:
         if member.size_bytes > limit_bytes:
             raise InvalidArchive(f"invalid archive: {member.name} is larger than {limit_bytes} bytes")
         return self._read(member)
+
+
+def claims_digest(name: str) -> bool:
+    """Whether a member of that name is held against it."""
+    return _claimed_digest(name) is not None
 
 
 def _claimed_digest(name: str) -> Digest | None:

@@ -35,6 +35,13 @@ def check_layers(manifest: Manifest, document: ImageDocument) -> None:
         raise InvalidDocument("mismatched image rootfs and manifest layers")
     if len(manifest.layers) > MAX_LAYERS:
         raise InvalidDocument("max depth exceeded")
+    check_history(document)
+
+
+def check_history(document: ImageDocument) -> None:
+    """Raises `InvalidDocument` for steps that speak of more layers than there are. docker: internal/image/store.go, Create."""
+    if sum(not step.empty_layer for step in document.history or ()) > len(document.diff_ids):
+        raise InvalidDocument("too many non-empty layers in History section")
 
 
 def leads_to_index(descriptor: Descriptor, data: bytes) -> bool:

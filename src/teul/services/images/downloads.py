@@ -164,7 +164,8 @@ class Download:
             source = repository.telling(lambda seconds: self._tell(Waiting(seconds)))
             async with source.open_blob(self._layer, verify=False) as chunks:
                 try:
-                    arrived = await take_layer(self._store, self._counted(aiter(chunks)), self._directory, self._limits)
+                    counted = self._counted(aiter(chunks))
+                    arrived = await take_layer(self._store, counted, self._directory, self._limits, as_it_came=True)
                 except InvalidArchive as error:
                     raise InvalidArchive(f"failed to register layer: {error.message}") from error
         failpoints.reach("images.pull.received")

@@ -52,7 +52,7 @@ async def import_archive(
     async with store.workspace.directory() as directory:
         place = os.path.join(directory, "layer")
         async with slots:
-            layer = await take_layer(store, stream, place, limits)
+            layer = await take_layer(store, stream, place, limits, as_it_came=False)
         failpoints.reach("images.import.unpacked")
         diff_id = layer.unpacked.diff_id
         image = _image(layer, platform, config, request)

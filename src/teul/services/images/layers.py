@@ -20,7 +20,7 @@ from teul.workers.layers import Limits, Unpacked, index_blob, index_stream, inge
 
 log = logging.getLogger(__name__)
 
-_MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zX": "xz", b"BZh": "bzip2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,20 @@ async def make_layer(
     return await _unpack(store, blob_path, compression, directory, limits, diff_id=diff_id)
 
 
-async def take_layer(store: ImageStore, stream: AsyncIterator[bytes], directory: str, limits: Limits) -> ArrivedLayer:
+async def take_layer(store: ImageStore, stream: AsyncIterator[bytes], directory: str, limits: Limits, *, as_it_came: bool) -> ArrivedLayer:
     """Make the new `directory` the layer whose archive `stream` brings, compressed or not.
 
-    The blob is kept beside the directory. Raises InvalidArchive or System, and whatever `stream` raises.
+    The blob is kept beside the directory: `as_it_came`, or decompressed where the registry formats have no name for its compression.
+    Raises InvalidArchive or System, and whatever `stream` raises.
     """
     await run_to_end(run_blocking(os.mkdir, directory, 0o700))
     blob_path = f"{directory}.blob"
     if not store.indexes:
         root = os.path.join(directory, FILES_DIRECTORY)
         await run_to_end(run_blocking(os.mkdir, root, 0o755))
-        done = await ingest(stream, blob_path, root, limits, store.slow)
+        done = await ingest(stream, blob_path, root, limits, store.slow, as_it_came=as_it_came)
         return ArrivedLayer(done.unpacked, done.digest, done.blob_size_bytes, done.compression, blob_path)
-    indexed = await index_stream(stream, blob_path, directory, limits)
+    indexed = await index_stream(stream, blob_path, directory, limits, as_it_came=as_it_came)
     assert indexed.digest is not None, "the blob is kept"
     digest, size_bytes = indexed.digest, indexed.blob_size_bytes
     unpacked = indexed.unpacked

@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from teul import failpoints
 from teul.aio import Tasks, run_blocking, run_to_end
@@ -23,15 +23,17 @@ from teul.oci.platform import Platform
 from teul.oci.reference import Reference
 from teul.services.images.archive_contents import ArchiveContents
 from teul.services.images.catalog import Catalog
-from teul.services.images.layers import make_layer
+from teul.services.images.layers import make_layer, take_layer
 from teul.services.images.new_image import BlobFile, NewImage, NewPlatform, PreparedLayer
-from teul.services.images.plan import PlannedImage, PlannedPlatform, plan_load
+from teul.services.images.plan import PlannedImage, PlannedPlatform, foreign_layers, plan_load
 from teul.services.images.store import ImageStore
 from teul.services.images.stored_members import BlobWithdrawn, StoredMembers
 from teul.snapshots.layers import link_layer
 from teul.store.metadata.images import TagRow
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Limits, Member, Unpacked, split
+
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ async def load_archive(
                 contents.add(member)
                 unpacking.offer(member)
         failpoints.reach("images.load.received")
+        for name in await store.slow.run(foreign_layers, contents):
+            contents.replace(name, await unpacking.translate(contents.get(name)))
         planned = await store.slow.run(plan_load, contents, host, wanted)
         unpacking.keep_only({file.path for image in planned for file in image.files})
         prepared: dict[Digest, PreparedLayer] = {}
@@ -139,7 +143,8 @@ class _Unpacking:
         self._slots = slots
         self._tasks = tasks
         self._count = 0
-        self._running: dict[str, tuple[asyncio.Task[None], asyncio.Future[_Outcome]]] = {}
+        # Without a task where the layer is made already.
+        self._running: dict[str, tuple[asyncio.Task[None] | None, asyncio.Future[_Outcome]]] = {}
 
     def offer(self, member: Member) -> None:
         """Start on `member` if it may be a layer that is new."""
@@ -150,7 +155,8 @@ class _Unpacking:
         """Give up the layers at other `paths`, which turned out to belong to no wanted image."""
         for path in self._running.keys() - paths:
             task, _ = self._running.pop(path)
-            task.cancel()
+            if task is not None:
+                task.cancel()
 
     async def copy(self, diff_id: Digest) -> tuple[str, Unpacked] | None:
         """The layer of that archive, if another chain has it, as the caller's own directory; the files are the same."""
@@ -170,6 +176,16 @@ class _Unpacking:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    async def translate(self, member: Member) -> Member:
+        """The layer's uncompressed archive, in the place of `member`. Raises what unpacking raised."""
+        directory = self._new_directory()
+        async with self._slots:
+            made = await take_layer(self._store, _chunks(self._store, member.path), directory, self._limits, as_it_came=False)
+        future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+        future.set_result((directory, made.unpacked))
+        self._running[made.blob_path] = (None, future)
+        return replace(member, path=made.blob_path, size_bytes=made.size_bytes, digest=made.digest, compression="")
 
     def _start(self, member: Member) -> None:
         directory = self._new_directory()
@@ -195,6 +211,12 @@ class _Unpacking:
         finally:
             if not future.done():
                 future.set_result(outcome)
+
+
+async def _chunks(store: ImageStore, path: str) -> AsyncIterator[bytes]:
+    with await store.slow.run(open, path, "rb") as file:
+        while chunk := await store.slow.run(file.read, _CHUNK_BYTES):
+            yield chunk
 
 
 def _read(member: Member) -> bytes:

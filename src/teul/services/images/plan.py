@@ -25,8 +25,8 @@ from teul.oci.documents import (
 from teul.oci.image_config import MAX_CONFIG_BYTES, ImageDocument, decode_image_config
 from teul.oci.platform import Platform, choose, suits
 from teul.oci.reference import Reference, parse_reference
-from teul.services.images.archive_contents import INDEX_FILE, MANIFEST_FILE, ArchiveContents
-from teul.services.images.assemble import MAX_INDEX_DEPTH, MAX_LAYERS, check_layers, describe, kind_of, leads_to_index
+from teul.services.images.archive_contents import INDEX_FILE, MANIFEST_FILE, ArchiveContents, claims_digest
+from teul.services.images.assemble import MAX_INDEX_DEPTH, MAX_LAYERS, check_history, check_layers, describe, kind_of, leads_to_index
 from teul.workers.client import InvalidArchive
 from teul.workers.layers import Member
 
@@ -92,6 +92,7 @@ def _plan_saved(
         raise InvalidArchive(f"invalid manifest, layers length mismatch: expected {len(image.layers)}, got {len(document.diff_ids)}")
     if len(image.layers) > MAX_LAYERS:
         raise InvalidArchive("max depth exceeded")
+    check_history(document)
     files = tuple(contents.get(name) for name in image.layers)
     layers = tuple(_describe(file) for file in files)
     tags = tuple(_parse_tag(tag) for tag in image.repo_tags)
@@ -99,6 +100,9 @@ def _plan_saved(
     if original is not None and original.has_layers(layers):
         yield replace(original, tags=tags)
         return
+    for file in files:
+        if file.compression not in _LAYER_COMPRESSIONS:
+            raise InvalidArchive(f"unsupported layer compression: {file.compression}")
     config = Descriptor(media_type=OCI_CONFIG, digest=Digest.of(raw), size_bytes=len(raw))
     manifest = encode_manifest(config, list(layers))
     target = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(manifest), size_bytes=len(manifest))
@@ -231,8 +235,6 @@ def _take_manifest(contents: ArchiveContents, descriptor: Descriptor, wanted: Pl
         if document.os in ("", "linux"):
             check_layers(manifest, document)
             files = tuple(contents.blob(layer) for layer in manifest.layers)
-            for file in files:
-                _check_compression(file)
             documents[manifest.config.digest] = raw
             return PlannedImage(descriptor, documents, (PlannedPlatform(document, tuple(manifest.layers), files),))
     if wanted is not None and not descriptor.is_attestation:
@@ -245,15 +247,23 @@ def _check_system(document: ImageDocument) -> None:
         raise InvalidArchive(f"cannot load {document.os} image on linux")
 
 
+def foreign_layers(contents: ArchiveContents) -> list[str]:
+    """The names of the layers in `manifest.json` that are compressed in a way that the registry formats have no name for.
+
+    Not those that are also blobs, which a manifest may tell of. Raises `InvalidArchive` or `InvalidDocument`.
+    """
+    saved = contents.find(MANIFEST_FILE)
+    if saved is None:
+        return []
+    names = {name: None for image in decode_saved_images(contents.read(saved, MAX_DOCUMENT_BYTES)) for name in image.layers}
+    layers = ((name, contents.find(name)) for name in names)
+    return [name for name, file in layers if file is not None and not claims_digest(name) and file.compression not in _LAYER_COMPRESSIONS]
+
+
 def _describe(file: Member) -> Descriptor:
-    _check_compression(file)
     assert file.digest is not None, "only files are looked up"
-    return Descriptor(media_type=layer_media_type(file.compression), digest=file.digest, size_bytes=file.size_bytes)
-
-
-def _check_compression(file: Member) -> None:
-    if file.compression not in _LAYER_COMPRESSIONS:
-        raise InvalidArchive(f"unsupported layer compression: {file.compression}")
+    compression = file.compression if file.compression in _LAYER_COMPRESSIONS else ""
+    return Descriptor(media_type=layer_media_type(compression), digest=file.digest, size_bytes=file.size_bytes)
 
 
 def _parse_tag(text: str) -> Reference:

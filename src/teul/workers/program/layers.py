@@ -107,7 +107,7 @@ def _ingest(order: IngestOrder) -> IngestResult:
     diff_hasher = hashlib.sha256()
     keeper = HashedFile(order["keep_fd"])
     chunks, compression = sniffed(read_chunks(SOURCE_FD))
-    if compression in ("", "gzip", "zstd"):
+    if order["as_it_came"] or compression in ("", "gzip", "zstd"):
         plain = decompressed(teed(chunks, keeper.write), compression)
     else:
         plain = teed(decompressed(chunks, compression), keeper.write)
@@ -127,7 +127,7 @@ def _index(order: IndexOrder) -> IndexResult:
     archive = HashedFile(order["archive_fd"])
     chunks, compression = sniffed(read_chunks(SOURCE_FD))
     blob = archive
-    if compression in ("gzip", "zstd"):
+    if compression and (order["as_it_came"] or compression in ("gzip", "zstd")):
         blob = HashedFile(order["keep_fd"])
         plain = decompressed(teed(chunks, blob.write), compression)
     else:

@@ -62,10 +62,11 @@ class UnpackOrder(_Confined):
 
 
 class IngestOrder(_Confined):
-    """Unpack a layer, and write the blob that is to be kept to the descriptor `keep_fd`."""
+    """Unpack a layer, and write the blob that is to be kept to the descriptor `keep_fd`; `as_it_came` is as in `IndexOrder`."""
 
     job: Literal["ingest"]
     keep_fd: int
+    as_it_came: bool
 
 
 class IndexOrder(_Confined):
@@ -73,13 +74,15 @@ class IndexOrder(_Confined):
 
     `archive_fd` takes the uncompressed archive; None: it is the file on stdin, which is not compressed, and whose diff id is known.
     `keep_fd` takes the blob as it came; None: whoever asks has it. A blob that comes uncompressed is itself the archive, and is written
-    once: to `archive_fd`. So is one whose compression the registry formats have no name for, decompressed.
+    once: to `archive_fd`. So is one whose compression the registry formats have no name for, decompressed, unless the blob is wanted
+    `as_it_came` even so.
     """
 
     job: Literal["index"]
     index_fd: int
     archive_fd: int | None
     keep_fd: int | None
+    as_it_came: bool
 
 
 LayersOrder = SplitOrder | UnpackOrder | IngestOrder | IndexOrder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import lzma
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -111,7 +112,9 @@ async def test_a_docker_save_archive_in_the_new_layout_keeps_its_manifest(host: 
 
 
 @pytest.mark.parametrize(
-    ("compress", "suffix"), [(bytes, ""), (gzip.compress, "+gzip"), (zstandard.compress, "+zstd")], ids=["plain", "gzip", "zstd"]
+    ("compress", "suffix"),
+    [(bytes, ""), (gzip.compress, "+gzip"), (zstandard.compress, "+zstd"), (lzma.compress, "")],
+    ids=["plain", "gzip", "zstd", "xz"],
 )
 async def test_an_oci_layout(host: Host, compress: Callable[[bytes], bytes], suffix: str) -> None:
     blobs, descriptor = oci_archive(
@@ -280,7 +283,8 @@ def _broken() -> dict[str, tuple[bytes, str]]:
         "layers too many": (saved(files, [{**item, "Layers": ["l.tar", "l.tar"]}]), "layers length mismatch: expected 2, got 1"),
         "wrong layer": (saved({**files, "l.tar": other}, [item]), 'invalid diffID for layer 0: expected "sha256:'),
         "a layer that is none": (saved({**files, "l.tar": b"x" * 600}, [item]), "invalid tar header"),
-        "xz layer": (saved({**files, "l.tar": b"\xfd7zXZ\x00" + bytes(99)}, [item]), "unsupported layer compression: xz"),
+        "xz layer": (saved({**files, "l.tar": b"\xfd7zXZ\x00" + bytes(99)}, [item]), "invalid compressed data"),
+        "xz layer cut off": (saved({**files, "l.tar": lzma.compress(BASE)[:-20]}, [item]), "unexpected EOF"),
         "another system": (
             saved({"c.json": document.replace(b"linux", b"plan9"), "l.tar": BASE}, [{**item, "Config": "c.json"}]),
             "cannot load plan9 image on linux",

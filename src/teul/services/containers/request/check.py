@@ -25,6 +25,7 @@ from teul.model.host_config import HostConfig, RestartPolicy, Ulimit
 from teul.model.network_config import NetworkingConfig
 from teul.model.signals import parse_signal
 from teul.model.terminal import check_console_size
+from teul.oci.platform import Platform, suits
 from teul.services.containers.request.capabilities import normalise_capabilities
 from teul.services.containers.request.log_options import check_log_config
 from teul.services.containers.request.mounts import check_absolute, check_not_root, clean_path, parse_volumes_from, plan_mounts
@@ -88,6 +89,14 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(bare):
         raise InvalidParameter(f"Invalid container name ({name}), only {_NAME_CHARACTERS} are allowed")
     return bare
+
+
+def platform_warnings(image: Platform, host: HostFacts) -> list[str]:
+    """Of an image that is not for this host, where nobody has asked for it. docker: daemon/create.go."""
+    if suits(image, host.platform):
+        return []
+    mismatch = f"The requested image's platform ({image}) does not match the detected host platform ({host.platform})"
+    return [f"{mismatch} and no specific platform was requested"]
 
 
 def check_exec(config: ExecConfig) -> None:
