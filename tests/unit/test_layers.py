@@ -163,6 +163,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "files", "table", "templates"),
         ("copying", "options", "packing"),
         ("endpoint",),
+        ("reach",),
         ("engine",),
         ("context",),
         ("command",),

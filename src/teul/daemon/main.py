@@ -13,7 +13,7 @@ from teul.daemon.config import EngineConfig, parse_arguments
 from teul.daemon.detachment import leave_caller
 from teul.daemon.directories import make_directories
 from teul.daemon.lock import LockTaken, RootLock
-from teul.errors import TeulError
+from teul.errors import Forbidden, TeulError
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> int:
         config = parse_arguments(arguments, os.environ)
     except TeulError as error:
         return _complain(error)
+    if os.geteuid() != 0:
+        return _complain(Forbidden("the engine needs root: without it no container can be started yet"))
     _configure_logging(debug=config.debug)
     if config.on_demand:
         leave_caller()
