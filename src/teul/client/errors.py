@@ -28,7 +28,8 @@ class OutputFailed(ClientError):
     def __init__(self, fd: int, error: OSError) -> None:
         super().__init__()
         name = {0: "/dev/stdin", 1: "/dev/stdout", 2: "/dev/stderr"}.get(fd, f"descriptor {fd}")
-        self.message = f"write {name}: {(error.strerror or str(error)).lower()}"
+        self.reason = (error.strerror or str(error)).lower()
+        self.message = f"write {name}: {self.reason}"
 
     def __str__(self) -> str:
         return self.message
