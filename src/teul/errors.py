@@ -10,8 +10,8 @@ from __future__ import annotations
 class TeulError(Exception):
     """Base of every error that Teul raises on purpose.
 
-    `message` is the text a client sees, worded as Docker words it. `hint` is the next thing to try; the CLI and the log show it,
-    the API does not.
+    `message` is the text a client sees, worded as Docker words it. `hint` is the next thing to try; the `teul` command and the log show it;
+    over the API it is a member of its own beside the message, which Docker's clients pass over.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:

@@ -172,6 +172,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "files", "table", "templates"),
         ("copying", "options", "packing"),
         ("endpoint",),
+        ("reach",),
         ("engine",),
         ("context",),
         ("command",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from teul.client.attach import write_all
+from teul.client.errors import OutputFailed
 from teul.client.terminal import is_terminal
 
 TYPE_CHECKING = False
@@ -30,13 +31,31 @@ class Streams:
         write_all(self.stdout_fd, text.encode("utf-8", "surrogateescape"))
 
     def write_error(self, text: str) -> None:
-        write_all(self.stderr_fd, text.encode("utf-8", "surrogateescape"))
+        try:
+            write_all(self.stderr_fd, text.encode("utf-8", "surrogateescape"))
+        except OutputFailed:
+            return  # nowhere is left where it could be said; the exit code stays
 
     def print(self, text: str) -> None:
         self.write(text + "\n")
 
     def print_error(self, text: str) -> None:
         self.write_error(text + "\n")
+
+    def keep_places(self) -> None:
+        """Have what is closed of the three lead to /dev/null, or the next file or socket that is opened would be taken for one of them.
+
+        docker: Go's runtime does the same before `main`.
+        """
+        for fd in sorted((self.stdin_fd, self.stdout_fd, self.stderr_fd)):
+            try:
+                os.fstat(fd)
+            except OSError:
+                opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+                if opened != fd:
+                    os.dup2(opened, fd)
+                    os.close(opened)
+                os.set_inheritable(fd, True)
 
     @property
     def stdin_is_terminal(self) -> bool:
@@ -114,6 +133,7 @@ class Context:
             from teul.client.api import Client
 
             endpoint = self.endpoint
+            self._tell_of_redirection(endpoint)
             self._client = Client(
                 endpoint.address,
                 opener=opener(endpoint, self.environment),
@@ -126,7 +146,24 @@ class Context:
         """A bare connection to the chosen engine, which is started as for `client`."""
         from teul.cli.engine import opener
 
-        return opener(self.endpoint, self.environment)()
+        endpoint = self.endpoint
+        self._tell_of_redirection(endpoint)
+        return opener(endpoint, self.environment)()
+
+    @property
+    def hints(self) -> list[str]:
+        """What the engine has hinted at beside its refusals."""
+        return [] if self._client is None else self._client.hints
+
+    def _tell_of_redirection(self, endpoint: Endpoint) -> None:
+        """Say which engine is spoken to where a setting that was made for docker leads `teul` away from its own.
+
+        On a terminal only: there a person may have forgotten the setting, and takes another engine's containers for Teul's. A script's
+        standard error is compared and mailed, and whoever wrote the script chose its environment. What was said to `teul` itself (-H,
+        TEUL_HOST, --context) is not repeated.
+        """
+        if endpoint.chosen_by and self.streams.stderr_is_terminal:
+            self.streams.print_error(f"{self.program}: speaking to {endpoint.address}, where {endpoint.chosen_by} leads")
 
     def close(self) -> None:
         if self._client is not None:

@@ -21,10 +21,13 @@ DEFAULT_CONTEXT = "default"
 
 
 class Endpoint:
-    """An engine's address, and how TLS is spoken there. `startable` says that it is Teul's own engine, with these roots, and may be started
-    when nobody listens."""
+    """An engine's address, and how TLS is spoken there.
 
-    __slots__ = ("address", "context_name", "root", "run_root", "startable", "tls")
+    `own` says that it is Teul's own engine, with these roots, and `startable` that this user may start it when nobody listens. `second` is
+    tried when the first is not to be had. `chosen_by` names the setting of docker's that leads away from Teul's own engine, if one does.
+    """
+
+    __slots__ = ("address", "chosen_by", "context_name", "own", "root", "run_root", "second", "startable", "tls")
 
     def __init__(
         self,
@@ -35,8 +38,14 @@ class Endpoint:
         run_root: str = "",
         context_name: str = "default",
         tls: TlsOptions | None = None,
+        own: bool = False,
+        second: Address | None = None,
+        chosen_by: str = "",
     ) -> None:
         self.address = address
+        self.own = own or startable
+        self.second = second
+        self.chosen_by = chosen_by
         self.tls = tls
         self.startable = startable
         self.root = root
@@ -82,11 +91,14 @@ def choose_endpoint(
     if host and context_name:
         raise CliError("conflicting options: cannot specify both --host and --context")
     root, run_root = environment.get("TEUL_ROOT", ""), environment.get("TEUL_RUN_ROOT", "")
-    socket_root = run_root or default_run_root(environment, os.geteuid() if user_id is None else user_id)
-    own = Address(path=os.path.join(os.path.abspath(socket_root), "docker.sock"))
-    chosen = host
+    user = os.geteuid() if user_id is None else user_id
+    # Root's engine serves the members of the socket's group as well. An engine of the user's own is the second choice.
+    own = _socket_in(run_root or default_run_root(environment, 0))
+    second = _socket_in(default_run_root(environment, user)) if user and not run_root else None
+    chosen, chosen_by = host, ""
     if not chosen and not context_name:
         chosen = environment.get("TEUL_HOST") or environment.get("DOCKER_HOST") or ""
+        chosen_by = "" if environment.get("TEUL_HOST") else "DOCKER_HOST"
     name = DEFAULT_CONTEXT
     if not chosen:
         name = context_name or environment.get("DOCKER_CONTEXT") or str(config().get("currentContext") or DEFAULT_CONTEXT)
@@ -94,8 +106,23 @@ def choose_endpoint(
         tls = choose_tls(environment, config_directory, options)
     else:
         chosen, tls = _load_context(name, config_directory)
+        chosen_by = "" if context_name else f'the docker context "{name}"'
     address = _parse(chosen, DEFAULT_TCP_PORT if tls is None else DEFAULT_TLS_PORT) if chosen else own
-    return Endpoint(address, startable=address == own, root=root, run_root=run_root, context_name=name, tls=None if address.path else tls)
+    return Endpoint(
+        address,
+        startable=address == own and user == 0,
+        root=root,
+        run_root=run_root,
+        context_name=name,
+        tls=None if address.path else tls,
+        own=address == own,
+        second=None if chosen else second,
+        chosen_by="" if address == own else chosen_by,
+    )
+
+
+def _socket_in(run_root: str) -> Address:
+    return Address(path=os.path.join(os.path.abspath(run_root), "docker.sock"))
 
 
 def choose_tls(environment: Mapping[str, str], config_directory: str, options: Options | None) -> TlsOptions | None:

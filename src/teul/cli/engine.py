@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from teul.cli.endpoint import Endpoint
+    from teul.client.address import Address
     from teul.client.connection import Socket
 
 IDLE_SECONDS = 300
@@ -42,11 +43,23 @@ def opener(endpoint: Endpoint, environment: Mapping[str, str]) -> Callable[[], S
             return open_socket(endpoint.address, endpoint.tls)
         except OSError as error:
             failure = connection_failed(endpoint.address, error)
-            if not (endpoint.startable and failure.refused):
-                raise failure from error
-        return start_engine(endpoint, environment)
+            if endpoint.startable and failure.refused:
+                return start_engine(endpoint, environment)
+            if endpoint.second is not None and os.path.exists(endpoint.second.path):
+                return _connect_second(endpoint.second)
+            from teul.cli.reach import advise
+
+            failure.hint = advise(endpoint, refused=failure.refused, user_id=os.geteuid())
+            raise failure from error
 
     return connect
+
+
+def _connect_second(address: Address) -> Socket:
+    try:
+        return open_socket(address)
+    except OSError as error:
+        raise connection_failed(address, error) from error
 
 
 def start_engine(endpoint: Endpoint, environment: Mapping[str, str]) -> Socket:

@@ -12,7 +12,7 @@ from teul.cli.context import Context, Streams
 from teul.cli.errors import CliError, UsageError
 from teul.cli.options.parser import BOOL, Option, Options, parse_options
 from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS, HIDDEN
-from teul.client.errors import ApiError, ConnectionFailed
+from teul.client.errors import ApiError, ConnectionFailed, OutputFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ GLOBAL_OPTIONS = (
 def main() -> int:
     """The console script. Does not return from a finished command: see `_leave`."""
     arguments = sys.argv[1:]
-    status = run(arguments, os.environ, Streams())
+    streams = Streams()
+    streams.keep_places()
+    status = run(arguments, os.environ, streams)
     if "serve" not in arguments[:1]:
         _leave(status)
     return status
@@ -60,9 +62,17 @@ def _leave(status: int) -> None:
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], streams: Streams) -> int:
-    """Carry out one command line and return its exit code. Errors are printed."""
+    """Carry out one command line and return its exit code. Errors are printed, and after them the hints that came with them."""
+    hints: list[str] = []
+    status = _report(arguments, environment, streams, hints)
+    for hint in hints if status else ():
+        streams.print_error(f"hint: {hint}")
+    return status
+
+
+def _report(arguments: Sequence[str], environment: Mapping[str, str], streams: Streams, hints: list[str]) -> int:
     try:
-        return _dispatch(arguments, environment, streams)
+        return _dispatch(arguments, environment, streams, hints)
     except CliError as error:
         if error.message:
             streams.print_error(error.message)
@@ -70,8 +80,9 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], streams: Strea
     except ApiError as error:
         streams.print_error(f"Error response from daemon: {error.message}")
         return 1
-    except ConnectionFailed as error:
+    except (ConnectionFailed, OutputFailed) as error:
         streams.print_error(error.message)
+        hints += [error.hint] if isinstance(error, ConnectionFailed) and error.hint else []
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -88,7 +99,7 @@ def _die_of_broken_pipe() -> int:
     return 128 + int(SIGPIPE)
 
 
-def _dispatch(arguments: Sequence[str], environment: Mapping[str, str], streams: Streams) -> int:
+def _dispatch(arguments: Sequence[str], environment: Mapping[str, str], streams: Streams, hints: list[str]) -> int:
     try:
         options, rest = parse_options(GLOBAL_OPTIONS, arguments, interspersed=False)
     except UsageError as error:
@@ -120,6 +131,7 @@ def _dispatch(arguments: Sequence[str], environment: Mapping[str, str], streams:
     try:
         return _run_command(path, _load(row), context, rest)
     finally:
+        hints += context.hints
         context.close()
 
 

@@ -44,7 +44,10 @@ def render_query(query: Query) -> str:
 
 
 class Client:
-    """The API of the engine at `address`. `opener` gives a connected socket; the default opener just connects."""
+    """The API of the engine at `address`. `opener` gives a connected socket; the default opener just connects.
+
+    `hints` are kept, whatever becomes of the errors that they came with: a command tells them after its own text of what failed.
+    """
 
     def __init__(self, address: Address, *, opener: Callable[[], Socket] | None = None, api_version: str = "", agent: str = "teul") -> None:
         self.address = address
@@ -52,6 +55,7 @@ class Client:
         self._prefix = f"/v{api_version}" if api_version else ""
         self._agent = ("User-Agent", agent)
         self._idle: Connection | None = None
+        self.hints: list[str] = []  # that came with refusals, each once
 
     def close(self) -> None:
         if self._idle is not None:
@@ -101,10 +105,12 @@ class Client:
         """Like `send`, but an error status becomes `ApiError`."""
         response = self.send(method, path, query, body, **options)
         if response.status >= 400:
-            text = _error_text(response)
+            text, hint = _error_text(response)
             if options.get("alone") or options.get("upgrade"):
                 response.close()
-            raise ApiError(response.status, text)
+            if hint and hint not in self.hints:
+                self.hints.append(hint)
+            raise ApiError(response.status, text, hint)
         return response
 
     def call(self, method: str, path: str, query: Query | None = None, body: object = None, **options: Any) -> Any:
@@ -153,13 +159,15 @@ class Client:
             response.close()
 
 
-def _error_text(response: Response) -> str:
+def _error_text(response: Response) -> tuple[str, str]:
+    """The message, and the hint beside it or nothing."""
     data = response.read()
     try:
-        return str(jsontext.decode(data)["message"])
-    except (ValueError, KeyError, TypeError):
+        document = jsontext.decode(data)
+        return str(document["message"]), str(document.get("hint") or "")
+    except (ValueError, KeyError, TypeError, AttributeError):
         text = data.decode("utf-8", "replace").strip()
-        return text or f"request returned status {response.status}; is this a Docker API endpoint?"
+        return text or f"request returned status {response.status}; is this a Docker API endpoint?", ""
 
 
 def container_path(reference: str, action: str = "") -> str:

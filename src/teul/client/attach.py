@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 
-from teul.client.errors import ConnectionFailed
+from teul.client.errors import ConnectionFailed, OutputFailed
 from teul.wire.stdcopy import STDERR, STDOUT, SYSTEM_ERROR, Demultiplexer
 
 TYPE_CHECKING = False
@@ -28,7 +28,10 @@ class Detached(Exception):
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`, waiting where another process has made the descriptor non-blocking."""
+    """Write all of `data`, waiting where another process has made the descriptor non-blocking.
+
+    Raises `BrokenPipeError` when the reader has left, and `OutputFailed` for what else there is.
+    """
     view = memoryview(data)
     while view:
         try:
@@ -37,6 +40,10 @@ def write_all(fd: int, data: bytes) -> None:
             poller = select.poll()
             poller.register(fd, select.POLLOUT)
             poller.poll()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputFailed(fd, error) from error
 
 
 class Pump:

@@ -23,6 +23,11 @@ class Activity:
         self._ended_at = self._quiet_since  # of the last request
         self._watch: asyncio.TimerHandle | None = None
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a request is in progress."""
+        return self._requests > 0
+
     def middleware(self) -> Middleware:
         """What the application is to call around each request; a hijacked connection's request lasts until that connection ends."""
 

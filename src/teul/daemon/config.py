@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from teul.daemon.address_pools import parse_pool
 from teul.daemon.default_bridge import add_options, parse_default_bridge
@@ -53,6 +53,7 @@ class EngineConfig:
     hosts: tuple[str, ...]
     idle_timeout_seconds: float | None = None
     on_demand: bool = False  # started by a command, whose limits, cgroups and the like are no affair of the engine's
+    finds_listeners: bool = False  # systemd has made the sockets, and keeps them
     debug: bool = False
     snapshotter: str = AUTO
     registry_mirrors: tuple[str, ...] = ()
@@ -67,6 +68,16 @@ class EngineConfig:
     disk_reserve_bytes: int = DEFAULT_RESERVE_BYTES  # nothing new is taken when less is free
     plugin_directories: PluginDirectories = field(default_factory=PluginDirectories)
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
+
+    def with_listeners(self, addresses: tuple[str, ...]) -> EngineConfig:
+        """This configuration for an engine that finds its sockets at `addresses`, as systemd has made them. Raises `InvalidParameter`.
+
+        security: what systemd was told to listen at is held to the same rule as `-H` is, unless `-H` says the same address.
+        """
+        for address in addresses:
+            if address not in self.hosts:
+                check_host(address, tls=self.tls)
+        return replace(self, hosts=addresses, finds_listeners=True)
 
     @property
     def is_default_root(self) -> bool:

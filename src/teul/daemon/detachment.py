@@ -41,12 +41,12 @@ _LIMITS = {
 }
 
 
-def leave_caller() -> None:
+def leave_caller(*, first_fd: int = 3) -> None:
     """Give up what the caller left to this process, which must have one thread. What cannot be given up is logged, and stays.
 
-    Descriptors other than the standard streams are closed.
+    Descriptors from `first_fd` on are closed.
     """
-    process.close_from(3)
+    process.close_from(first_fd)
     os.umask(0o022)
     for what, step in _steps():
         try:

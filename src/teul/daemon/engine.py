@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -21,7 +22,8 @@ from teul.api.http.origin import own_names
 from teul.daemon.activity import Activity
 from teul.daemon.config import DIRECTORY, EROFS, EngineConfig
 from teul.daemon.disk_reserve import DiskReserve
-from teul.daemon.listeners import load_tls, open_listener, serve_at
+from teul.daemon.entrance import Entrance
+from teul.daemon.listeners import load_tls
 from teul.daemon.notes import engine_id, has_rebooted, relieved
 from teul.daemon.snapshotter import choose_snapshotter
 from teul.daemon.use_cases import Core, Registries
@@ -84,8 +86,12 @@ log = logging.getLogger(__name__)
 class Engine:
     """A running engine; made with `async with`."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, inherited: Mapping[str, socket.socket]) -> None:
+        """`inherited` are listening sockets by their address in the configuration."""
         self._config = config
+        self._inherited = inherited
+        self._entrance: Entrance | None = None
+        self._leaves_names = config.finds_listeners
         self._stack = contextlib.AsyncExitStack()
         self._activity = Activity(on_quiet=process.give_back_memory)
         self._containers: Containers | None = None
@@ -105,19 +111,37 @@ class Engine:
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         await self._stack.aclose()
 
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Return when `stop` is set, or the engine has been idle for as long as its configuration says."""
+    async def serve(self, stop: asyncio.Event) -> list[socket.socket]:
+        """Return when `stop` is set, or the engine has been idle for as long as its configuration says.
+
+        What is returned are the listening sockets that are to outlive it: those of an engine on demand that leaves by itself. The caller
+        owns them, and clients wait in them.
+        """
         timeout_seconds = self._config.idle_timeout_seconds
+        left: list[socket.socket] = []
         if timeout_seconds is None:
             await stop.wait()
-            return
+            return left
         async with Tasks() as tasks:
-            tasks.start(self._stop_when_idle(timeout_seconds, stop), name="idle exit")
+            tasks.start(self._stop_when_idle(timeout_seconds, stop, left), name="idle exit")
             await stop.wait()
+        return left
 
-    async def _stop_when_idle(self, timeout_seconds: float, stop: asyncio.Event) -> None:
-        await self._activity.wait_until_idle(timeout_seconds, lambda: self._containers is not None and self._containers.running() > 0)
+    async def _stop_when_idle(self, timeout_seconds: float, stop: asyncio.Event, left: list[socket.socket]) -> None:
+        assert self._entrance is not None
+        while True:
+            await self._activity.wait_until_idle(timeout_seconds, self._is_busy)
+            await self._entrance.shut()
+            if not self._activity.in_use and not self._is_busy():
+                break
+            await self._entrance.open()  # somebody came at the last moment, and has begun something
+        if self._config.on_demand:
+            left += [listener.dup() for listener in self._entrance.listeners]
+            self._leaves_names = True
         stop.set()
+
+    def _is_busy(self) -> bool:
+        return self._containers is not None and self._containers.running() > 0
 
     async def _open(self) -> None:
         config, stack = self._config, self._stack
@@ -401,24 +425,21 @@ class Engine:
         app.middlewares.append(DiskReserve(self._config.root, self._config.disk_reserve_bytes).middleware())
         runner = Runner(app)
         await runner.setup()
+        entrance = self._entrance = Entrance(runner, self._config.hosts, self._inherited, self._tls)
+        self._stack.push_async_callback(self._close_entrance, entrance)
         self._stack.push_async_callback(runner.cleanup)
-        for host in self._config.hosts:
-            listener = await run_blocking(open_listener, host)
-            if listener.family == socket.AF_UNIX:
-                self._stack.push_async_callback(run_blocking, _unlink_quietly, host.removeprefix("unix://"))
-            tls = None if listener.family == socket.AF_UNIX else self._tls
-            await serve_at(listener, runner, tls)
+        await entrance.open()
         for warning in exposure_warnings(services.system.facts):
             log.warning("%s", warning.removeprefix("WARNING: "))
         log.info("teul %s answers at %s", __version__, ", ".join(self._config.hosts))
+
+    async def _close_entrance(self, entrance: Entrance) -> None:
+        entrance.close()
+        if not self._leaves_names:
+            await run_blocking(entrance.remove_names)
 
 
 def _relays_of(agent: NetworkAgent, tasks: Tasks, runs: Runs) -> Relays:
     relays = Relays(AgentRelays(agent), tasks, find_pidfd=runs.find_pidfd)
     agent.after_loss(relays.say_everything)
     return relays
-
-
-def _unlink_quietly(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

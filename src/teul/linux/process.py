@@ -337,6 +337,11 @@ def started_at(pid: int) -> int:
         return 0
 
 
+def copy_descriptor(pidfd: int, fd: int) -> int:
+    """A descriptor of our own for what `fd` is in the process of `pidfd`, close-on-exec. pidfd_getfd(2), Linux 5.6."""
+    return syscall("pidfd_getfd", pidfd, fd, 0)
+
+
 def open_pidfd(pid: int) -> int:
     """A descriptor for process `pid` that stays true when the number is used again.
 

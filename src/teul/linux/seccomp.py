@@ -101,7 +101,12 @@ class _sock_fprog(ctypes.Structure):
 _prctl = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, use_errno=True)(
     ("prctl", libc)
 )
+_LIBRARY = "libseccomp.so.2"
 _libraries: list[ctypes.CDLL] = []
+
+
+class LibraryMissing(OSError):
+    """libseccomp is not on this host."""
 
 
 def compile_filter(profile: dict[str, Any]) -> bytes:
@@ -109,7 +114,7 @@ def compile_filter(profile: dict[str, Any]) -> bytes:
 
     System calls that libseccomp does not know are passed over (this machine cannot make them, or they get ENOSYS, see above), and so
     are rules that only repeat the default. Takes some 10 ms for Docker's profile: keep the result. A profile that makes no sense is
-    EINVAL; ENOSYS says that libseccomp is missing.
+    EINVAL; without libseccomp there is `LibraryMissing`.
     """
     library = _library()
     default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"))
@@ -268,9 +273,9 @@ def _library() -> ctypes.CDLL:
     if _libraries:
         return _libraries[0]
     try:
-        library = ctypes.CDLL("libseccomp.so.2")
+        library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
-        raise OSError(errno.ENOSYS, "libseccomp is not installed (Debian package libseccomp2)") from error
+        raise LibraryMissing(errno.ENOSYS, f"{_LIBRARY} is not installed (Debian package libseccomp2)") from error
     context, uint32 = ctypes.c_void_p, ctypes.c_uint32
     for name, result, arguments in (
         ("seccomp_init", context, (uint32,)),

@@ -32,8 +32,8 @@ def choose(environment: dict[str, str], config: dict[str, Any] | None = None, **
     ("environment", "options", "address", "startable"),
     [
         ({}, {}, "unix:///run/teul/docker.sock", True),
-        ({}, {"user_id": 1000}, "unix:///run/user/1000/teul/docker.sock", True),
-        ({"XDG_RUNTIME_DIR": "/x"}, {"user_id": 1000}, "unix:///x/teul/docker.sock", True),
+        ({}, {"user_id": 1000}, "unix:///run/teul/docker.sock", False),
+        ({"TEUL_RUN_ROOT": "/r"}, {"user_id": 1000}, "unix:///r/docker.sock", False),
         ({"TEUL_RUN_ROOT": "/r"}, {}, "unix:///r/docker.sock", True),
         ({"TEUL_RUN_ROOT": "/r", "DOCKER_HOST": "tcp://h:1"}, {}, "tcp://h:1", False),
         ({"TEUL_HOST": "unix:///t", "DOCKER_HOST": "unix:///d"}, {}, "unix:///t", False),
@@ -48,6 +48,29 @@ def choose(environment: dict[str, str], config: dict[str, Any] | None = None, **
 def test_the_order_of_choices(environment: dict[str, str], options: dict[str, Any], address: str, startable: bool) -> None:
     endpoint = choose(environment, **options)
     assert (str(endpoint.address), endpoint.startable) == (address, startable)
+
+
+def test_a_user_has_a_second_choice() -> None:
+    """Root's engine comes first, as the group docker may use it; then one in the user's own directory."""
+    assert str(choose({}, user_id=1000).second) == "unix:///run/user/1000/teul/docker.sock"
+    assert str(choose({"XDG_RUNTIME_DIR": "/x"}, user_id=1000).second) == "unix:///x/teul/docker.sock"
+    assert choose({"TEUL_RUN_ROOT": "/r"}, user_id=1000).second is None
+    assert choose({"DOCKER_HOST": "unix:///d"}, user_id=1000).second is None
+    assert choose({}).second is None
+
+
+def test_what_leads_away_from_our_own_engine_is_known(tmp_path: Path) -> None:
+    """Docker's settings; not what was said to teul, nor a setting that leads here."""
+    assert choose({"DOCKER_HOST": "unix:///d"}).chosen_by == "DOCKER_HOST"
+    assert choose({"DOCKER_HOST": "unix:///run/teul/docker.sock"}).chosen_by == ""
+    assert choose({"DOCKER_HOST": "unix:///d", "TEUL_HOST": "unix:///t"}).chosen_by == ""
+    assert choose({"DOCKER_HOST": "unix:///d"}, host="unix:///h").chosen_by == ""
+    directory = tmp_path / "contexts" / "meta" / hashlib.sha256(b"far").hexdigest()
+    directory.mkdir(parents=True)
+    (directory / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "tcp://far:5"}}}))
+    assert choose({"DOCKER_CONTEXT": "far"}, config_directory=str(tmp_path)).chosen_by == 'the docker context "far"'
+    assert choose({}, {"currentContext": "far"}, config_directory=str(tmp_path)).chosen_by == 'the docker context "far"'
+    assert choose({}, context_name="far", config_directory=str(tmp_path)).chosen_by == ""
 
 
 def test_contexts_are_docker_s(tmp_path: Path) -> None:
@@ -237,6 +260,16 @@ def test_only_our_own_engine_is_started(run_root: Path, starter: Starter) -> Non
     with pytest.raises(ConnectionFailed, match="Is it running") as caught:
         connect(run_root, startable=False)
     assert caught.value.refused
+    assert starter.started == []
+
+
+def test_the_second_choice_is_tried_when_the_first_is_not_to_be_had(run_root: Path, starter: Starter) -> None:
+    run_root.mkdir()
+    endpoint = Endpoint(Address(path="/nowhere/docker.sock"), startable=False, own=True, second=Address(path=starter.path))
+    with pytest.raises(ConnectionFailed, match=r"/nowhere/docker\.sock"):
+        opener(endpoint, {})()
+    starter.listen()
+    opener(endpoint, {})().close()
     assert starter.started == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pty
 import signal
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pytest
 import teul.cli
 from teul.cli import main as main_module
 from teul.cli.command import Command
-from teul.cli.context import Context
+from teul.cli.context import Context, Streams
 from teul.cli.format.help import command_help, wrap
 from teul.cli.format.tabwriter import TabWriter, display_width
 from teul.cli.main import _load, run
 from teul.cli.options.parser import BOOL, Option, Options
 from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS
-from unit.cli.fake_engine import CommandLine, FakeEngine, failure, reply
+from unit.cli.fake_engine import CommandLine, FakeEngine, failure, reply, stream
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,61 @@ def test_a_range_of_arguments_is_named() -> None:
     command = Command("x", "y", lambda *_: 0, minimum=1, maximum=2)
     with pytest.raises(Exception, match="requires at least 1 and at most 2 arguments"):
         command.check_arguments("teul x", "teul x", [])
+
+
+def test_a_hint_comes_after_what_failed(teul: CommandLine, engine: FakeEngine) -> None:
+    """However a command words the failure, and once; not when nothing failed."""
+    engine.routes = {
+        "DELETE /containers/a": reply({"message": "in use", "hint": "stop it first"}, 409),
+        "DELETE /containers/b": reply({"message": "in use", "hint": "stop it first"}, 409),
+        "GET /containers/json": reply({"message": "no", "hint": "wait"}, 503),
+        "POST /containers/c/kill": reply({"message": "no"}, 500),
+    }
+    assert teul("rm", "a", "b").err == "Error response from daemon: in use\nError response from daemon: in use\nhint: stop it first\n"
+    assert teul("ps").err == "Error response from daemon: no\nhint: wait\n"
+    assert teul("kill", "c").err == "Error response from daemon: no\n"
+
+
+def test_a_hint_in_a_stream_is_told_as_well(teul: CommandLine, engine: FakeEngine) -> None:
+    detail = {"message": "no room", "hint": "make some"}
+    engine.routes = {"POST /images/create": stream({"errorDetail": detail, "error": "no room"})}
+    outcome = teul("pull", "x/y")
+    assert outcome.status == 1
+    assert outcome.err.endswith("no room\nhint: make some\n")
+
+
+def test_output_that_cannot_be_written_is_an_error(tmp_path: Path, engine: FakeEngine) -> None:
+    """Docker's words; and where standard error cannot be written either, the exit code is left."""
+    engine.routes = {"GET /containers/json": reply([])}
+    environment = {"HOME": str(tmp_path), "TEUL_HOST": f"unix://{engine.path}"}
+    err_path = tmp_path / "err"
+    with open("/dev/full", "wb") as full, open(err_path, "wb") as err:
+        assert run(["ps"], environment, Streams(0, full.fileno(), err.fileno())) == 1
+        assert run(["--help"], environment, Streams(0, full.fileno(), full.fileno())) == 1
+        assert err_path.read_text() == f"write descriptor {full.fileno()}: no space left on device\n"
+
+
+def test_docker_s_settings_that_lead_away_are_told_on_a_terminal(tmp_path: Path, engine: FakeEngine) -> None:
+    """And nowhere else: what a script does with its standard error is its own affair."""
+    engine.routes = {"GET /containers/json": reply([])}
+    environment = {"HOME": str(tmp_path), "DOCKER_HOST": f"unix://{engine.path}"}
+    master_fd, slave_fd = pty.openpty()
+    try:
+        with open(tmp_path / "out", "wb") as out:
+            assert run(["ps", "-q"], environment, Streams(0, out.fileno(), slave_fd)) == 0
+        assert os.read(master_fd, 1000).decode() == f"teul: speaking to unix://{engine.path}, where DOCKER_HOST leads\r\n"
+    finally:
+        os.close(master_fd)
+        os.close(slave_fd)
+    assert CommandLine(tmp_path, {"DOCKER_HOST": f"unix://{engine.path}"})("ps", "-q").err == ""
+
+
+def test_an_engine_that_docker_s_settings_lead_to_and_that_is_not_there(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path, {"DOCKER_HOST": "unix:///nowhere/docker.sock"})("ps")
+    assert outcome.err == (
+        "Cannot connect to the engine at unix:///nowhere/docker.sock. Is it running?\n"
+        "hint: DOCKER_HOST leads there; without it teul speaks to its own engine\n"
+    )
 
 
 def test_version_and_help_of_the_whole(teul: CommandLine) -> None:

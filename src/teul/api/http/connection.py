@@ -48,12 +48,13 @@ class Taken:
 class Connection(web.RequestHandler):
     """One client connection until it is taken over."""
 
-    __slots__ = ("_body_left_bytes", "_early", "_ended", "_held_head", "_hijacking", "_idle", "_watchers")
+    __slots__ = ("_body_left_bytes", "_early", "_ended", "_held_head", "_hijacking", "_idle", "_watchers", "is_new")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         # Whether the next bytes begin a new request.
         self._idle = True
+        self.is_new = True  # until the first of its requests is answered, or it is taken over
         self._held_head = b""
         # Inside a request that may hijack: how much of its body is still to come, and what came behind it.
         self._hijacking = False
@@ -81,7 +82,7 @@ class Connection(web.RequestHandler):
         self._early.clear()
         self._watchers.clear()
         self.transport = None
-        self._idle = self._hijacking = False
+        self._idle = self._hijacking = self.is_new = False
         return taken
 
     def data_received(self, data: bytes) -> None:
@@ -130,6 +131,7 @@ class Connection(web.RequestHandler):
         return response
 
     def _end_request(self, request: web.BaseRequest) -> None:
+        self.is_new = False
         self._idle = request.content.is_eof() and not self._messages
         if not self._hijacking:
             return
@@ -208,6 +210,17 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application, *, shutdown_timeout_seconds: float = 2.0) -> None:
         super().__init__(app, shutdown_timeout=shutdown_timeout_seconds)
+
+    @property
+    def has_newcomers(self) -> bool:
+        """Whether somebody is connected who has had no answer yet."""
+        return self.server is not None and any(isinstance(each, Connection) and each.is_new for each in self.server.connections)
+
+    async def stop_sites(self) -> None:
+        """Accept nobody any more; the connections that there are go on. Sites may be started again."""
+        for site in list(self.sites):
+            await site.stop()
+        await asyncio.sleep(0)  # who was accepted in this turn of the loop has a connection after it
 
     async def _make_server(self) -> web.Server:
         await super()._make_server()  # starts and freezes the application; its own server is not used

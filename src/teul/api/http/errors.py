@@ -1,8 +1,8 @@
 """Errors to HTTP: the one place in this front end that knows status codes.
 
-A handler raises a kind (teul.errors); the body is {"message": …} as Docker's clients expect. A route whose documented code differs
-from its kind's raises `StatusError` itself, with the reason beside it. What nobody foresaw is answered with a plain text and an
-id; the traceback goes to the log under that id.
+A handler raises a kind (teul.errors); the body is {"message": …} as Docker's clients expect, with a "hint" beside it where there is one.
+A route whose documented code differs from its kind's raises `StatusError` itself, with the reason beside it. What nobody foresaw is
+answered with a plain text and an id; the traceback goes to the log under that id.
 Source: moby daemon/server/httpstatus/status.go.
 """
 
@@ -59,9 +59,9 @@ def status_of(error: errors.TeulError) -> int:
     raise AssertionError("every TeulError has a row")
 
 
-def message_response(status: int, message: str) -> web.Response:
-    """The error document that every Docker client reads."""
-    body = msgspec.json.encode({"message": message}) + b"\n"
+def message_response(status: int, message: str, hint: str | None = None) -> web.Response:
+    """The error document that every Docker client reads. `hint` stands beside the message: Docker's clients do not look for it."""
+    body = msgspec.json.encode({"message": message} | ({"hint": hint} if hint else {})) + b"\n"
     return web.Response(status=status, body=body, content_type="application/json")
 
 
@@ -87,9 +87,14 @@ def describe(error: Exception) -> tuple[int, str]:
     return 500, f"internal error {identifier}: the engine's log has the details"
 
 
+def hint_of(error: Exception) -> str | None:
+    """The next thing to try, where whoever raised `error` knew one."""
+    return error.hint if isinstance(error, errors.TeulError) else None
+
+
 def error_response(error: Exception) -> web.Response:
     """What the client is told about `error`."""
     status, message = describe(error)
     if status == 304:
         return web.Response(status=304)
-    return message_response(status, message)
+    return message_response(status, message, hint_of(error))

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from teul.api.http.errors import describe
+from teul.api.http.errors import describe, hint_of
 from teul.errors import Cancelled, TeulError
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ async def json_stream(
         if not stream.has_begun and not in_band:
             raise
         _, message = describe(error)
-        await _send_quietly(stream, {"errorDetail": {"message": message}, "error": message})
+        hint = {"hint": text} if (text := hint_of(error)) else {}
+        await _send_quietly(stream, {"errorDetail": {"message": message} | hint, "error": message})
     if stream.has_begun:
         await _end_quietly(stream.response)
 

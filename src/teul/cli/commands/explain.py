@@ -30,6 +30,7 @@ def explain(context: Context, options: Options, arguments: list[str]) -> int:
         return 0
     from teul.cli.files import check_output, reason, replacing
     from teul.client.attach import write_all
+    from teul.client.errors import OutputFailed
 
     try:
         check_output(output)
@@ -39,6 +40,8 @@ def explain(context: Context, options: Options, arguments: list[str]) -> int:
         raise CliError(str(error)) from None
     except OSError as error:
         raise CliError(f"cannot write {output}: {reason(error)}") from None
+    except OutputFailed as error:
+        raise CliError(f"cannot write {output}: {error.reason}") from None
     return 0
 
 

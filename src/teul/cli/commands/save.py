@@ -9,6 +9,7 @@ from teul.cli.options.image import platform_of
 from teul.cli.options.parser import Option
 from teul.client.api import container_path
 from teul.client.attach import write_all
+from teul.client.errors import OutputFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def fetch_archive(context: Context, options: Options, failure: str, path: str, q
         raise CliError(f"{failure}: {error}") from None
     except OSError as error:
         raise CliError(f"{failure}: open {output}: {reason(error)}") from None
+    except OutputFailed as error:
+        raise CliError(f"{failure}: write {output}: {error.reason}") from None
     return 0
 
 

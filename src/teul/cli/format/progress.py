@@ -51,7 +51,8 @@ def display(
                 continue
             failure = failure_text(message)
             if failure is not None:
-                raise CliError(failure)
+                hint = (message.get("errorDetail") or {}).get("hint")
+                raise CliError(f"{failure}\nhint: {hint}" if hint else failure)
             if not quiet:
                 screen.show(message)
     finally:

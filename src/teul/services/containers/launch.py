@@ -14,7 +14,7 @@ import msgspec
 
 from teul import failpoints
 from teul.aio import run_blocking, run_to_end, undoing
-from teul.errors import Conflict, NotFound, Refusal, System
+from teul.errors import Conflict, NotFound, Refusal, System, Unavailable
 from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
@@ -349,7 +349,10 @@ class Launcher:
         if name not in self._filters:
             path = f"{self.directories.run}/seccomp/{name}.bpf"
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            program = seccomp.compile_filter(profile)
+            try:
+                program = seccomp.compile_filter(profile)
+            except seccomp.LibraryMissing as error:
+                raise Unavailable(f"containers need libseccomp: {error.strerror}", hint="apt-get install libseccomp2") from error
             replace_file(path, program, 0o644, durable=False)
             self._filters[name] = path, seccomp.permits(program, LAST_CALLS)
         return self._filters[name]

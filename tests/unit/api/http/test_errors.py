@@ -38,6 +38,11 @@ def test_not_modified_has_no_body() -> None:
     assert not response.body
 
 
+def test_a_hint_stands_beside_the_message() -> None:
+    assert error_response(errors.Conflict("taken", hint="use another")).body == b'{"message":"taken","hint":"use another"}\n'
+    assert error_response(errors.Conflict("taken")).body == b'{"message":"taken"}\n'
+
+
 def test_our_own_failures_are_logged_with_their_hint_and_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         describe(errors.NotFound("nothing"))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.container_records import container_record
+from teul.errors import Unavailable
 from teul.linux import seccomp
 from teul.model.container import Container
 from teul.runtime.engine.process import Process
@@ -46,6 +47,16 @@ def test_first_starts_at_the_same_time_share_one_filter(tmp_path: Path, monkeypa
             paths = list(threads.map(launcher._compiled_filter, [{"defaultAction": "SCMP_ACT_ERRNO"}] * _STARTS))
         assert len({path for path, _made in paths}) == 1
         assert [file.read_bytes() for file in Path(paths[0][0]).parent.iterdir()] == [_COMPILED]
+
+
+def test_a_missing_library_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seccomp, "_LIBRARY", "libnowhere.so.2")
+    monkeypatch.setattr(seccomp, "_libraries", [])
+    with pytest.raises(
+        Unavailable, match=r"^containers need libseccomp: libnowhere.so.2 is not installed \(Debian package libseccomp2\)$"
+    ) as caught:
+        FirstLauncher(tmp_path)._compiled_filter({"defaultAction": "SCMP_ACT_ERRNO"})
+    assert caught.value.hint == "apt-get install libseccomp2"
 
 
 class StuckLauncher(Launcher):
