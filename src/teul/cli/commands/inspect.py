@@ -64,7 +64,7 @@ class _Lenient(dict[str, object]):
         self._absent = absent
 
     def template_field(self, name: str) -> object:
-        from teul.cli.templates.functions import field
+        from teul.templates.functions import field
 
         return self._absent[name] if name not in self and name in self._absent else field(dict(self), name)
 
@@ -79,7 +79,7 @@ def show(context: Context, format_: str, references: list[str], get: Get) -> int
     """Print what `get` finds for each reference; a reference that is not found is an error after everything else has been printed."""
     template = None
     if format_ and format_ != "json":
-        from teul.cli.templates.template import TemplateError, parse_template
+        from teul.templates.template import TemplateError, parse_template
 
         try:
             template = parse_template(format_)
@@ -108,7 +108,7 @@ def show(context: Context, format_: str, references: list[str], get: Get) -> int
 
 
 def _render_one(template: Any, document: dict[str, Any]) -> str:
-    from teul.cli.templates.template import TemplateError
+    from teul.templates.template import TemplateError
 
     try:
         return str(template.render(for_templates(document)))
