@@ -27,6 +27,7 @@ LAYERS = {
     "oci": 1,
     "model": 1,
     "wire": 1,
+    "templates": 1,
     "dockerfile": 1,
     "linux": 2,
     "store": 2,
@@ -55,6 +56,7 @@ ALLOWED = {
     "oci": {"", "errors", "aio"},
     "model": {"", "errors", "aio", "oci"},
     "wire": {"", "errors", "aio"},
+    "templates": {"wire"},
     "dockerfile": {"", "errors", "aio", "oci", "model"},
     "linux": {"", "errors", "aio"},
     "registry": {"", "errors", "aio", "oci", "wire"},
@@ -63,7 +65,7 @@ ALLOWED = {
     "cri": {"", "errors", "aio", "oci", "model", "wire", "dockerfile", "services"},
     "hub": {"", "errors", "aio", "oci", "model", "wire", "dockerfile", "registry"},
     "client": {"", "errors", "aio", "oci", "model", "wire", "dockerfile"},
-    "cli": {"", "errors", "aio", "oci", "model", "wire", "dockerfile", "client"},
+    "cli": {"", "errors", "aio", "oci", "model", "wire", "templates", "dockerfile", "client"},
     "web": {"", "errors", "aio", "oci", "model", "wire", "dockerfile", "client"},
 }
 
@@ -153,8 +155,10 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     "teul.services.containers": (
         ("errors", "generations", "link_names", "lowest_layer", "restart_policy", "run"),
         ("registry", "directories"),
-        ("bundle", "log_files"),
+        ("bundle", "log_file"),
+        ("log_files",),
         ("request",),
+        ("log_plan",),
         ("attachments", "spec"),
         ("devices", "filters", "network_files", "logs", "ports", "processes", "sources", "update"),
         ("links",),
@@ -169,7 +173,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.api": (("http",), ("containers", "images", "networks", "volumes", "builds", "unsupported"), ("system",), ("app",)),
     "teul.cli": (
-        ("errors", "files", "table", "templates"),
+        ("errors", "files", "table"),
         ("copying", "options", "packing"),
         ("endpoint",),
         ("reach",),
@@ -224,6 +228,8 @@ PURE_EXCEPTIONS = {
     ("teul.model.names", "secrets"): "a name by chance",
     ("teul.oci.platform", "os"): "the machine's own name, where the caller gives none",
     ("teul.oci.seccomp_profile", "os"): "reads a file of this package",
+    ("teul.services.containers.request.syslog_options", "urllib"): "takes an address apart",
+    ("teul.wire.gziplog", "os"): "a type of its",
     ("teul.wire.jsonlog", "time"): "gmtime(3) calculates; datetime would cost the keeper memory",
 }
 
@@ -263,6 +269,7 @@ KEEPER_STDLIB = {
     "time",
     "types",
     "typing",
+    "zlib",  # loaded by the fork that compresses a file of a log, and never by the keeper
 }
 
 # What runs inside a worker handles foreign bytes and is started for every job: it loads little, and nothing that decides.
@@ -293,6 +300,8 @@ WHOLE_FILE_EXCEPTIONS = {
     ("teul.linux.paths", "os.O_CREAT"): "an empty file for a mount to cover, made inside of a root by descriptors",
     ("teul.network.sysctls", "open(..., 'w')"): "a setting of the kernel, in /proc",
     ("teul.network.agent.start", "os.rename"): "the agent's socket: bound under another name, and seen when it is listened to",
+    ("teul.runtime.keeper.compression", "os.O_CREAT"): "a compressed file of a log: has its name when it is whole and synced",
+    ("teul.runtime.keeper.compression", "os.rename"): "see above",
     ("teul.runtime.keeper.logs", "os.O_CREAT"): "the log: appended to for as long as its container runs",
     ("teul.runtime.keeper.logs", "os.rename"): "the log's rotation",
     ("teul.runtime.keeper.monitor", "os.rename"): "the monitor's socket: bound under another name, and seen when it is listened to",

@@ -34,11 +34,15 @@ if TYPE_CHECKING:
         stdout: bool
         stderr: bool
 
+    LogFormat = Literal["json", "local"]
+
     class LogOptions(TypedDict):
         path: str
         max_bytes: int
         max_files: int
         attrs: str  # JSON object that each line gets, or ""
+        format: NotRequired[LogFormat]  # "json" in older bundles
+        compress: NotRequired[bool]  # full files; False in older bundles
 
     class Launch(TypedDict):
         """A process to be made. Kept in launch.json as long as the container runs, for an engine that takes it over."""
@@ -135,7 +139,7 @@ if TYPE_CHECKING:
         log_error: NotRequired[str]
         cgroup_error: NotRequired[str]
 else:
-    Role = Joined = str
+    Role = Joined = LogFormat = str
     Wants = LogOptions = Launch = Resumption = Request = Question = Failure = StarterWord = Running = TerminalSize = ProcessFile = (
         ExitDocument
     ) = dict

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teul.wire.jsonlog import PARTIAL_BYTES, LineEncoder, format_time
+from teul.wire.jsonlog import LineEncoder, format_time
+from teul.wire.loglines import PARTIAL_BYTES
 
 
 def _texts(raw: bytes) -> list[str]:

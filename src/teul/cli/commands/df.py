@@ -174,7 +174,7 @@ class Everything:
     def template_field(self, name: str) -> object:
         if name in self.rows:
             return self.rows[name]
-        from teul.cli.templates.template import TemplateError
+        from teul.templates.template import TemplateError
 
         raise TemplateError(f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *formatter.diskUsageContext')
 
@@ -215,7 +215,7 @@ def _tables(everything: Everything, build_cache_bytes: int) -> str:
 def _render(everything: Everything, format_: str) -> str:
     if format_ == "json":
         return everything.template_json()
-    from teul.cli.templates.template import TemplateError
+    from teul.templates.template import TemplateError
 
     try:
         return str(compile_format(_VERBOSE_RAW if format_ == "raw" else format_).render(everything))

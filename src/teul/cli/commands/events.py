@@ -44,7 +44,7 @@ def events(context: Context, options: Options, _arguments: list[str]) -> int:
 def _template(format_: str) -> Any:
     if not format_:
         return None
-    from teul.cli.templates.template import TemplateError, parse_template
+    from teul.templates.template import TemplateError, parse_template
 
     try:
         return parse_template("{{json .}}" if format_ == "json" else format_)

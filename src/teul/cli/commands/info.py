@@ -50,7 +50,7 @@ def info(context: Context, options: Options, _arguments: list[str]) -> int:
 
 
 def _print_template(context: Context, format_: str, document: dict[str, Any]) -> None:
-    from teul.cli.templates.template import TemplateError, parse_template
+    from teul.templates.template import TemplateError, parse_template
 
     try:
         template = parse_template("{{json .}}" if format_ == "json" else format_)

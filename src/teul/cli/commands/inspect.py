@@ -77,8 +77,8 @@ class _Part(dict[str, object]):
         self._absent = absent
 
     def template_field(self, name: str) -> object:
-        from teul.cli.templates.functions import field
-        from teul.cli.templates.maps import NamedValues
+        from teul.templates.functions import field
+        from teul.templates.maps import NamedValues
 
         value = self._absent[name] if name not in self and name in self._absent else field(dict(self), name)
         if name in _MAPS.get(self._place, ()) and (value is None or isinstance(value, dict)):
@@ -98,7 +98,7 @@ def show(context: Context, format_: str, references: list[str], get: Get) -> int
     """Print what `get` finds for each reference; a reference that is not found is an error after everything else has been printed."""
     template = None
     if format_ and format_ != "json":
-        from teul.cli.templates.template import TemplateError, parse_template
+        from teul.templates.template import TemplateError, parse_template
 
         try:
             template = parse_template(format_)
@@ -127,7 +127,7 @@ def show(context: Context, format_: str, references: list[str], get: Get) -> int
 
 
 def _render_one(template: Any, document: dict[str, Any]) -> str:
-    from teul.cli.templates.template import TemplateError
+    from teul.templates.template import TemplateError
 
     try:
         return str(template.render(for_templates(document)))

@@ -72,7 +72,7 @@ class ContainerRow(Row):
         return image.partition("@")[0] if "@" in image else image
 
     def command(self) -> str:
-        from teul.cli.templates.functions import quote
+        from teul.templates.functions import quote
 
         command = str(self.container.get("Command") or "")
         return quote(command if self.whole else ellipsis(command, 20))

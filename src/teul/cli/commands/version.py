@@ -61,7 +61,7 @@ def version(context: Context, options: Options, _arguments: list[str]) -> int:
 def _template(format_: str) -> Any:
     if not format_:
         return None
-    from teul.cli.templates.template import TemplateError, parse_template
+    from teul.templates.template import TemplateError, parse_template
 
     try:
         return parse_template("{{json .}}" if format_ == "json" else format_)
@@ -70,7 +70,7 @@ def _template(format_: str) -> Any:
 
 
 def _print_template(context: Context, template: Any, document: dict[str, Any]) -> None:
-    from teul.cli.templates.template import TemplateError
+    from teul.templates.template import TemplateError
 
     try:
         context.streams.print(template.render(document))

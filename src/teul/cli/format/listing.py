@@ -43,7 +43,7 @@ class Row:
         if name in self.METHODS:
             method = self.METHODS[name]
             return lambda *arguments: method(self, *arguments)
-        from teul.cli.templates.template import TemplateError
+        from teul.templates.template import TemplateError
 
         kind = self.KIND or f"formatter.{type(self).__name__.replace('Row', 'Context')}"
         raise TemplateError(f'template: :1:2: executing "" at <.{name}>: can\'t evaluate field {name} in type *{kind}')
@@ -82,8 +82,8 @@ class Listing:
         return self._render_template(rows, self._raw if format_ == "raw" else format_)
 
     def _render_template(self, rows: Sequence[Row], format_: str) -> str:
-        from teul.cli.templates.functions import HEADER_FUNCTIONS
-        from teul.cli.templates.template import TemplateError
+        from teul.templates.functions import HEADER_FUNCTIONS
+        from teul.templates.template import TemplateError
 
         table = format_.startswith("table")
         try:
@@ -114,7 +114,7 @@ def _argument_header(argument: object) -> str:
 
 def compile_format(format_: str) -> Any:
     """The template of a format: without the word `table`, with backslash-t and backslash-n as docker reads them."""
-    from teul.cli.templates.template import parse_template
+    from teul.templates.template import parse_template
 
     text = format_.removeprefix("table") if format_.startswith("table") else format_
     return parse_template(text.strip(" ").replace("\\t", "\t").replace("\\n", "\n"))

@@ -113,7 +113,7 @@ class Keeper:
         count = 1 + len(request["attach"])
         connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
         rest = descriptors[count:]
-        monitor = Monitor(self._loop, request, connections, on_close=self._let_go)
+        monitor = Monitor(self._loop, request, connections, on_close=self._let_go, expect_end=self._children.expect_end)
         self._monitors.add(monitor)
         failpoints.reach("keeper.start.received")
         if resume is not None:

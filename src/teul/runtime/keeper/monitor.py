@@ -21,6 +21,7 @@ from teul import failpoints
 from teul.linux import cgroups, process, pty
 from teul.linux.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.client import Client
+from teul.runtime.keeper.compression import Compressor
 from teul.runtime.keeper.hold import Hold
 from teul.runtime.keeper.logs import LogFile
 from teul.runtime.keeper.starter import REVOKED, Started
@@ -29,7 +30,7 @@ from teul.store.atomic import ignoring_absence, replace_file
 from teul.wire import monitor as wire
 
 if TYPE_CHECKING:
-    from teul.runtime.messages import ExitDocument, Failure, LogOptions, ProcessFile, Request, Role, Running, TerminalSize, Wants
+    from teul.runtime.messages import ExitDocument, Failure, ProcessFile, Request, Role, Running, TerminalSize, Wants
 
 _READ_BYTES = 64 * 1024
 _DRAIN_BYTES = 8 << 20  # more than a pipe holds, hence all that the process wrote; but a background process may go on writing
@@ -44,10 +45,19 @@ _REVOKED = wire.frame(wire.REVOKED)
 class Monitor:
     """Guards one process, from the moment that process is asked for. All of a monitor's work is done in turns of the keeper's loop."""
 
-    def __init__(self, loop: Loop, request: Request, connections: list[socket.socket], *, on_close: Callable[[Monitor], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        request: Request,
+        connections: list[socket.socket],
+        *,
+        on_close: Callable[[Monitor], None],
+        expect_end: Callable[[int], None],
+    ) -> None:
         launch = request["launch"]
         self._loop = loop
         self._on_close = on_close
+        self._expect_end = expect_end
         self._directory = launch["directory"]
         self._spill_directory = launch["spill_directory"]
         self._log_options = launch["log"]
@@ -82,10 +92,23 @@ class Monitor:
     def prepare(self) -> None:
         """Open the log and the socket. What goes wrong is told once the starter is done."""
         try:
-            self._log = _open_log(self._log_options)  # without its log the process should not run
+            self._log = self._open_log()  # without its log the process should not run
             self._listen()
         except (OSError, ValueError) as error:
             self._trouble = _report("monitor", error)
+
+    def _open_log(self) -> LogFile | None:
+        options = self._log_options
+        if options is None:
+            return None
+        return LogFile(
+            options["path"],
+            max_bytes=options["max_bytes"],
+            max_files=options["max_files"],
+            attrs=options["attrs"],
+            form=options.get("format", "json"),
+            compressor=Compressor(options["path"], self._loop, self._expect_end) if options.get("compress") else None,
+        )
 
     def take_streams(self, roles: list[Role], descriptors: list[int]) -> None:
         """Near ends of the streams of the process that is being made; they are the monitor's from now on."""
@@ -586,12 +609,6 @@ def _exit_document(status: int | None) -> ExitDocument:
     if code < 0:
         record["signal"] = -code
     return record
-
-
-def _open_log(options: LogOptions | None) -> LogFile | None:
-    if options is None:
-        return None
-    return LogFile(options["path"], max_bytes=options["max_bytes"], max_files=options["max_files"], attrs=options["attrs"])
 
 
 def _report(step: str, error: Exception) -> Failure:

@@ -43,6 +43,10 @@ class EngineDirectories:
         """The container's json-file log."""
         return f"{self.container(container_id)}/{container_id}-json.log"
 
+    def local_log(self, container_id: str) -> str:
+        """The container's log in our own format: that of the `local` driver, and what is kept of lines that go elsewhere."""
+        return f"{self.container(container_id)}/container.log"
+
 
 def make_container_directories(directories: EngineDirectories, container_id: str) -> None:
     """Make the directories of a new container's kept files."""
@@ -56,8 +60,9 @@ def empty_upper(directories: EngineDirectories, container_id: str) -> None:
     """Remove what a container has written, and its log. For a container that is being removed and has to make room for that."""
     remove_tree(directories.upper(container_id))
     os.mkdir(directories.upper(container_id), 0o755)
-    with ignoring_absence():
-        os.truncate(directories.log(container_id), 0)
+    for log in (directories.log(container_id), directories.local_log(container_id)):
+        with ignoring_absence():
+            os.truncate(log, 0)
 
 
 def discard(directories: EngineDirectories, container_id: str) -> None:

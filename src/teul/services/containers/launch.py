@@ -27,13 +27,13 @@ from teul.oci.runtime_spec import NamespaceKind, Spec
 from teul.runtime.child.calls import LAST_CALLS
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
-from teul.runtime.messages import PROCESS_FILE, Joined, Launch, LogOptions
+from teul.runtime.messages import PROCESS_FILE, Joined, Launch
 from teul.services.containers import bundle as bundles
 from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.links import Links
-from teul.services.containers.request.log_options import log_attributes, parse_log_options
+from teul.services.containers.log_plan import plan_log
 from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
 from teul.services.containers.sources import check_propagation, make_bind_sources, open_sources
@@ -47,10 +47,6 @@ from teul.services.images.service import Images
 from teul.services.networks.service import Networks
 from teul.services.volumes.service import Volumes
 from teul.store.atomic import replace_file
-
-# What a log may grow to when a container does not say: a limit by default, unlike Docker.
-_LOG_BYTES = 20_000_000
-_LOG_FILES = 5
 
 
 class Launcher:
@@ -318,7 +314,7 @@ class Launcher:
             "rows": height,
             "columns": width,
             "stdin": "null" if not config.open_stdin else "once" if config.stdin_once else "open",
-            "log": self._log_options(container),
+            "log": plan_log(container, self.directories, self.host.hostname),
             "cgroup": cgroups.plan(self._layout, spec["linux"]["cgroupsPath"], spec["linux"].get("resources")),
             "kill_cgroup": pid is None or bool(pid.get("path")),
             "new_pids": pid is not None and not pid.get("path"),
@@ -326,21 +322,6 @@ class Launcher:
             "mounts": mounts,
             "networks": networks,
             "resolver": uses_resolver(container),
-        }
-
-    def _log_options(self, container: Container) -> LogOptions | None:
-        log_config = container.host_config.log_config
-        if log_config.type == "none":
-            return None
-        options = parse_log_options(log_config.config or {})
-        attrs = log_attributes(log_config.config or {}, container.config)
-        # docker: with a size alone there is one file, which starts over when it is full.
-        files_kept = options.max_files or (_LOG_FILES if options.max_bytes is None else 1)
-        return {
-            "path": self.directories.log(container.id),
-            "max_bytes": _LOG_BYTES if options.max_bytes is None else options.max_bytes,
-            "max_files": files_kept,
-            "attrs": msgspec.json.encode(attrs).decode() if attrs else "",
         }
 
     def _compiled_filter(self, profile: dict[str, Any]) -> tuple[str, bool]:

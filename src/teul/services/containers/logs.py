@@ -1,4 +1,4 @@
-"""Reading a container's log: all entries, the last ones, and those still to be written."""
+"""Reading a container's log, in either format: all entries, the last ones, and those still to be written."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import msgspec
 
 from teul.aio import run_blocking, run_to_end
 from teul.model.log import LogEntry, LogQuery
+from teul.runtime.messages import LogFormat
 from teul.services.containers.log_files import LogFiles
 from teul.services.watching import DirectoryWatcher
+from teul.wire import locallog
 
 T = TypeVar("T")
 _STREAMS = {"stdout": 1, "stderr": 2}
@@ -31,7 +33,12 @@ class _Line(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Line)
 
 
-def _decode(whole: bytes) -> list[_Line]:
+def _decode_json(whole: bytes) -> Iterator[LogEntry]:
+    for line in _decode_lines(whole):
+        yield LogEntry(_STREAMS.get(line.stream, 1), parse_time(line.time), line.log.encode("utf-8", "surrogatepass"), line.attrs)
+
+
+def _decode_lines(whole: bytes) -> list[_Line]:
     try:
         return _DECODER.decode_lines(whole)
     except msgspec.MsgspecError:
@@ -43,8 +50,27 @@ def _decode(whole: bytes) -> list[_Line]:
     return lines
 
 
-async def read_log(path: str, query: LogQuery, ended: asyncio.Future[T] | None, watcher: DirectoryWatcher) -> AsyncIterator[LogEntry]:
-    """The entries of the log at `path`; with `query.follow`, until `ended` is done and the rest was read."""
+def _decode_local(whole: bytes) -> Iterator[LogEntry]:
+    for line in whole.split(b"\n"):
+        entry = locallog.decode_line(line)
+        if entry is not None:
+            stream, time_ns, attrs, data = entry
+            yield LogEntry(stream, time_ns, data, _decode_attrs(attrs) if attrs else None)
+
+
+@lru_cache(maxsize=16)
+def _decode_attrs(text: str) -> dict[str, str] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError:
+        return None  # a damaged line: what it says is still good
+
+
+async def read_log(
+    path: str, query: LogQuery, ended: asyncio.Future[T] | None, watcher: DirectoryWatcher, *, form: LogFormat = "json"
+) -> AsyncIterator[LogEntry]:
+    """The entries of the log at `path`, which is in the format `form`; with `query.follow`, until `ended` is done and the rest was read."""
+    decode = _decode_json if form == "json" else _decode_local
     async with AsyncExitStack() as stack:
         follow = query.follow and ended is not None
         # Before the first look: what is written after it is told.
@@ -55,7 +81,7 @@ async def read_log(path: str, query: LogQuery, ended: asyncio.Future[T] | None, 
             changed.clear()
             finished = not follow or (ended is not None and ended.done())
             while lines := await run_blocking(files.read_lines):
-                for entry in _entries(_decode(lines)):
+                for entry in decode(lines):
                     if query.until_ns is not None and entry.time_ns > query.until_ns:
                         return
                     if _wanted(entry, query):
@@ -85,11 +111,6 @@ def _wanted(entry: LogEntry, query: LogQuery) -> bool:
     if query.since_ns is not None and entry.time_ns < query.since_ns:
         return False
     return query.stdout if entry.stream == 1 else query.stderr
-
-
-def _entries(lines: list[_Line]) -> Iterator[LogEntry]:
-    for line in lines:
-        yield LogEntry(_STREAMS.get(line.stream, 1), parse_time(line.time), line.log.encode("utf-8", "surrogatepass"), line.attrs)
 
 
 @lru_cache(maxsize=64)

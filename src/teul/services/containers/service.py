@@ -31,6 +31,7 @@ from teul.runtime.messages import Wants
 from teul.services.containers.directories import discard, make_container_directories
 from teul.services.containers.errors import NotRunning
 from teul.services.containers.launch import Launcher
+from teul.services.containers.log_plan import kept_log
 from teul.services.containers.logs import read_log
 from teul.services.containers.names import Names
 from teul.services.containers.processes import Listing, list_processes
@@ -272,12 +273,13 @@ class Containers:
     async def logs(self, reference: str, query: LogQuery) -> AsyncIterator[LogEntry]:
         """What the container wrote, and with `follow` what it goes on to write."""
         container = self.get(reference)
-        if container.host_config.log_config.type == "none":
+        kept = kept_log(container, self._launcher.directories)
+        if kept is None:
             raise NotImplementedHere("configured logging driver does not support reading")
         run = self._runs.of(container.id)
         await run.start_is_over()
         ended = run.process.exit if run.process is not None else None
-        return read_log(self._launcher.directories.log(container.id), query, ended, self._watcher)
+        return read_log(kept.path, query, ended, self._watcher, form=kept.form)
 
     async def resize(self, reference: str, *, height: int, width: int) -> None:
         """Set the size of the container's terminal."""

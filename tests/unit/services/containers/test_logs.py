@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
+import gzip
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from teul.linux.loop import Loop
 from teul.model.log import LogEntry, LogQuery
+from teul.runtime.keeper import compression
+from teul.runtime.keeper.compression import Compressor
 from teul.runtime.keeper.logs import LogFile
 from teul.services.containers.logs import read_log
 from teul.services.watching import DirectoryWatcher
@@ -22,12 +26,28 @@ LINES_PER_FILE = 4
 LINE_BYTES = len(b'{"log":"0001\\n","stream":"stdout","time":"2026-01-02T03:04:05.000000001Z"}\n')
 
 
+class AtOnce(Compressor):
+    """Compresses where the real one would begin to."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, Loop(lambda _owner, _error: None), lambda _pid: None)
+
+    def _begin(self, name: str) -> None:
+        status = os.stat(name)
+        compression._write(name, self._unfinished)
+        self._put_in_place((status.st_dev, status.st_ino))
+        self._look()
+
+
 class Program:
     """Writes numbered lines, a known number of them to a file."""
 
+    compresses = False
+
     def __init__(self, path: Path, *, max_files: int = 3) -> None:
         self.path = str(path)
-        self.log = LogFile(self.path, max_bytes=LINE_BYTES * LINES_PER_FILE, max_files=max_files)
+        compressor = AtOnce(self.path) if self.compresses else None
+        self.log = LogFile(self.path, max_bytes=LINE_BYTES * LINES_PER_FILE, max_files=max_files, compressor=compressor)
         self.written = 0
 
     def write(self, lines: int) -> None:
@@ -42,7 +62,8 @@ class Program:
     def oldest_kept(self) -> int:
         """The first number that is in any file."""
         files = [name for name in Path(self.path).parent.iterdir() if name.name.startswith(Path(self.path).name)]
-        return min(int(line[8:12]) for file in files for line in file.read_bytes().splitlines())
+        contents = [gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes() for file in files]
+        return min(int(line[8:12]) for content in contents for line in content.splitlines())
 
 
 class Moment:
@@ -73,9 +94,16 @@ class Moment:
 
 
 @pytest.fixture
-def log_path(tmp_path: Path) -> Path:
+def plain_path(tmp_path: Path) -> Path:
     """Where the log is: LINE_BYTES holds if a moment's fraction has nine digits."""
     return tmp_path / "container-json.log"
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "compressed"])
+def log_path(plain_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, with and without its full files compressed."""
+    monkeypatch.setattr(Program, "compresses", request.param)
+    return plain_path
 
 
 @pytest.fixture(autouse=True)
@@ -254,38 +282,38 @@ def test_a_log_of_one_file_is_read_to_its_end_before_the_next_one(runner: asynci
     assert follower.read_rest() == [2, 3, 4, 5, 6]
 
 
-def test_a_number_that_a_broken_off_rotation_left_out_does_not_hide_the_older_files(log_path: Path) -> None:
-    program = Program(log_path, max_files=4)
+def test_a_number_that_a_broken_off_rotation_left_out_does_not_hide_the_older_files(plain_path: Path) -> None:
+    program = Program(plain_path, max_files=4)
     program.write(LINES_PER_FILE * 2 + 1)
-    os.rename(f"{log_path}.2", f"{log_path}.3")
+    os.rename(f"{plain_path}.2", f"{plain_path}.3")
     assert read_all(program) == list(range(1, program.written + 1))
-    os.rename(f"{log_path}.1", f"{log_path}.2")
-    os.rename(log_path, f"{log_path}.1")
+    os.rename(f"{plain_path}.1", f"{plain_path}.2")
+    os.rename(plain_path, f"{plain_path}.1")
     assert read_all(program) == list(range(1, program.written + 1)), "there is no file that has the log's own name"
 
 
-def test_what_a_full_disk_took_back_is_not_read_twice(runner: asyncio.Runner, log_path: Path) -> None:
+def test_what_a_full_disk_took_back_is_not_read_twice(runner: asyncio.Runner, plain_path: Path) -> None:
     """Half a line was written, read, and cut off again, for there was no room for the rest."""
-    program = Program(log_path)
+    program = Program(plain_path)
     program.write(2)
     follower = Follower(runner, program)
     assert follower.read(1) == [1]
-    size = log_path.stat().st_size
-    with log_path.open("ab") as file:
+    size = plain_path.stat().st_size
+    with plain_path.open("ab") as file:
         file.write(b'{"log":"half')
     assert follower.read(1) == [2]
-    os.truncate(log_path, size)
+    os.truncate(plain_path, size)
     program.write(1)
     assert follower.read_rest() == [3]
 
 
-def test_a_log_that_was_emptied_is_read_from_its_beginning(runner: asyncio.Runner, log_path: Path) -> None:
+def test_a_log_that_was_emptied_is_read_from_its_beginning(runner: asyncio.Runner, plain_path: Path) -> None:
     """So is one that a keeper of an older version lets begin anew in its place."""
-    program = Program(log_path)
+    program = Program(plain_path)
     program.write(3)
     follower = Follower(runner, program)
     assert follower.read(3) == [1, 2, 3]
-    os.truncate(log_path, 0)
+    os.truncate(plain_path, 0)
     program.write(1)
     assert follower.read_rest() == [4]
 
@@ -295,3 +323,35 @@ def test_a_container_without_a_log_has_no_lines(tmp_path: Path) -> None:
         return [entry async for entry in read_log(str(tmp_path / "none"), LogQuery(), None, DirectoryWatcher())]
 
     assert asyncio.run(read()) == []
+
+
+@pytest.mark.parametrize("tail", [0, 1, 4, 5, 7, 20])
+def test_the_last_lines_of_compressed_files(log_path: Path, tail: int) -> None:
+    program = Program(log_path)
+    program.write(LINES_PER_FILE * 3 - 1)
+    assert read_all(program, tail) == list(range(1, program.written + 1))[-tail:] if tail else read_all(program, tail) == []
+
+
+def test_what_a_killed_keeper_left_of_a_compression_is_put_in_order(log_path: Path) -> None:
+    """Killed when both forms were there, and with another file half done: each line is read once, before the next keeper and after."""
+    program = Program(log_path)
+    program.write(LINES_PER_FILE * 2 + 1)
+    if program.compresses:
+        Path(f"{log_path}.1").write_bytes(gzip.decompress(Path(f"{log_path}.1.gz").read_bytes()))
+        Path(f"{log_path}.gz.00000000000000ff.new").write_bytes(b"half")
+    assert read_all(program) == list(range(1, program.written + 1))
+    program.log.close()
+    again = Program(log_path)
+    assert read_all(again) == list(range(1, program.written + 1))
+    assert len(list(log_path.parent.iterdir())) == 3
+
+
+def test_a_compressed_file_that_is_damaged_ends_where_the_damage_begins(plain_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Program, "compresses", True)
+    program = Program(plain_path)
+    program.write(LINES_PER_FILE + 1)
+    compressed = Path(f"{plain_path}.1.gz")
+    compressed.write_bytes(compressed.read_bytes()[:-12])
+    assert read_all(program)[-1] == program.written
+    compressed.write_bytes(b"nothing of the kind")
+    assert read_all(program) == [program.written]

@@ -27,7 +27,7 @@ from teul.model.signals import parse_signal
 from teul.model.terminal import check_console_size
 from teul.oci.platform import Platform, suits
 from teul.services.containers.request.capabilities import normalise_capabilities
-from teul.services.containers.request.log_options import check_log_config
+from teul.services.containers.request.log_drivers import check_log_config
 from teul.services.containers.request.mounts import check_absolute, check_not_root, clean_path, parse_volumes_from, plan_mounts
 from teul.services.containers.request.network import check_network, normalise_networking
 from teul.services.containers.request.resources import check_resources

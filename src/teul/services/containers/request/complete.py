@@ -21,7 +21,7 @@ from teul.model.network_config import EndpointSettings, NetworkingConfig
 from teul.oci.documents import encode_document
 from teul.oci.image_config import Healthcheck, ImageConfig
 from teul.services.containers.request.check import RUNTIMES, CheckedRequest
-from teul.services.containers.request.log_options import DEFAULT_DRIVER
+from teul.services.containers.request.log_drivers import JSON_FILE
 from teul.services.containers.request.mounts import plan_mounts
 from teul.services.host import HostFacts
 
@@ -159,7 +159,7 @@ def fill_host_config(
     filled.restart_policy = RestartPolicy(
         name=given.restart_policy.name or "no", maximum_retry_count=given.restart_policy.maximum_retry_count
     )
-    filled.log_config = LogConfig(type=given.log_config.type or DEFAULT_DRIVER, config=dict(given.log_config.config or {}))
+    filled.log_config = LogConfig(type=given.log_config.type or JSON_FILE, config=dict(given.log_config.config or {}))
     if given.memory > 0 and given.memory_swap == 0:
         filled.memory_swap = given.memory * 2
     filled.shm_size = given.shm_size or DEFAULT_SHM_BYTES

@@ -83,7 +83,7 @@ _INVALID: list[tuple[dict[str, Any], str]] = [
     (_host(Sysctls={"kernel.shmmax": "1"}, IpcMode="host"), 'sysctl "kernel.shmmax" is not allowed in the hosts ipc namespace'),
     (_host(Sysctls={"kernel.hostname": "x"}), 'sysctl "kernel.hostname" is conflicting with OCI config "hostname"'),
     (_host(Sysctls={"kernel.domainname": "x"}, UTSMode="host"), 'sysctl "kernel.domainname" is not in a separate kernel namespace'),
-    (_host(LogConfig={"Type": "syslog"}), 'error looking up logging plugin syslog: plugin "syslog" not found'),
+    (_host(LogConfig={"Type": "fluentd"}), 'error looking up logging plugin fluentd: plugin "fluentd" not found'),
     (_host(LogConfig={"Config": {"colour": "red"}}), "unknown log opt 'colour' for json-file log driver"),
     (_host(LogConfig={"Config": {"mode": "lossy"}}), "logger: logging mode not supported: lossy"),
     (
@@ -211,7 +211,6 @@ _NOT_YET: list[tuple[dict[str, Any], str]] = [
         'could not select device driver "" with capabilities: [[gpu]]',
     ),
     (_host(StorageOpt={"size": "1G"}), "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
-    (_host(LogConfig={"Config": {"compress": "true"}}), "log opt 'compress' is not supported yet"),
 ]
 
 

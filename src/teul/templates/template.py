@@ -9,8 +9,8 @@ The values are what JSON gives, and objects with a `template_field(name)` method
 
 from __future__ import annotations
 
-from teul.cli.templates import functions
-from teul.cli.templates.functions import TemplateError
+from teul.templates import functions
+from teul.templates.functions import TemplateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

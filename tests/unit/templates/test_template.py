@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teul.cli.templates.functions import HEADER_FUNCTIONS
-from teul.cli.templates.template import TemplateError, parse_template
+from teul.templates.functions import HEADER_FUNCTIONS
+from teul.templates.template import TemplateError, parse_template
 
 VALUE = {
     "ID": "abc",
