@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 from teul.daemon.address_pools import parse_pool
 from teul.daemon.default_bridge import add_options, parse_default_bridge
 from teul.daemon.disk_reserve import DEFAULT_RESERVE_BYTES
+from teul.daemon.runtimes import add_options as add_runtime_options
+from teul.daemon.runtimes import parse_runtimes
 from teul.errors import InvalidParameter
+from teul.model.runtime import OWN_ONLY, Runtimes
 from teul.model.size import parse_memory
 from teul.network.default_bridge import AS_USUAL, DefaultBridge
 from teul.network.ipam import Pool
@@ -67,6 +70,7 @@ class EngineConfig:
     keep_generations: int = 1  # so many former generations of a renewed container can be gone back to
     disk_reserve_bytes: int = DEFAULT_RESERVE_BYTES  # nothing new is taken when less is free
     plugin_directories: PluginDirectories = field(default_factory=PluginDirectories)
+    runtimes: Runtimes = OWN_ONLY
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     def with_listeners(self, addresses: tuple[str, ...]) -> EngineConfig:
@@ -124,6 +128,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         keep_generations=options.keep_generations,
         disk_reserve_bytes=options.disk_reserve,
         plugin_directories=PluginDirectories(given, given) if (given := tuple(options.plugin_directory)) else PluginDirectories(),
+        runtimes=parse_runtimes(options),
         tls=tls,
     )
 
@@ -153,6 +158,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--compressed-layers", choices=(_KEEP, _DROP), default=_KEEP, help="keep layers as they came beside their indexed archives, or not"
     )
     add_options(parser)
+    add_runtime_options(parser)
     parser.add_argument(
         "--published-ports",
         choices=(TRANSLATE, RELAY),

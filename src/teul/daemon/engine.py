@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -255,7 +256,7 @@ class Engine:
             EngineDirectories(config.root, config.run_root),
             cgroup_parent=config.cgroup_parent,
             layout=layout,
-            host=await run_blocking(gather_host_facts, layout),
+            host=replace(await run_blocking(gather_host_facts, layout), runtimes=config.runtimes),
             images=images,
             networks=networks,
             volumes=volumes,
@@ -290,6 +291,7 @@ class Engine:
             debug=config.debug,
             tls=config.tls is not None,
             tls_verify=config.tls is not None and config.tls.verify,
+            runtimes=config.runtimes,
         )
 
     async def _open_registries(self, store: ImageStore, events: Events) -> Registries:

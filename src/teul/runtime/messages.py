@@ -44,6 +44,14 @@ if TYPE_CHECKING:
         format: NotRequired[LogFormat]  # "json" in older bundles
         compress: NotRequired[bool]  # full files; False in older bundles
 
+    class Delegation(TypedDict):
+        """The OCI runtime of a container."""
+
+        name: str
+        command: list[str]  # its program's path, and arguments that come before all others
+        root: str  # <run>/containers/<id>/runtime: what it knows of the container goes with the bundle
+        container: str  # its id
+
     class Launch(TypedDict):
         """A process to be made. Kept in launch.json as long as the container runs, for an engine that takes it over."""
 
@@ -63,6 +71,7 @@ if TYPE_CHECKING:
         joins: list[Joined]  # the namespaces to enter of other processes, one pidfd for each: a pid could be another process's by then
         mounts: int  # how many mounts come along, which the spec names by their number: the root's `lower` and `sources`
         networks: list[LinkPlan]  # the links to make, in the order of the container's interfaces
+        runtime: NotRequired[Delegation]  # makes the process in the child's place
         resolver: NotRequired[bool]  # make the sockets of a DNS server in its network namespace (`linux/resolver`); False in older bundles
 
     class Resumption(TypedDict):
@@ -140,9 +149,9 @@ if TYPE_CHECKING:
         cgroup_error: NotRequired[str]
 else:
     Role = Joined = LogFormat = str
-    Wants = LogOptions = Launch = Resumption = Request = Question = Failure = StarterWord = Running = TerminalSize = ProcessFile = (
-        ExitDocument
-    ) = dict
+    Wants = LogOptions = Delegation = Launch = Resumption = Request = Question = Failure = StarterWord = Running = TerminalSize = (
+        ProcessFile
+    ) = ExitDocument = dict
 
 # Words of the keeper's on its connection to the engine.
 HERE = b"here"

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 
 from teul.linux import caps, cgroups
+from teul.model.runtime import OWN_ONLY, Runtimes
 from teul.oci.platform import Platform, detected_platform, host_platform
 from teul.oci.seccomp_profile import kernel_version
 
@@ -44,6 +45,7 @@ class HostFacts:
     `known_capabilities` those that the kernel has, both in the kernel's order. `cpuset_cpus` and `cpuset_mems` are kernel lists ("0-3"),
     empty if not known.
     `thermal_throttle_paths` are sysfs directories that Docker hides. `apparmor_profiles` are the loaded profiles; None without AppArmor.
+    `runtimes` are what the engine's administrator has added.
     """
 
     architecture: str
@@ -62,6 +64,7 @@ class HostFacts:
     in_user_namespace: bool = False
     thermal_throttle_paths: tuple[str, ...] = ()
     platform: Platform = _AMD64
+    runtimes: Runtimes = OWN_ONLY
 
 
 # Kernel parameters that are set in every container with a network of its own, where the kernel has them.

@@ -18,6 +18,7 @@ from teul.aio import run_blocking
 from teul.linux.cgroups import Layout
 from teul.model.container import Container
 from teul.model.lifecycle import Status
+from teul.model.runtime import OWN_ONLY, Runtimes
 from teul.oci.platform import host_platform
 from teul.services.host import LimitSupport, gather_host_facts, host_name
 
@@ -64,6 +65,7 @@ class EngineFacts:
     debug: bool = False
     tls: bool = False
     tls_verify: bool = False
+    runtimes: Runtimes = OWN_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

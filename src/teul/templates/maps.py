@@ -5,6 +5,8 @@ docker: its templates see Go's types, and text/template has `<no value>` for a k
 
 from __future__ import annotations
 
+from teul.wire.jsontext import render
+
 
 class NoValue:
     """What stands for a key that is not there: nothing, whatever is asked of it."""
@@ -33,6 +35,4 @@ class NamedValues(dict[str, object]):
         return self[name] if name in self else NoValue()
 
     def template_json(self) -> str:
-        from teul.wire.jsontext import render
-
         return "null" if self._is_nil else render(dict(self))

@@ -163,7 +163,7 @@ class Child:
             if ranges["uids"]:
                 namespace.apply(fd, ranges["uids"], ranges["gids"])
             else:
-                who = _resolve_user(root_fd, spec["process"], spec["teul"])
+                who = resolve_user(root_fd, spec["process"], spec["teul"])
                 map_owner(namespace, fd, who.uid, who.gid)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EPERM):
@@ -324,7 +324,7 @@ class Child:
             _set_rlimit(limit)
         self.step = "find the user"
         root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        who = _resolve_user(root_fd, request, extension)
+        who = resolve_user(root_fd, request, extension)
         os.close(root_fd)
         env = dict(item.partition("=")[::2] for item in request.get("env") or [])
         if not env.get("HOME"):
@@ -429,7 +429,8 @@ def _clone_of(donor: int, path: str) -> int:
         os.close(ours_fd)
 
 
-def _resolve_user(root_fd: int, request: Process, extension: ExecExtension) -> users.ResolvedUser:
+def resolve_user(root_fd: int, request: Process, extension: ExecExtension) -> users.ResolvedUser:
+    """Who the process is to be, by the files below `root_fd`. Raises `UserError`."""
     numbers = request["user"]
     name = extension.get("user")
     if name is not None:

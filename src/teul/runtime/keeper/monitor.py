@@ -65,6 +65,7 @@ class Monitor:
         self._cgroup = launch["cgroup"] if launch["kind"] == "create" else None
         self._kill_cgroup = launch["kill_cgroup"]
         self._resumed = request["resume"] is not None
+        self._delegated = "runtime" in launch
         self._is_exec = launch["kind"] == "exec"
         self._closes_input = launch["stdin"] == "once"  # the process's input ends with the first client's
         self._input_ending = False  # no client will write any more; the process has yet to take what waits
@@ -130,6 +131,8 @@ class Monitor:
         """
         if not self.pid or not ("terminal" in self._streams or "stdout" in self._streams):
             return False
+        if self._delegated:
+            return process.has_executed(self.pid)  # the container's own, which is named last: what asks the runtime for it executes nothing
         # With --init the process itself stays what it is, and the program is its child.
         return any(process.has_executed(pid) for pid in (self.pid, *process.children_of(self.pid)))
 

@@ -25,6 +25,7 @@ from teul.linux.netlink.socket import Netlink
 from teul.linux.netns import being_inside
 from teul.linux.resolver import open_resolver_sockets
 from teul.linux.seqpacket import receive_message, send_message
+from teul.runtime.child.delegate import Delegate
 from teul.runtime.child.main import Child
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class _Start:
         if launch["new_pids"]:
             self.step = "make the pid namespace"
             process.unshare(process.CLONE_NEWPID)
-        if launch["joins"]:
+        if launch["joins"] or launch.get("runtime"):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the last word tells who says it
         directory_fd = os.open(launch["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.step = "fork"
@@ -176,7 +177,8 @@ class _Start:
             # What the container's processes see of PID 1 before it execs (or for good, with --init) names nothing of the host.
             process.set_name("teul-init")
             process.set_title("teul-init", self._title_area)
-            Child(launch, theirs, far, donors=self._donors, mounts=self._mounts).run(directory_fd)
+            make = Delegate if launch.get("runtime") else Child
+            make(launch, theirs, far, donors=self._donors, mounts=self._mounts).run(directory_fd)
         self._pidfd = process.open_pidfd(self._pid)  # before anything else can fail: what undoes the start must know the child
         failpoints.reach("keeper.start.forked")
         streams: dict[Role, int] = {role: fd for role, fd in zip(_PIPES, near, strict=True) if fd >= 0}
@@ -204,6 +206,8 @@ class _Start:
     def _fork(self, plan: cgroups.Plan | None) -> int:
         if not plan or not plan["unified_directory"]:
             return process.fork_sibling()
+        if self._launch.get("runtime") and not plan["join"]:
+            return process.fork_sibling()  # a runtime has its own size, which is not to count towards the container's limits
         cgroup_fd = os.open(plan["unified_directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return process.fork_sibling(cgroup_fd)

@@ -16,6 +16,12 @@ _CREATE_PREFIX = (
     "unable to start container process: error during container init: "
 )
 _EXEC_PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
+_RUNTIME_REFUSAL = "RuntimeRefusal"  # another OCI runtime's own words
+_RUNTIME_PREFIXES = {
+    "create": "failed to create task for container: failed to create shim task: OCI runtime create failed: ",
+    "start": "failed to start task for container: OCI runtime start failed: ",
+    "exec": "OCI runtime exec failed: ",
+}
 EXIT_NOT_FOUND = 127
 EXIT_NOT_INVOCABLE = 126
 EXIT_UNKNOWN = 128
@@ -65,13 +71,16 @@ def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple
     """Docker's error and the exit code that the container or exec gets. moby daemon/errors.go, setExitCodeFromError."""
     if error.kind == "UserError":
         return StartFailure(error.message), EXIT_UNKNOWN if not for_exec else EXIT_NOT_INVOCABLE
+    says_itself = error.kind in ("ProgramError", _RUNTIME_REFUSAL)
     prefix = _EXEC_PREFIX if for_exec else _CREATE_PREFIX
-    detail = error.message if error.kind == "ProgramError" else f"{error.step}: {error.message}"
+    if error.kind == _RUNTIME_REFUSAL:
+        prefix = _RUNTIME_PREFIXES.get(error.step, prefix)
+    detail = error.message if says_itself else f"{error.step}: {error.message}"
     text = f"{prefix}{detail}: unknown"
     if error.step == "make the cgroup" and error.errno in _REFUSED_VALUES:
         return RefusedLimit(text), EXIT_UNKNOWN
     lowered = detail.lower()
-    if error.kind == "ProgramError" and any(words in lowered for words in _NOT_FOUND):
+    if says_itself and any(words in lowered for words in _NOT_FOUND):
         return CannotInvoke(text), EXIT_NOT_FOUND
     if any(words in lowered for words in _NOT_INVOCABLE):
         return CannotInvoke(text), EXIT_NOT_INVOCABLE

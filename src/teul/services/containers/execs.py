@@ -236,7 +236,7 @@ class Execs:
         failpoints.reach("containers.exec.prepared")
         config = record.config
         rows, columns = config.console_size or (0, 0)
-        return {
+        prepared: Launch = {
             "kind": "exec",
             "id": record.id,
             "keyring": launch["keyring"],
@@ -254,6 +254,9 @@ class Execs:
             "mounts": 0,
             "networks": [],
         }
+        if "runtime" in launch:
+            prepared["runtime"] = launch["runtime"]
+        return prepared
 
     async def _failed(self, record: Exec, attachment: Attachment | None) -> None:
         record.running = False

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 
 from teul import failpoints
 from teul.aio import run_blocking, run_to_end, undoing
-from teul.errors import Conflict, NotFound, Refusal, System, Unavailable
+from teul.errors import Conflict, InvalidParameter, NotFound, Refusal, System, Unavailable
 from teul.linux import cgroups, seccomp
 from teul.linux.cgroups.usage import CgroupUsage, read_usage
 from teul.linux.netlink.links import Plan as LinkPlan
@@ -25,9 +26,10 @@ from teul.model.network_config import EndpointSettings
 from teul.network.allocation import Allocation, with_gateways
 from teul.oci.runtime_spec import NamespaceKind, Spec
 from teul.runtime.child.calls import LAST_CALLS
+from teul.runtime.engine import delegation
 from teul.runtime.engine.process import Process
 from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
-from teul.runtime.messages import PROCESS_FILE, Joined, Launch
+from teul.runtime.messages import PROCESS_FILE, Delegation, Joined, Launch
 from teul.services.containers import bundle as bundles
 from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.devices import gather_devices
@@ -104,6 +106,7 @@ class Launcher:
         """Give back what a run held outside of its process, all of it, if one of them fails. Idempotent."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(run_blocking, bundles.remove_bundle, self.directories, container.id)
+            stack.push_async_callback(run_blocking, self._end_delegation, container.id)
             stack.push_async_callback(self.volumes.unmount, container)
             stack.push_async_callback(self._release_addresses, container)
             stack.push_async_callback(self.networks.ports.release, container.id)
@@ -286,7 +289,9 @@ class Launcher:
             linked=link_environment(container.name, links),
         )
         # The child takes the compiled filter; the filter's source, which is long and which nobody would read, stays out of the bundle.
-        profile = spec["linux"].pop("seccomp", None)
+        # Another runtime compiles its own.
+        runtime = self._delegation(container, bundle)
+        profile = spec["linux"].pop("seccomp", None) if runtime is None else None
         if profile is not None:
             spec["teul"]["seccomp_bpf"], spec["teul"]["seccomp_forks"] = self._compiled_filter(profile)
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
@@ -294,6 +299,8 @@ class Launcher:
             spec["teul"]["sources"] = {destination: len(layers) + number for number, destination in enumerate(sources)}
         given = [*layers, *sources.values()]
         launch = self._describe(container, spec, networks, [*donors], mounts=len(given))
+        if runtime is not None:
+            launch["runtime"], launch["new_pids"] = runtime, False
         bundles.write_bundle_files(bundle, spec, launch)
         if container.endpoints:
             bundles.write_endpoints(bundle, container.endpoints)
@@ -323,6 +330,32 @@ class Launcher:
             "networks": networks,
             "resolver": uses_resolver(container),
         }
+
+    def _delegation(self, container: Container, bundle: str) -> Delegation | None:
+        """Who makes the container, if it is another runtime than Teul's own. Raises InvalidParameter, System."""
+        name = container.host_config.runtime
+        if not self.host.runtimes.has(name):
+            raise InvalidParameter(f"unknown or invalid runtime name: {name}")  # docker: the engine has other options than it had then
+        runtime = self.host.runtimes.find(name)
+        if runtime is None:
+            return None
+        path = shutil.which(runtime.path)
+        if path is None:
+            raise System(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+                f'unable to retrieve OCI runtime error: exec: "{runtime.path}": executable file not found in $PATH: unknown'
+            )
+        command = [os.path.abspath(path), *runtime.arguments]
+        return {"name": name, "command": command, "root": f"{bundle}/runtime", "container": container.id}
+
+    def _end_delegation(self, container_id: str) -> None:
+        """Have the runtime that has made a container give back what it has of it. Blocking, idempotent."""
+        try:
+            launch = bundles.read_launch(self.directories.bundle(container_id))
+        except (FileNotFoundError, bundles.DamagedBundle):
+            return  # there is none, or it is gone in part: then its cgroup is all that is left, and ours
+        if "runtime" in launch:
+            delegation.delete(launch["runtime"])
 
     def _compiled_filter(self, profile: dict[str, Any]) -> tuple[str, bool]:
         """The path of the compiled filter, made once per profile and read by every child; and whether a process can fork under it."""

@@ -35,7 +35,6 @@ from teul.services.containers.request.security import check_sysctls, parse_devic
 from teul.services.containers.request.tmpfs import merge_tmpfs_options
 from teul.services.host import HostFacts
 
-RUNTIMES = ("runc", "io.containerd.runc.v2")
 _NAME_CHARACTERS = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
 _NAME = re.compile(f"{_NAME_CHARACTERS}+")
 _MINIMUM_HEALTH_NS = 1_000_000
@@ -77,6 +76,7 @@ def check_request(request: CreateContainer, host: HostFacts, *, exists: Callable
     _check_host_config(host_config, host, exists)
     warnings += check_resources(host_config, host)
     _check_modes(host_config)
+    _check_runtime(host_config, host)
     warnings += _health_warnings(config)
     _refuse_unsupported(host_config)
     name = check_name(request.name) if request.name else None
@@ -271,12 +271,18 @@ def _check_modes(host_config: HostConfig) -> None:
         raise InvalidParameter(f"invalid UTS mode: {host_config.uts_mode}")
     if not -1000 <= host_config.oom_score_adj <= 1000:
         raise InvalidParameter(f"Invalid value {host_config.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    if host_config.runtime and host_config.runtime not in RUNTIMES:
-        raise InvalidParameter(f"unknown or invalid runtime name: {host_config.runtime}")
     if host_config.cgroupns_mode not in ("", "private", "host"):
         raise InvalidParameter(f"invalid cgroup namespace mode: {host_config.cgroupns_mode}")
     if host_config.userns_mode not in ("", "host"):
         raise InvalidParameter(f"invalid USER mode: {host_config.userns_mode}")
+
+
+def _check_runtime(host_config: HostConfig, host: HostFacts) -> None:
+    name = host_config.runtime or host.runtimes.default
+    if not host.runtimes.has(name):
+        raise InvalidParameter(f"unknown or invalid runtime name: {name}")
+    if host.runtimes.find(name) is not None and host_config.init:
+        raise NotImplementedHere(f"--init is not supported with runtime {name}: the process that it stands for is Teul's own runtime")
 
 
 def _refuse_unsupported(host_config: HostConfig) -> None:

@@ -20,7 +20,7 @@ from teul.model.mount import PlannedMount
 from teul.model.network_config import EndpointSettings, NetworkingConfig
 from teul.oci.documents import encode_document
 from teul.oci.image_config import Healthcheck, ImageConfig
-from teul.services.containers.request.check import RUNTIMES, CheckedRequest
+from teul.services.containers.request.check import CheckedRequest
 from teul.services.containers.request.log_drivers import JSON_FILE
 from teul.services.containers.request.mounts import plan_mounts
 from teul.services.host import HostFacts
@@ -167,7 +167,7 @@ def fill_host_config(
     filled.pid_mode = _with_id(given.pid_mode, find_container_id)
     filled.network_mode = _with_id(given.network_mode, find_container_id)
     filled.cgroupns_mode = given.cgroupns_mode or "private"
-    filled.runtime = given.runtime or RUNTIMES[0]
+    filled.runtime = given.runtime or host.runtimes.default
     filled.oom_kill_disable = given.oom_kill_disable or False
     if not _has_label(given) and (given.privileged or "host" in (given.ipc_mode, given.pid_mode)):
         # docker: daemon/create.go generateSecurityOpt; shown by inspection, without effect where SELinux is off.
