@@ -99,7 +99,24 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"invalid endpoint settings:\ninvalid link-local IP address: nonsense",
         _ENDPOINT,
     ),
-    Difference("network connect", r"daemon: (network-scoped|user specified)", r"daemon: invalid endpoint settings:\n\1", _ENDPOINT),
+    Difference(
+        "network connect",
+        "daemon: network-scoped alias is supported only for containers in user defined networks",
+        r"daemon: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks",
+        _ENDPOINT,
+    ),
+    Difference(
+        "network connect",
+        "daemon: user specified IP address is supported on user defined networks only",
+        r"daemon: invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only",
+        _ENDPOINT,
+    ),
+    Difference(
+        "^run .*--network container:still",
+        "cannot join network of a non running container: <id>",
+        "cannot join network namespace of a non running container: container still is created",
+        "since 29 it is told by its name, and how it is (moby daemon/container_operations.go)",
+    ),
     Difference(
         "create --name late --network net",
         r"daemon: (invalid IPv4 address)",

@@ -121,6 +121,13 @@ INSTEAD = (
         stdout='<cannot exec>: chdir to cwd ("/no/such/directory") set in config.json failed: no such file or directory\n',
         stderr="",
     ),
+    Instead(
+        re.compile(r"exec -u nobody-here"),
+        "20.10 finds out at the start; later ones when the exec is prepared",
+        exit_code=1,
+        stdout="",
+        stderr="Error response from daemon: unable to find user nobody-here: no matching entries in passwd file\n",
+    ),
     Instead(re.compile(r"run --rm -w /etc/passwd"), "20.10's own sentence; later ones have runc's", exit_code=125),
 )
 

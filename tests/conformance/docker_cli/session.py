@@ -38,6 +38,12 @@ def load_golden() -> dict[str, list[Seen]]:
     return {name: [Seen(**seen) for seen in steps] for name, steps in recorded.items()}
 
 
+def recorded_versions() -> tuple[str, str]:
+    """Of the dockerd that was recorded, and of the command that spoke to it."""
+    recorded = json.loads(GOLDEN.read_text())
+    return recorded["server"], recorded["client"]
+
+
 def save_golden(server: str, client: str, scenes: dict[str, Any]) -> None:
     document = {"server": server, "client": client, "scenes": scenes}
     GOLDEN.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
