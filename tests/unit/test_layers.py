@@ -138,7 +138,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "teul.dockerfile": (
         ("errors",),
-        ("arguments", "patterns"),
+        ("arguments", "ignore", "patterns"),
         ("health", "run_mounts", "words"),
         ("lines",),
         ("syntax",),
