@@ -15,6 +15,7 @@ from teul.daemon.disk_reserve import DEFAULT_RESERVE_BYTES
 from teul.daemon.runtimes import add_options as add_runtime_options
 from teul.daemon.runtimes import parse_runtimes
 from teul.errors import InvalidParameter
+from teul.model.host_config import LogConfig
 from teul.model.runtime import OWN_ONLY, Runtimes
 from teul.model.size import parse_memory
 from teul.network.default_bridge import AS_USUAL, DefaultBridge
@@ -22,6 +23,7 @@ from teul.network.ipam import Pool
 from teul.network.ports.relays import RELAY, TRANSLATE, PublishedPorts
 from teul.plugins.discovery import PluginDirectories
 from teul.registry.proxies import Proxies
+from teul.services.containers.request.log_drivers import JSON_FILE, check_log_config
 
 _DEFAULT_ROOT = "/var/lib/teul"
 _DEFAULT_RUN = "/run/teul"
@@ -71,6 +73,7 @@ class EngineConfig:
     disk_reserve_bytes: int = DEFAULT_RESERVE_BYTES  # nothing new is taken when less is free
     plugin_directories: PluginDirectories = field(default_factory=PluginDirectories)
     runtimes: Runtimes = OWN_ONLY
+    log_defaults: LogConfig = field(default_factory=lambda: LogConfig(type=JSON_FILE))  # of containers that do not say
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     def with_listeners(self, addresses: tuple[str, ...]) -> EngineConfig:
@@ -129,6 +132,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         disk_reserve_bytes=options.disk_reserve,
         plugin_directories=PluginDirectories(given, given) if (given := tuple(options.plugin_directory)) else PluginDirectories(),
         runtimes=parse_runtimes(options),
+        log_defaults=_log_defaults(options.log_driver, options.log_opt),
         tls=tls,
     )
 
@@ -185,6 +189,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--plugin-directory", action="append", default=[], metavar="DIR", help="look for volume plug-ins here, not in Docker's directories"
     )
+    parser.add_argument("--log-driver", default=JSON_FILE, metavar="DRIVER", help="default driver for container logs")
+    parser.add_argument("--log-opt", action="append", default=[], metavar="NAME=VALUE", help="default log driver options for containers")
     parser.add_argument("-D", "--debug", action="store_true", help="log more")
     return parser
 
@@ -193,6 +199,17 @@ def _parse_count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of generations")
     return int(text)
+
+
+def _log_defaults(driver: str, options: list[str]) -> LogConfig:
+    """docker: daemon/logs.go, defaultLogConfig: a driver that there is not is refused to the containers only, if it has no options."""
+    defaults = LogConfig(type=driver, config=dict(option.partition("=")[::2] for option in options))
+    if options:
+        try:
+            check_log_config(defaults)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"failed to set log opts: {error.message}") from None
+    return defaults
 
 
 def check_host(host: str, *, tls: TlsFiles | None = None, insecure: bool = False) -> str:

@@ -181,8 +181,8 @@ class Engine:
         names = Names(registry, runs, networks, agent)
         supervision = Supervision(registry, runs, launcher=launcher, removal=removal, names=names, events=events, tasks=tasks)
         lifecycle = Lifecycle(registry, runs, launcher=launcher, removal=removal, supervision=supervision, events=events, slow=slow)
-        containers = self._containers = Containers(
-            registry, runs, launcher, images, volumes=container_volumes, names=names, events=events, watcher=self._open_watcher(), slow=slow
+        containers = self._containers = self._open_containers(
+            registry, runs, launcher, images, volumes=container_volumes, names=names, events=events, slow=slow
         )
         await self._sweep(launcher, registry, images)
         execs = Execs(registry, runs, launcher=launcher, supervisor=supervisor, events=events, tasks=tasks)
@@ -289,6 +289,7 @@ class Engine:
             hosts=config.hosts,
             seccomp=seccomp.is_available(),
             debug=config.debug,
+            log_driver=config.log_defaults.type,
             tls=config.tls is not None,
             tls_verify=config.tls is not None and config.tls.verify,
             runtimes=config.runtimes,
@@ -346,6 +347,31 @@ class Engine:
         )
         await renewals.resume()
         return renewals
+
+    def _open_containers(
+        self,
+        registry: ContainerRegistry,
+        runs: Runs,
+        launcher: Launcher,
+        images: Images,
+        *,
+        volumes: ContainerVolumes,
+        names: Names,
+        events: Events,
+        slow: SlowWork,
+    ) -> Containers:
+        return Containers(
+            registry,
+            runs,
+            launcher,
+            images,
+            volumes=volumes,
+            names=names,
+            events=events,
+            watcher=self._open_watcher(),
+            slow=slow,
+            log_defaults=self._config.log_defaults,
+        )
 
     def _open_watcher(self) -> DirectoryWatcher:
         watcher = DirectoryWatcher()

@@ -20,6 +20,7 @@ from teul.model.container import Container
 from teul.model.lifecycle import Status
 from teul.model.runtime import OWN_ONLY, Runtimes
 from teul.oci.platform import host_platform
+from teul.services.containers.request.log_drivers import JSON_FILE
 from teul.services.host import LimitSupport, gather_host_facts, host_name
 
 API_VERSION = (1, 51)
@@ -50,7 +51,7 @@ class EngineFacts:
     """What the composition root knows of this engine.
 
     `engine_id` stays the same for a root; `snapshotter` is the form that new layers get there; `hosts` are the addresses that the engine
-    listens on, `tls` and `tls_verify` how it does on TCP.
+    listens on, `tls` and `tls_verify` how it does on TCP. `log_driver` is that of containers that do not say.
     """
 
     engine_id: str
@@ -63,6 +64,7 @@ class EngineFacts:
     seccomp: bool = True
     rootless: bool = False
     debug: bool = False
+    log_driver: str = JSON_FILE
     tls: bool = False
     tls_verify: bool = False
     runtimes: Runtimes = OWN_ONLY

@@ -6,6 +6,7 @@ import pytest
 
 from teul.daemon.config import TlsFiles, parse_arguments
 from teul.errors import InvalidParameter
+from teul.model.host_config import LogConfig
 
 ENVIRONMENT = {"TEUL_ROOT": "/r", "TEUL_RUN_ROOT": "/run/r", "HOME": "/home/x"}
 VERIFIED = ("--tlsverify",)
@@ -81,6 +82,27 @@ def test_compressed_layers_are_kept_unless_told_otherwise(options: tuple[str, ..
 @pytest.mark.parametrize(("options", "mode"), [((), "translate"), (("--published-ports", "relay"), "relay")])
 def test_published_ports_are_translated_unless_told_otherwise(options: tuple[str, ...], mode: str) -> None:
     assert parse_arguments([*options], ENVIRONMENT).published_ports == mode
+
+
+def test_logs_are_json_files_unless_told_otherwise() -> None:
+    assert parse_arguments([], ENVIRONMENT).log_defaults == LogConfig(type="json-file", config={})
+    options = ["--log-driver", "local", "--log-opt", "max-size=1m", "--log-opt", "tag=a=b"]
+    assert parse_arguments(options, ENVIRONMENT).log_defaults == LogConfig(type="local", config={"max-size": "1m", "tag": "a=b"})
+
+
+@pytest.mark.parametrize(
+    ("driver", "option", "text"),
+    [
+        ("json-file", "colour=red", "failed to set log opts: unknown log opt 'colour' for json-file log driver"),
+        ("nosuch", "a=b", 'failed to set log opts: error looking up logging plugin nosuch: plugin "nosuch" not found'),
+    ],
+)
+def test_default_options_that_mean_nothing_are_refused(driver: str, option: str, text: str) -> None:
+    """docker: a driver that there is not, without options, is refused when a container is made."""
+    assert parse_arguments(["--log-driver", driver], ENVIRONMENT).log_defaults.type == driver
+    with pytest.raises(InvalidParameter) as raised:
+        parse_arguments(["--log-driver", driver, "--log-opt", option], ENVIRONMENT)
+    assert raised.value.message == text
 
 
 @pytest.mark.parametrize(("options", "kept"), [((), 1), (("--keep-generations", "5"), 5), (("--keep-generations", "0"), 0)])

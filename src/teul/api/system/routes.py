@@ -17,6 +17,7 @@ from teul.api.volumes.routes import render_volume
 from teul.errors import InvalidParameter
 from teul.model.event import Event
 from teul.model.runtime import OWN_NAMES, OciRuntime
+from teul.services.containers.request.log_drivers import DRIVERS as LOG_DRIVERS
 from teul.services.images.disk_usage import DiskUsage, ImageUsage
 from teul.services.images.listing import ImageQuery, ImageSummary
 from teul.services.system import Info, Version
@@ -149,7 +150,7 @@ def render_info(info: Info, volume_drivers: list[str]) -> dict[str, Any]:
         "Images": info.images,
         "Driver": "overlay2",
         "DriverStatus": info.driver_status,
-        "Plugins": {"Volume": volume_drivers, "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
+        "Plugins": {"Volume": volume_drivers, "Network": ["bridge", "host", "null"], "Authorization": None, "Log": list(LOG_DRIVERS)},
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,
         "CpuCfsPeriod": limits.cpu_quota,
@@ -163,7 +164,7 @@ def render_info(info: Info, volume_drivers: list[str]) -> dict[str, Any]:
         "OomKillDisable": limits.oom_kill_disable,
         "NGoroutines": 0,
         "SystemTime": format_time(info.time_ns),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": facts.log_driver,
         "CgroupDriver": info.cgroup_driver,
         "CgroupVersion": info.cgroup_version,
         "NEventsListener": info.listeners,

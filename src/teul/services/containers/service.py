@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -17,7 +18,7 @@ from teul.aio import SlowWork, run_blocking, run_to_end, undoing
 from teul.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from teul.linux import cgroups
 from teul.model.container import Container, ContainerExit, CreateContainer, CreatedContainer
-from teul.model.host_config import HostConfig
+from teul.model.host_config import HostConfig, LogConfig
 from teul.model.image import Image
 from teul.model.lifecycle import Status
 from teul.model.log import LogEntry, LogQuery
@@ -38,6 +39,7 @@ from teul.services.containers.processes import Listing, list_processes
 from teul.services.containers.registry import ContainerRegistry
 from teul.services.containers.request.check import check_name, check_request, platform_warnings
 from teul.services.containers.request.complete import complete
+from teul.services.containers.request.log_drivers import JSON_FILE, with_defaults
 from teul.services.containers.request.mounts import inherit, mounts_of, parse_volumes_from
 from teul.services.containers.run import NOT_RUNNING, ContainerRun, Runs
 from teul.services.containers.sources import choose_images
@@ -91,7 +93,9 @@ class Containers:
         events: Events,
         watcher: DirectoryWatcher,
         slow: SlowWork,
+        log_defaults: LogConfig | None = None,
     ) -> None:
+        self._log_defaults = log_defaults or LogConfig(type=JSON_FILE)
         self._registry = registry
         self._runs = runs
         self._launcher = launcher
@@ -135,6 +139,10 @@ class Containers:
         return await self._create(request, succession)
 
     async def _create(self, request: CreateContainer, succession: Succession | None) -> CreatedContainer:
+        host_config = msgspec.structs.replace(
+            request.host_config, log_config=with_defaults(request.host_config.log_config, self._log_defaults)
+        )
+        request = dataclasses.replace(request, host_config=host_config)
         checked = check_request(request, self._launcher.host, exists=os.path.lexists)
         self._check_donors(checked.host_config)
         if succession is None:
