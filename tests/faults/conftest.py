@@ -23,7 +23,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return (yield)
 
 
-class _Ward:
+class Ward:
     """Keeps a victim, until a fault has left it in a state that the next test cannot begin with."""
 
     def __init__(self) -> None:
@@ -42,16 +42,16 @@ class _Ward:
 
 
 @pytest.fixture(scope="session")
-def ward(nothing_left_on_the_host: None) -> Iterator[_Ward]:
+def ward(nothing_left_on_the_host: None) -> Iterator[Ward]:
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what outlives a killed engine can be told from what others run
-    ward = _Ward()
+    ward = Ward()
     yield ward
     ward.discharge()
     prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 @pytest.fixture
-def victim(ward: _Ward, request: pytest.FixtureRequest) -> Iterator[Victim]:
+def victim(ward: Ward, request: pytest.FixtureRequest) -> Iterator[Victim]:
     """An engine without containers and with one image, in which everything is as it should be."""
     victim = ward.admit()
     victim.is_hopeless = request.node.get_closest_marker("xfail") is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.conftest import Ward
 from faults.judge import assert_ended, assert_whole
 from faults.victim import IMAGE, Victim, cases, small_image
 from support.needs import needs
@@ -46,7 +47,8 @@ def base() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def module_victim(ward: object, base: Path) -> Iterator[Victim]:
+def module_victim(ward: Ward, base: Path) -> Iterator[Victim]:
+    ward.discharge()  # the judge knows of one engine
     victim = Victim()
     victim.change_options("--plugin-directory", str(base))
     with victim:
