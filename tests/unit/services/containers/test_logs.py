@@ -33,8 +33,10 @@ class AtOnce(Compressor):
         super().__init__(path, Loop(lambda _owner, _error: None), lambda _pid: None)
 
     def _begin(self, name: str) -> None:
-        status = os.stat(name)
-        compression._write(name, self._unfinished)
+        source = os.open(name, os.O_RDONLY)
+        status = os.fstat(source)
+        compression._write(source, self._unfinished)
+        os.close(source)
         self._put_in_place((status.st_dev, status.st_ino))
         self._look()
 
