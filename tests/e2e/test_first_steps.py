@@ -105,3 +105,12 @@ def test_the_mistakes_of_users_are_no_errors_of_the_engine(engine: Engine) -> No
     written = engine.log_path.read_text()[before:]
     assert "ERROR" not in written
     assert "Traceback" not in written
+
+
+def test_a_packed_python_starts(engine: Engine) -> None:
+    """With modules in C, and with the libraries that those need."""
+    python = os.path.realpath(sys.executable)
+    assert shell(engine, f"{TEUL} image pack -t local/python {python}").returncode == 0
+    said = shell(engine, f"{TEUL} run --rm local/python {python} -c 'import json, ssl, ctypes, socket; print(json.dumps([1]))'")
+    assert (said.returncode, said.stdout) == (0, "[1]\n"), said.stderr
+    assert not engine.inspect("local/python")["Created"].startswith("1970")
