@@ -16,6 +16,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PLAIN_STAMP := $(VENV)/.installed-plain
 PYTEST := $(BIN)/python -m pytest
 # Two processes: most tests wait for another process half of the time. A file's tests stay together, they share an engine.
 PYTEST_BESIDE := $(PYTEST) -q -n 2 --dist loadfile
@@ -34,13 +35,21 @@ help:
 
 venv: $(STAMP)
 
-# Debian keeps `venv` in a package of its own.
+# Debian keeps `venv` in a package of its own. What is given to `make-venv` is what pip installs.
+define make-venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Teul needs CPython 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/install-packages python3-venv
+@$(PYTHON) -m venv $(VENV)
+@$(BIN)/pip install --quiet --disable-pip-version-check --editable '$(1)'
+@touch $@
+endef
+
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Teul needs CPython 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/install-packages python3-venv
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
+	$(call make-venv,.[dev])
+
+# Without the tools of development; an environment that has them will do as well.
+$(PLAIN_STAMP): pyproject.toml
+	$(call make-venv,.)
 
 demo-packages:
 	@tools/install-packages $(DEMO_PACKAGES)
@@ -51,7 +60,7 @@ system-packages:
 vm-packages:
 	@tools/install-packages $(VM_PACKAGES)
 
-demo: demo-packages venv
+demo: demo-packages $(if $(wildcard $(STAMP)),$(STAMP),$(PLAIN_STAMP))
 	@$(BIN)/python tools/demo.py
 
 format: venv

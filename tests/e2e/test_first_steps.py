@@ -79,3 +79,38 @@ def test_a_full_device_is_an_error(engine: Engine) -> None:
         said = shell(engine, f"{TEUL} {command} >/dev/full")
         assert (said.returncode, said.stderr) == (1, "write /dev/stdout: no space left on device\n"), command
     assert shell(engine, f"{TEUL} ps --nope >/dev/full 2>/dev/full").returncode == 125
+
+
+_MISTAKES = (
+    "run --rm busybox nosuch",
+    "run --rm -w /etc/passwd busybox true",
+    "run --rm -u nobodyknows busybox true",
+    "run --rm --device /dev/nope busybox true",
+    "run --rm --sysctl net.foo=1 busybox true",
+    "run --rm --tmpfs /x:size=foo busybox true",
+    f"run --rm --hostname {'a' * 100} busybox true",
+    "run --rm --ulimit nofile=9999999999 busybox true",
+    "run --rm -m 1k busybox true",
+    "inspect nosuch",
+    "load",
+)
+
+
+def test_the_mistakes_of_users_are_no_errors_of_the_engine(engine: Engine) -> None:
+    """Its log is for who looks after the host, and has nothing to do about these."""
+    before = len(engine.log_path.read_text())
+    for mistake in _MISTAKES:
+        assert shell(engine, f"echo no archive | {TEUL} {mistake}").returncode != 0, mistake
+    shell(engine, f"{TEUL} save busybox | head -c 100; timeout 0.3 {TEUL} events")
+    written = engine.log_path.read_text()[before:]
+    assert "ERROR" not in written
+    assert "Traceback" not in written
+
+
+def test_a_packed_python_starts(engine: Engine) -> None:
+    """With modules in C, and with the libraries that those need."""
+    python = os.path.realpath(sys.executable)
+    assert shell(engine, f"{TEUL} image pack -t local/python {python}").returncode == 0
+    said = shell(engine, f"{TEUL} run --rm local/python {python} -c 'import json, ssl, ctypes, socket; print(json.dumps([1]))'")
+    assert (said.returncode, said.stdout) == (0, "[1]\n"), said.stderr
+    assert not engine.inspect("local/python")["Created"].startswith("1970")

@@ -188,6 +188,21 @@ def test_a_container_waits_for_the_rest_of_an_input_that_was_cut(remote: Remote)
         engine.must("rm", "-f", "box")
 
 
+def test_who_speaks_plain_http_is_told_so(remote: Remote) -> None:
+    """In Go's words, and in clear text, as a client without TLS reads nothing else."""
+    port = int(remote.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(10)
+        client.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while data := client.recv(4096):
+            answer += data
+    assert answer == b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+    said = remote.run("docker", "ps", certificates=None)
+    assert said.exit_code == 1
+    assert "Client sent an HTTP request to an HTTPS server." in said.stderr
+
+
 def test_half_a_handshake_holds_up_nobody(remote: Remote) -> None:
     host, port = remote.url.removeprefix("tcp://").split(":")
     with socket.create_connection((host, int(port))) as silent, socket.create_connection((host, int(port))) as rude:

@@ -69,7 +69,7 @@ def describe(error: Exception) -> tuple[int, str]:
     """Status and message of any exception that a handler let through; logs errors that nobody foresaw, and failures of the engine."""
     if isinstance(error, errors.TeulError):
         status = status_of(error)
-        if isinstance(error, (errors.Refusal, errors.Remote)):
+        if isinstance(error, (errors.Refusal, errors.Remote, errors.Cancelled)):
             log.info("%s", error.message)
         elif status == 500:
             log.error("%s%s", error.message, f" ({error.hint})" if error.hint else "", exc_info=error.__cause__)

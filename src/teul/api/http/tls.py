@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # A client that connects and says nothing must not keep a descriptor for ever.
 _HANDSHAKE_SECONDS = 30.0
+_PLAIN_HTTP = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO", b"DELET")
 # A connection that is cut at once loses the alert that says why.
 _ALERT_SECONDS = 1.0
 
@@ -112,6 +113,7 @@ class TlsConnection(asyncio.Protocol):
         self._bare: asyncio.Transport | None = None
         self._upper: TlsTransport | None = None  # once the client is known
         self._refused = False
+        self._heard_nothing = True
         self._loss: ConnectionResetError | None = None  # why this side gave the connection up
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -121,8 +123,11 @@ class TlsConnection(asyncio.Protocol):
         self._deadline = asyncio.get_running_loop().call_later(_HANDSHAKE_SECONDS, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
+        if self._heard_nothing and data.startswith(_PLAIN_HTTP):
+            self._refuse_plain_http()
+        elif not self._refused:
             self._receive(data)
+        self._heard_nothing = False
 
     def eof_received(self) -> bool:
         if self._upper is None or self._refused:
@@ -180,6 +185,16 @@ class TlsConnection(asyncio.Protocol):
         assert self._bare is not None
         if pending := self._session.take():
             self._bare.write(pending)
+
+    def _refuse_plain_http(self) -> None:
+        """docker: what Go's net/http answers, in clear text."""
+        assert self._bare is not None
+        self._refused = True
+        self._cancel_deadline()
+        peer = self._bare.get_extra_info("peername")
+        log.info("TLS handshake error from %s: it speaks plain HTTP", peer[0] if peer else "a client that has gone")
+        self._bare.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+        self._bare.close()
 
     def _refuse(self, error: TlsFailed) -> None:
         """Tell the client why, and give it a moment to hear it."""

@@ -38,10 +38,13 @@ def pack(context: Context, options: Options, arguments: list[str]) -> int:
         raise CliError("nothing to pack: name a program, or a file with --path")
     if not options.texts("tag") and not options.text("output"):
         raise CliError("the image needs a name (--tag), or a file to be written to (--output)")
-    epoch_seconds = _epoch(context.environment.get("SOURCE_DATE_EPOCH", ""))
+    given = _epoch(context.environment.get("SOURCE_DATE_EPOCH", ""))
+    epoch_seconds = given or 0
     tree = Tree()
     programs = _collect(tree, context, options, arguments)
-    settings = _settings(context, options, arguments, programs, epoch_seconds)
+    # The image is as old as the youngest of its files: a time that says something, and the same one for the same files.
+    created_seconds = tree.newest_seconds() if given is None else given
+    settings = _settings(context, options, arguments, programs, epoch_seconds=epoch_seconds, created_seconds=created_seconds)
     with TemporaryFile() as layer:
         digest, size_bytes = write_layer(tree, layer, epoch_seconds)
         pieces = archive_pieces(layer, digest, size_bytes, settings)
@@ -53,10 +56,12 @@ def pack(context: Context, options: Options, arguments: list[str]) -> int:
     return 0
 
 
-def _epoch(text: str) -> int:
-    if text and not (text.isascii() and text.isdigit()):
+def _epoch(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
         raise CliError(f"SOURCE_DATE_EPOCH is not a number of seconds: {text!r}")
-    return int(text or "0")
+    return int(text)
 
 
 def _collect(tree: Tree, context: Context, options: Options, arguments: list[str]) -> list[str]:
@@ -71,6 +76,8 @@ def _collect(tree: Tree, context: Context, options: Options, arguments: list[str
         word = "program" if len(missing) == 1 else "programs"
         raise CliError(f"cannot pack: no such {word}: {', '.join(missing)}")
     found = [programs.add(name) for name in arguments]
+    for text in programs.warnings:
+        context.streams.print_error(f"WARNING: {text}")
     _add_frame(tree)
     return found
 
@@ -91,7 +98,9 @@ def _add_frame(tree: Tree) -> None:
     tree.make_file("/etc/nsswitch.conf", _NSSWITCH)
 
 
-def _settings(context: Context, options: Options, arguments: list[str], programs: list[str], epoch_seconds: int) -> ImageSettings:
+def _settings(
+    context: Context, options: Options, arguments: list[str], programs: list[str], *, epoch_seconds: int, created_seconds: int
+) -> ImageSettings:
     from teul.cli.packing.archive import ImageSettings
 
     try:
@@ -115,6 +124,7 @@ def _settings(context: Context, options: Options, arguments: list[str], programs
         process=process,
         created_by=" ".join([f"{context.program} image pack", *arguments, *(f"--path {path}" for path in options.texts("path"))]),
         epoch_seconds=epoch_seconds,
+        created_seconds=created_seconds,
     )
 
 

@@ -30,13 +30,15 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """`names` are complete references; `epoch_seconds` is the time of every file and of the image; `process` is the config's `config`."""
+    """`names` are complete references; `epoch_seconds` is the time of every file, `created_seconds` that of the image; `process` is the
+    config's `config`."""
 
     names: tuple[str, ...]
     architecture: str
     process: dict[str, Any]
     created_by: str
     epoch_seconds: int
+    created_seconds: int
 
 
 class _HashingFile:
@@ -147,7 +149,7 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
 def _config(layer_digest: str, settings: ImageSettings) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    created = datetime.fromtimestamp(settings.epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created = datetime.fromtimestamp(settings.created_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "created": created,
         "architecture": settings.architecture,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from teul.cli.errors import CliError
+from teul.cli.packing.interpreters import library_files, standard_library, warning
 from teul.cli.packing.tree import Tree
 from teul.wire.elf import MAGIC, Elf, InvalidElf, parse_elf
 from teul.wire.ldcache import Entry, InvalidCache, parse_cache
@@ -47,6 +48,7 @@ class Programs:
             if not entry.hwcap:
                 self._cache.setdefault(entry.name, []).append(entry.path)
         self._seen: set[str] = set()
+        self.warnings: list[str] = []  # about programs that need more than can be found out here
 
     def find(self, name: str) -> str | None:
         """The program's path, or None. A name with a slash is a path already."""
@@ -88,7 +90,24 @@ class Programs:
         if elf.interpreter is None:
             return  # the program is static
         loader = self._tree.add(elf.interpreter)
-        _Closure(self._tree, self._cache, loader, elf).add(path, elf)
+        closure = _Closure(self._tree, self._cache, loader, elf)
+        closure.add(path, elf)
+        library = standard_library(path)
+        if library is not None:
+            self._add_standard_library(library, closure)
+        elif (text := warning(path)) is not None:
+            self.warnings.append(text)
+
+    def _add_standard_library(self, directory: str, closure: _Closure) -> None:
+        """Add the modules, those in C with the libraries that they need; one that the host's interpreter could not load is left out."""
+        for path in library_files(directory):
+            data = _read(path) if path.endswith(".so") else b""
+            try:
+                if data.startswith(MAGIC):
+                    closure.add(path, _parse(path, data))
+            except CliError:
+                continue
+            self._tree.add(path)
 
 
 class _Closure:

@@ -77,6 +77,11 @@ class Tree:
                 if not stat.S_ISSOCK(status.st_mode):
                     self._record(found, status, os.readlink(found) if stat.S_ISLNK(status.st_mode) else "")
 
+    def newest_seconds(self) -> int:
+        """When the file of the host that was changed last was changed, in seconds since the epoch; 0 without any."""
+        files = [entry.host_path for entry in self.entries.values() if entry.kind == stat.S_IFREG and entry.host_path]
+        return max((int(_status(path, path).st_mtime) for path in files), default=0)
+
     def make_directory(self, path: str, mode: int = 0o755) -> None:
         """Add a directory that the host need not have."""
         self.entries.setdefault(path, Entry(stat.S_IFDIR, mode))

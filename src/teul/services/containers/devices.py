@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from teul.errors import System
+from teul.errors import Refusal, System
 from teul.model.host_config import HostConfig
 from teul.services.containers.spec.devices import ContainerDevices, DeviceNode, limited_paths
 
@@ -54,8 +54,8 @@ def _mapped(host_path: str, container_path: str, access: str) -> list[DeviceNode
     return nodes
 
 
-def _cannot(path: str, reason: str) -> System:
-    return System(f'error gathering device information while adding custom device "{path}": {reason}')
+def _cannot(path: str, reason: str) -> Refusal:
+    return Refusal(f'error gathering device information while adding custom device "{path}": {reason}')
 
 
 def _host_nodes(directory: str) -> Iterator[DeviceNode]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 
-from teul.errors import Conflict, InvalidParameter, NotModified, System, TeulError
+from teul.errors import Conflict, InvalidParameter, NotModified, Refusal, System, TeulError
 from teul.runtime.engine.process import StartError
 
 _NOT_FOUND = ("executable file not found", "no such file or directory")
 _NOT_INVOCABLE = ("permission denied", "is a directory")
 # What the kernel says to a value that is written into a file of a cgroup.
 _REFUSED_VALUES = frozenset({errno.EINVAL, errno.ERANGE})
+# The steps of a start that carry out what the request says word by word, and what the kernel says to a word that it does not take.
+_ASKED_FOR = ("set sysctl ", "set the host name", "set the domain name", "set resource limits", "mount ")
+_REFUSED_SETTINGS = _REFUSED_VALUES | {errno.ENOENT, errno.EPERM, errno.ENODEV, errno.ENAMETOOLONG}
 _CREATE_PREFIX = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
     "unable to start container process: error during container init: "
@@ -67,10 +70,14 @@ class StartFailure(System):
     """The container or exec could not be started, for another reason than that its program cannot be run."""
 
 
+class RefusedStart(Refusal):
+    """The container or exec could not be started with what was asked for: a user, a setting, a place that there is not."""
+
+
 def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple[TeulError, int]:
     """Docker's error and the exit code that the container or exec gets. moby daemon/errors.go, setExitCodeFromError."""
     if error.kind == "UserError":
-        return StartFailure(error.message), EXIT_UNKNOWN if not for_exec else EXIT_NOT_INVOCABLE
+        return RefusedStart(error.message), EXIT_UNKNOWN if not for_exec else EXIT_NOT_INVOCABLE
     says_itself = error.kind in ("ProgramError", _RUNTIME_REFUSAL)
     prefix = _EXEC_PREFIX if for_exec else _CREATE_PREFIX
     if error.kind == _RUNTIME_REFUSAL:
@@ -90,4 +97,6 @@ def translate_start_error(error: StartError, *, for_exec: bool = False) -> tuple
             "Check if the specified host path exists and is the expected type"
         )
         return CannotInvoke(text), EXIT_NOT_FOUND
+    if error.step.startswith(_ASKED_FOR) and error.errno in _REFUSED_SETTINGS:
+        return RefusedStart(text), EXIT_UNKNOWN
     return StartFailure(text), EXIT_UNKNOWN

@@ -47,6 +47,7 @@ def test_our_own_failures_are_logged_with_their_hint_and_others_are_not(caplog: 
     with caplog.at_level(logging.ERROR):
         describe(errors.NotFound("nothing"))
         describe(errors.Unavailable("later"))
+        describe(errors.Cancelled("the client went away"))
         assert not caplog.records
         describe(errors.System("disk says no", hint="make room"))
     assert "disk says no (make room)" in caplog.text

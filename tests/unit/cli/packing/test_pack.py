@@ -17,6 +17,7 @@ import pytest
 from teul.cli.commands.pack import parse_words
 from teul.cli.errors import CliError
 from teul.cli.packing import programs as programs_module
+from teul.cli.packing.interpreters import warning
 from teul.cli.packing.programs import Programs, load_cache
 from teul.cli.packing.tree import Tree
 from teul.wire.ldcache import Entry
@@ -57,6 +58,7 @@ def host(tmp_path: Path) -> Path:
 
 
 def write(path: Path, data: bytes, mode: int = 0o755) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     path.chmod(mode)
 
@@ -221,6 +223,8 @@ def archive(data: bytes) -> dict[str, bytes]:
 
 def test_the_archive_is_an_oci_layout_and_a_docker_archive(packer: CommandLine, engine: FakeEngine, host: Path) -> None:
     engine.routes = {"POST /images/load": stream({"stream": "Loaded image: local/x:latest\n"})}
+    for file in host.rglob("*"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
     outcome = packer("image", "pack", "-t", "local/x", "-t", "y:z", "-e", "A=1", "--cmd", "tool 'a b'", "--entrypoint", '["/e"]', "tool")
     assert (outcome.status, outcome.out, outcome.err) == (0, "Loaded image: local/x:latest\n", "")
     files = archive(engine.requests[0].body)
@@ -233,7 +237,7 @@ def test_the_archive_is_an_oci_layout_and_a_docker_archive(packer: CommandLine, 
     manifest = json.loads(files[blob(index["manifests"][0])])
     config = json.loads(files[blob(manifest["config"])])
     assert config["rootfs"]["diff_ids"] == [manifest["layers"][0]["digest"]]
-    assert config["created"] == "1970-01-01T00:00:00Z"
+    assert config["created"] == "2001-09-09T01:46:40Z", "as old as the youngest of its files"
     path = f"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{host}/bin"
     assert config["config"] == {"Env": [path, "A=1"], "Entrypoint": ["/e"], "Cmd": ["tool", "a b"], "WorkingDir": "/"}
     docker = json.loads(files["manifest.json"])[0]
@@ -253,13 +257,41 @@ def blob(descriptor: dict[str, Any]) -> str:
 def test_the_same_input_gives_the_same_bytes(packer: CommandLine, tmp_path: Path, host: Path) -> None:
     outputs = []
     for index in range(2):
-        os.utime(host / "usr/bin/tool", (index, index))
+        os.utime(host / "usr/bin/tool", (index, 0))
         assert packer("image", "pack", "-o", str(tmp_path / "x.tar"), "tool").status == 0
         outputs.append((tmp_path / "x.tar").read_bytes())
     assert outputs[0] == outputs[1]
     packer.environment["SOURCE_DATE_EPOCH"] = "86400"
     assert packer("image", "pack", "-o", str(tmp_path / "x.tar"), "tool").status == 0
     assert b"1970-01-02T00:00:00Z" in (tmp_path / "x.tar").read_bytes()
+
+
+def test_a_python_brings_its_standard_library(host: Path) -> None:
+    """Modules in C with the libraries that they need; what the host could not load either, tests and other packages stay."""
+    write(host / "lib/x.so", elf())
+    write(host / "opt/bin/python3.99", elf(interpreter=f"{host}/lib/ld.so"))
+    library = host / "opt/lib/python3.99"
+    for name in ("os.py", "json/__init__.py", "test/test_os.py", "site-packages/other.py", "__pycache__/os.pyc"):
+        write(library / name, b"# python\n", 0o644)
+    write(library / "lib-dynload/good.so", elf(("libm.so",), runpath=f"{host}/opt/lib"))
+    write(host / "opt/lib/libm.so", elf())
+    write(library / "lib-dynload/bad.so", elf(("libgone.so",)))
+    found = pack(host, f"{host}/opt/bin/python3.99")
+    below = {name.removeprefix("/opt/lib/python3.99/") for name in found if name.startswith("/opt/lib/python3.99/")}
+    assert {"os.py", "json/__init__.py", "lib-dynload/good.so"} <= below
+    assert "/opt/lib/libm.so" in found
+    assert not {"test/test_os.py", "site-packages/other.py", "__pycache__/os.pyc", "lib-dynload/bad.so"} & below
+
+
+def test_a_python_without_its_standard_library_is_refused(host: Path) -> None:
+    write(host / "opt/bin/python3.98", elf(interpreter=f"{host}/lib/ld.so"))
+    with pytest.raises(CliError, match=r"its standard library is not in .*/opt/lib/python3\.98"):
+        pack(host, f"{host}/opt/bin/python3.98")
+
+
+def test_other_interpreters_are_warned_of() -> None:
+    assert str(warning("/usr/bin/perl5.36.0")).startswith("perl5.36.0 loads modules from directories of its own")
+    assert warning("/usr/bin/perldoc") is None
 
 
 def test_a_file_of_the_user_wins_over_a_made_up_one(packer: CommandLine, tmp_path: Path) -> None:

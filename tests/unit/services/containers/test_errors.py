@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from teul.errors import InvalidParameter, System
+from teul.errors import InvalidParameter, Refusal, System
 from teul.runtime.engine.process import StartError
 from teul.services.containers.errors import EXIT_UNKNOWN, RefusedLimit, translate_start_error
 
@@ -25,4 +25,23 @@ def test_a_limit_that_the_kernel_refuses_is_the_callers_fault(step: str, number:
     assert isinstance(failure, kind)
     assert isinstance(failure, RefusedLimit) is (kind is InvalidParameter)
     assert failure.message.endswith(f"error during container init: {step}: write `7`: unknown")
+    assert exit_code == EXIT_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "kind", "refused"),
+    [
+        ("set sysctl net.foo", errno.ENOENT, "OSError", True),
+        ("set the host name", errno.EINVAL, "OSError", True),
+        ("mount /x", errno.EINVAL, "OSError", True),
+        ("anything", 0, "UserError", True),
+        ("mount /x", errno.ENOMEM, "OSError", False),
+        ("join the cgroup", errno.EINVAL, "OSError", False),
+    ],
+)
+def test_what_was_asked_for_wrongly_is_no_failure_of_the_engine(step: str, number: int, kind: str, refused: bool) -> None:
+    """To clients it is all the same; the log has no trace of it."""
+    failure, exit_code = translate_start_error(StartError({"step": step, "errno": number, "message": "m", "kind": kind}))
+    assert isinstance(failure, System)
+    assert isinstance(failure, Refusal) is refused
     assert exit_code == EXIT_UNKNOWN
