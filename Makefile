@@ -24,7 +24,7 @@ PYTEST_BESIDE := $(PYTEST) -q -n 2 --dist loadfile
 # What Teul itself loads or the demo packs; what the tests run beside it; what `make test-vm` boots.
 RUN_PACKAGES  := libseccomp2 libnftables1
 DEMO_PACKAGES := $(RUN_PACKAGES) coreutils hostname mount procps
-TEST_PACKAGES := $(DEMO_PACKAGES) btrfs-progs busybox-static docker-registry docker.io iproute2 iptables nftables openssl skopeo uidmap user-mode-linux util-linux
+TEST_PACKAGES := $(DEMO_PACKAGES) btrfs-progs busybox-static crun docker-registry docker.io iproute2 iptables nftables openssl runc skopeo uidmap user-mode-linux util-linux
 VM_PACKAGES   := $(TEST_PACKAGES) kmod qemu-system-x86
 
 .PHONY: help venv demo check format contract kernel kernel-uml e2e faults conformance test endurance test-vm bench clean demo-packages system-packages vm-packages

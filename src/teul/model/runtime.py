@@ -11,11 +11,10 @@ OWN_NAMES = (OWN_RUNTIME, "io.containerd.runc.v2")
 
 @dataclass(frozen=True, slots=True)
 class OciRuntime:
-    """A program with the command line of runc. `arguments` stand before all that Teul gives it."""
+    """A program with the command line of runc; `path` is looked for in PATH if it has no slash."""
 
     name: str
     path: str
-    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

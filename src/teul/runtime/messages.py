@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         """The OCI runtime of a container."""
 
         name: str
-        command: list[str]  # its program's path, and arguments that come before all others
+        path: str  # of its program
         root: str  # <run>/containers/<id>/runtime: what it knows of the container goes with the bundle
         container: str  # its id
 

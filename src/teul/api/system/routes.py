@@ -16,7 +16,7 @@ from teul.api.images.views import summary_view
 from teul.api.volumes.routes import render_volume
 from teul.errors import InvalidParameter
 from teul.model.event import Event
-from teul.model.runtime import OWN_NAMES, OciRuntime
+from teul.model.runtime import OWN_NAMES
 from teul.services.containers.request.log_drivers import DRIVERS as LOG_DRIVERS
 from teul.services.images.disk_usage import DiskUsage, ImageUsage
 from teul.services.images.listing import ImageQuery, ImageSummary
@@ -190,7 +190,7 @@ def render_info(info: Info, volume_drivers: list[str]) -> dict[str, Any]:
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": facts.version,
-        "Runtimes": {name: {"path": "teul"} for name in OWN_NAMES} | {each.name: _view_runtime(each) for each in facts.runtimes.added},
+        "Runtimes": {name: {"path": "teul"} for name in OWN_NAMES} | {each.name: {"path": each.path} for each in facts.runtimes.added},
         "DefaultRuntime": facts.runtimes.default,
         "Swarm": {
             "NodeID": "",
@@ -212,10 +212,6 @@ def render_info(info: Info, volume_drivers: list[str]) -> dict[str, Any]:
         "CDISpecDirs": [],
         "Warnings": info.warnings or None,
     }
-
-
-def _view_runtime(runtime: OciRuntime) -> dict[str, Any]:
-    return {"path": runtime.path, "runtimeArgs": list(runtime.arguments)} if runtime.arguments else {"path": runtime.path}
 
 
 def _image_on_disk(image: ImageSummary, usage: DiskUsage, version: tuple[int, int]) -> dict[str, Any]:

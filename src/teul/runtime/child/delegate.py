@@ -87,7 +87,7 @@ class Delegate(Child):
         document: dict[str, Any] = {name: value for name, value in spec.items() if name != "teul"}
         document["process"] = _plain_process(spec["process"], resolve_user(rootfs.fd, spec["process"], spec["teul"]))
         document["mounts"] = prepared
-        document["linux"] = {**spec["linux"], "namespaces": joined}
+        document["linux"] = {**spec["linux"], "namespaces": joined, "resources": _plain_resources(spec["linux"].get("resources") or {})}
         document["ociVersion"] = _OCI_VERSION
         self.step = "write config.json"
         write_new_file(f"{bundle}/config.json", json.dumps(document).encode(), durable=False)
@@ -191,6 +191,12 @@ def _plain_process(request: Process, who: users.ResolvedUser) -> Process:
     if not any(item.startswith("HOME=") and item != "HOME=" for item in request["env"]):
         plain["env"] = [*(item for item in request["env"] if not item.startswith("HOME=")), f"HOME={who.home}"]
     return plain
+
+
+def _plain_resources(resources: dict[str, Any]) -> dict[str, Any]:
+    """Device rules without the number -1, which for runc means any, as an absent one does for everybody."""
+    rules = [{name: value for name, value in rule.items() if value != -1} for rule in resources.get("devices") or []]
+    return {**resources, "devices": rules}
 
 
 def _with_path(mount: Mount, source_fd: int | None, place: str) -> Mount:

@@ -29,7 +29,7 @@ class RuntimeRefusal(Exception):
 def command_of(delegation: Delegation, words: Sequence[str], *, log: str | None = None) -> list[str]:
     """The whole command line."""
     logged = ["--log", log, "--log-format", "json"] if log is not None else []
-    return [*delegation["command"], "--root", delegation["root"], *logged, *words]
+    return [delegation["path"], "--root", delegation["root"], *logged, *words]
 
 
 def invoke(delegation: Delegation, words: Sequence[str], *, log: str, stdio: tuple[int, int, int]) -> None:

@@ -345,8 +345,7 @@ class Launcher:
                 "failed to create task for container: failed to create shim task: OCI runtime create failed: "
                 f'unable to retrieve OCI runtime error: exec: "{runtime.path}": executable file not found in $PATH: unknown'
             )
-        command = [os.path.abspath(path), *runtime.arguments]
-        return {"name": name, "command": command, "root": f"{bundle}/runtime", "container": container.id}
+        return {"name": name, "path": os.path.abspath(path), "root": f"{bundle}/runtime", "container": container.id}
 
     def _end_delegation(self, container_id: str) -> None:
         """Have the runtime that has made a container give back what it has of it. Blocking, idempotent."""
