@@ -125,7 +125,7 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
     "HostConfig": {
         "Mounts": partly("bind, image, tmpfs and volume", _mount(Type="cluster", Source="x")),
         "ContainerIDFile": without_effect("written by the command line"),
-        "LogConfig": partly("json-file, local and none", _host(LogConfig={"Type": "gelf"})),
+        "LogConfig": partly("json-file, local, syslog, journald and none", _host(LogConfig={"Type": "gelf"})),
         "Cgroup": without_effect("a word that dockerd keeps and never reads"),
         "StorageOpt": refused("needs quotas, as in dockerd where the file system has none", _host(StorageOpt={"size": "1G"})),
         "UsernsMode": partly('"host" only: no user namespaces are mapped', _host(UsernsMode="private")),

@@ -36,13 +36,43 @@ if TYPE_CHECKING:
 
     LogFormat = Literal["json", "local"]
 
+    class LogTls(TypedDict):
+        """Paths, "" for none."""
+
+        ca: str
+        cert: str
+        key: str
+        skip_verify: bool
+
+    class LogServer(TypedDict):
+        """`network` is one of syslog's ("" for this machine's own), or "journal"; `address` a path, or host and port as they are told."""
+
+        network: str
+        address: str
+        host: str
+        port: str
+        tls: LogTls | None
+
+    class Forwarding(TypedDict):
+        """From the engine by way of the keeper to the process that sends a container's lines to a log server."""
+
+        id: str
+        server: LogServer
+        buffer_bytes: int | None  # what may wait before lines are lost; None: the program waits
+        format: str
+        facility: int
+        tag: str
+        hostname: str
+        fields: dict[str, str]  # of each entry of a journal
+
     class LogOptions(TypedDict):
-        path: str
+        path: str  # "" for no file
         max_bytes: int
         max_files: int
         attrs: str  # JSON object that each line gets, or ""
         format: NotRequired[LogFormat]  # "json" in older bundles
         compress: NotRequired[bool]  # full files; False in older bundles
+        forward: NotRequired[Forwarding | None]
 
     class Delegation(TypedDict):
         """The OCI runtime of a container."""
@@ -149,6 +179,7 @@ if TYPE_CHECKING:
         cgroup_error: NotRequired[str]
 else:
     Role = Joined = LogFormat = str
+    LogTls = LogServer = Forwarding = dict
     Wants = LogOptions = Delegation = Launch = Resumption = Request = Question = Failure = StarterWord = Running = TerminalSize = (
         ProcessFile
     ) = ExitDocument = dict

@@ -96,7 +96,7 @@ class House:
         request: Request = {"launch": launch, "attach": [], "resume": None}  # type: ignore[typeddict-item] # the rest is the starter's
         near, far = socket.socketpair()
         near.setblocking(False)
-        monitor = Monitor(self.loop, request, [far], on_close=self.closed.append, expect_end=lambda _pid: None)
+        monitor = Monitor(self.loop, request, [far], on_close=self.closed.append, expect_end=lambda _pid: None, busy=set())
         monitor.prepare()
         self._monitors.append(monitor)
         self._controls.append(near)

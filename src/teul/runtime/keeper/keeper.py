@@ -42,6 +42,7 @@ class Keeper:
         self._loop = Loop(self._on_trouble)
         self._connection: socket.socket | None = connection
         self._monitors: set[Monitor] = set()
+        self._busy: set[object] = set()  # what still sends the last lines of containers that have ended
         self._children = Children(self._loop)
         self._standby: socket.socket | None = None  # line to the starter that stands by
         self._standby_due = False
@@ -67,7 +68,7 @@ class Keeper:
                 os._exit(0)
 
     def _is_done(self) -> bool:
-        return self._connection is None and not self._monitors
+        return self._connection is None and not self._monitors and not self._busy
 
     # -- the engine's requests
 
@@ -113,7 +114,7 @@ class Keeper:
         count = 1 + len(request["attach"])
         connections = [socket.socket(fileno=fd) for fd in descriptors[:count]]
         rest = descriptors[count:]
-        monitor = Monitor(self._loop, request, connections, on_close=self._let_go, expect_end=self._children.expect_end)
+        monitor = Monitor(self._loop, request, connections, on_close=self._let_go, expect_end=self._children.expect_end, busy=self._busy)
         self._monitors.add(monitor)
         failpoints.reach("keeper.start.received")
         if resume is not None:

@@ -22,6 +22,7 @@ from teul.linux import cgroups, process, pty
 from teul.linux.loop import HANGUP, READ, WRITE, Loop
 from teul.runtime.keeper.client import Client
 from teul.runtime.keeper.compression import Compressor
+from teul.runtime.keeper.forwarding import Forwarder
 from teul.runtime.keeper.hold import Hold
 from teul.runtime.keeper.logs import LogFile
 from teul.runtime.keeper.starter import REVOKED, Started
@@ -53,11 +54,14 @@ class Monitor:
         *,
         on_close: Callable[[Monitor], None],
         expect_end: Callable[[int], None],
+        busy: set[object],
     ) -> None:
+        """`busy` has what the keeper must not leave behind when its monitors have gone."""
         launch = request["launch"]
         self._loop = loop
         self._on_close = on_close
         self._expect_end = expect_end
+        self._busy = busy
         self._directory = launch["directory"]
         self._spill_directory = launch["spill_directory"]
         self._log_options = launch["log"]
@@ -72,6 +76,7 @@ class Monitor:
         self._clients: dict[int, Client] = {}
         self._listener: socket.socket | None = None
         self._log: LogFile | None = None
+        self._forwarder: Forwarder | None = None
         self._trouble: Failure | None = None  # why the process must not run, though it can be made
         self._streams: dict[Role, int] = {}  # of the process that is being made
         self._resolver: list[int] = []  # sockets on their way from the starter to the engine
@@ -93,23 +98,42 @@ class Monitor:
     def prepare(self) -> None:
         """Open the log and the socket. What goes wrong is told once the starter is done."""
         try:
-            self._log = self._open_log()  # without its log the process should not run
+            self._open_log()  # without its log the process should not run
             self._listen()
         except (OSError, ValueError) as error:
             self._trouble = _report("monitor", error)
 
-    def _open_log(self) -> LogFile | None:
+    def _open_log(self) -> None:
         options = self._log_options
         if options is None:
-            return None
-        return LogFile(
-            options["path"],
-            max_bytes=options["max_bytes"],
-            max_files=options["max_files"],
-            attrs=options["attrs"],
-            form=options.get("format", "json"),
-            compressor=Compressor(options["path"], self._loop, self._expect_end) if options.get("compress") else None,
-        )
+            return
+        if options["path"]:
+            self._log = LogFile(
+                options["path"],
+                max_bytes=options["max_bytes"],
+                max_files=options["max_files"],
+                attrs=options["attrs"],
+                form=options.get("format", "json"),
+                compressor=Compressor(options["path"], self._loop, self._expect_end) if options.get("compress") else None,
+            )
+        forward = options.get("forward")
+        if forward is not None:
+            self._forwarder = Forwarder(forward, self._loop, expect_end=self._expect_end, switch=self._watch_outputs, busy=self._busy)
+
+    def _close_log(self) -> str | None:
+        """Log the last lines; returns what is to be said about lost ones."""
+        told = None
+        if self._forwarder is not None:
+            self._forwarder.close()
+            if self._forwarder.lost_bytes:
+                told = f"{self._forwarder.lost_bytes} bytes of log lost: the log server was too slow"
+            self._forwarder = None
+        if self._log is not None:
+            self._log.close()
+            if self._log.error is not None:
+                told = f"{self._log.lost_bytes} bytes of log lost: {self._log.error}"
+            self._log = None
+        return told
 
     def take_streams(self, roles: list[Role], descriptors: list[int]) -> None:
         """Near ends of the streams of the process that is being made; they are the monitor's from now on."""
@@ -233,9 +257,7 @@ class Monitor:
                 os.close(fd)
         self._pidfd = -1
         self._outputs.clear()
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._close_log()
         self._on_close(self)
 
     def _write_process_file(self, started: Started) -> None:
@@ -408,6 +430,8 @@ class Monitor:
             return 0
         if self._log is not None:
             self._log.write(stream, data)
+        if self._forwarder is not None:
+            self._forwarder.write(stream, data)
         framed = wire.frame(stream, data)
         for client in list(self._clients.values()):
             if client.stdout if stream == wire.STDOUT else client.stderr:
@@ -434,7 +458,8 @@ class Monitor:
 
     def _watch_output(self, fd: int) -> None:
         # What is still there when the last writer has gone is read all the same: epoll reports that unasked, and it is not much.
-        self._loop.change(fd, (0 if self._hold.is_on else READ) | (WRITE if fd == self._input_fd and self._input else 0))
+        waits = self._hold.is_on or (self._forwarder is not None and self._forwarder.is_behind)
+        self._loop.change(fd, (0 if waits else READ) | (WRITE if fd == self._input_fd and self._input else 0))
 
     def _close_output(self, fd: int) -> None:
         del self._outputs[fd]
@@ -525,11 +550,8 @@ class Monitor:
         for fd in list(self._outputs):
             self._close_output(fd)
         self._close_input()
-        if self._log is not None:
-            self._log.close()
-            if self._log.error is not None:
-                record["log_error"] = f"{self._log.lost_bytes} bytes of log lost: {self._log.error}"
-            self._log = None
+        if (trouble := self._close_log()) is not None:
+            record["log_error"] = trouble
         plan = self._cgroup
         if plan is None:
             self._tell_end(record)

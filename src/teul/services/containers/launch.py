@@ -35,7 +35,8 @@ from teul.services.containers.attachments import gateway_priorities
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.links import Links
-from teul.services.containers.log_plan import plan_log
+from teul.services.containers.log_plan import check_server, plan_log
+from teul.services.containers.request.log_drivers import FORWARDING
 from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
 from teul.services.containers.sources import check_propagation, make_bind_sources, open_sources
@@ -180,6 +181,8 @@ class Launcher:
     async def _start(self, container: Container, attach: list[PendingAttachment]) -> Process:
         image = self._images.of(container)
         donors = self._donors(container)
+        if container.host_config.log_config.type in FORWARDING:
+            await run_blocking(check_server, plan_log(container, self.directories, self.host.hostname))
         if "network" in donors:
             # docker: a container that joins another's network takes its names as well.
             donor = donors["network"].config

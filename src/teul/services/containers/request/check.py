@@ -211,7 +211,7 @@ def _check_host_config(host_config: HostConfig, host: HostFacts, exists: Callabl
         parse_device_rule(rule)
     parse_security_options(host_config.security_opt or ())
     check_sysctls(host_config)
-    check_log_config(host_config.log_config)
+    check_log_config(host_config.log_config, exists=exists)
 
 
 def _check_extra_host(entry: str) -> None:

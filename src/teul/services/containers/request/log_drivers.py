@@ -6,7 +6,7 @@ refused here when it is made: that a value is none does not change until then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from teul.errors import InvalidParameter
 from teul.model.host_config import LogConfig
@@ -16,7 +16,7 @@ from teul.services.containers.request.log_tag import check_tag
 
 JSON_FILE, LOCAL, SYSLOG, JOURNALD, NONE = "json-file", "local", "syslog", "journald", "none"
 # As the engine shows them: in order, and without the one that is none.
-DRIVERS = (JSON_FILE, LOCAL)
+DRIVERS = (JOURNALD, JSON_FILE, LOCAL, SYSLOG)
 # Those whose lines go to somebody else, who is not asked for them again.
 FORWARDING = (JOURNALD, SYSLOG)
 
@@ -45,8 +45,8 @@ def with_defaults(given: LogConfig, defaults: LogConfig) -> LogConfig:
     return LogConfig(type=driver, config={**inherited, **(given.config or {})})
 
 
-def check_log_config(log_config: LogConfig) -> None:
-    """Raises InvalidParameter."""
+def check_log_config(log_config: LogConfig, *, exists: Callable[[str], bool] = lambda _path: True) -> None:
+    """`exists` tells whether a path of the host is there. Raises InvalidParameter."""
     driver = log_config.type or JSON_FILE
     options = log_config.config or {}
     if driver == NONE:
@@ -70,7 +70,7 @@ def check_log_config(log_config: LogConfig) -> None:
     else:
         log_options.local_limits(options, "cache-")
     if driver == SYSLOG:
-        syslog_options.check(options)
+        syslog_options.check(options, exists)
 
 
 def buffer_bytes(options: Mapping[str, str]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from teul.errors import InvalidParameter
 
@@ -33,9 +33,11 @@ _FACILITIES = (
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
-def check(options: Mapping[str, str]) -> None:
-    """Raises InvalidParameter for values that none of the options has."""
-    parse_address(options.get("syslog-address", ""))
+def check(options: Mapping[str, str], exists: Callable[[str], bool]) -> None:
+    """Raises InvalidParameter for values that none of the options has. docker: a socket that is not there is missed at once."""
+    network, path = parse_address(options.get("syslog-address", ""))
+    if network in _SOCKETS and not exists(path):
+        raise InvalidParameter(f"stat {path}: no such file or directory")
     parse_facility(options.get("syslog-facility", ""))
     if options.get("syslog-format", "") not in FORMATS:
         raise InvalidParameter("Invalid syslog format")
