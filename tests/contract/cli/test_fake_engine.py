@@ -30,6 +30,7 @@ from unit.cli.fake_engine import FakeEngine, empty, failure, frame, hijacked, re
 ONCE = {"Image": "busybox", "Cmd": ["sh", "-c", "cat; echo error >&2"], "OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
 OUTPUT = frame(1, b"input\n") + frame(2, b"error\n")
 ATTACH = {"stream": True, "stdin": True, "stdout": True, "stderr": True}
+REFUSED = b"No such container: nosuch\r\n"
 ROUTES = {
     "POST /containers/create": reply({"Id": running.ID, "Warnings": []}, 201),
     "GET /containers/nosuch/json": failure(404, "No such container: nosuch"),
@@ -37,7 +38,8 @@ ROUTES = {
     "POST /containers/box/attach": hijacked(OUTPUT, wait_for_end_of_input=True),
     "POST /containers/box/wait": reply({"StatusCode": 0}),
     "GET /containers/box/logs": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(OUTPUT), OUTPUT),
-    "POST /containers/nosuch/attach": failure(404, "No such container: nosuch"),
+    "POST /containers/nosuch/attach": b"HTTP/1.1 404 Not Found\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(REFUSED), REFUSED),
     "POST /images/load": stream({"stream": "Loaded image: busybox:latest\n"}),
     "DELETE /containers/box": empty(),
 }
@@ -76,11 +78,16 @@ def test_a_document_says_that_it_is_json(client: Client) -> None:
     assert (list(document), len(document["Id"]), document["Warnings"]) == (["Id", "Warnings"], 64, [])
 
 
-@pytest.mark.parametrize(("method", "path", "options"), [("GET", "json", {}), ("POST", "attach", {"upgrade": True})])
-def test_a_refusal_is_a_document_with_a_message(client: Client, method: str, path: str, options: dict[str, Any]) -> None:
-    response = client.send(method, f"/containers/nosuch/{path}", ATTACH if options else None, **options)
-    assert (response.status, response.headers["content-type"], response.upgraded) == (404, "application/json", False)
-    assert json.loads(response.read()) == {"message": "No such container: nosuch"}
+@pytest.mark.parametrize(
+    ("method", "path", "upgrade", "kind"),
+    [("GET", "json", False, "application/json"), ("POST", "attach", True, "application/vnd.docker.raw-stream")],
+)
+def test_a_refusal_has_a_message(client: Client, method: str, path: str, upgrade: bool, kind: str) -> None:
+    """In a document, or in plain text where there would be a stream."""
+    response = client.send(method, f"/containers/nosuch/{path}", ATTACH if upgrade else None, upgrade=upgrade)
+    assert (response.status, response.headers["content-type"], response.upgraded) == (404, kind, False)
+    body = response.read()
+    assert body == REFUSED if upgrade else json.loads(body) == {"message": "No such container: nosuch"}
     response.close()
     with pytest.raises(ApiError, match=r"^No such container: nosuch$") as caught:
         client.call(method, f"/containers/nosuch/{path}")
