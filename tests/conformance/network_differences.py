@@ -181,6 +181,12 @@ def _refused(text: str) -> tuple[int, str]:
     return 400, json.dumps({"message": f"invalid network config:\n{text}"}, separators=(",", ":")) + "\n"
 
 
+def _of_no_type(struct: str) -> tuple[int, str]:
+    return 400, json.dumps(
+        {"message": f"invalid JSON: json: cannot unmarshal string into Go value of type {struct}"}, separators=(",", ":")
+    ) + "\n"
+
+
 # (title, what newer Dockers come to, reason): for what is not a matter of words.
 INSTEAD: tuple[tuple[str, Any, str], ...] = (
     *(
@@ -226,8 +232,8 @@ INSTEAD: tuple[tuple[str, Any, str], ...] = (
     ("[{'Gateway': '10.181.0.1'}]", _refused("invalid gateway 10.181.0.1: no parent subnet given"), _VALIDATED),
     ("[{'IPRange': '10.181.0.0/24'}]", _refused("invalid ip-range 10.181.0.0/24: no parent subnet given"), _VALIDATED),
     ("'CheckDuplicate': 'yes'", (201, '{"Id":"<id>","Warning":""}\n'), "gone from the API since 1.44"),
-    ("/networks/create nonsense", (400, '{"message":"invalid JSON: expected an object, got str"}\n'), "Teul's own words"),
-    ("/networks/net/connect nonsense", (400, '{"message":"invalid JSON: expected an object, got str"}\n'), "Teul's own words"),
+    ("/networks/create nonsense", _of_no_type("network.CreateRequest"), "Go's structs have other names since 29"),
+    ("/networks/net/connect nonsense", _of_no_type("network.ConnectRequest"), "Go's structs have other names since 29"),
     ("/networks/create {}", (400, '{"message":"invalid name: name is empty"}\n'), "since 27 (moby libnetwork/controller.go)"),
     ("?filters=nonsense", (400, '{"message":"invalid filter"}\n'), "since 22 (moby daemon/internal/filters)"),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -145,6 +146,37 @@ def test_bodies_that_say_nothing_and_too_much(hosts: tuple[DockerHost, DockerHos
     """In the words of today's Docker; 20.10 takes what follows a document."""
     answer = ask(hosts[1], "POST", path, body)
     assert (answer.status, answer.message) == (400, message)
+
+
+# The names of structs, packages and embedded structs.
+_OF_GO = r"(?<=field )\w+\.|(?<=type )(runconfig|container)\.\w+(?=$)|\b(Config|Resources)\.(?=\w)"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/containers/create", {"Image": 5}),
+        ("/containers/create", {"Image": "b", "Env": "x"}),
+        ("/containers/create", {"Image": "b", "Labels": {"a": 1}}),
+        ("/containers/create", {"Image": "b", "HostConfig": {"Memory": "x"}}),
+        ("/containers/create", {"Image": "b", "HostConfig": {"Memory": 1.5}}),
+        ("/containers/create", {"Image": "b", "HostConfig": {"BlkioWeight": 70000}}),
+        ("/containers/create", {"Image": "b", "HostConfig": {"NetworkMode": 1}}),
+        ("/containers/create", {"Image": "b", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": 80}]}}}),
+        ("/containers/create", {"Image": "b", "Healthcheck": {"Interval": "1s"}}),
+        ("/containers/create", []),
+        ("/containers/box/exec", {"Cmd": 5}),
+        ("/containers/box/update", {"Memory": "x"}),
+        ("/networks/create", {"Name": 5}),
+        ("/networks/bridge/connect", {"Container": 5}),
+        ("/volumes/create", {"Name": 5}),
+        ("/commit?container=box", {"Env": 5}),
+    ],
+)
+def test_values_of_a_wrong_type_are_named_as_go_names_them(hosts: tuple[DockerHost, DockerHost], path: str, body: object) -> None:
+    """Up to the names of Go's structs, and of those embedded in others, which are others today."""
+    docker, teul = (ask(host, "POST", path, json.dumps(body).encode()).message for host in hosts)
+    assert re.sub(_OF_GO, "", teul.removeprefix("invalid JSON: ")) == re.sub(_OF_GO, "", docker)
 
 
 def test_a_bracket_too_many_is_taken(hosts: tuple[DockerHost, DockerHost]) -> None:

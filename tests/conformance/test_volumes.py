@@ -29,12 +29,15 @@ KNOWN = [
     ("0\nother\nvol2", "1\n\nError response from daemon: invalid filter 'dangling=[false true]'"),
     # moby 23 marks what nobody has named.
     ('"Labels":null,"Mountpoint":"<root>/volumes/<id>', '"Labels":{"com.docker.volume.anonymous":""},"Mountpoint":"<root>/volumes/<id>'),
-    # Refusals of what is no JSON of the right types: Go's words, and Python's.
+    # Go's structs have other names today.
     (
         "json: cannot unmarshal number into Go struct field VolumeCreateBody.Name of type string",
-        "invalid JSON: Expected `str`, got `int` - at `$.Name`",
+        "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Name of type string",
     ),
-    ("json: cannot unmarshal array into Go value of type volume.VolumeCreateBody", "invalid JSON: expected an object, got list"),
+    (
+        "json: cannot unmarshal array into Go value of type volume.VolumeCreateBody",
+        "invalid JSON: json: cannot unmarshal array into Go value of type volume.CreateRequest",
+    ),
     ("error reading volume filters: invalid character 'o' in literal null (expecting 'u')", "invalid filter"),
     ("500 {\"message\":\"invalid character 'o' in literal null (expecting 'u')\"}", '400 {"message":"invalid filter"}'),
     # Options of a mount may be secrets, and its flags are only a number: Teul tells neither.

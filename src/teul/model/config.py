@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from teul.errors import InvalidParameter
-from teul.model.document import Document, Empty, convert, decode_object
+from teul.model.document import Document, Empty, build, check_types, convert, decode_object
 from teul.model.host_config import HostConfig
 from teul.model.network_config import NetworkingConfig
 
@@ -61,12 +61,16 @@ class ContainerConfig(Document):
     shell: list[str] | None = None
 
 
+_BESIDES_CONFIG: dict[str, type[Document]] = {"hostconfig": HostConfig, "networkingconfig": NetworkingConfig}
+
+
 def decode_create_body(data: bytes) -> tuple[ContainerConfig, HostConfig, NetworkingConfig | None]:
     """Read the body of `POST /containers/create`: a ContainerConfig with two more keys. Raises InvalidParameter."""
     if not data.strip():
         # docker: runconfig's loadJSON, which knows of no other words for a body that is none.
         raise InvalidParameter("invalid JSON: EOF")
-    body = decode_object(data)
+    body = decode_object(data, ContainerConfig)
+    check_types(ContainerConfig, body, _BESIDES_CONFIG)
     config = find_config(body)
     if config is None:
         raise InvalidParameter("config cannot be empty in order to create a container")
@@ -75,8 +79,8 @@ def decode_create_body(data: bytes) -> tuple[ContainerConfig, HostConfig, Networ
     networking = lower.get("networkingconfig")
     return (
         config,
-        HostConfig() if host is None else convert(HostConfig, host),
-        None if networking is None else convert(NetworkingConfig, networking),
+        HostConfig() if host is None else build(HostConfig, host),
+        None if networking is None else build(NetworkingConfig, networking),
     )
 
 

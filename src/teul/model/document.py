@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from teul.errors import InvalidParameter
+from teul.model.go_types import type_fault
 from teul.model.json_faults import first_value
 
 # Docker's names that do not follow from the attribute's name by capitalising each word.
@@ -71,14 +72,16 @@ D = TypeVar("D", bound=Document)
 
 def decode(kind: type[D], data: bytes) -> D:
     """Read a request's body as `kind`. Raises InvalidParameter."""
-    return convert(kind, decode_object(data))
+    return convert(kind, decode_object(data, kind))
 
 
-def decode_object(data: bytes) -> dict[str, Any]:
-    """Read a request's body as a JSON object without looking into it. Raises InvalidParameter."""
+def decode_object(data: bytes, kind: type[Document]) -> dict[str, Any]:
+    """Read a request's body, which should be a `kind`, as a JSON object without looking into it. Raises InvalidParameter."""
     value = decode_json(data)
     if value is None:
         return {}
+    if not isinstance(value, dict):
+        check_types(kind, value)
     return _as_object(value)
 
 
@@ -109,7 +112,23 @@ def decode_json(data: bytes) -> Any:
 
 
 def convert(kind: type[D], value: object) -> D:
-    """Turn a decoded JSON object into `kind` by the rules in the module's docstring. Raises InvalidParameter."""
+    """Turn a decoded JSON object into `kind` by the rules in the module's docstring. Raises InvalidParameter, in Go's words."""
+    check_types(kind, value)
+    return build(kind, value)
+
+
+def check_types(kind: type[Document], value: object, more: Mapping[str, type[Document]] | None = None) -> None:
+    """Raise InvalidParameter, in Go's words, for a value of the document whose field cannot hold it; `more` as in `type_fault`."""
+    try:
+        fault = type_fault(kind, value, more)
+    except RecursionError as error:
+        raise InvalidParameter("invalid JSON: exceeded max depth") from error
+    if fault:
+        raise InvalidParameter(f"invalid JSON: {fault}")
+
+
+def build(kind: type[D], value: object) -> D:
+    """As `convert`, of what `check_types` has looked at."""
     try:
         return msgspec.convert(_normalise_struct(kind, _as_object(value)), kind)
     except msgspec.ValidationError as error:

@@ -69,7 +69,7 @@ class PluginClient:
         if status != 200:
             raise PluginRefused(f"{method}: {_reason(answer)}")
         try:
-            return convert(kind, decode_object(answer))
+            return convert(kind, decode_object(answer, kind))
         except InvalidParameter as error:
             raise PluginRefused(f"{method}: {error.message}") from error
 
@@ -111,7 +111,7 @@ def _told(method: str, reason: str) -> str:
 def _reason(answer: bytes) -> str:
     """What a refusal says: its `Err`, or all of it."""
     try:
-        failure = convert(_Failure, decode_object(answer))
+        failure = convert(_Failure, decode_object(answer, _Failure))
     except InvalidParameter:
         return answer.decode(errors="replace")
     return failure.err or answer.decode(errors="replace")

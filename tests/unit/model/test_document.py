@@ -201,7 +201,7 @@ def test_what_is_no_request_is_refused(data: bytes) -> None:
 
 def test_an_empty_body_has_dockers_words() -> None:
     with pytest.raises(InvalidParameter, match=r"^invalid JSON: got EOF while reading request body$"):
-        decode_object(b"")
+        decode_object(b"", ContainerConfig)
 
 
 _JSON = st.recursive(

@@ -97,7 +97,7 @@ async def test_names_of_fields_match_in_any_case(program: Program) -> None:
         ((500, b"what?"), r"^VolumeDriver.Get: what\?$"),
         (says({"Volume": {"Name": 5}}), "^VolumeDriver.Get: invalid JSON: "),
         ((200, b""), "^VolumeDriver.Get: invalid JSON: got EOF"),
-        ((200, b"[]"), "^VolumeDriver.Get: invalid JSON: expected an object"),
+        ((200, b"[]"), "^VolumeDriver.Get: invalid JSON: json: cannot unmarshal array into Go value of type "),
         ((200, b"[" * 100_000), "^VolumeDriver.Get: invalid JSON: "),
         ((302, b"elsewhere"), "^VolumeDriver.Get: elsewhere$"),
         (says({"Volume": {"Name": "v", "Mountpoint": "relative"}}), "'relative', which is no absolute path$"),

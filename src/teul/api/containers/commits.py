@@ -8,14 +8,14 @@ from teul.api.http import query
 from teul.api.http.context import services
 from teul.api.http.query import json_response
 from teul.errors import InvalidParameter
-from teul.model.config import find_config
+from teul.model.config import ContainerConfig, find_config
 from teul.oci.reference import repository_and_tag
 from teul.services.containers.commits import CommitOrder
 
 
 async def commit(request: web.Request) -> web.StreamResponse:
     """POST /commit. The body may be a ContainerConfig; docker: `null`, an empty object and no body at all are none."""
-    config = find_config(await query.json_object(request))
+    config = find_config(await query.json_object(request, ContainerConfig))
     reference = query.text(request, "container")
     if not reference:
         raise InvalidParameter('invalid name or ID supplied: ""')

@@ -9,7 +9,7 @@ from teul.api.http import query
 from teul.api.http.context import api_version, services
 from teul.api.http.query import json_response
 from teul.api.http.streaming import json_stream, while_connected
-from teul.model.document import convert
+from teul.model.document import build, check_types
 from teul.model.host_config import Resources, RestartPolicy
 from teul.services.containers.update import UpdateContainer
 
@@ -30,12 +30,13 @@ async def stats(request: web.Request) -> web.StreamResponse:
 
 async def update(request: web.Request) -> web.StreamResponse:
     """The body is a Resources document with a RestartPolicy beside its fields."""
-    body = await query.json_object(request)
-    wanted = convert(Resources, body)
+    body = await query.json_object(request, Resources)
+    check_types(Resources, body, {"restartpolicy": RestartPolicy})
+    wanted = build(Resources, body)
     policy = next((value for key, value in body.items() if key.lower() == "restartpolicy"), None)
     if api_version(request) < (1, 40):
         wanted.pids_limit = None
-    change = UpdateContainer(resources=wanted, restart_policy=RestartPolicy() if policy is None else convert(RestartPolicy, policy))
+    change = UpdateContainer(resources=wanted, restart_policy=RestartPolicy() if policy is None else build(RestartPolicy, policy))
     warnings = await services(request).resources.update(request.match_info["name"], change)
     return json_response({"Warnings": warnings or None})
 

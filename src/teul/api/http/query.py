@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from teul.errors import InvalidParameter
-from teul.model.document import D, convert, decode_object
+from teul.model.document import D, Document, convert, decode_object
 from teul.model.document import decode_json as decode_value
 from teul.model.filter import Filters, parse_filters
 from teul.model.number import parse_int64
@@ -91,18 +91,18 @@ def filters(request: web.Request) -> Filters:
     return parse_filters(text(request, "filters"))
 
 
-async def json_object(request: web.Request) -> dict[str, Any]:
-    """The body, an object of JSON; an empty one if there is no body. Raises InvalidParameter.
+async def json_object(request: web.Request, kind: type[Document]) -> dict[str, Any]:
+    """The body, an object of JSON that should be a `kind`; an empty one if there is no body. Raises InvalidParameter.
 
     docker: httputils.ReadJSON, to which no body is a document that says nothing. One that ends before it has said anything is a fault.
     """
     body = await json_bytes(request)
-    return decode_object(body) if body or request.body_exists else {}
+    return decode_object(body, kind) if body or request.body_exists else {}
 
 
 async def document(request: web.Request, kind: type[D]) -> D:
     """As `json_object`, read as `kind`."""
-    return convert(kind, await json_object(request))
+    return convert(kind, await json_object(request, kind))
 
 
 async def json_body(request: web.Request, shape: type[T]) -> T:
