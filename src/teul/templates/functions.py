@@ -185,7 +185,11 @@ def printed(value: object) -> str:
 
 def _json(value: object) -> str:
     own = getattr(value, "template_json", None)
-    return str(own()) if own is not None else render(value)
+    if own is not None:
+        return str(own())
+    if isinstance(value, (list, tuple)) and any(hasattr(item, "template_json") for item in value):
+        return f"[{','.join(_json(item) for item in value)}]"
+    return render(value)
 
 
 def _index(value: Any, *keys: Any) -> object:

@@ -113,6 +113,9 @@ def test_templates_of_everything(teul: CommandLine) -> None:
     document = json.loads(teul("system", "df", "-v", "--format", "json").out)
     assert list(document) == ["Images", "Containers", "Volumes", "BuildCache"]
     assert (document["Containers"][0]["ID"], document["Volumes"][0]["Labels"]) == ("c" * 64, "a=b")
+    for kind, rows in document.items():
+        assert json.loads(teul("system", "df", "-v", "--format", f"{{{{json .{kind}}}}}").out) == rows
+    assert json.loads(teul("system", "df", "-v", "--format", "{{json .}}").out) == document
     lines = teul("system", "df", "-v", "--format", "raw").out.splitlines()
     assert sum(line.startswith("type: ") for line in lines) == 11
     outcome = teul("system", "df", "-v", "--format", "{{.X}}")
