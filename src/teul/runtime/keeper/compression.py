@@ -72,7 +72,16 @@ class Compressor:
                 os.unlink(self._unfinished)
 
     def _begin(self, name: str) -> None:
-        status = os.stat(name)
+        # Opened here: by the time the fork comes to it, the name may be another file's.
+        source = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(source)
+            self._fork(source)
+        finally:
+            os.close(source)
+        self._at_work = status.st_dev, status.st_ino
+
+    def _fork(self, source: int) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
@@ -81,9 +90,9 @@ class Compressor:
             os.close(theirs)
             raise
         if pid == 0:
-            _compress(name, self._unfinished, theirs)
+            _compress(source, self._unfinished, theirs)
         os.close(theirs)
-        self._line, self._pid, self._at_work = ours, pid, (status.st_dev, status.st_ino)
+        self._line, self._pid = ours, pid
         self._expect_end(pid)
         self._loop.watch(ours, READ | HANGUP, self._heard)
 
@@ -140,27 +149,26 @@ class Compressor:
             number += 1
 
 
-def _compress(name: str, result: str, line: int) -> NoReturn:
+def _compress(source: int, result: str, line: int) -> NoReturn:
     """In a fork: write `result`, sync it, and say so."""
     try:
-        process.close_all_but({line})
+        process.close_all_but({line, source})
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         process.set_name("teul-gzip")
         os.nice(19)
-        _write(name, result)
+        _write(source, result)
         os.write(line, _DONE)
     finally:
         os._exit(0)  # what has gone wrong is known by the word that did not come
 
 
-def _write(name: str, result: str) -> None:
+def _write(source: int, result: str) -> None:
     import zlib  # noqa: PLC0415 (here only: it would stay in the keeper's memory)
 
     with suppress(FileNotFoundError):
         os.unlink(result)
-    source = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     target = os.open(result, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     status = os.fstat(source)
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
