@@ -14,6 +14,7 @@ import pytest
 
 from support.engine import Engine
 from support.needs import needs
+from support.polling import eventually
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
@@ -43,11 +44,17 @@ def read_numbers(process: subprocess.Popen[bytes], lines: int) -> list[int]:
     return [int(line) for line in islice(process.stdout, lines)]
 
 
-@pytest.mark.parametrize("kept", ["3", "5"])
-def test_a_follower_reads_every_line_of_a_log_that_is_rotated_all_the_time(engine: Engine, kept: str) -> None:
+@pytest.mark.parametrize(
+    ("kept", "more"),
+    [("3", ()), ("5", ()), ("5", ("compress=true",)), ("5", ("driver=local",)), ("5", ("driver=local", "compress=false"))],
+    ids=["3", "5", "compressed", "local", "local-plain"],
+)
+def test_a_follower_reads_every_line_of_a_log_that_is_rotated_all_the_time(engine: Engine, kept: str, more: tuple[str, ...]) -> None:
     """It keeps up with the program, which waits for it after every burst; each number comes once, and in order."""
     program = "n=0; while read more; do i=0; while [ $i -lt $more ]; do n=$((n+1)); i=$((i+1)); echo $n; done; done"
     limits = ["--log-opt", "max-size=4k", "--log-opt", f"max-file={kept}"]
+    for option in more:
+        limits += ["--log-driver", "local"] if option == "driver=local" else ["--log-opt", option]
     with engine.begin("run", "-i", "--name", "writer", *limits, "busybox", "sh", "-c", program) as writer:
         assert writer.stdin is not None
         assert writer.stdout is not None
@@ -114,3 +121,39 @@ def test_two_hundred_followers_get_the_line_and_share_one_watch(engine: Engine) 
             assert inotify_instances(engine.pid) == 1
         engine.must("kill", "writer")
         writer.wait(20)
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_full_files_are_compressed_and_read_back(engine: Engine, driver: str) -> None:
+    """By all of it, by its end, by time, by who followed from the beginning; and the engine is killed meanwhile."""
+    last = 3000
+    options = ["--log-driver", driver, "--log-opt", "max-size=20k", "--log-opt", "max-file=50", "--log-opt", "compress=true"]
+    program = f"i=0; while [ $i -lt {last} ]; do i=$((i+1)); echo $i; [ $((i % 300)) = 0 ] && sleep 0.2; done; read end"
+    container = engine.must("run", "-d", "-i", "--name", "packed", *options, "busybox", "sh", "-c", program).strip()
+    directory = engine.root / "containers" / container
+    eventually(lambda: list(directory.glob("*.gz")), "a file is compressed")
+    engine.kill9()
+    engine.start()
+    eventually(lambda: engine.must("logs", "--tail", "1", "packed").strip() == str(last), "all is written", timeout_seconds=60)
+    eventually(lambda: not [path for path in directory.glob("*.log.*") if path.suffix != ".gz"], "each full file is compressed")
+    assert len(list(directory.glob("*.gz"))) > 2
+    everything = [str(number) for number in range(1, last + 1)]
+    assert engine.must("logs", "packed").split() == everything
+    assert engine.must("logs", "--tail", "2500", "packed").split() == everything[-2500:]
+    stamped = [line.split() for line in engine.must("logs", "-t", "packed").splitlines()]
+    since = stamped[700][0]
+    assert engine.must("logs", "--since", since, "packed").split() == [text for when, text in stamped if when >= since]
+    with engine.begin("logs", "-f", "packed") as follower, ended_in_time(follower):
+        assert follower.stdout is not None
+        assert read_numbers(follower, last) == list(range(1, last + 1))
+        engine.must("kill", "packed")
+        assert follower.wait(20) == 0
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_what_goes_along_with_a_line(engine: Engine, driver: str) -> None:
+    options = ["--log-driver", driver, "--label", "team=a", "--label", "tier=b", "-e", "COLOUR=red"]
+    wanted = ["--log-opt", "labels-regex=^t", "--log-opt", "env=COLOUR", "--log-opt", "tag={{.Name}}"]
+    engine.must("run", "--name", "adorned", *options, *wanted, "busybox", "echo", "x")
+    assert engine.must("logs", "--details", "adorned") == "COLOUR=red,tag=adorned,team=a,tier=b x\n"
+    engine.must("rm", "adorned")

@@ -72,31 +72,29 @@ class Compressor:
                 os.unlink(self._unfinished)
 
     def _begin(self, name: str) -> None:
-        # Opened before the fork: until the child comes to run, the name may have become another file's.
+        # Opened here: by the time the fork comes to it, the name may be another file's.
         source = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status = os.fstat(source)
-            ours, pid = self._fork(source)
+            self._fork(source)
         finally:
             os.close(source)
-        self._line, self._pid, self._at_work = ours, pid, (status.st_dev, status.st_ino)
-        self._expect_end(pid)
-        self._loop.watch(ours, READ | HANGUP, self._heard)
+        self._at_work = status.st_dev, status.st_ino
 
-    def _fork(self, source: int) -> tuple[int, int]:
-        """Start the child; returns our end of its line, and its pid."""
+    def _fork(self, source: int) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
         except OSError:
             os.close(ours)
-            raise
-        else:
-            if pid == 0:
-                _compress(source, self._unfinished, theirs)
-            return ours, pid
-        finally:
             os.close(theirs)
+            raise
+        if pid == 0:
+            _compress(source, self._unfinished, theirs)
+        os.close(theirs)
+        self._line, self._pid = ours, pid
+        self._expect_end(pid)
+        self._loop.watch(ours, READ | HANGUP, self._heard)
 
     def _heard(self, _events: int) -> None:
         is_done = os.read(self._line, 1) == _DONE

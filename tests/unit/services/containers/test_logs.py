@@ -32,11 +32,9 @@ class AtOnce(Compressor):
     def __init__(self, path: str) -> None:
         super().__init__(path, Loop(lambda _owner, _error: None), lambda _pid: None)
 
-    def _begin(self, name: str) -> None:
-        source = os.open(name, os.O_RDONLY)
-        status = os.fstat(source)
+    def _fork(self, source: int) -> None:
         compression._write(source, self._unfinished)
-        os.close(source)
+        status = os.fstat(source)
         self._put_in_place((status.st_dev, status.st_ino))
         self._look()
 
