@@ -91,6 +91,7 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "skopeo": (_program("skopeo"), "skopeo is not installed (Debian package skopeo)"),
     "docker_registry": (_program("docker-registry"), "docker-registry is not installed (Debian package docker-registry)"),
     "openssl": (_program("openssl"), "no openssl command (Debian package openssl)"),
+    "systemd_analyze": (_program("systemd-analyze"), "no systemd-analyze command (Debian package systemd)"),
     "busybox": (lambda: Path("/bin/busybox").exists(), "busybox is not installed (Debian package busybox-static)"),
     "nft": (_program("nft"), "nft is not installed (Debian package nftables)"),
     "overlayfs": (lambda: _filesystem("overlay"), "the kernel has no overlay file system"),

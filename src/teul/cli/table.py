@@ -150,7 +150,10 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
             "events": COMMANDS["events"],
             "info": COMMON["info"],
+            "install": ("service", "INSTALL", "Have systemd start the engine when somebody connects, and at boot"),
             "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
+            "stop": ("service", "STOP", "Stop Teul's own engine, or what holds its sockets; containers go on"),
+            "uninstall": ("service", "UNINSTALL", "Take the engine's units from systemd"),
         },
     ),
     "volume": (
