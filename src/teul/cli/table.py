@@ -25,6 +25,7 @@ COMMON: dict[str, Row] = {
 COMMANDS: dict[str, Row] = {
     "attach": ("attach", "ATTACH", "Attach local standard input, output, and error streams to a running container"),
     "commit": ("commit", "COMMIT", "Create a new image from a container's changes"),
+    "completion": ("completion", "COMPLETION", "Print a completion script for bash, zsh or fish"),
     "cp": ("copy", "COPY", "Copy files/folders between a container and the local filesystem"),
     "create": ("create", "CREATE", "Create a new container"),
     "diff": ("save", "DIFF", "Inspect changes to files or directories on a container's filesystem"),
@@ -151,6 +152,7 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "events": COMMANDS["events"],
             "info": COMMON["info"],
             "install": ("service", "INSTALL", "Have systemd start the engine when somebody connects, and at boot"),
+            "man": ("completion", "MAN", "Write a man page of every command below a directory"),
             "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
             "stop": ("service", "STOP", "Stop Teul's own engine, or what holds its sockets; containers go on"),
             "uninstall": ("service", "UNINSTALL", "Take the engine's units from systemd"),
