@@ -173,6 +173,22 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
         },
     ),
 }
+_SWARM = "Teul has no swarm: it runs containers on this host"
+# Docker's commands and groups that Teul does not have, and what to say about each.
+MISSING = {
+    "build": "Teul does not build images yet: build with another engine, and load what `docker save` writes",
+    "builder": "Teul does not build images yet, so it has no build cache",
+    "checkpoint": "Teul does not keep checkpoints of containers",
+    "config": _SWARM,
+    "context": "Teul follows docker's contexts (--context, DOCKER_CONTEXT) and does not change them: use `docker context`",
+    "node": _SWARM,
+    "plugin": "Teul manages no plug-ins: volume plug-ins that run on the host are found where docker looks for them",
+    "secret": _SWARM,
+    "service": _SWARM,
+    "stack": _SWARM,
+    "swarm": _SWARM,
+    "trust": "Teul checks and makes no signatures of images",
+}
 # Commands that the help of their group does not list.
 HIDDEN = {("system", "dial-stdio"), ("volume", "update"), *(("manifest", verb) for verb in ("annotate", "create", "push", "rm"))}
 # Further names that docker gives to commands inside of groups.
