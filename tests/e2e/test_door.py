@@ -181,6 +181,31 @@ def test_a_door_that_is_told_to_end_takes_its_socket_along(home: Home) -> None:
     assert not (home.run_root / "door").exists()
 
 
+def test_teul_system_stop_ends_engine_and_door(home: Home) -> None:
+    """Whichever there is."""
+    teul = [str(Path(sys.executable).with_name("teul")), "system", "stop"]
+    environment = {"PATH": os.environ["PATH"], "TEUL_ROOT": str(home.root), "TEUL_RUN_ROOT": str(home.run_root), "HOME": "/"}
+
+    def stop() -> str:
+        return subprocess.run(teul, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    for idle_seconds in ("300", "0.3"):
+        process = home.start_on_demand(idle_seconds)
+        if idle_seconds == "0.3":
+            home.wait_for_door(process)
+        assert stop() == "Stopped\n"
+        process.wait(20)
+    assert stop() == "No engine runs\n"
+
+
+@needs("systemd_analyze")
+def test_systemd_finds_no_fault_with_the_units(tmp_path: Path) -> None:
+    subprocess.run([str(Path(sys.executable).with_name("teul")), "system", "install", "--destination", str(tmp_path)], check=True)
+    units = [str(tmp_path / "etc/systemd/system" / name) for name in ("teul.socket", "teul.service")]
+    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60, check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
 def test_a_door_leaves_when_its_root_is_gone(home: Home) -> None:
     door = home.start_on_demand()
     home.wait_for_door(door)

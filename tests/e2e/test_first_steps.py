@@ -50,10 +50,10 @@ def test_the_group_of_the_socket_is_enough(engine: Engine) -> None:
 
 
 def test_without_root_there_is_a_sentence_and_no_traceback(tmp_path: Path) -> None:
-    found = as_nobody(TEUL, "ps", group=_NOBODY, environment={"TEUL_RUN_ROOT": "/nowhere"})
+    found = as_nobody(TEUL, "ps", group=_NOBODY, environment={"TEUL_RUN_ROOT": str(tmp_path)})
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == (
-        "Cannot connect to the engine at unix:///nowhere/docker.sock. Is it running?\n"
+        f"Cannot connect to the engine at unix://{tmp_path}/docker.sock. Is it running?\n"
         'hint: only root can start an engine, which does not run without root yet: run "sudo teul version", or become root\n'
     )
     served = as_nobody(TEUL, "serve", "--root", str(tmp_path), group=_NOBODY, environment={})

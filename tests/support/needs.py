@@ -93,6 +93,7 @@ CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
     "crun": (_program("crun"), "crun is not installed (Debian package crun)"),
     "runc": (_program("runc"), "runc is not installed (Debian package runc)"),
     "openssl": (_program("openssl"), "no openssl command (Debian package openssl)"),
+    "systemd_analyze": (_program("systemd-analyze"), "no systemd-analyze command (Debian package systemd)"),
     "busybox": (lambda: Path("/bin/busybox").exists(), "busybox is not installed (Debian package busybox-static)"),
     "nft": (_program("nft"), "nft is not installed (Debian package nftables)"),
     "overlayfs": (lambda: _filesystem("overlay"), "the kernel has no overlay file system"),

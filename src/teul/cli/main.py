@@ -11,7 +11,7 @@ import sys
 from teul.cli.context import Context, Streams
 from teul.cli.errors import CliError, UsageError
 from teul.cli.options.parser import BOOL, Option, Options, parse_options
-from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS, HIDDEN
+from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS, HIDDEN, MISSING
 from teul.client.errors import ApiError, ConnectionFailed, OutputFailed
 
 TYPE_CHECKING = False
@@ -141,6 +141,8 @@ def _find(words: list[str], streams: Streams) -> tuple[str, Row | None, list[str
     row = COMMON.get(name) or COMMANDS.get(name)
     if row is not None:
         return f"{PROGRAM} {name}", row, rest
+    if name in MISSING or (name, *rest[:1]) == ("image", "build"):
+        raise CliError(f"{PROGRAM}: {MISSING[rest[0] if name == 'image' else name]}")
     if name not in GROUPS:
         raise CliError(f"{PROGRAM}: unknown command: {PROGRAM} {name}\n\nRun '{PROGRAM} --help' for more information")
     summary, commands = GROUPS[name]

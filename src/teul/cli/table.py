@@ -25,6 +25,7 @@ COMMON: dict[str, Row] = {
 COMMANDS: dict[str, Row] = {
     "attach": ("attach", "ATTACH", "Attach local standard input, output, and error streams to a running container"),
     "commit": ("commit", "COMMIT", "Create a new image from a container's changes"),
+    "completion": ("completion", "COMPLETION", "Print a completion script for bash, zsh or fish"),
     "cp": ("copy", "COPY", "Copy files/folders between a container and the local filesystem"),
     "create": ("create", "CREATE", "Create a new container"),
     "diff": ("save", "DIFF", "Inspect changes to files or directories on a container's filesystem"),
@@ -150,7 +151,11 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "dial-stdio": ("dial_stdio", "DIAL_STDIO", "Proxy the stdio stream to the daemon connection. Should not be invoked manually."),
             "events": COMMANDS["events"],
             "info": COMMON["info"],
+            "install": ("service", "INSTALL", "Have systemd start the engine when somebody connects, and at boot"),
+            "man": ("completion", "MAN", "Write a man page of every command below a directory"),
             "prune": ("prune", "PRUNE_SYSTEM", "Remove unused data"),
+            "stop": ("service", "STOP", "Stop Teul's own engine, or what holds its sockets; containers go on"),
+            "uninstall": ("service", "UNINSTALL", "Take the engine's units from systemd"),
         },
     ),
     "volume": (
@@ -167,6 +172,22 @@ GROUPS: dict[str, tuple[str, dict[str, Row]]] = {
             "update": ("volume", "UPDATE", "Update a volume (cluster volumes only)"),
         },
     ),
+}
+_SWARM = "Teul has no swarm: it runs containers on this host"
+# Docker's commands and groups that Teul does not have, and what to say about each.
+MISSING = {
+    "build": "Teul does not build images yet: build with another engine, and load what `docker save` writes",
+    "builder": "Teul does not build images yet, so it has no build cache",
+    "checkpoint": "Teul does not keep checkpoints of containers",
+    "config": _SWARM,
+    "context": "Teul follows docker's contexts (--context, DOCKER_CONTEXT) and does not change them: use `docker context`",
+    "node": _SWARM,
+    "plugin": "Teul manages no plug-ins: volume plug-ins that run on the host are found where docker looks for them",
+    "secret": _SWARM,
+    "service": _SWARM,
+    "stack": _SWARM,
+    "swarm": _SWARM,
+    "trust": "Teul checks and makes no signatures of images",
 }
 # Commands that the help of their group does not list.
 HIDDEN = {("system", "dial-stdio"), ("volume", "update"), *(("manifest", verb) for verb in ("annotate", "create", "push", "rm"))}

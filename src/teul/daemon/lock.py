@@ -28,6 +28,8 @@ class RootLock:
         except BlockingIOError:
             os.close(fd)
             raise LockTaken(f"another engine has {self._path}") from None
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())  # for who wants to end the engine
         self._fd = fd
         return self
 

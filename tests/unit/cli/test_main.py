@@ -18,7 +18,7 @@ from teul.cli.format.help import command_help, wrap
 from teul.cli.format.tabwriter import TabWriter, display_width
 from teul.cli.main import _load, run
 from teul.cli.options.parser import BOOL, Option, Options
-from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS
+from teul.cli.table import ALIASES, COMMANDS, COMMON, GROUPS, MISSING
 from unit.cli.fake_engine import CommandLine, FakeEngine, failure, reply, stream
 
 
@@ -63,6 +63,15 @@ def test_a_wrong_number_of_arguments(teul: CommandLine, arguments: list[str], pr
     outcome = teul(*arguments)
     assert outcome.status == 1
     assert outcome.err == f"teul: '{path}' {problem}\n\nUsage:  {path} {usage}\n\n{hint} '{path} --help' for more information\n"
+
+
+def test_what_docker_has_and_teul_has_not_is_said(teul: CommandLine) -> None:
+    """In one sentence, however it is called; such a name is no command's."""
+    for name, sentence in MISSING.items():
+        assert name not in {**COMMON, **COMMANDS, **GROUPS}
+        outcome = teul(name, "x", "--y")
+        assert (outcome.status, outcome.err) == (1, f"teul: {sentence}\n")
+    assert teul("image", "build", ".").err == f"teul: {MISSING['build']}\n"
 
 
 def test_a_range_of_arguments_is_named() -> None:
