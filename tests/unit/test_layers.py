@@ -147,7 +147,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("bundle", "log_files"),
         ("request",),
         ("attachments", "spec"),
-        ("devices", "filters", "network_files", "logs", "ports", "processes", "sources", "update"),
+        ("cdi", "devices", "filters", "network_files", "logs", "ports", "processes", "sources", "update"),
         ("links",),
         ("launch", "names", "volumes"),
         ("removal",),

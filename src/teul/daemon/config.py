@@ -33,6 +33,7 @@ AUTO, EROFS, DIRECTORY = "auto", "erofs", "directory"
 _KEEP, _DROP = "keep", "drop"
 
 
+CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 # Where the certificates of registries are, a directory for each host: Teul's own, and those that are there for Docker.
 CERTIFICATE_DIRECTORIES = ("/etc/teul/certs.d", "/etc/docker/certs.d")
 
@@ -70,6 +71,7 @@ class EngineConfig:
     disk_reserve_bytes: int = DEFAULT_RESERVE_BYTES  # nothing new is taken when less is free
     plugin_directories: PluginDirectories = field(default_factory=PluginDirectories)
     runtimes: Runtimes = OWN_ONLY
+    cdi_directories: tuple[str, ...] = CDI_DIRECTORIES
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     @property
@@ -118,6 +120,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         disk_reserve_bytes=options.disk_reserve,
         plugin_directories=PluginDirectories(given, given) if (given := tuple(options.plugin_directory)) else PluginDirectories(),
         runtimes=parse_runtimes(options),
+        cdi_directories=tuple(options.cdi_spec_dir) or CDI_DIRECTORIES,
         tls=tls,
     )
 
@@ -148,6 +151,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add_options(parser)
     add_runtime_options(parser)
+    parser.add_argument("--cdi-spec-dir", action="append", default=[], metavar="DIR", help="look for documents of devices (CDI) here")
     parser.add_argument(
         "--published-ports",
         choices=(TRANSLATE, RELAY),

@@ -41,7 +41,7 @@ class HostFacts:
     `architecture` is Go's name (amd64). `capabilities` are those that the engine can hand out, `known_capabilities` those that the
     kernel has, both in the kernel's order. `cpuset_cpus` and `cpuset_mems` are kernel lists ("0-3"), empty if not known.
     `thermal_throttle_paths` are sysfs directories that Docker hides. `apparmor_profiles` are the loaded profiles; None without AppArmor.
-    `runtimes` are what the engine's administrator has added.
+    `runtimes` are what the engine's administrator has added; `cdi_directories` have documents of devices (CDI).
     """
 
     architecture: str
@@ -60,6 +60,7 @@ class HostFacts:
     in_user_namespace: bool = False
     thermal_throttle_paths: tuple[str, ...] = ()
     runtimes: Runtimes = OWN_ONLY
+    cdi_directories: tuple[str, ...] = ()
 
 
 # Kernel parameters that are set in every container with a network of its own, where the kernel has them.
