@@ -113,8 +113,9 @@ PROPERTIES: dict[str, dict[str, Entry]] = {
         "OnBuild": without_effect("for builds from an image that is made of the container"),
     },
     "Resources": {
-        "DeviceRequests": refused(
-            "no driver is registered for any", _host(DeviceRequests=[{"Driver": "nvidia", "Count": 1, "Capabilities": [["gpu"]]}])
+        "DeviceRequests": partly(
+            "those of CDI; no other driver is registered",
+            _host(DeviceRequests=[{"Driver": "nvidia", "Count": 1, "Capabilities": [["gpu"]]}]),
         ),
         "KernelMemoryTCP": without_effect("dropped since API 1.42"),
         "CpuCount": without_effect(_WINDOWS),

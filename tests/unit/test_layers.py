@@ -160,7 +160,7 @@ STAIRS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("request",),
         ("log_plan",),
         ("attachments", "spec"),
-        ("devices", "filters", "network_files", "logs", "ports", "processes", "sources", "update"),
+        ("cdi", "devices", "filters", "network_files", "logs", "ports", "processes", "sources", "update"),
         ("links",),
         ("launch", "names", "volumes"),
         ("removal",),

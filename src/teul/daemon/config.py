@@ -35,6 +35,7 @@ AUTO, EROFS, DIRECTORY = "auto", "erofs", "directory"
 _KEEP, _DROP = "keep", "drop"
 
 
+CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 # Where the certificates of registries are, a directory for each host: Teul's own, and those that are there for Docker.
 CERTIFICATE_DIRECTORIES = ("/etc/teul/certs.d", "/etc/docker/certs.d")
 
@@ -74,6 +75,7 @@ class EngineConfig:
     plugin_directories: PluginDirectories = field(default_factory=PluginDirectories)
     runtimes: Runtimes = OWN_ONLY
     log_defaults: LogConfig = field(default_factory=lambda: LogConfig(type=JSON_FILE))  # of containers that do not say
+    cdi_directories: tuple[str, ...] = CDI_DIRECTORIES
     tls: TlsFiles | None = None  # on every TCP address; None: plain HTTP
 
     def with_listeners(self, addresses: tuple[str, ...]) -> EngineConfig:
@@ -133,6 +135,7 @@ def parse_arguments(arguments: list[str], environment: Mapping[str, str]) -> Eng
         plugin_directories=PluginDirectories(given, given) if (given := tuple(options.plugin_directory)) else PluginDirectories(),
         runtimes=parse_runtimes(options),
         log_defaults=_log_defaults(options.log_driver, options.log_opt),
+        cdi_directories=tuple(options.cdi_spec_dir) or CDI_DIRECTORIES,
         tls=tls,
     )
 
@@ -163,6 +166,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add_options(parser)
     add_runtime_options(parser)
+    parser.add_argument("--cdi-spec-dir", action="append", default=[], metavar="DIR", help="look for documents of devices (CDI) here")
     parser.add_argument(
         "--published-ports",
         choices=(TRANSLATE, RELAY),

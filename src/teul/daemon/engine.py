@@ -256,7 +256,7 @@ class Engine:
             EngineDirectories(config.root, config.run_root),
             cgroup_parent=config.cgroup_parent,
             layout=layout,
-            host=replace(await run_blocking(gather_host_facts, layout), runtimes=config.runtimes),
+            host=replace(await run_blocking(gather_host_facts, layout), runtimes=config.runtimes, cdi_directories=config.cdi_directories),
             images=images,
             networks=networks,
             volumes=volumes,
@@ -293,6 +293,7 @@ class Engine:
             tls=config.tls is not None,
             tls_verify=config.tls is not None and config.tls.verify,
             runtimes=config.runtimes,
+            cdi_directories=config.cdi_directories,
         )
 
     async def _open_registries(self, store: ImageStore, events: Events) -> Registries:

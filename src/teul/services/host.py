@@ -45,7 +45,7 @@ class HostFacts:
     `known_capabilities` those that the kernel has, both in the kernel's order. `cpuset_cpus` and `cpuset_mems` are kernel lists ("0-3"),
     empty if not known.
     `thermal_throttle_paths` are sysfs directories that Docker hides. `apparmor_profiles` are the loaded profiles; None without AppArmor.
-    `runtimes` are what the engine's administrator has added.
+    `runtimes` are what the engine's administrator has added; `cdi_directories` have documents of devices (CDI).
     """
 
     architecture: str
@@ -65,6 +65,7 @@ class HostFacts:
     thermal_throttle_paths: tuple[str, ...] = ()
     platform: Platform = _AMD64
     runtimes: Runtimes = OWN_ONLY
+    cdi_directories: tuple[str, ...] = ()
 
 
 # Kernel parameters that are set in every container with a network of its own, where the kernel has them.

@@ -20,6 +20,7 @@ from teul.model.container import Container
 from teul.model.lifecycle import Status
 from teul.model.runtime import OWN_ONLY, Runtimes
 from teul.oci.platform import host_platform
+from teul.services.containers.cdi import CdiDevices
 from teul.services.containers.request.log_drivers import JSON_FILE
 from teul.services.host import LimitSupport, gather_host_facts, host_name
 
@@ -68,6 +69,7 @@ class EngineFacts:
     tls: bool = False
     tls_verify: bool = False
     runtimes: Runtimes = OWN_ONLY
+    cdi_directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,7 @@ class Info:
     memory_bytes: int
     security_options: list[str]
     warnings: list[str] = field(default_factory=list)
+    cdi_devices: list[str] = field(default_factory=list)
 
     @property
     def containers(self) -> int:
@@ -164,6 +167,7 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
     forwarding = _read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
     release = parse_os_release(_read("/etc/os-release") or _read("/usr/lib/os-release"))
     host = os.uname()
+    cdi = CdiDevices(facts.cdi_directories)
     return Info(
         facts=facts,
         containers_running=running,
@@ -193,7 +197,8 @@ def _read_info(facts: EngineFacts, *, running: int, paused: int, stopped: int, i
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=_memory_bytes(),
         security_options=_security_options(facts),
-        warnings=_warnings(facts, limits, forwarding=forwarding),
+        warnings=_warnings(facts, limits, forwarding=forwarding) + cdi.problems,
+        cdi_devices=cdi.names(),
     )
 
 

@@ -209,7 +209,8 @@ def render_info(info: Info, volume_drivers: list[str]) -> dict[str, Any]:
         "InitCommit": {"ID": ""},
         "SecurityOptions": info.security_options,
         "FirewallBackend": {"Driver": "nftables"},
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(facts.cdi_directories),
+        "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in info.cdi_devices],
         "Warnings": info.warnings or None,
     }
 

@@ -193,9 +193,11 @@ def _repeated(options: Options) -> Document:
     if options.texts("annotation"):
         host["Annotations"] = to_dictionary(options.texts("annotation"))
     if options.texts("device"):
-        from teul.cli.creation.devices import parse_device
+        from teul.cli.creation.devices import is_cdi_name, parse_device
 
-        host["Devices"] = [parse_device(text) for text in options.texts("device")]
+        host["Devices"] = [parse_device(text) for text in options.texts("device") if not is_cdi_name(text)]
+        if names := [text for text in options.texts("device") if is_cdi_name(text)]:
+            host["DeviceRequests"] = [{"Driver": "cdi", "Count": 0, "DeviceIDs": names, "Capabilities": None, "Options": None}]
     if options.texts("device-cgroup-rule"):
         from teul.cli.creation.devices import parse_cgroup_rule
 

@@ -37,6 +37,13 @@ def parse_device(text: str) -> dict[str, str]:
     return {"PathOnHost": parts[0], "PathInContainer": posixpath.normpath(inside), "CgroupPermissions": mode}
 
 
+def is_cdi_name(text: str) -> bool:
+    """Whether this is a device of the Container Device Interface, `vendor/class=name`, and no path."""
+    kind, equals, name = text.partition("=")
+    vendor, slash, device_class = kind.partition("/")
+    return bool(equals and slash and name and vendor[:1].isalpha() and device_class[:1].isalpha() and "/" not in device_class)
+
+
 def parse_cgroup_rule(text: str) -> str:
     """A rule such as `c 1:3 rwm`, checked."""
     fields = text.split(" ")

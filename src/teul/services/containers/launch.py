@@ -32,6 +32,7 @@ from teul.runtime.engine.supervisor import PendingAttachment, Supervisor
 from teul.runtime.messages import PROCESS_FILE, Delegation, Joined, Launch
 from teul.services.containers import bundle as bundles
 from teul.services.containers.attachments import gateway_priorities
+from teul.services.containers.cdi import edits_of
 from teul.services.containers.devices import gather_devices
 from teul.services.containers.directories import EngineDirectories
 from teul.services.containers.links import Links
@@ -41,6 +42,7 @@ from teul.services.containers.request.mounts import mounts_of
 from teul.services.containers.run import Runs
 from teul.services.containers.sources import check_propagation, make_bind_sources, open_sources
 from teul.services.containers.spec.build import ContainerPaths, build_spec, cgroups_path
+from teul.services.containers.spec.cdi import apply_edits
 from teul.services.containers.spec.devices import asks_for_devices
 from teul.services.containers.spec.links import Link, link_environment
 from teul.services.containers.spec.namespaces import donor_problem, namespace_donors
@@ -300,6 +302,8 @@ class Launcher:
             spec["teul"]["seccomp_flags"] = seccomp.filter_flags(profile)
         if sources:
             spec["teul"]["sources"] = {destination: len(layers) + number for number, destination in enumerate(sources)}
+        for edits in edits_of(container.host_config.device_requests or (), self.host.cdi_directories):
+            apply_edits(spec, edits)
         given = [*layers, *sources.values()]
         launch = self._describe(container, spec, networks, [*donors], mounts=len(given))
         if runtime is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from teul.errors import InvalidParameter, Refusal, System
 from teul.runtime.engine.process import StartError
+from teul.runtime.messages import Failure
 from teul.services.containers.errors import EXIT_UNKNOWN, RefusedLimit, translate_start_error
 
 
@@ -45,3 +46,25 @@ def test_what_was_asked_for_wrongly_is_no_failure_of_the_engine(step: str, numbe
     assert isinstance(failure, System)
     assert isinstance(failure, Refusal) is refused
     assert exit_code == EXIT_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("step", "message", "text", "code"),
+    [
+        (
+            "create",
+            'runc create failed: exec: "x": executable file not found in $PATH',
+            (
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+                'runc create failed: exec: "x": executable file not found in $PATH: unknown'
+            ),
+            127,
+        ),
+        ("start", "no", "failed to start task for container: OCI runtime start failed: no: unknown", 128),
+        ("exec", "open executable: Permission denied", "OCI runtime exec failed: open executable: Permission denied: unknown", 126),
+    ],
+)
+def test_what_another_runtime_says_is_passed_on(step: str, message: str, text: str, code: int) -> None:
+    report: Failure = {"step": step, "errno": None, "message": message, "kind": "RuntimeRefusal"}
+    failure, exit_code = translate_start_error(StartError(report), for_exec=step == "exec")
+    assert (failure.message, exit_code) == (text, code)

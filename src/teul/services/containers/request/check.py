@@ -37,6 +37,7 @@ from teul.services.host import HostFacts
 
 _NAME_CHARACTERS = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
 _NAME = re.compile(f"{_NAME_CHARACTERS}+")
+_CDI = "cdi"
 _MINIMUM_HEALTH_NS = 1_000_000
 _ULIMITS = {
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice"),
@@ -286,8 +287,9 @@ def _check_runtime(host_config: HostConfig, host: HostFacts) -> None:
 
 
 def _refuse_unsupported(host_config: HostConfig) -> None:
-    if host_config.device_requests:
-        request = host_config.device_requests[0]
+    for request in host_config.device_requests or ():
+        if request.driver == _CDI:
+            continue
         wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities or ())
         raise NotImplementedHere(f"could not select device driver {json.dumps(request.driver)} with capabilities: [{wanted}]")
     if host_config.storage_opt:
