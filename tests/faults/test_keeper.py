@@ -96,11 +96,13 @@ _COUNTER = 'mkfifo /tmp/line; exec 3<>/tmp/line; n=0; while read -r word <&3; do
 # A file is full with two lines, and all files are kept.
 _SMALL_LOG = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "100", "max-file": "99"}}}
 
+_COMPRESSED_LOG = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "100", "max-file": "99", "compress": "true"}}}
 
-@cases({"keeper.log.shifted": "kill error", "keeper.log.moved": "kill error"})
+
+@cases({"keeper.log.shifted": "kill error", "keeper.log.moved": "kill error", "keeper.log.compressed": "kill error"})
 def test_a_rotation_that_breaks_off_costs_the_line_in_hand_at_most(victim: Victim, point: str, way: str, occurrence: int) -> None:
     """What the keeper had read and not yet written goes with it. Every line before is still read, and every line after it is logged."""
-    victim.run("hit", Cmd=["sh", "-c", _COUNTER], HostConfig=_SMALL_LOG)
+    victim.run("hit", Cmd=["sh", "-c", _COUNTER], HostConfig=_COMPRESSED_LOG if point == "keeper.log.compressed" else _SMALL_LOG)
 
     def numbers() -> list[int]:
         output, _errors = demultiplex(victim.want(200, "GET", "/containers/hit/logs?stdout=1").body)
