@@ -350,6 +350,7 @@ async def test_a_load_shows_progress_if_asked(api: Api, loading: FakeLoading) ->
 async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(api: Api, services: FakeServices) -> None:
     """Half an archive must not be taken for a whole one."""
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    begun = asyncio.Event()
 
     class Loading(FakeLoading):
         async def load(
@@ -360,6 +361,7 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
             progress: Progress | None = None,
             completes: bool = False,
         ) -> Sequence[LoadedImage]:
+            begun.set()
             try:
                 return await super().load(stream, platform=platform, progress=progress, completes=completes)
             except BaseException as error:
@@ -367,11 +369,11 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_end_of_the_archive(ap
                 raise
 
     services.image_archives = Loading()
-    reader, writer = await api.connect()
+    _reader, writer = await api.connect()
     writer.write(b"POST /images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: 100000\r\n\r\nhalf")
-    await reader.readuntil(b"\r\n\r\n")
-    writer.close()
     async with asyncio.timeout(5):
+        await begun.wait()
+        writer.close()
         assert isinstance(await ended, Cancelled)
 
 
