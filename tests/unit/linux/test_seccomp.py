@@ -244,7 +244,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(seccomp, "_libraries", [])
     monkeypatch.setattr("teul.linux.seccomp.ctypes.CDLL", absent)
-    with pytest.raises(OSError, match=r"libseccomp is not installed \(Debian package libseccomp2\)") as caught:
+    with pytest.raises(OSError, match=r"libseccomp.so.2 is not installed \(Debian package libseccomp2\)") as caught:
         compile_filter(profile())
     assert caught.value.errno == errno.ENOSYS
 
