@@ -197,17 +197,17 @@ def test_sizes_that_no_terminal_has(engine: Engine, size: str) -> None:
 
 @pytest.mark.parametrize("size", [[65536, 1], [-1, 1]])
 def test_console_sizes_that_no_terminal_has(engine: Engine, size: list[int]) -> None:
-    message = f"invalid ConsoleSize [{size[0]},{size[1]}]: value out of range"
+    outside = f"invalid ConsoleSize [{size[0]},{size[1]}]: value out of range"
     process = {"Cmd": ["true"], "Tty": True}
-    for path, body in (
-        ("/containers/create", {"Image": "busybox", "Tty": True, "HostConfig": {"ConsoleSize": size}}),
-        ("/containers/box/exec", {**process, "ConsoleSize": size}),
+    identifier = ask(engine, "POST", "/containers/box/exec", process).json()["Id"]
+    for path, body, field in (
+        ("/containers/create", {"Image": "busybox", "Tty": True, "HostConfig": {"ConsoleSize": size}}, "HostConfig.HostConfig.ConsoleSize"),
+        ("/containers/box/exec", {**process, "ConsoleSize": size}, "ExecCreateRequest.ConsoleSize"),
+        (f"/exec/{identifier}/start", {"Tty": True, "ConsoleSize": size}, "ExecStartRequest.ConsoleSize"),
     ):
         answer = ask(engine, "POST", path, body)
-        assert (answer.status, answer.message) == (400, message)
-    identifier = ask(engine, "POST", "/containers/box/exec", process).json()["Id"]
-    answer = ask(engine, "POST", f"/exec/{identifier}/start", {"Tty": True, "ConsoleSize": size})
-    assert (answer.status, answer.message) == (400, message)
+        negative = f"invalid JSON: json: cannot unmarshal number -1 into Go struct field {field} of type uint"
+        assert (answer.status, answer.message) == (400, negative if size[0] < 0 else outside)
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,18 @@ def test_who_is_connected_and_has_not_asked_yet_is_served(home: Home) -> None:
         assert b" 200 OK" in client.recv(65536)
 
 
+def test_an_engine_that_is_told_to_end_while_it_leaves_becomes_no_door(home: Home) -> None:
+    """At whatever moment of its leaving: it is gone, and its socket with it or ready for the next one."""
+    for number in range(12):
+        process = home.start_on_demand("0.1")
+        time.sleep(0.1 + 0.02 * number)
+        process.terminate()
+        process.wait(20)
+        home.start_on_demand("30")
+        home.started[-1].terminate()
+        home.started[-1].wait(20)
+
+
 def test_an_engine_in_the_foreground_takes_the_door_s_sockets(home: Home) -> None:
     """And those who wait in them: nobody is refused on the way."""
     door = home.start_on_demand()

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from teul.daemon import door
@@ -68,6 +69,15 @@ def become_door(
     settings = [str(_LOOK_MILLISECONDS), f"{run_root}/{_RECORD}", root, str(len(listeners)), *paths]
     # No site-packages, no user's settings: nothing is loaded that the door does not need.
     os.execv(sys.executable, [sys.executable, "-I", "-S", str(door.__file__), *settings, "--", *engine])
+
+
+def give_up(listeners: Sequence[socket.socket], hosts: Sequence[str]) -> None:
+    """End sockets that were to go on, of `hosts` in order, and take their names away."""
+    for listener, host in zip(listeners, hosts, strict=False):
+        listener.close()
+        if host.startswith("unix://"):
+            with suppress(FileNotFoundError):
+                os.unlink(host.removeprefix("unix://"))
 
 
 def write_record(run_root: str, hosts: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from teul.daemon.config import EngineConfig, parse_arguments
 from teul.daemon.detachment import leave_caller
 from teul.daemon.directories import make_directories
 from teul.daemon.door import FIRST_FD
-from teul.daemon.handover import become_door, forget_record, listener_address, take_from_door, take_listeners
+from teul.daemon.handover import become_door, forget_record, give_up, listener_address, take_from_door, take_listeners
 from teul.daemon.lock import LockTaken, RootLock
 from teul.errors import Forbidden, TeulError
 
@@ -49,8 +49,11 @@ def main(arguments: list[str]) -> int:
     make_directories(config.root, config.run_root)
     try:
         with RootLock(config.root), RootLock(config.run_root):
-            left = asyncio.run(_serve(config, _listeners_by_host(config, listeners)))
-            if left:
+            signals: list[int] = []
+            left = asyncio.run(_serve(config, _listeners_by_host(config, listeners), signals))
+            if signals:
+                give_up(left, config.hosts)  # told to end when it was about to leave by itself
+            elif left:
                 become_door(left, config.hosts, root=config.root, run_root=config.run_root, arguments=arguments)
     except LockTaken as error:
         if listeners and config.on_demand:
@@ -92,14 +95,20 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: EngineConfig, listeners: dict[str, socket.socket]) -> list[socket.socket]:
+async def _serve(config: EngineConfig, listeners: dict[str, socket.socket], signals: list[int]) -> list[socket.socket]:
+    """What is returned are the sockets that are to outlive the engine; `signals` gets those that tell it to end meanwhile."""
     # Imported here: the loser of a race for the lock needs none of it.
     from teul.daemon.engine import Engine
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def tell(number: int) -> None:
+        signals.append(number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, tell, number)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with Engine(config, listeners) as engine:
         return await engine.serve(stop)
