@@ -100,6 +100,7 @@ endurance: system-packages venv
 	TEUL_ATTACK_ROUNDS=1000 $(PYTEST) -q tests/e2e/test_swapped_paths.py
 	TEUL_FUZZ_SECONDS=600 $(PYTEST) -q -s tests/conformance/openapi/test_fuzz.py
 	TEUL_PLAY_RECORD=1 $(PYTEST) -q tests/conformance/test_docker_cli.py
+	TEUL_ALL_RUNTIMES=1 $(PYTEST) -q tests/e2e/test_runtimes.py
 	TEUL_FUZZ_SECONDS=200 $(PYTEST) -q -s tests/kernel/workers/test_index_fuzz.py
 
 BEFORE := .cache/host-before.json

@@ -1,6 +1,6 @@
 """A network and its containers made, connected, killed and removed again and again: afterwards the host is as it was before.
 
-Eight times; TEUL_CYCLES asks for more.
+Four times; TEUL_CYCLES asks for more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from teul.network.names import names_for_root
 
 pytestmark = needs("root", "docker_cli", "busybox", "overlayfs", "nft")
 
-CYCLES = int(os.environ.get("TEUL_CYCLES", "8"))
+CYCLES = int(os.environ.get("TEUL_CYCLES", "4"))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from support.unix_http import Client, Response
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
-SECONDS = float(os.environ.get("TEUL_STORM_SECONDS", "15"))
+SECONDS = float(os.environ.get("TEUL_STORM_SECONDS", "8"))
 CLIENTS = 4
 _POOL = 12
 _OWN = "own-name"

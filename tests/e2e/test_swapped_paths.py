@@ -1,6 +1,6 @@
 """A container that swaps directories and symbolic links in the way of whatever the engine does with paths in it: nothing outside is touched.
 
-TEUL_ATTACK_ROUNDS says how often each is tried, 20 times if nothing does.
+TEUL_ATTACK_ROUNDS says how often each is tried, 8 times if nothing does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from support.needs import needs
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
-ROUNDS = int(os.environ.get("TEUL_ATTACK_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("TEUL_ATTACK_ROUNDS", "8"))
 SECRET = "of the host only"
 # `way` is by turns a directory and a symbolic link to where the host has its secret.
 SWAP = """

@@ -22,7 +22,7 @@ from support.needs import needs
 
 pytestmark = [needs("root", "busybox", "overlayfs", "docker_cli")]
 
-_SECONDS = int(os.environ.get("TEUL_FUZZ_SECONDS", "20"))
+_SECONDS = int(os.environ.get("TEUL_FUZZ_SECONDS", "8"))
 _REQUESTS = 100 * _SECONDS  # more than are asked in that time on a machine that has nothing else to do are not made up
 _VICTIM = {"Image": "busybox", "Cmd": ["sleep", "100000"], "StopSignal": "KILL"}
 
