@@ -19,7 +19,7 @@ STAMP  := $(VENV)/.installed
 PLAIN_STAMP := $(VENV)/.installed-plain
 PYTEST := $(BIN)/python -m pytest
 # Two processes: most tests wait for another process half of the time. A file's tests stay together, they share an engine.
-PYTEST_BESIDE := $(PYTEST) -q -n 2 --dist loadfile
+PYTEST_BESIDE := $(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # What Teul itself loads or the demo packs; what the tests run beside it; what `make test-vm` boots.
 RUN_PACKAGES  := libseccomp2 libnftables1
