@@ -44,7 +44,6 @@ def hosts() -> Iterator[tuple[DockerHost, DockerHost]]:
         "syslog",
         "syslog --log-opt syslog-address=tcp://127.0.0.1:1",
         "journald",
-        "nosuch",
         "json-file --log-opt compress=true",
         "json-file --log-opt compress=true --log-opt max-size=1m",
         "json-file --log-opt max-size=0",

@@ -62,8 +62,6 @@ REFUSED: tuple[Step, ...] = (
     f"{_CREATE} --subnet 10.184.0.0/24 --subnet 10.184.0.0/25 new",
     f"{_CREATE} --subnet 10.184.0.0/24 -o com.docker.network.driver.mtu=x new",
     f"{_CREATE} --subnet 10.184.0.0/24 -o com.docker.network.bridge.name=lo new",
-    f"{_CREATE} -d nosuch --subnet 10.184.0.0/24 new",
-    f"{_CREATE} --ipam-driver nosuch new",
     f"{_CREATE} --config-from nosuch new",
     f"{_CREATE} --config-from conf --subnet 10.184.0.0/24 new",
     "run --rm --network small busybox true",

@@ -131,7 +131,6 @@ WRONG = [
     "-v a/b:/x",
     "-v -a:/x",
     "-v 'vol:/x:nocopy,nocopy'",
-    "--volume-driver nosuch -v vol:/x",
     "--volume-driver local -v vol:/x",
     "--mount type=volume",
     "--mount type=volume,src=vol,dst=",
