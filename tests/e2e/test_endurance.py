@@ -31,7 +31,7 @@ from teul.daemon.config import parse_arguments
 
 pytestmark = [needs("root", "docker_cli", "busybox", "overlayfs")]
 
-SECONDS = float(os.environ.get("TEUL_ENDURANCE_SECONDS", "10"))
+SECONDS = float(os.environ.get("TEUL_ENDURANCE_SECONDS", "20"))
 INTERVAL_SECONDS = 20.0 if SECONDS >= 600 else 3.0
 CLIENTS = 3
 SURVIVORS = 3

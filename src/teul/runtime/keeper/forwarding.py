@@ -73,6 +73,8 @@ class Forwarder:
         self._queued_bytes += len(self._queue[-1])
         if self._is_writable:
             self._flush()
+        else:
+            self._measure()  # a process that takes nothing any more never lets us come to that by itself
 
     def close(self) -> None:
         """There is no more output. What is left is sent, as long as it moves."""
@@ -137,13 +139,18 @@ class Forwarder:
         if is_writable != self._is_writable:
             self._is_writable = is_writable
             self._loop.change(self._line, HANGUP if is_writable else HANGUP | WRITE)
-        if self._limit_bytes is None:
-            was_behind = self.is_behind
-            self.is_behind = self._queued_bytes > (_KEEPS_UP_BYTES if was_behind else _FAR_BEHIND_BYTES)
-            if was_behind != self.is_behind and not self._is_closing:
-                self._switch()
+        self._measure()
         if self._is_closing and not self._queue:
             self._end()
+
+    def _measure(self) -> None:
+        """Have the program wait, or no longer."""
+        if self._limit_bytes is not None:
+            return
+        was_behind = self.is_behind
+        self.is_behind = self._queued_bytes > (_KEEPS_UP_BYTES if was_behind else _FAR_BEHIND_BYTES)
+        if was_behind != self.is_behind and not self._is_closing:
+            self._switch()
 
     def _lose(self) -> None:
         """The process has ended, and what was in the pipe with it. What is left in the queue is the next one's."""
