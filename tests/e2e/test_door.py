@@ -148,9 +148,9 @@ def test_who_is_connected_and_has_not_asked_yet_is_served(home: Home) -> None:
 
 def test_an_engine_that_is_told_to_end_while_it_leaves_becomes_no_door(home: Home) -> None:
     """At whatever moment of its leaving: it is gone, and its socket with it or ready for the next one."""
-    for number in range(12):
+    for number in range(6):
         process = home.start_on_demand("0.1")
-        time.sleep(0.1 + 0.02 * number)
+        time.sleep(0.1 + 0.04 * number)
         process.terminate()
         process.wait(20)
         home.start_on_demand("30")
