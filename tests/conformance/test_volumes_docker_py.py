@@ -64,7 +64,11 @@ def a_container_with_volumes(client: docker.DockerClient) -> Any:
     )
     first.wait()
     shown = sorted((each["Type"], each.get("Name", ""), each["Destination"], each["Mode"], each["RW"]) for each in first.attrs["Mounts"])
-    read = ["sh", "-c", "cat /named/file /volume/file; echo no > /named/file; df -k /memory | tail -1 | awk '{print $2}'"]
+    read = [
+        "sh",
+        "-c",
+        "cat /named/file /volume/file; (echo no > /named/file) 2> /memory/refusal; cat /memory/refusal; df -k /memory | tail -1 | awk '{print $2}'",
+    ]
     memory = Mount("/memory", None, type="tmpfs", tmpfs_size="1m", tmpfs_mode=0o1777)
     second = client.containers.run("busybox", read, name="second", detach=True, volumes_from=["first:ro"], mounts=[memory])
     second.wait()
