@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
-from teul.dockerfile.arguments import exec_form, parse_flags
+from teul.dockerfile.arguments import Flags, exec_form, parse_flags
 from teul.dockerfile.errors import DockerfileError, InstructionError, did_you_mean
 from teul.dockerfile.health import parse_health_check
 from teul.dockerfile.lines import BLANKS, Heredoc, Line, parse_heredoc, read_lines
@@ -173,6 +174,23 @@ def _transfer_words(line: Line) -> tuple[tuple[str, ...], tuple[Heredoc, ...], s
     return tuple(paths), tuple(contents), target
 
 
+class _Arrival(TypedDict):
+    chown: str
+    chmod: str
+    link: bool
+    exclude: tuple[str, ...]
+
+
+def _arrival(flags: Flags) -> _Arrival:
+    """How files arrive, which ADD and COPY say alike."""
+    return {
+        "chown": flags.text("chown"),
+        "chmod": flags.text("chmod"),
+        "link": bool(flags.truth("link")),
+        "exclude": flags.all("exclude"),
+    }
+
+
 def _add(line: Line) -> Add:
     sources, contents, target = _transfer_words(line)
     flags = parse_flags(line.flags, texts=("chown", "chmod", "checksum"), lists=("exclude",), truths=("link", "keep-git-dir", "unpack"))
@@ -181,10 +199,7 @@ def _add(line: Line) -> Add:
         sources,
         contents,
         target,
-        chown=flags.text("chown"),
-        chmod=flags.text("chmod"),
-        link=bool(flags.truth("link")),
-        exclude=flags.all("exclude"),
+        **_arrival(flags),
         checksum=flags.text("checksum"),
         unpack=flags.truth("unpack"),
         keep_git_dir=flags.truth("keep-git-dir"),
@@ -199,10 +214,7 @@ def _copy(line: Line) -> Copy:
         sources,
         contents,
         target,
-        chown=flags.text("chown"),
-        chmod=flags.text("chmod"),
-        link=bool(flags.truth("link")),
-        exclude=flags.all("exclude"),
+        **_arrival(flags),
         origin=flags.text("from"),
         parents=bool(flags.truth("parents")),
     )

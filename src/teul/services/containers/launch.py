@@ -23,6 +23,7 @@ from teul.model.container import Container
 from teul.model.image import Image
 from teul.model.network import BRIDGE, Network
 from teul.model.network_config import EndpointSettings
+from teul.model.runtime import OWN_NAMES
 from teul.network.allocation import Allocation, with_gateways
 from teul.oci.runtime_spec import NamespaceKind, Spec
 from teul.runtime.child.calls import LAST_CALLS
@@ -109,7 +110,8 @@ class Launcher:
         """Give back what a run held outside of its process, all of it, if one of them fails. Idempotent."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(run_blocking, bundles.remove_bundle, self.directories, container.id)
-            stack.push_async_callback(run_blocking, self._end_delegation, container.id)
+            if container.host_config.runtime not in OWN_NAMES:
+                stack.push_async_callback(run_blocking, self._end_delegation, container.id)
             stack.push_async_callback(self.volumes.unmount, container)
             stack.push_async_callback(self._release_addresses, container)
             stack.push_async_callback(self.networks.ports.release, container.id)
